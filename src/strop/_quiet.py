@@ -1,0 +1,57 @@
+"""Frameworks that talk: imported with their telemetry off and their loggers and progress bars silent."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from ._lazy import require
+
+
+def openvino() -> Any:
+    """Import OpenVINO without telemetry.
+
+    Raises:
+        MissingDependency: It is not installed.
+    """
+    _no_telemetry()
+    return require("openvino", "openvino")
+
+
+def nncf() -> Any:
+    """Import NNCF without telemetry, and with its logger silent.
+
+    Raises:
+        MissingDependency: It is not installed.
+    """
+    _no_telemetry()
+    with silenced():
+        module = require("nncf", "openvino")
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    return module
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Keep what others print, log below errors, or warn of from standard output, which is for one JSON document."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _no_telemetry() -> None:
+    # Both packages treat telemetry as optional: where its import fails they use a stub, which neither sends anything
+    # nor writes a client's number to the user's home. An opt-out file would have to be written there.
+    loaded = sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    if loaded is not None:
+        loaded.Telemetry.send_event = lambda *args, **kwargs: None

@@ -1,0 +1,137 @@
+"""Baseline: the original, run and measured like any candidate, before anything is searched."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+from . import jobs, metrics
+from .bench import SEARCHING, load_outputs
+from .build import Workshop
+from .confirm import Finding
+from .data import Data
+from .events import Listener, Measured, Said
+from .goal import Goal, Limit
+from .judge import Report
+from .model import Model
+from .plan import Candidate
+from .prepare import Request, reference_runtime
+from .rundir import ARTIFACTS, DATA, OUTPUTS, PLAN, RunDir, write_json
+from .server import Hosted
+from .stats import detectable_drop
+from .trial import Setting, measure, run_original
+
+SPLITS = ("search", "confirm")
+BASELINE = "baseline.json"
+ALWAYS = ("latency.p50", "latency.p95", "size")  # reported of every candidate, whatever the goal
+STRICT = "99%"  # of the original, where a goal says nothing of quality
+LIKE = 0.99  # agreement or fidelity, likewise
+DISAGREEMENT = 0.02  # share of predictions that int8 typically changes, to say what the data can prove
+
+
+def lay_out(run: RunDir, request: Request) -> Setting:
+    """What all trials of a run share."""
+    original = Model.of(request.original, run.root)
+    calibration = run / DATA / "calibration"
+    workshop = Workshop(
+        run.folder(ARTIFACTS), original, request.original_digest, Data.load(calibration),
+        request.digests["calibration"], request.target, request.seed,
+    )  # fmt: skip
+    run.folder(OUTPUTS)
+    return Setting(
+        run.root, workshop, Hosted(original, reference_runtime(original.format), request.target),
+        run / DATA / "search", run / DATA / "confirm", Goal.parse(request.goal), (*request.metrics, *ALWAYS),
+    )  # fmt: skip
+
+
+def run_baseline(run: RunDir, setting: Setting, limits: jobs.Limits) -> None:
+    """Run the original over the search and the confirm split, and keep what it answers.
+
+    Raises:
+        RunFailed: It can't be loaded or run: the message is the runtime's.
+    """
+    wanted = [(run / DATA / split, run / OUTPUTS / f"{split}.npz") for split in SPLITS]
+    jobs.run(run_original, setting.original, wanted, limits=limits).raise_unless_done()
+
+
+def choose_goal(run: RunDir, request: Request, setting: Setting, tell: Listener) -> Setting:
+    """Fill in what the goal leaves open, and refuse what the model or the data can't be judged by.
+
+    Raises:
+        InvalidGoal: An unknown metric, or a limit that makes no sense for one.
+        InvalidData: Outputs or labels that a metric can't judge.
+    """
+    goal = setting.goal
+    outputs = load_outputs(run / OUTPUTS / "search.npz")
+    labels = Data.load(setting.search).label_array()
+    limited = [limit.metric for limit in goal.limits if metrics.find(limit.metric).quality]
+    if not limited:
+        name = next(iter(request.metrics), None) or metrics.default_quality(outputs, labels)
+        limit = Goal.parse(_default_limit(name)).limits[0]
+        goal = dataclasses.replace(goal, limits=(*goal.limits, limit))
+        tell(Said(f"no limit on quality was given, so {limit} is required; another one is set with --limit"))
+        write_json(run / PLAN, dataclasses.replace(request, goal=str(goal)).to_json())
+    goal.check(metrics.better(), metrics.units())
+    for name in dict.fromkeys([*(limit.metric for limit in goal.limits), goal.objective, *request.metrics]):
+        metric = metrics.find(name)
+        if metric.quality:
+            metric.check(outputs, labels)
+    return dataclasses.replace(setting, goal=goal)
+
+
+def measure_original(run: RunDir, setting: Setting, limits: jobs.Limits, tell: Listener) -> Finding:
+    """Measure the original against itself on the search split: its figures, and the noise floor.
+
+    Raises:
+        RunFailed: It can't be measured.
+    """
+    path = run / BASELINE
+    if not path.exists():
+        ended = jobs.run(measure, setting, setting.original, "search", SEARCHING, 0.95, True, limits=limits)
+        ended.raise_unless_done()
+        write_json(path, (ended.value or Report()).to_json())
+    report = Report.of(json.loads(path.read_text()))
+    tell(Measured(report))
+    candidate = Candidate((), setting.original.runtime)
+    return Finding(candidate, setting.original.model.to_json(run.root), report, 0.95, False)
+
+
+def power(setting: Setting, request: Request) -> str:
+    """What the data can prove, as a sentence; a warning where a limit is tighter than that."""
+    samples = request.splits["confirm"]
+    drop = detectable_drop(samples, DISAGREEMENT, 0.95)
+    said = (
+        f"{samples:,} samples confirm: a drop in accuracy of {drop:.2%} or less can be proven, where a candidate changes "
+        f"{DISAGREEMENT:.0%} of the predictions"
+    )
+    tight = [limit for limit in setting.goal.limits if _asks_for_less_than(drop, limit)]
+    if tight:
+        said += f"; {' and '.join(map(str, tight))} asks for less, and may stay inconclusive"
+    return said
+
+
+def _asks_for_less_than(drop: float, limit: Limit) -> bool:
+    if limit.metric != "accuracy":
+        return False
+    return (limit.relative and 0 <= 1 - limit.value < drop) or (limit.scope == "drop" and limit.value < drop)
+
+
+def _default_limit(name: str) -> str:
+    metric = metrics.find(name)
+    if name in ("agreement", "fidelity"):
+        return f"{name} >= {LIKE}"
+    if metric.better == "higher":
+        return f"{name} >= {STRICT} of original"
+    return f"{name} <= 101% of original"
+
+
+def seconds_a_call(original: Finding) -> float:
+    """What one call of the original takes."""
+    return original.report.figures["latency.p50"].original.value
+
+
+def noise(original: Finding) -> float:
+    """Half the width of the latency ratio of the original to itself: differences under it are none."""
+    ratio = original.report.figures["latency.p50"].ratio
+    return max(ratio.high - 1, 1 - ratio.low)
+

@@ -1,0 +1,110 @@
+"""Build: apply a chain of techniques. Every step is stored under the hash of all that made it, and made once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .data import Data
+from .errors import NotApplicable, TechniqueError
+from .model import Model
+from .rundir import write_json
+from .target import Target
+from .technique import Context, Needs, Technique, apply
+
+MODEL, REFUSED = "model.json", "refused.json"
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where artifacts are built, and with what.
+
+    Attributes:
+        folder: The run's artifacts, one folder each.
+        original: The model that every chain starts from.
+        digest: Of the original's files.
+        calibration: Samples to calibrate with.
+        calibration_digest: Of those.
+    """
+
+    folder: Path
+    original: Model
+    digest: str
+    calibration: Data | None
+    calibration_digest: str
+    target: Target
+    seed: int
+
+    def key(self, steps: Sequence[Technique]) -> str:
+        """The name of what a chain makes: the same wherever all that it depends on is the same."""
+        depends = {
+            "original": self.digest,
+            "steps": [[step.label(), step.version, step.settings()] for step in steps],
+            "seed": self.seed,
+            "threads": self.target.threads,
+            "batch": self.target.batch,
+            "data": self.calibration_digest if any(step.needs & Needs.SAMPLES for step in steps) else "",
+        }
+        return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:24]
+
+    def build(
+        self,
+        steps: Sequence[Technique],
+        deadline: float = float("inf"),
+        progress: Callable[[float, str], None] = lambda share, words: None,
+    ) -> tuple[Model, dict[str, float]]:
+        """Make what a chain describes, from the longest part of it that is there already.
+
+        Returns:
+            The model, and the seconds that each new step took.
+
+        Raises:
+            NotApplicable: A step refuses the model, now or when it was tried before.
+            TechniqueError: A step failed, or the deadline has passed.
+        """
+        seconds: dict[str, float] = {}
+        model = self.original
+        for count in range(1, len(steps) + 1):
+            step, home = steps[count - 1], self.folder / self.key(steps[:count])
+            if (home / MODEL).exists():
+                model = Model.of(json.loads((home / MODEL).read_text()), home)
+                continue
+            if (home / REFUSED).exists():
+                raise NotApplicable(json.loads((home / REFUSED).read_text()))
+            if time.monotonic() > deadline:
+                raise TechniqueError(f"no time was left for {step}")
+            start = time.monotonic()
+            model = self._make(step, model, home, deadline, progress)
+            seconds[str(step)] = time.monotonic() - start
+        return model, seconds
+
+    def _make(
+        self,
+        step: Technique,
+        model: Model,
+        home: Path,
+        deadline: float,
+        progress: Callable[[float, str], None],
+    ) -> Model:
+        part = Path(tempfile.mkdtemp(prefix=".part-", dir=self.folder))
+        context = Context(
+            self.calibration, self.original, self.target, self.seed, part, deadline=deadline, progress=progress
+        )
+        try:
+            made = apply(step, model, context)
+            write_json(part / MODEL, made.to_json(part))
+            part.replace(home)
+        except NotApplicable as error:
+            home.mkdir(exist_ok=True)
+            write_json(home / REFUSED, str(error))
+            raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        return Model.of(json.loads((home / MODEL).read_text()), home)
+

@@ -1,0 +1,216 @@
+"""Bundle: the folder that is handed over. Model, manifest, report, and samples with the outputs to expect."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from . import jobs, report, runtimes
+from .bench import load_outputs
+from .data import Data
+from .errors import BundleError
+from .model import Format, Model, Signature, digest_files
+from .plan import Candidate
+from .runtime import Runner, Runtime, predict
+from .server import Hosted, Server
+from .target import Target
+from .trial import Outcome
+
+MANIFEST, SAMPLES, REPORT = "manifest.json", "samples.npz", "report.html"
+KEPT = 8  # samples in a bundle
+PATIENCE = 600.0  # seconds that running a few samples may take
+
+
+@dataclass(frozen=True)
+class Source:
+    """What goes into a bundle."""
+
+    model: Model
+    runtime: Runtime
+    target: Target
+    samples: Path
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder that strop handed over.
+
+    Attributes:
+        folder: Where it lies.
+        manifest: What it says of itself.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Open a bundle and check that it is whole.
+
+        Raises:
+            BundleError: It is none, a file is missing or altered, or a newer strop wrote it.
+        """
+        root = Path(folder)
+        try:
+            manifest = json.loads((root / MANIFEST).read_text())
+        except OSError as error:
+            raise BundleError(f"{root} is no bundle: its {MANIFEST} can't be read ({error.strerror}).") from error
+        except ValueError as error:
+            raise BundleError(f"{root / MANIFEST} is no JSON: {error}. Make the bundle again.") from error
+        if manifest.get("schema") != 1:
+            raise BundleError(
+                f"{root / MANIFEST} has schema {manifest.get('schema')!r}, and this strop reads 1. Install the strop that wrote it."
+            )
+        bundle = cls(root, manifest)
+        names = [*bundle.content["files"], SAMPLES]
+        for name in names:
+            file = root / name
+            if not file.resolve().is_relative_to(root.resolve()):
+                raise BundleError(f"{root / MANIFEST} names {name!r}, which lies outside the bundle. Don't use it.")
+            if not file.exists():
+                raise BundleError(f"{root} is incomplete: {name} is missing. Copy the whole folder, or make it again.")
+            if digest_files([file]) != manifest["hashes"]["files"].get(name):
+                raise BundleError(f"{file} is not the file that was measured: its hash differs. Make the bundle again.")
+        return bundle
+
+    @property
+    def content(self) -> Mapping[str, Any]:
+        """What the manifest says of the model in here: the winner, or the closest candidate."""
+        content: Mapping[str, Any] | None = self.manifest["winner"] or self.manifest["closest"]
+        if content is None:
+            raise BundleError(f"{self.folder / MANIFEST} names no model.")
+        return content
+
+    @property
+    def model(self) -> Model:
+        files = tuple(self.folder / name for name in self.content["files"])
+        return Model(Format(self.content["format"]), files[0], Signature.of(self.content["signature"]), files)
+
+    @property
+    def runtime(self) -> Runtime:
+        chosen = self.content["runtime"]
+        return runtimes.find(chosen["name"]).of(chosen["options"])
+
+    @property
+    def target(self) -> Target:
+        target = self.manifest["target"]
+        return Target(**{**target, "formats": tuple(target["formats"])})
+
+    @property
+    def candidate(self) -> Candidate:
+        return Candidate.of(self.content)
+
+    def hosted(self, target: Target | None = None) -> Hosted:
+        """The model and what runs it."""
+        return Hosted(self.model, self.runtime, target or self.target)
+
+    def runner(self) -> Runner:
+        """Load the model into this process, with the options that were measured."""
+        return self.runtime.load(self.model, self.target)
+
+    def predict(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+        """Run samples.
+
+        Args:
+            inputs: One array an input, axis 0 being samples.
+
+        Returns:
+            One array an output, axis 0 being samples.
+        """
+        runner = self.runner()
+        try:
+            return predict(runner, self.model.signature, Data(inputs), self.target.batch)
+        finally:
+            runner.close()
+
+    def samples(self) -> tuple[Data, dict[str, np.ndarray[Any, Any]]]:
+        """The stored samples, and the outputs that were had from them where the bundle was made."""
+        stored = load_outputs(self.folder / SAMPLES)
+        parts: dict[str, dict[str, np.ndarray[Any, Any]]] = {"input": {}, "constant": {}, "output": {}}
+        for name, array in stored.items():
+            kind, _, tensor = name.partition(".")
+            parts[kind][tensor] = array
+        return Data(parts["input"], constants=parts["constant"]), parts["output"]
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that a bundle can't be written to, before anything is spent.
+
+    Raises:
+        BundleError: It exists and holds something, or can't be made.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BundleError(f"a bundle goes into a new folder, and {folder} exists already. Name another, or remove it first.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=folder.parent):
+            pass
+    except OSError as error:
+        raise BundleError(f"{folder} can't be made ({error.strerror}). Name a folder that can be written.") from error
+
+
+def write(
+    folder: Path, source: Source, manifest: Mapping[str, Any], tried: Sequence[tuple[Candidate, Outcome]]
+) -> Bundle:
+    """Write a bundle: all of it, or nothing.
+
+    Raises:
+        BundleError: The folder exists, or can't be written (a full disk, no permission).
+        RunFailed: The model no longer runs.
+    """
+    check_free(folder)
+    part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
+    try:
+        model = source.model.copy_to(part)
+        _write_samples(part, source, model)
+        names = [str(file.relative_to(part)) for file in (*model.files, part / SAMPLES)]
+        hashes = {**manifest["hashes"], "files": {name: digest_files([part / name]) for name in names}}
+        whole = {**manifest, "hashes": hashes}
+        (part / MANIFEST).write_text(json.dumps(whole, indent=1) + "\n")
+        (part / REPORT).write_text(report.page(whole, [(str(c), o.to_json()) for c, o in tried]))
+        if folder.exists():
+            folder.rmdir()
+        part.chmod(0o755)
+        part.replace(folder)
+    except OSError as error:
+        raise BundleError(
+            f"the bundle {folder} can't be written ({error.strerror}). Make room or choose another folder; the run is kept."
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Bundle(folder, whole)
+
+
+def _write_samples(part: Path, source: Source, model: Model) -> None:
+    data = Data.load(source.samples)
+    few = data.take(np.arange(min(KEPT, len(data))))
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=part) as scratch:
+        few.save(Path(scratch))
+        hosted = Hosted(model, source.runtime, source.target)
+        outputs = run_samples(hosted, Path(scratch), Path(scratch) / "outputs.npz")
+    inputs = few.batch(0, len(few))
+    named = {f"{'constant' if name in few.constants else 'input'}.{name}": array for name, array in inputs.items()}
+    np.savez(part / SAMPLES, allow_pickle=False, **named, **{f"output.{name}": out for name, out in outputs.items()})
+
+
+def run_samples(hosted: Hosted, data: Path, destination: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """Run stored samples in a fresh process.
+
+    Raises:
+        RunFailed: The model can't be loaded or run, or takes too long.
+    """
+    ended = jobs.run(_predict, hosted, data, destination, limits=jobs.Limits(PATIENCE, 1 << 62))
+    ended.raise_unless_done()
+    return load_outputs(destination)
+
+
+def _predict(hosted: Hosted, data: Path, destination: Path) -> None:
+    with Server(hosted, pinned=False) as server:
+        server.predict(data, destination)

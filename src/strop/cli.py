@@ -1,0 +1,384 @@
+"""The shell: `strop optimize`, `compare`, `benchmark`, `verify`, `techniques`, `doctor`, `demo`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from . import planfile
+from .errors import Infeasible, InvalidPlan, NotApplicable, StropError
+from .goal import Goal
+from .planfile import Plan, seconds
+from .prepare import Budget
+from .target import Target
+
+DEMO = Path("examples/fashion_mnist")
+DEMO_GOAL = ("accuracy >= 99% of original", "size < 5 MB")
+
+
+class Exit(IntEnum):
+    """What the exit code says."""
+
+    MET = 0
+    FAILED = 1
+    USAGE = 2
+    INFEASIBLE = 3
+    INCONCLUSIVE = 4
+
+
+CODES = {"met": Exit.MET, "infeasible": Exit.INFEASIBLE, "broken": Exit.INFEASIBLE, "inconclusive": Exit.INCONCLUSIVE}
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
+    help="Make a trained model smaller and faster within the limits you set, and prove it.",
+)  # fmt: skip
+
+Threads = Annotated[Optional[int], typer.Option(help="Cores that one inference may use; all by default.")]  # noqa: UP045
+Batch = Annotated[Optional[int], typer.Option(help="Samples in one call; 1 by default.")]  # noqa: UP045
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+Text = Annotated[Optional[str], typer.Option()]  # noqa: UP045
+Many = Annotated[Optional[list[str]], typer.Option()]  # noqa: UP045
+Seed = Annotated[Optional[int], typer.Option(help="Of every random choice; 0 by default.")]  # noqa: UP045
+
+
+@app.command()
+def optimize(
+    model: Annotated[Optional[str], typer.Argument(help="A file or folder; without it, ./strop.toml is run.")] = None,  # noqa: UP045
+    data: Annotated[Optional[str], typer.Option(help="Samples to judge by: .npz, .npy, .parquet, .csv, folder, module:function.")] = None,  # noqa: UP045
+    limit: Annotated[Optional[list[str]], typer.Option(help="A limit, for instance 'accuracy >= 99% of original'.")] = None,  # noqa: UP045
+    minimize: Annotated[Optional[str], typer.Option(help="The metric to make small; latency.p50 by default.")] = None,  # noqa: UP045
+    maximize: Annotated[Optional[str], typer.Option(help="The metric to make large.")] = None,  # noqa: UP045
+    metric: Annotated[Optional[list[str]], typer.Option(help="A quality metric to report, by name or module:function.")] = None,  # noqa: UP045
+    calibration: Annotated[Optional[str], typer.Option(help="Samples to calibrate with.")] = None,  # noqa: UP045
+    confirm: Annotated[Optional[str], typer.Option(help="Samples to confirm on; nothing else sees them.")] = None,  # noqa: UP045
+    label: Annotated[Optional[str], typer.Option(help="Name of the labels.")] = None,  # noqa: UP045
+    slice: Annotated[Optional[list[str]], typer.Option(help="A column whose values are reported one by one.")] = None,  # noqa: UP045
+    group: Annotated[Optional[str], typer.Option(help="The column that says which samples belong together.")] = None,  # noqa: UP045
+    threads: Threads = None,
+    batch: Batch = None,
+    formats: Annotated[Optional[str], typer.Option(help="Formats that may be handed over: onnx,openvino.")] = None,  # noqa: UP045
+    budget: Annotated[Optional[str], typer.Option(help="Time in all: 90s, 10m, 1h; 10m by default.")] = None,  # noqa: UP045
+    trials: Annotated[Optional[int], typer.Option(help="Candidates, at the most.")] = None,  # noqa: UP045
+    seed: Seed = None,
+    out: Annotated[Optional[Path], typer.Option(help="Where the bundle goes; a new folder.")] = None,  # noqa: UP045
+    run: Annotated[Optional[Path], typer.Option(help="The run directory; a new one under strop-runs/ by default.")] = None,  # noqa: UP045
+    resume: Annotated[Optional[Path], typer.Option(help="Go on with the search in that run directory.")] = None,  # noqa: UP045
+    recipe: Annotated[Optional[Path], typer.Option(help="A bundle whose route is replayed on this model.")] = None,  # noqa: UP045
+    as_json: Json = False,
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+) -> None:
+    """Find the best model that provably keeps the limits, and write it as a bundle."""
+    flags: dict[str, Any] = {
+        "model": model, "data": data, "limit": tuple(limit or ()), "minimize": minimize, "maximize": maximize,
+        "metric": tuple(metric or ()), "calibration": calibration, "confirm": confirm, "label": label,
+        "slice": tuple(slice or ()), "group": group, "threads": threads, "batch": batch,
+        "formats": tuple(formats.split(",")) if formats else (), "trials": trials, "seed": seed, "out": out,
+        "run": run, "recipe": recipe,
+    }  # fmt: skip
+
+    def work() -> int:
+        if budget:
+            flags["budget"] = seconds(budget)
+        if resume:
+            return _resume(resume, flags, as_json)
+        return _run(_plan(flags), as_json)
+
+    _exit(work, debug)
+
+
+@app.command()
+def compare(
+    original: Annotated[str, typer.Argument(help="A model.")],
+    candidate: Annotated[str, typer.Argument(help="Another model, or a bundle.")],
+    data: Annotated[str, typer.Option(help="Samples to judge by.")],
+    limit: Annotated[Optional[list[str]], typer.Option(help="A limit to judge.")] = None,  # noqa: UP045
+    metric: Annotated[Optional[list[str]], typer.Option(help="A quality metric, by name or module:function.")] = None,  # noqa: UP045
+    label: Text = None,
+    slice: Many = None,
+    group: Text = None,
+    threads: Threads = None,
+    batch: Batch = None,
+    seed: Seed = None,
+    as_json: Json = False,
+    debug: bool = False,
+) -> None:
+    """Measure two models side by side, on the same samples and the same cores."""
+
+    def work() -> int:
+        from .compare import compare as measure
+
+        found = measure(
+            original, candidate, data, Goal.of(limit or ()), metric=metric or [], label=label, slices=slice or (),
+            group=group, target=_target(threads, batch), seed=seed or 0,
+        )  # fmt: skip
+        return _show_comparison(found, as_json)
+
+    _exit(work, debug)
+
+
+@app.command()
+def benchmark(
+    model: Annotated[str, typer.Argument(help="A model or a bundle.")],
+    other: Annotated[Optional[str], typer.Argument(help="Another one, measured in turn with it.")] = None,  # noqa: UP045
+    data: Annotated[Optional[str], typer.Option(help="Inputs to run; random ones by default.")] = None,  # noqa: UP045
+    threads: Threads = None,
+    batch: Batch = None,
+    seed: Seed = None,
+    as_json: Json = False,
+    debug: bool = False,
+) -> None:
+    """Measure latency, throughput, size and memory of one model, or of two side by side."""
+
+    def work() -> int:
+        from .compare import benchmark as measure
+
+        found = measure(model, other, data, target=_target(threads, batch), seed=seed or 0)
+        return _show_comparison(found, as_json)
+
+    _exit(work, debug)
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
+    original: Annotated[Optional[str], typer.Option(help="The original, for limits against it.")] = None,  # noqa: UP045
+    data: Annotated[Optional[str], typer.Option(help="Samples, for limits on quality.")] = None,  # noqa: UP045
+    label: Text = None,
+    as_json: Json = False,
+    debug: bool = False,
+) -> None:
+    """Measure a bundle again on this machine: outputs against the stored ones, then its limits."""
+
+    def work() -> int:
+        from .bundle import Bundle
+        from .compare import verify as check
+        from .terminal import console, show_limits
+
+        opened = Bundle.load(bundle)
+        found = check(opened, original, data, label=label)
+        if as_json:
+            _print_json({**opened.manifest, "verified": found})
+        outputs, screen = found["outputs"], console()
+        same = "[green]the same[/]" if outputs["same"] else "[red]different[/]"
+        screen.print(
+            f"outputs of {outputs['samples']} samples are {same}: they differ by {outputs['difference']:.2g} of the "
+            f"largest value (up to {outputs['tolerance']:g} is the same)", soft_wrap=True)  # fmt: skip
+        show_limits(screen, found["limits"])
+        screen.print(found["verdict"])
+        return CODES[found["verdict"]]
+
+    _exit(work, debug)
+
+
+@app.command()
+def techniques(
+    model: Annotated[Optional[str], typer.Argument(help="A model: say of each technique whether it fits.")] = None,  # noqa: UP045
+    as_json: Json = False,
+    debug: bool = False,
+) -> None:
+    """List the techniques with their settings; with a model, whether each fits it and why not."""
+
+    def work() -> int:
+        rows = _techniques(model)
+        if as_json:
+            _print_json(rows)
+            return Exit.MET
+        for row in rows:
+            typer.echo(f"{row['technique']}: {row['about']}")
+            typer.echo(f"    {' or '.join(row['accepts'])} -> {row['returns']}")
+            if row["settings"]:
+                typer.echo("    " + ", ".join(f"{name}={value!r}" for name, value in row["settings"].items()))
+            if row["refused"]:
+                typer.echo(f"    not for this model: {row['refused']}")
+        return Exit.MET
+
+    _exit(work, debug)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine offers, what is installed, and what is missing with the command to install it."""
+
+    def work() -> int:
+        from .doctor import describe, examine
+
+        found = examine()
+        if as_json:
+            _print_json(found)
+        else:
+            typer.echo(describe(found))
+        return Exit.MET
+
+    _exit(work, False)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the bundle goes.")] = Path("demo"),
+    budget: str = "45s",
+    threads: Threads = 1,
+    seed: Seed = None,
+    as_json: Json = False,
+    debug: bool = False,
+) -> None:
+    """Run the main job on the model and images that come with the source: a Fashion-MNIST classifier."""
+
+    def work() -> int:
+        if not (DEMO / "model.onnx").exists():
+            raise InvalidPlan(f"the demo needs {DEMO}/model.onnx, and there is none here. Run it in a checkout of strop.")
+        with tempfile.TemporaryDirectory(prefix="strop-demo-") as scratch:
+            target = _next_free(out)
+            plan = Plan(
+                model=str(DEMO / "model.onnx"), data=str(DEMO / "test.npz"), limit=DEMO_GOAL, threads=threads,
+                budget=seconds(budget), seed=seed, out=target, run=Path(scratch) / "run",
+            )  # fmt: skip
+            return _run(plan, as_json)
+
+    _exit(work, debug)
+
+
+def _plan(flags: dict[str, Any]) -> Plan:
+    if flags["model"] is None:
+        return planfile.read(planfile.FILENAME).under(flags)
+    if flags["data"] is None:
+        raise InvalidPlan("samples to judge by are needed. Give them with --data FILE (.npz, .npy, .parquet, .csv, module:function).")
+    return Plan(model=flags["model"], data=flags["data"]).under(flags)
+
+
+def _run(plan: Plan, as_json: bool) -> int:
+    from .bundle import check_free
+    from .pipeline import optimize as search
+    from .terminal import Reporter, console
+
+    if plan.out:
+        check_free(plan.out)
+    goal = Goal.of(plan.limit, plan.minimize, plan.maximize)
+    budget = Budget(plan.budget or Budget().seconds, plan.trials)
+    screen = console()
+    with Reporter(screen, budget.seconds) as reporter:
+        result = search(
+            plan.model, plan.data, goal, metric=plan.metric, label=plan.label, slices=plan.slice, group=plan.group,
+            calibration=plan.calibration, confirm_data=plan.confirm,
+            target=_target(plan.threads, plan.batch, plan.formats), budget=budget, seed=plan.seed or 0, run=plan.run,
+            recipe=plan.recipe, listener=reporter,
+        )  # fmt: skip
+    return _hand_over(result, plan.out, screen, as_json)
+
+
+def _resume(run: Path, flags: dict[str, Any], as_json: bool) -> int:
+    from .bundle import check_free
+    from .pipeline import resume as go_on
+    from .terminal import Reporter, console
+
+    given = sorted(key for key, value in flags.items() if value and key not in ("out", "budget", "trials"))
+    if given:
+        raise InvalidPlan(f"--resume goes on with what the run was started with; leave out {', '.join(given)}.")
+    if flags["out"]:
+        check_free(flags["out"])
+    screen = console()
+    new = Budget(flags.get("budget") or Budget().seconds, flags["trials"]) if flags.get("budget") or flags["trials"] else None
+    with Reporter(screen, (new or Budget()).seconds) as reporter:
+        result = go_on(run, budget=new, listener=reporter)
+    return _hand_over(result, flags["out"], screen, as_json)
+
+
+def _hand_over(result: Any, out: Path | None, screen: Any, as_json: bool) -> int:
+    from .terminal import show_result
+
+    place = None
+    if result.handed_over:
+        bundle = result.save(out or result.setting.root / "bundle")
+        place = str(bundle.folder)
+    show_result(screen, result, place)
+    if as_json:
+        _print_json(bundle.manifest if place else result.manifest)
+    return CODES[result.verdict]
+
+
+def _show_comparison(found: dict[str, Any], as_json: bool) -> int:
+    from .terminal import console, show_figures, show_limits
+
+    screen = console()
+    if as_json:
+        _print_json(found)
+    else:
+        show_figures(screen, found["original"]["metrics"], found["candidate"]["metrics"], found["ratios"], "candidate")
+        show_limits(screen, found["limits"])
+        if found["churn"] is not None:
+            screen.print(f"churn: {found['churn']:.2%} of the predictions changed")
+    verdicts = {limit["verdict"] for limit in found["limits"]}
+    return next((CODES[v] for v in ("broken", "inconclusive") if v in verdicts), Exit.MET)
+
+
+def _techniques(model: str | None) -> list[dict[str, Any]]:
+    from . import formats
+    from . import techniques as room
+
+    opened = formats.open(model) if model else None
+    rows = []
+    for technique in room.all_techniques():
+        refused = ""
+        if opened and opened.format in technique.accepts:
+            try:
+                technique().requires(opened, Target())
+            except NotApplicable as error:
+                refused = str(error)
+        rows.append({
+            "technique": technique.label(), "version": technique.version, "about": (technique.__doc__ or "").split("\n")[0],
+            "accepts": sorted(technique.accepts), "returns": technique.returns or "the same format",
+            "phase": technique.phase.name.lower(), "settings": technique().settings(), "refused": refused,
+        })  # fmt: skip
+    return rows
+
+
+def _target(threads: int | None, batch: int | None, formats: tuple[str, ...] = ()) -> Target:
+    default = Target()
+    return Target(
+        default.threads if threads is None else threads, default.batch if batch is None else batch, tuple(formats)
+    )
+
+
+def _next_free(folder: Path) -> Path:
+    """The demo may be run again: `demo`, `demo-2`, ..."""
+    number, free = 1, folder
+    while free.exists():
+        number += 1
+        free = folder.with_name(f"{folder.name}-{number}")
+    return free
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def _exit(work: Callable[[], int], debug: bool) -> None:
+    """Run a verb; a user's mistake ends in one paragraph and exit code 2, without a traceback."""
+    from .terminal import fail
+
+    try:
+        code = work()
+    except KeyboardInterrupt:
+        fail("interrupted. A search goes on with strop optimize --resume RUN.")
+        code = 128 + signal.SIGINT
+    except Infeasible as error:
+        fail(str(error))
+        code = Exit.INFEASIBLE
+    except (StropError, OSError) as error:
+        if debug:
+            raise
+        fail(str(error))
+        code = Exit.USAGE
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Entry point of the `strop` command."""
+    app()

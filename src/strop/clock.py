@@ -1,0 +1,63 @@
+"""Clock: what is left of a budget, and what one job may take of it."""
+
+from __future__ import annotations
+
+import time
+
+from . import jobs
+from ._lazy import lazy
+from .prepare import Budget
+
+psutil = lazy("psutil")
+
+SHARE_OF_ONE = 0.25  # of the budget, that a single candidate may take
+LEAST_SECONDS = 30.0  # that it gets all the same
+OVERRUN = 1.05  # of the budget, at which confirming ends
+FREE_MEMORY = 0.8  # share of what is free at the start, that one candidate may use
+
+
+class Clock:
+    """Keeps a search within its budget.
+
+    Attributes:
+        spent: Seconds that earlier sessions of the same run took.
+        reserve: Seconds to keep for confirming.
+    """
+
+    def __init__(self, budget: Budget):
+        self.budget = budget
+        self.start = time.monotonic()
+        self.spent = 0.0
+        self.reserve = 0.0
+        self.memory = budget.memory or int(psutil.virtual_memory().available * FREE_MEMORY)
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.start
+
+    @property
+    def left(self) -> float:
+        """Seconds left for trying candidates."""
+        return self.budget.seconds - self.reserve - self.spent - self.elapsed
+
+    @property
+    def most(self) -> float:
+        """Seconds that one candidate may take, however much is left."""
+        return max(LEAST_SECONDS, self.budget.seconds * SHARE_OF_ONE)
+
+    def limits(self) -> jobs.Limits:
+        """What the next candidate may use."""
+        return jobs.Limits(max(1.0, min(self.left, self.most)), self.memory)
+
+    def whole(self) -> jobs.Limits:
+        """What a job may use that the run can't do without: all that is left."""
+        left = self.budget.seconds * OVERRUN - self.spent - self.elapsed
+        return jobs.Limits(max(LEAST_SECONDS, left), self.memory)
+
+    def why_not(self, tried: int) -> str | None:
+        """Why no further candidate is tried; None where one may be."""
+        if self.budget.trials is not None and tried >= self.budget.trials:
+            return f"{tried} candidates were tried, as many as the budget allows"
+        if self.left <= 0:
+            return "the time budget is spent"
+        return None

@@ -1,0 +1,117 @@
+"""Confirm: prove the finalists on samples that nothing has seen, best first, until one is proven."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from . import jobs
+from .bench import CONFIRMING
+from .events import Confirming, Event, Said
+from .goal import Goal
+from .judge import Report, better_than_original
+from .looks import looks_at, note_look
+from .plan import Candidate
+from .rundir import RunDir, write_json
+from .search import rank
+from .server import Hosted
+from .trial import Outcome, Setting, measure, model_of
+
+FINALISTS = 3
+ERROR_RATE = 0.05
+CONFIRMED = "confirmed.json"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A candidate with what the confirm split says of it.
+
+    Attributes:
+        report: On the confirm split, at the confidence stated.
+        confidence: Of each one-sided bound.
+        better: Whether its objective is proven better than the original's.
+        problem: Why it could not be confirmed, where it could not be run.
+    """
+
+    candidate: Candidate
+    model: Mapping[str, Any]
+    report: Report
+    confidence: float
+    better: bool
+    problem: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """`met` where every limit is, `broken` where one is, else `inconclusive`."""
+        found = {judged.verdict for judged in self.report.judged}
+        return "broken" if self.problem or "broken" in found else "inconclusive" if "inconclusive" in found else "met"
+
+    @property
+    def proven(self) -> bool:
+        return self.verdict == "met" and self.better
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "candidate": self.candidate.to_json(), "report": self.report.to_json()}
+
+    @classmethod
+    def of(cls, json: Mapping[str, Any]) -> Self:
+        return cls(**{**json, "candidate": Candidate.of(json["candidate"]), "report": Report.of(json["report"])})
+
+
+def finalists(tried: Sequence[tuple[Candidate, Outcome]], goal: Goal) -> list[tuple[Candidate, Outcome]]:
+    """At most three, the best first: the two with the best objective, and the best whose limits all seem proven."""
+    usable = [(c, o) for c, o in tried if o.usable]
+    ranked = sorted(usable, key=lambda entry: rank(entry[1], goal))
+    chosen = ranked[:FINALISTS]
+    safe = [entry for entry in ranked if all(j.verdict == "met" for j in entry[1].report.judged)]
+    if safe and not any(entry in chosen for entry in safe):
+        chosen[-1] = safe[0]
+    return chosen
+
+
+def confirm(
+    run: RunDir,
+    setting: Setting,
+    tried: Sequence[tuple[Candidate, Outcome]],
+    digest: str,
+    limits: jobs.Limits,
+    tell: Callable[[Event], None],
+) -> list[Finding]:
+    """Measure the finalists on the confirm split until one is proven; what an earlier call has found is kept.
+
+    Returns:
+        What was found, in the order in which it was looked at; the last one is proven, or none is.
+    """
+    chosen = finalists(tried, setting.goal)
+    path = run / CONFIRMED
+    findings = [Finding.of(entry) for entry in json.loads(path.read_text())] if path.exists() else []
+    known = {finding.candidate.key for finding in findings}
+    if chosen and not findings and (before := looks_at(digest)):
+        tell(Said(
+            f"these confirm data have been used {before} time{'s' * (before > 1)} before on this machine. A choice made "
+            "after such a look is no longer proven by them; confirm a release on fresh data (--confirm DATA).",
+            warning=True,
+        ))  # fmt: skip
+    for place, (candidate, outcome) in enumerate(chosen, 1):
+        if any(finding.proven for finding in findings):
+            break
+        if candidate.key in known:
+            continue
+        tell(Confirming(str(candidate), place, len(chosen)))
+        note_look(digest)
+        findings.append(_look(setting, candidate, outcome, 1 - ERROR_RATE / len(chosen), limits))
+        write_json(path, [finding.to_json() for finding in findings])
+    return findings
+
+
+def _look(
+    setting: Setting, candidate: Candidate, outcome: Outcome, confidence: float, limits: jobs.Limits
+) -> Finding:
+    hosted = Hosted(model_of(outcome, setting.root), candidate.runtime, setting.workshop.target)
+    ended = jobs.run(measure, setting, hosted, "confirm", CONFIRMING, confidence, True, limits=limits)
+    model = outcome.model or {}
+    if ended.value is None:
+        return Finding(candidate, model, Report(), confidence, False, problem=ended.reason)
+    return Finding(candidate, model, ended.value, confidence, better_than_original(ended.value, setting.goal))

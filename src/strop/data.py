@@ -1,0 +1,742 @@
+"""Data: the samples that a model is judged by; read from anywhere, fitted to a model, split, never copied whole."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import json
+import math
+import os
+import re
+import shutil
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any, Literal, Self, TypeAlias
+
+import numpy as np
+
+from .errors import InvalidData
+from .model import Signature, Tensor
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+_PIECE = 1 << 24
+"""Bytes that are read at a time."""
+_LARGE = 1 << 26
+"""Bytes above which a table goes to `storage`."""
+_LABELS = ("labels", "label", "y")
+_CHECKED = 10_000
+"""Samples that are searched for NaN and infinity."""
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Samples, with what is known of them. Arrays may be memory-mapped; nothing here reads one whole.
+
+    Attributes:
+        inputs: By name, one row a sample: `[samples, ...]`.
+        labels: `[samples, ...]`, or None.
+        slices: By name, one value a sample, `[samples]`.
+        groups: `[samples]`; samples of equal value belong together.
+        constants: Inputs that are the same for all samples, without a sample axis.
+        rows: The rows (int64) of the arrays above that this view holds, in its order; None for all.
+        dtypes: What `batch` casts an input to, where that differs from what is stored.
+
+    Raises:
+        InvalidData: An array holds Python objects or records.
+    """
+
+    inputs: Mapping[str, Array]
+    labels: Array | None = None
+    slices: Mapping[str, Array] = field(default_factory=dict)
+    groups: Array | None = None
+    constants: Mapping[str, Array] = field(default_factory=dict)
+    rows: Array | None = None
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, array in self._arrays():
+            if array.dtype.kind in "OV":
+                raise InvalidData(
+                    f"Arrays must hold numbers, booleans or text, and {name!r} holds {array.dtype}. "
+                    f'Convert it before saving, for instance with np.array({name}.tolist(), dtype="float32").'
+                )
+
+    def __len__(self) -> int:
+        if self.rows is not None:
+            return len(self.rows)
+        return len(self.labels if self.labels is not None else next(iter(self.inputs.values()), ()))
+
+    def take(self, positions: Sequence[int] | Array) -> Data:
+        """A view of some samples, by their positions in this view. Copies nothing."""
+        chosen = np.asarray(positions, np.int64)
+        return replace(self, rows=chosen if self.rows is None else self.rows[chosen])
+
+    def batch(self, start: int, stop: int) -> dict[str, Array]:
+        """The inputs of some samples, constants included: fresh C-contiguous arrays of the model's dtypes.
+
+        Only these rows are read, and cast.
+        """
+        taken = {name: self._rows(array, start, stop) for name, array in self.inputs.items()} | dict(self.constants)
+        return {name: _fresh(array, self.dtypes.get(name)) for name, array in taken.items()}
+
+    def label_array(self) -> Array | None:
+        """The labels of this view's samples."""
+        return None if self.labels is None else self._rows(self.labels)
+
+    def group_array(self) -> Array | None:
+        """The groups of this view's samples."""
+        return None if self.groups is None else self._rows(self.groups)
+
+    def slice_arrays(self) -> dict[str, Array]:
+        """The slice columns of this view's samples."""
+        return {name: self._rows(array) for name, array in self.slices.items()}
+
+    def digest(self) -> str:
+        """SHA-256 over names and contents of this view's samples, in their order; read in pieces."""
+        digest = hashlib.sha256()
+        for name, array in self._arrays():
+            digest.update(f"{name}\0{array.dtype.newbyteorder('=')}{array.shape[1:]}\0".encode())
+            pieces = [array] if name.startswith("constants/") else self._pieces(array, len(self))
+            for piece in pieces:
+                digest.update(np.require(piece, piece.dtype.newbyteorder("="), "C").tobytes())
+        return digest.hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Write into a folder, which holds the data once its last file, `data.json`, is there, complete or not at all.
+
+        Arrays that are memory-mapped from a file are saved as a reference to it, not copied. Save once, load, and
+        split what was loaded: then every split costs its rows only.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "data.json").unlink(missing_ok=True)
+        arrays = {name: _reference(array, folder) or _write(folder, array) for name, array in self._arrays()}
+        rows = None if self.rows is None else _write(folder, self.rows)
+        content = json.dumps({"arrays": arrays, "rows": rows, "dtypes": dict(self.dtypes)}, indent=1)
+        _replace(folder / "data.json", lambda stream: stream.write(content.encode()))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Open what `save` wrote, memory-mapped.
+
+        Raises:
+            InvalidData: The folder holds no data, or a file that it refers to has changed or is gone.
+        """
+        try:
+            saved = json.loads((folder / "data.json").read_text())
+        except (OSError, ValueError) as error:
+            raise InvalidData(f"{folder} holds no saved data ({error}). Give the data again.") from error
+        parts: dict[str, dict[str, Array]] = {"inputs": {}, "slices": {}, "constants": {}, "labels": {}, "groups": {}}
+        for full, where in saved["arrays"].items():
+            part, _, name = full.partition("/")
+            parts[part][name] = _follow(where, folder)
+        rows = None if saved["rows"] is None else np.array(_follow(saved["rows"], folder))
+        labels, groups = parts.pop("labels").get(""), parts.pop("groups").get("")
+        return cls(**parts, labels=labels, groups=groups, rows=rows, dtypes=saved["dtypes"])
+
+    def _arrays(self) -> Iterator[tuple[str, Array]]:
+        for part, arrays in (("inputs", self.inputs), ("slices", self.slices), ("constants", self.constants)):
+            yield from ((f"{part}/{name}", arrays[name]) for name in sorted(arrays))
+        yield from (
+            (part, array) for part, array in (("labels", self.labels), ("groups", self.groups)) if array is not None
+        )
+
+    def _rows(self, array: Array, start: int = 0, stop: int | None = None) -> Array:
+        chosen: Any = slice(start, stop) if self.rows is None else self.rows[start:stop]
+        return np.asarray(array[chosen])
+
+    def _pieces(self, array: Array, count: int) -> Iterator[Array]:
+        step = max(1, _PIECE // max(1, array.itemsize * math.prod(array.shape[1:])))
+        for start in range(0, count, step):
+            yield self._rows(array, start, min(start + step, count))
+
+
+def _fresh(array: Array, dtype: str | None) -> Array:
+    return np.require(array, dtype or array.dtype, ["C", "A", "W", "O"])  # members of a zip lie unaligned
+
+
+def overlap(a: Data, b: Data) -> int:
+    """How many samples of `a` have inputs that also occur in `b`. Compares 64-bit hashes, 8 bytes a sample."""
+    return int(np.isin(_hashes(a), _hashes(b)).sum())
+
+
+def _hashes(data: Data) -> Array:
+    hashes = np.empty(len(data), np.uint64)
+    sample = sum(array[:1].nbytes for array in data.inputs.values())
+    step = max(1, _PIECE // max(1, sample))
+    for start in range(0, len(data), step):
+        taken = data.batch(start, min(start + step, len(data)))
+        for row in range(min(step, len(data) - start)):
+            digest = hashlib.blake2b(digest_size=8)
+            for name in sorted(data.inputs):
+                digest.update(taken[name][row].tobytes())
+            hashes[start + row] = int.from_bytes(digest.digest(), "little")
+    return hashes
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Disjoint samples: to calibrate with, to search on, and to confirm on, which nothing sees before.
+
+    The order in each is random and stratified, so that the first samples of a split are a fair part of it.
+    """
+
+    calibration: Data
+    search: Data
+    confirm: Data
+
+
+def split(data: Data, seed: int, *, calibration: Data | None = None, confirm: Data | None = None) -> Splits:
+    """Split samples: at least half confirm, a fifth (at most 300) calibrates, the rest searches.
+
+    Stratified by label where labels are discrete (integers, booleans or text, at most a tenth as many as samples).
+    Samples of one group stay together. A part that is handed over is used whole, and takes nothing from `data`.
+
+    Raises:
+        InvalidData: Fewer than 10 samples in all, or groups that can't be divided among the parts.
+    """
+    given = [part for part in (calibration, confirm) if part is not None]
+    count = len(data) + sum(map(len, given))
+    if count < 10:
+        raise InvalidData(
+            f"Calibrating, searching and confirming needs at least 10 samples, and there are {count}. Add more."
+        )
+    half = 0 if confirm is not None else -(-len(data) // 2)
+    fifth = 0 if calibration is not None else max(1, min(300, len(data) // 5))
+    unit, drawn = _units(data, np.random.default_rng(seed))
+    sizes = np.bincount(unit)
+    for order in (drawn, drawn[np.argsort(-sizes[drawn], kind="stable")]):  # largest first leaves most groups
+        ends = np.concatenate([[0], np.cumsum(sizes[order])])
+        first = int(np.searchsorted(ends, half))
+        fitting = int(np.searchsorted(ends, ends[first] + fifth, side="right")) - 1
+        second = max(first + 1, min(fitting, len(order) - 1)) if fifth else first
+        if second < len(order):
+            break
+    else:
+        raise InvalidData(
+            f"At least half of the samples confirm, and some are left to calibrate and to search, in whole groups; "
+            f"{len(data)} samples in {len(sizes)} groups can't be divided so. Give more, or confirm data of their own."
+        )
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    sorted_positions = np.argsort(rank[unit], kind="stable")
+    confirming, calibrating, searching = np.split(sorted_positions, [ends[first], ends[second]])
+    return Splits(
+        data.take(calibrating) if calibration is None else calibration,
+        data.take(searching),
+        data.take(confirming) if confirm is None else confirm,
+    )
+
+
+def _units(data: Data, rng: np.random.Generator) -> tuple[Array, Array]:
+    """The unit (group, or sample) that each sample is in, and the units in random order, each stratum spread evenly."""
+    groups, labels = data.group_array(), data.label_array()
+    unit = np.arange(len(data)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    strata = np.zeros(len(data), np.int64)
+    if labels is not None and labels.ndim == 1 and labels.dtype.kind in "biuUS":
+        distinct, codes = np.unique(labels, return_inverse=True)
+        strata = codes if len(distinct) <= len(data) / 10 else strata
+    stratum = strata[np.unique(unit, return_index=True)[1]]  # a group's is that of its first sample
+    shuffled = rng.permutation(len(stratum))
+    ordered = shuffled[np.argsort(stratum[shuffled], kind="stable")]
+    counts = np.unique(stratum, return_counts=True)[1]
+    within = np.arange(len(ordered)) - np.repeat(np.cumsum(counts) - counts, counts)
+    place = (within + np.repeat(rng.random(len(counts)), counts)) / np.repeat(counts, counts)
+    return unit, ordered[np.argsort(place, kind="stable")]
+
+
+def match(data: Data, signature: Signature) -> tuple[Data, Signature]:
+    """Fit data and model to each other.
+
+    Axis 0 of the data is samples. Where the data have one axis more than the model, the model has no batch axis
+    (`batched` is False), or, if it is stateful, axis 1 is time. A scalar, or an array that has exactly the input's
+    fixed shape and another length than the samples, is the same for all samples. An input that the data do not give
+    is state if an output of its dtype and rank fits it, by shape and name.
+
+    Casts that lose nothing are done batch by batch; so is float64 to float32, as every framework's loader does.
+
+    Returns:
+        The data, with the model's inputs only; the signature, with `batched` and `feedback` set.
+
+    Raises:
+        InvalidData: An input is missing, ambiguous, or has a wrong rank, shape, dtype or length; no samples; NaN or
+            infinity within the first 10,000 samples.
+    """
+    arrays = {**data.inputs, **data.constants}
+    missing = [tensor for tensor in signature.inputs if tensor.name not in arrays]
+    if len(missing) == len(signature.inputs):
+        raise _missing(missing[0], data)
+    feedback = _feedback(missing, signature, data)
+    count = _count(data, signature)
+    inputs, constants, dtypes, tensors = {}, {}, {}, []
+    for tensor in signature.inputs:
+        if tensor.name in feedback:
+            tensors.append(replace(tensor, batched=False, feedback=feedback[tensor.name]))
+            continue
+        array = arrays[tensor.name]
+        if cast := _cast(tensor, array.dtype):
+            dtypes[tensor.name] = cast
+        if _is_constant(tensor, data, count):
+            constants[tensor.name] = array
+            tensors.append(replace(tensor, batched=False))
+        else:
+            inputs[tensor.name] = array
+            tensors.append(replace(tensor, batched=_has_batch_axis(tensor, array.shape, bool(feedback))))
+    timed = [t.name for t in tensors if feedback and t.name in inputs and inputs[t.name].ndim > len(t.shape)]
+    steps = {name: inputs[name].shape[1] for name in timed}
+    if len(set(steps.values())) > 1:
+        raise InvalidData(
+            f"Axis 1 of a stateful model's inputs is time, and they differ in it: {_list(steps.items())}."
+        )
+    fitted = replace(data, inputs=inputs, constants=constants, dtypes=dtypes)
+    _check_lengths(fitted)
+    _check_finite(fitted)
+    return fitted, replace(signature, inputs=tuple(tensors))
+
+
+def _missing(tensor: Tensor, data: Data) -> InvalidData:
+    return InvalidData(
+        f"The model takes the input {tensor}, and the data have only {_list([*data.inputs, *data.constants])}. "
+        "Name the arrays as the model names its inputs."
+    )
+
+
+def _feedback(missing: Sequence[Tensor], signature: Signature, data: Data) -> dict[str, str]:
+    """For each input that is not given: the output that feeds back into it."""
+    found: dict[str, str] = {}
+    for tensor in missing:
+        fits = []
+        for output in signature.outputs:
+            alike = difflib.SequenceMatcher(None, tensor.name.lower(), output.name.lower()).ratio()
+            pairs = list(zip(tensor.shape, output.shape, strict=False))
+            same = bool(pairs) and all(a == b for a, b in pairs if isinstance(a, int) and isinstance(b, int))
+            ranked = len(output.shape) in (len(tensor.shape), 0)  # an undeclared shape is ()
+            if tensor.dtype == output.dtype and ranked and (same or alike >= 0.5):  # declared sizes may be wrong
+                fits.append((alike, output.name))
+        fits = [(1.0, tensor.feedback)] if tensor.feedback else sorted(fits, reverse=True)
+        if not fits:
+            raise _missing(tensor, data)
+        unclear = len(fits) > 1 and (fits[0][0] < 0.4 or fits[0][0] == fits[1][0])
+        if unclear or fits[0][1] in found.values():
+            raise InvalidData(
+                f"The data do not give the input {tensor}, and as state it could come from any of the outputs "
+                f"{_list(name for _, name in fits)}. Give it, or name output and input alike (state, state_out)."
+            )
+        found[tensor.name] = fits[0][1]
+    if found and len(found) >= len(signature.outputs):  # none would be left as a result
+        raise _missing(missing[0], data)
+    return found
+
+
+def _count(data: Data, signature: Signature) -> int:
+    """The number of rows that the arrays hold."""
+    if data.labels is not None:
+        return data.labels.shape[0] if data.labels.ndim else 0
+    given = [(t, data.inputs[t.name]) for t in signature.inputs if t.name in data.inputs and data.inputs[t.name].ndim]
+    moving = [array for tensor, array in given if array.shape != tensor.shape] or [array for _, array in given]
+    return len(moving[0]) if moving else 0
+
+
+def _is_constant(tensor: Tensor, data: Data, count: int) -> bool:
+    array = data.constants.get(tensor.name, data.inputs.get(tensor.name))
+    if array is None or (array.ndim and tensor.name not in data.constants):
+        fixed = bool(tensor.shape) and isinstance(tensor.shape[0], int) and tensor.shape[0] != 1
+        return array is not None and fixed and array.shape == tensor.shape and len(array) != count
+    _check_shape(tensor, array.shape, array.shape, tensor.shape)
+    return True
+
+
+def _has_batch_axis(tensor: Tensor, shape: tuple[int, ...], stateful: bool) -> bool:
+    extra = len(shape) - len(tensor.shape)
+    batched = extra == 0 or stateful
+    if extra not in (0, 1) or (stateful and not tensor.shape):
+        raise InvalidData(
+            f"The model takes {tensor}, and {tensor.name!r} in the data has the shape {list(shape)}. It must be "
+            f"[samples, ...] with {len(tensor.shape)} axes, or one more where a model has no batch axis, or state."
+        )
+    if stateful and tensor.shape[0] not in (1, None) and not isinstance(tensor.shape[0], str):
+        raise InvalidData(
+            f"A stateful model is run one sequence at a time, and {tensor} is fixed to another batch than 1. "
+            "Export it with a batch of 1, or a free one."
+        )
+    _check_shape(tensor, shape, shape[1 + (extra if batched else 0) :], tensor.shape[1 if batched else 0 :])
+    return batched
+
+
+def _check_shape(
+    tensor: Tensor, shape: tuple[int, ...], have: tuple[int, ...], want: tuple[int | str | None, ...]
+) -> None:
+    if len(have) != len(want) or any(isinstance(b, int) and a != b for a, b in zip(have, want, strict=True)):
+        raise InvalidData(
+            f"The model takes {tensor}, and {tensor.name!r} in the data has the shape {list(shape)}: "
+            f"{list(have)} is not [{', '.join('?' if d is None else str(d) for d in want)}]. Reshape or resize it."
+        )
+
+
+def _cast(tensor: Tensor, dtype: np.dtype[Any]) -> str | None:
+    """The dtype to cast to, None where none is needed."""
+    wanted = np.dtype(tensor.dtype)
+    if dtype == wanted:
+        return None
+    numeric = wanted.kind in "biufc" and dtype.kind in "biufc"
+    if numeric and (np.can_cast(dtype, wanted, "safe") or (dtype.name, wanted.name) == ("float64", "float32")):
+        return wanted.name
+    raise InvalidData(
+        f"The model takes {tensor}, and {tensor.name!r} in the data is {dtype.name}, which can't be cast without loss. "
+        f'If it is meant so, convert it: data["{tensor.name}"] = data["{tensor.name}"].astype("{tensor.dtype}")'
+    )
+
+
+def _check_lengths(data: Data) -> None:
+    known = {"labels": data.labels, "groups": data.groups, **data.slices}
+    lengths = {k: len(a) if a.ndim else 0 for k, a in {**data.inputs, **known}.items() if a is not None}
+    if len(set(lengths.values())) > 1:
+        raise InvalidData(f"All arrays must have one row a sample, and their lengths are {_list(lengths.items())}.")
+    if not data.inputs or not len(data):
+        raise InvalidData("The data hold no samples. Give at least 10.")
+    for name, array in {"groups": data.groups, **data.slices}.items():
+        if array is not None and array.ndim != 1:
+            raise InvalidData(f"{name!r} must hold one value a sample, and has the shape {list(array.shape)}.")
+
+
+def _check_finite(data: Data) -> None:
+    for name, array in {**data.inputs, **data.constants}.items():
+        row = 0
+        pieces = [array] if name in data.constants else data._pieces(array, min(len(data), _CHECKED))
+        for piece in pieces if array.dtype.kind == "f" else ():
+            finite = np.isfinite(piece).reshape(len(piece) if piece.ndim else 1, -1).all(axis=1)
+            if not finite.all():
+                row += int(finite.argmin())
+                row = row if data.rows is None or name in data.constants else int(data.rows[row])
+                raise InvalidData(
+                    f"Inputs must be finite, and {name!r} has NaN or infinity in row {row}. Fill or drop such samples."
+                )
+            row += len(finite)
+
+
+def read(
+    source: object,
+    inputs: Sequence[str],
+    *,
+    label: str | None = None,
+    slices: Sequence[str] = (),
+    group: str | None = None,
+    storage: Path | None = None,
+) -> Data:
+    """Read samples from a file, a folder, a function, or memory. Nothing is ever unpickled.
+
+    Args:
+        source: A path: `.npz` (memory-mapped in place where it is not compressed), `.npy`, a folder of `.npy` files,
+            `.parquet` or `.csv`; `module:function`, called without arguments; a mapping of arrays; a pair (x, labels);
+            or an array.
+        inputs: Names of the model's inputs. With one, an array `x`, or the only one left, will do; so will a table
+            without a column of that name: its numeric columns are then one float32 matrix [rows, columns].
+        label: Name of the label array or column; else `labels`, `label` or `y`, where there is one.
+        slices: Names of arrays whose values divide the samples.
+        group: Name of the array that tells which samples belong together.
+        storage: A folder for what can't be memory-mapped in place; None to read that into memory.
+
+    Returns:
+        The data as found, all other arrays among its inputs: `match` fits them to a model.
+
+    Raises:
+        InvalidData: The source is missing, broken, of an unknown kind, or lacks a name that is asked for.
+    """
+    if isinstance(source, Data):
+        return source
+    asked = [name for name in (label, *slices, group) if name is not None]
+    guesses = () if label else tuple(name for name in _LABELS if name not in inputs)
+    if isinstance(source, str) and re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", source) and not Path(source).exists():
+        source = _call(source)
+    arrays = (
+        _open(Path(source), inputs, asked, guesses, storage) if isinstance(source, (str, Path)) else _in_memory(source)
+    )
+    for name in asked:
+        if name not in arrays:
+            raise _unknown(name, arrays)
+    label = label or next((name for name in guesses if name in arrays), None)
+    left = {k: v for k, v in arrays.items() if k in inputs or k not in {*asked, label}}
+    if len(inputs) == 1 and inputs[0] not in left and (len(left) == 1 or "x" in left):
+        left[inputs[0]] = left.pop("x" if "x" in left else next(iter(left)))
+    return Data(
+        inputs={k: v for k, v in left.items() if v.ndim},
+        labels=arrays[label] if label else None,
+        slices={name: arrays[name] for name in slices},
+        groups=arrays[group] if group else None,
+        constants={k: v for k, v in left.items() if not v.ndim},
+    )
+
+
+def _list(names: Iterable[object]) -> str:
+    return ", ".join(n if isinstance(n, str) else f"{n[0]} {n[1]}" if isinstance(n, tuple) else str(n) for n in names)
+
+
+# Where arrays come from, and go to: nothing below knows of samples or models.
+
+
+def _in_memory(source: object) -> dict[str, Array]:
+    if isinstance(source, tuple) and len(source) == 2:
+        first, labels = source
+        source = {**(first if isinstance(first, Mapping) else {"x": first}), "labels": labels}
+    elif isinstance(source, np.ndarray):
+        source = {"x": source}
+    if not isinstance(source, Mapping):
+        raise InvalidData(
+            f"Data are a path, `module:function`, a mapping of arrays, a pair (x, labels), or an array; "
+            f"{type(source).__name__} is none of these."
+        )
+    try:
+        return {str(name): np.asanyarray(values) for name, values in source.items()}
+    except ValueError as error:
+        raise InvalidData(f"An array must have one shape for all samples ({error}). Pad the samples to one.") from error
+
+
+def _call(source: str) -> object:
+    module, _, name = source.partition(":")
+    folder = os.getcwd()
+    sys.path.insert(0, folder)
+    try:
+        return getattr(importlib.import_module(module), name)()
+    except Exception as error:  # whatever a user's own function raises is told as it is
+        raise InvalidData(
+            f"{source} failed with {type(error).__name__}: {error}. It must be a function without arguments, "
+            "importable from the working directory, that returns a mapping of arrays."
+        ) from error
+    finally:
+        sys.path.remove(folder)
+
+
+def _open(
+    path: Path, inputs: Sequence[str], asked: Sequence[str], guesses: Sequence[str], storage: Path | None
+) -> dict[str, Array]:
+    if not path.exists():
+        raise InvalidData(f"There is no data at {path}. Give a file, a folder of .npy files, or `module:function`.")
+    if not os.access(path, os.R_OK):
+        raise InvalidData(f"{path} can't be read: no permission. Change that, or copy it.")
+    kind = "folder" if path.is_dir() else path.suffix.lower()
+    try:
+        match kind:
+            case "folder":
+                return {file.stem: _map(file) for file in sorted(path.glob("*.npy"))}
+            case ".npy":
+                return {"x": _map(path)}
+            case ".npz":
+                return _npz(path, storage)
+            case ".parquet" | ".csv":
+                return _table(path, inputs, asked, guesses, storage)
+    except InvalidData:
+        raise
+    except (ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise InvalidData(f"{path} can't be read as {kind}: {error}. It may be cut short: write it again.") from error
+    raise InvalidData(f"Data files end in .npz, .npy, .parquet or .csv, and {path.name} doesn't. Save it as .npz.")
+
+
+def _npz(path: Path, storage: Path | None) -> dict[str, Array]:
+    """Stored members are mapped where they lie in the file; compressed ones are inflated to `storage`, in pieces."""
+    arrays = {}
+    with zipfile.ZipFile(path) as archive, path.open("rb") as raw:
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            if info.compress_type == zipfile.ZIP_STORED:
+                raw.seek(info.header_offset + 26)  # the local header: 26 bytes, lengths of name and extra field, both
+                lengths = int.from_bytes(raw.read(2), "little") + int.from_bytes(raw.read(2), "little")
+                arrays[name] = _map(path, info.header_offset + 30 + lengths, name)
+            elif storage is None:
+                with archive.open(info) as member:
+                    arrays[name] = _plain(member, name)
+            else:
+                inflated = _scratch(storage, path) / f"{len(arrays)}.npy"
+                with archive.open(info) as member, inflated.open("wb") as stream:
+                    shutil.copyfileobj(member, stream, _PIECE)
+                arrays[name] = _map(inflated, 0, name)
+    return arrays
+
+
+def _table(
+    path: Path, inputs: Sequence[str], asked: Sequence[str], guesses: Sequence[str], storage: Path | None
+) -> dict[str, Array]:
+    """Columns, of numbers or text. One input without a column is the matrix of all numeric columns that are left.
+
+    Args:
+        path: A CSV file, read whole, or a parquet file, read in batches of rows.
+        inputs: Names of the model's inputs.
+        asked: Other columns that must be there.
+        guesses: What a label column may be called; the first one that is there is read.
+        storage: Where a large table goes; None for memory.
+    """
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    source: Any = pa.csv.read_csv(path) if path.suffix.lower() == ".csv" else pa.parquet.ParquetFile(path)
+    whole = isinstance(source, pa.Table)
+    schema, count = (source.schema, source.num_rows) if whole else (source.schema_arrow, source.metadata.num_rows)
+    types = dict(zip(schema.names, schema.types, strict=True))
+    if len(types) < len(schema.names):
+        raise InvalidData(f"Columns must have distinct names, and those of {path} are {_list(schema.names)}.")
+    others = [*asked, *[name for name in guesses if name in types][:1]]
+    wide = len(inputs) == 1 and inputs[0] not in types
+    numeric = [
+        n for n, t in types.items() if pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_boolean(t)
+    ]
+    features = [name for name in numeric if name not in others] if wide else list(inputs)
+    columns = list(dict.fromkeys([*features, *others]))
+    for name in columns:
+        if name not in types:
+            raise _unknown(name, types)
+    if not features:
+        raise InvalidData(f"{path} has no numeric column for the input {inputs[0]!r}; its columns are {_list(types)}.")
+    folder = _scratch(storage, path) if storage is not None and 8 * count * len(columns) > _LARGE else None
+    single = [name for name in columns if name in numeric and not (wide and name in features)]
+    arrays = {name: _allocate(folder, (count,), types[name].to_pandas_dtype()) for name in single}
+    sinks = dict(arrays)
+    if wide:
+        arrays[inputs[0]] = _allocate(folder, (count, len(features)), "float32")
+        sinks |= {name: arrays[inputs[0]][:, k] for k, name in enumerate(features)}
+    text: dict[str, list[Array]] = {name: [] for name in columns if name not in sinks}
+    batches = source.select(columns).to_batches() if whole else source.iter_batches(1 << 16, columns=columns)
+    start = 0
+    for batch in batches:
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            if column.null_count:
+                row = start + int(column.is_null().to_numpy(False).argmax())
+                raise InvalidData(
+                    f"Columns must be complete, and {name!r} of {path} has none in row {row}. Fill or drop it."
+                )
+            if name in text:
+                text[name].append(_text(name, column))
+            else:
+                with np.errstate(over="ignore"):  # an infinity is told later, by row
+                    sinks[name][start : start + len(column)] = column.to_numpy(False)
+        start += len(batch)
+    arrays = {name: _sealed(array) for name, array in arrays.items()}
+    return arrays | {name: np.concatenate([*pieces, np.empty(0, "U1")]) for name, pieces in text.items()}
+
+
+def _text(name: str, column: Any) -> Array:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        raise InvalidData(f"Columns must hold numbers, booleans or text, and {name!r} holds {column.type}. Convert it.")
+    return np.array(column.to_pylist(), dtype=str)
+
+
+def _allocate(folder: Path | None, shape: tuple[int, ...], dtype: Any) -> Array:
+    if folder is None:
+        return np.empty(shape, dtype)
+    return np.lib.format.open_memmap(folder / f"{len(os.listdir(folder))}.npy", "w+", dtype, shape)
+
+
+def _sealed(array: Array) -> Array:
+    if not isinstance(array, np.memmap):
+        return array
+    array.flush()
+    return _map(Path(str(array.filename)))
+
+
+def _scratch(storage: Path, source: Path) -> Path:
+    storage.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=f"{source.stem}-", dir=storage))
+
+
+def _map(path: Path, offset: int = 0, name: str | None = None) -> Array:
+    """Map an array in .npy form that starts at a byte of a file."""
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, fortran, dtype = readers[np.lib.format.read_magic(stream)](stream)
+        start = stream.tell()
+    if dtype.hasobject:
+        raise _pickled(name or path.stem)
+    return _map_raw(path, start, dtype, shape, "F" if fortran else "C")
+
+
+def _map_raw(path: Path, offset: int, dtype: Any, shape: tuple[int, ...], order: Literal["C", "F"] = "C") -> Array:
+    if 0 in shape:
+        return np.empty(shape, dtype)
+    mapped = np.memmap(path, dtype, "r", offset, shape or (1,), order)
+    return mapped if shape else np.array(mapped[0])
+
+
+def _plain(stream: IO[bytes], name: str) -> Array:
+    try:
+        return np.lib.format.read_array(stream, allow_pickle=False)
+    except ValueError as error:
+        raise (_pickled(name) if "Object arrays" in str(error) else error) from error
+
+
+def _pickled(name: str) -> InvalidData:
+    return InvalidData(
+        f"Arrays must hold numbers, booleans or text, and {name!r} holds Python objects, which strop never unpickles. "
+        f'Save it as text or numbers: np.array({name}.tolist(), dtype=str), or dtype="float32".'
+    )
+
+
+def _reference(array: Array, folder: Path) -> dict[str, Any] | None:
+    """Where an array lies in a file, if it is mapped from one as it stands there."""
+    root: Any = array
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    if not isinstance(root, np.memmap) or root.mode == "c" or not array.flags.c_contiguous or not array.size:
+        return None
+    path = Path(root.filename).resolve() if root.filename else None
+    if path is None or not path.exists():
+        return None
+    if root.mode != "r":
+        root.flush()  # later, it would change the time that tells whether the file is the same
+    start = root.offset + array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
+    near = path.is_relative_to(folder.resolve().parent)  # kept relative, so that both can be moved together
+    return {
+        "path": os.path.relpath(path, folder.resolve()) if near else str(path),
+        "offset": start,
+        "dtype": array.dtype.str,
+        "shape": list(array.shape),
+        "mtime": path.stat().st_mtime_ns,
+        "size": path.stat().st_size,
+    }
+
+
+def _write(folder: Path, array: Array) -> dict[str, Any]:
+    path = folder / f"{len(list(folder.glob('*.npy')))}.npy"
+    _replace(path, lambda stream: np.lib.format.write_array(stream, array, allow_pickle=False))
+    return {"file": path.name}
+
+
+def _replace(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file that is complete or not there."""
+    with tempfile.NamedTemporaryFile(prefix=".", dir=path.parent, delete=False) as stream:
+        try:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+            os.replace(stream.name, path)
+        except BaseException:
+            os.unlink(stream.name)
+            raise
+
+
+def _follow(where: Mapping[str, Any], folder: Path) -> Array:
+    if "file" in where:
+        return _map(folder / where["file"])
+    path = folder / where["path"]
+    seen = path.stat() if path.exists() else None
+    if seen is None or (seen.st_mtime_ns, seen.st_size) != (where["mtime"], where["size"]):
+        raise InvalidData(
+            f"Data are used where they lie, and {path} has {'changed' if seen else 'gone'} since. "
+            "Put it back as it was, or start anew."
+        )
+    return _map_raw(path, where["offset"], np.dtype(where["dtype"]), tuple(where["shape"]))
+
+
+def _unknown(name: str, names: Iterable[str]) -> InvalidData:
+    near = difflib.get_close_matches(name, names := list(names), 1)
+    guess = f" Did you mean {near[0]!r}?" if near else ""
+    return InvalidData(f"There is no array or column {name!r} in the data.{guess} They have {_list(names)}.")

@@ -1,0 +1,88 @@
+"""Events: what the engine tells while it works. Reporters and the journal listen; nothing answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events."""
+
+
+@dataclass(frozen=True)
+class Said(Event):
+    """Something that a person should know: an assumption made, a warning, what the data can prove."""
+
+    text: str
+    warning: bool = False
+
+
+@dataclass(frozen=True)
+class Measured(Event):
+    """The original has been measured.
+
+    Attributes:
+        report: The engine's `Report`.
+    """
+
+    report: Any
+
+
+@dataclass(frozen=True)
+class Planned(Event):
+    """The routes are known.
+
+    Attributes:
+        routes: Their labels, in the order in which they will be tried.
+        refused: Label to reason, of techniques and runtimes that don't fit.
+    """
+
+    routes: tuple[str, ...]
+    refused: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Trying(Event):
+    """A candidate is about to be built and measured."""
+
+    number: int
+    candidate: str
+    why: str
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class Tried(Event):
+    """A candidate is done.
+
+    Attributes:
+        outcome: The engine's `Outcome`.
+        best: The best candidate so far, as text; None where none keeps the limits yet.
+    """
+
+    number: int
+    candidate: str
+    outcome: Any
+    best: str | None
+
+
+@dataclass(frozen=True)
+class Confirming(Event):
+    """A finalist goes to the confirm split."""
+
+    candidate: str
+    place: int
+    finalists: int
+
+
+@dataclass(frozen=True)
+class Stopped(Event):
+    """The search ended early, and why."""
+
+    reason: str
+
+
+Listener: TypeAlias = Callable[[Event], None]

@@ -1,0 +1,66 @@
+"""Formats: how a model is recognized and read. The lowest room: it knows no technique and no runtime."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+from .._plugins import with_plugins
+from ..errors import UnsupportedModel
+from ..model import Model, ModelFormat
+from .onnx import OnnxFormat
+from .openvino import OpenvinoFormat
+
+FORMATS: tuple[ModelFormat, ...] = (OnnxFormat(), OpenvinoFormat())
+
+
+@functools.cache
+def all_formats() -> tuple[ModelFormat, ...]:
+    """All known formats: strop's own, then those of installed packages (entry points `strop.formats`)."""
+    return with_plugins("strop.formats", FORMATS)
+
+
+def format_of(name: str) -> ModelFormat:
+    """The format of that name.
+
+    Raises:
+        UnsupportedModel: There is none.
+    """
+    for known in all_formats():
+        if known.name == name:
+            return known
+    raise UnsupportedModel(f"There is no model format {name!r}. The formats strop knows: {_known()}.")
+
+
+def open(source: object) -> Model:
+    """Find the format of a model and read what it is.
+
+    Args:
+        source: A live object, or the path of a file or folder.
+
+    Raises:
+        UnsupportedModel: Nothing is there, no format recognizes it, or the one that does can't handle it.
+        UntrustedModel: It reaches outside its folder, or could run code.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        source = Path(source).expanduser()
+        if not source.exists():
+            raise UnsupportedModel(f"A model must exist, and {source} does not. Check the path.")
+    for known in all_formats():
+        if known.detects(source):
+            return known.open(source)
+    seen = f"{source} is none" if isinstance(source, Path) else f"got a {type(source).__name__}"
+    raise UnsupportedModel(f"A model must be in a format that strop knows ({_known()}); {seen}.{_hint(source)}")
+
+
+def _known() -> str:
+    return ", ".join(known.name for known in all_formats())
+
+
+def _hint(source: object) -> str:
+    if isinstance(source, Path) and source.is_dir():
+        return " A folder is taken when it holds exactly one model; give the path of the model's main file."
+    if isinstance(source, Path) and source.suffix in (".pt", ".pth", ".h5", ".keras", ".pkl", ".joblib"):
+        return " Export it to ONNX and give that file."
+    return ""

@@ -1,0 +1,259 @@
+"""ONNX: a protobuf graph, its weights inside or in files beside it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .._lazy import lazy
+from ..errors import UnsupportedModel, UntrustedModel
+from ..model import ONNX, Model, ModelFormat, Signature, Tensor
+
+if TYPE_CHECKING:
+    import onnx
+else:
+    onnx = lazy("onnx")
+
+ONE_FILE = 3 << 29
+"""Bytes above which weights go to a file of their own: protobuf itself ends at 2 GB."""
+
+
+class OnnxFormat(ModelFormat):
+    """ONNX files, folders that hold one, and live `onnx.ModelProto`s."""
+
+    name = ONNX
+
+    def detects(self, source: object) -> bool:
+        return _is_proto(source) or _main(source) is not None
+
+    def open(self, source: Any) -> Model:
+        """Read signature and files; weights in files of their own are not loaded.
+
+        Raises:
+            UnsupportedModel: It can't be parsed, is incomplete, or has inputs or outputs that are no numeric tensors.
+            UntrustedModel: Its external data lie outside its folder.
+        """
+        if _is_proto(source):
+            return Model(ONNX, source, _signature(source, "the model"))
+        path = _main(source)
+        if path is None:
+            raise UnsupportedModel(f"An ONNX model is a file that ends in .onnx; {source} is none. Check the path.")
+        proto = _parse(path)
+        return Model(ONNX, path, _signature(proto, path.name), (path, *_external_files(proto, path)))
+
+
+def load(model: Model) -> onnx.ModelProto:
+    """The graph with all its weights, free for the caller to change."""
+    if _is_proto(model.payload):
+        proto = onnx.ModelProto()
+        proto.CopyFrom(model.payload)
+        return proto
+    proto = _parse(model.path)
+    if len(model.files) > 1:
+        onnx.load_external_data_for_model(proto, str(model.path.parent))
+    return proto
+
+
+def save(proto: onnx.ModelProto, folder: Path, like: Model) -> Model:
+    """Write a graph as model.onnx, with model.onnx.data beside it where it is large, and read its signature again.
+
+    Args:
+        proto: The graph with its weights; large ones leave it for their file.
+        folder: Where to write; what is there under these names is replaced at once, or not at all.
+        like: The model it was made from, whose knowledge of batch axes and states carries over by name.
+    """
+    scratch = folder / ".part"
+    scratch.mkdir(parents=True)
+    large = proto.ByteSize() > ONE_FILE
+    onnx.save_model(
+        proto, scratch / "model.onnx", save_as_external_data=large, location="model.onnx.data", size_threshold=1024
+    )
+    for name in ("model.onnx.data", "model.onnx")[not large :]:
+        with (scratch / name).open("rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(scratch / name, folder / name)
+    scratch.rmdir()
+    return reopened(folder / "model.onnx", like)
+
+
+def reopened(path: Path, like: Model) -> Model:
+    """Open a file made from another model, whose knowledge of batch axes and states carries over by name."""
+    model = OnnxFormat().open(path)
+    known = {t.name: t for t in like.signature.inputs}
+    inputs = tuple(
+        replace(t, batched=known[t.name].batched, feedback=known[t.name].feedback) if t.name in known else t
+        for t in model.signature.inputs
+    )
+    return replace(model, signature=replace(model.signature, inputs=inputs))
+
+
+def graph_of(model: Model) -> onnx.ModelProto:
+    """The graph without the weights that lie in files of their own: enough to look at its nodes."""
+    return model.payload if _is_proto(model.payload) else _parse(model.path)
+
+
+def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every stored tensor of a graph and its subgraphs: initializers, and those in attributes."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        yield from _attribute_tensors(node)
+
+
+def _attribute_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            yield from tensors(graph)
+
+
+def _is_proto(source: object) -> bool:
+    loaded = sys.modules.get("onnx")
+    return loaded is not None and isinstance(source, loaded.ModelProto)
+
+
+def _main(source: object) -> Path | None:
+    if not isinstance(source, (str, os.PathLike)):
+        return None
+    path = Path(source)
+    if path.is_dir():
+        found = sorted(path.glob("*.onnx"))
+        return found[0] if len(found) == 1 else None
+    return path if path.suffix.lower() == ".onnx" and path.is_file() else None
+
+
+def _parse(path: Path) -> onnx.ModelProto:
+    from google.protobuf.message import DecodeError
+
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except (DecodeError, ValueError) as error:
+        raise UnsupportedModel(_unreadable(path)) from error
+    if not proto.HasField("graph") or not proto.opset_import or not proto.graph.output:
+        raise UnsupportedModel(_unreadable(path))
+    return proto
+
+
+def _unreadable(path: Path) -> str:
+    with path.open("rb") as stream:
+        head = stream.read(64)
+    rule = f"An .onnx file must hold one ONNX graph; {path}"
+    if not head:
+        return f"{rule} is empty. Export or copy it again."
+    if head.startswith(b"version https://git-lfs"):
+        return f"{rule} is a Git LFS pointer. Fetch the file itself with: git lfs pull"
+    if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
+        return f"{rule} is text that begins with {head[:24].decode()!r}. Check the path."
+    return f"{rule} ({path.stat().st_size} bytes) can't be parsed: it is truncated or something else. Copy it again."
+
+
+def _external_files(proto: onnx.ModelProto, path: Path) -> list[Path]:
+    nodes = (node for function in proto.functions for node in function.node)
+    stored = [*tensors(proto.graph), *(tensor for node in nodes for tensor in _attribute_tensors(node))]
+    files: dict[Path, None] = {}
+    for tensor in stored:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            files[_external_file(tensor, path)] = None
+    return list(files)
+
+
+def _external_file(tensor: onnx.TensorProto, path: Path) -> Path:
+    """The file that holds a tensor.
+
+    Raises:
+        UntrustedModel: It lies outside the model's folder.
+        UnsupportedModel: It is missing, or too short.
+    """
+    info = {entry.key: entry.value for entry in tensor.external_data}
+    location = info.get("location", "")
+    file = path.parent / location
+    inside = not Path(location).is_absolute() and ".." not in Path(location).parts
+    if not inside or not file.resolve().is_relative_to(path.parent.resolve()):
+        raise UntrustedModel(
+            f"External data must lie in the model's own folder; {path.name} keeps tensor {tensor.name!r} in "
+            f"{location!r}. Copy the data there as a plain file (not a link), and save the model with that location."
+        )
+    if not location or not file.is_file():
+        raise UnsupportedModel(
+            f"{path.name} keeps tensor {tensor.name!r} in {location!r}, and {file} is missing. "
+            "Copy it beside the model."
+        )
+    offset = _number(info.get("offset", "0"), tensor, path)
+    end = offset + _number(info.get("length", "0"), tensor, path)
+    if (size := file.stat().st_size) < max(end, offset + 1):
+        raise UnsupportedModel(
+            f"{file} must hold at least {end} bytes, as {path.name} says of tensor {tensor.name!r}, and holds {size}: "
+            "it is truncated. Copy it again."
+        )
+    return file
+
+
+def _number(text: str, tensor: onnx.TensorProto, path: Path) -> int:
+    if not text.isdecimal():
+        raise UnsupportedModel(
+            f"Offset and length of external data must be whole numbers; {path.name} says {text!r} of tensor "
+            f"{tensor.name!r}. Export it again."
+        )
+    return int(text)
+
+
+def _signature(proto: onnx.ModelProto, name: str) -> Signature:
+    graph = proto.graph
+    made = {output for node in graph.node for output in node.output}
+    stored = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+    given = {value.name for value in graph.input}
+    if not graph.node:
+        raise UnsupportedModel(f"A model must compute something, and {name} has no nodes. Export it again.")
+    if lost := [value.name for value in graph.output if value.name not in made | stored | given]:
+        raise UnsupportedModel(f"Every output must come from a node; {name} has none for {lost}. Export it again.")
+    inputs = tuple(_tensor(value, "input", name) for value in graph.input if value.name not in stored)
+    if not inputs:
+        raise UnsupportedModel(f"A model must have an input, and {name} has none: its outputs never change.")
+    return Signature(inputs, tuple(_tensor(value, "output", name) for value in graph.output))
+
+
+def _tensor(value: onnx.ValueInfoProto, side: str, name: str) -> Tensor:
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        raise UnsupportedModel(
+            f"Inputs and outputs must be tensors; {side} {value.name!r} of {name} is a "
+            f"{(kind or 'value without a type').removesuffix('_type')}. "
+            "Export the model without it (scikit-learn: options={'zipmap': False})."
+        )
+    tensor = value.type.tensor_type
+    dtype = _dtype(tensor.elem_type)
+    if dtype is None:
+        seen = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+        raise UnsupportedModel(
+            f"Inputs and outputs must be numbers or booleans; {side} {value.name!r} of {name} is {seen}. "
+            "Move what handles it out of the model, and export the rest."
+        )
+    if not tensor.HasField("shape"):
+        if side == "input":
+            raise UnsupportedModel(
+                f"Inputs must declare their number of axes; {value.name!r} of {name} has no shape. "
+                "Add one, sizes left open, with onnx.tools.update_model_dims."
+            )
+        return Tensor(value.name, dtype, ())
+    shape = tuple(_size(dim) for dim in tensor.shape.dim)
+    return Tensor(value.name, dtype, shape, batched=bool(shape))
+
+
+def _dtype(number: int) -> str | None:
+    if number in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
+        return None
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(number)
+    return str(dtype) if dtype.kind in "fiub" and dtype.isbuiltin == 1 else None
+
+
+def _size(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    if dim.HasField("dim_value"):
+        return dim.dim_value if dim.dim_value > 0 else None
+    return dim.dim_param or None

@@ -1,0 +1,134 @@
+"""ONNX graphs brought into the form that quantizers need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .._lazy import lazy
+from ..errors import NotApplicable
+from .onnx import ONE_FILE
+
+if TYPE_CHECKING:
+    import onnx
+else:
+    onnx = lazy("onnx")
+
+OPSET = 13
+"""The first opset whose QuantizeLinear has one scale a channel."""
+
+QUANTIZED = frozenset({
+    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "QLinearMatMul",
+    "QLinearConv", "QGemm", "MatMulNBits", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "MatMulIntegerToFloat",
+    "QAttention", "QOrderedMatMul",
+})  # fmt: skip
+_SMALL = 1024
+
+
+def is_quantized(proto: onnx.ModelProto) -> bool:
+    """Whether a graph already computes in integers, or stores weights as such."""
+    return any(node.op_type in QUANTIZED for node in proto.graph.node)
+
+
+def opset(proto: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators."""
+    return max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=1)
+
+
+def prepared(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Bring a graph into the form that quantizers need. The result computes the same; the graph given is used up.
+
+    1. Functions are inlined.
+    2. An opset under 13 is raised to 13.
+    3. Weights in Constant nodes, and those that could be overridden as inputs, become plain initializers.
+    4. Declared shapes of outputs and of values in between, which may be wrong, are dropped and inferred anew.
+    5. Nodes without a name, or with one that is taken, get one, since quantizers pick them by name.
+
+    Raises:
+        NotApplicable: The opset can't be raised.
+    """
+    if proto.functions:
+        from onnx.inliner import inline_local_functions
+
+        proto = inline_local_functions(proto)
+    proto = _raised(proto)
+    _store_constants(proto.graph)
+    _infer_shapes(proto)
+    _name_nodes(proto.graph)
+    return proto
+
+
+def _name_nodes(graph: onnx.GraphProto) -> None:
+    taken: set[str] = {""}
+    for number, node in enumerate(graph.node):
+        if node.name in taken:
+            node.name = f"{node.op_type}_{number}:{node.output[0]}"
+        taken.add(node.name)
+
+
+def _raised(proto: onnx.ModelProto) -> onnx.ModelProto:
+    if (version := opset(proto)) >= OPSET:
+        return proto
+    if proto.ByteSize() > ONE_FILE:
+        raise NotApplicable(f"needs opset {OPSET}, and a model of this size can't be raised from opset {version}")
+    # The converter wants initializers among the inputs of old graphs, as old exporters put them, and copes either way.
+    try:
+        raised = onnx.version_converter.convert_version(proto, OPSET)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise NotApplicable(f"needs opset {OPSET}, and raising it from {version} fails: {reason}") from error
+    for imported in proto.opset_import:
+        if imported.domain not in ("", "ai.onnx") and imported.domain not in {o.domain for o in raised.opset_import}:
+            raised.opset_import.append(imported)
+    raised.ir_version = max(raised.ir_version, 7)
+    return raised
+
+
+def _store_constants(graph: onnx.GraphProto) -> None:
+    outputs = {value.name for value in graph.output}
+    for position in reversed(range(len(graph.node))):
+        node = graph.node[position]
+        if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and node.output[0] not in outputs:
+            value = _constant(node)
+            if value is not None:
+                graph.initializer.append(value)
+                graph.initializer[-1].name = node.output[0]
+                del graph.node[position]
+    stored = {t.name for t in graph.initializer}
+    for position in reversed(range(len(graph.input))):
+        if graph.input[position].name in stored:
+            del graph.input[position]
+
+
+def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    attribute = node.attribute[0]
+    if attribute.name == "value":
+        return attribute.t
+    if attribute.name in ("value_float", "value_floats", "value_int", "value_ints"):
+        value = onnx.helper.get_attribute_value(attribute)
+        return onnx.numpy_helper.from_array(np.asarray(value, np.float32 if "float" in attribute.name else np.int64))
+    return None
+
+
+def _infer_shapes(proto: onnx.ModelProto) -> None:
+    """Infer all shapes on a copy without the large weights: only small tensors (axes, target shapes) decide shapes."""
+    graph = proto.graph
+    del graph.value_info[:]
+    for value in graph.output:
+        value.type.tensor_type.ClearField("shape")
+    bare = onnx.ModelProto(ir_version=proto.ir_version)
+    bare.opset_import.extend(proto.opset_import)
+    bare.graph.name = graph.name
+    bare.graph.input.extend(graph.input)
+    bare.graph.output.extend(graph.output)
+    bare.graph.node.extend(graph.node)
+    for tensor in graph.initializer:
+        if tensor.ByteSize() <= _SMALL:
+            bare.graph.initializer.append(tensor)
+        else:
+            bare.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True).graph
+    graph.value_info.extend(inferred.value_info)
+    for value, known in zip(graph.output, inferred.output, strict=True):
+        value.CopyFrom(known)

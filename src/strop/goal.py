@@ -1,0 +1,268 @@
+"""Goal: the limits that a result must keep, and the metric to improve within them."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal, Self, TypeAlias
+
+from .errors import InvalidGoal
+
+Better: TypeAlias = Literal["lower", "higher"]
+Side: TypeAlias = Literal["at_least", "at_most"]
+
+_METRIC = r"(?:[A-Za-z_][\w.]*:)?[A-Za-z_]\w*(?:\.\w+)*"
+_LIMIT = re.compile(rf"(?:(drop|worst_slice)\s*\(\s*({_METRIC})\s*\)|({_METRIC}))\s*(<=|>=|<|>)\s*(.+)")
+_VALUE = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*)")
+_OBJECTIVE = re.compile(rf"(minimize|maximize)\s+({_METRIC})")
+_SHAPE = "`METRIC OP VALUE`, as in `size < 20 MB`, `latency.p95 < 10 ms` or `accuracy >= 99% of original`"
+
+_UNITS = {
+    "s": {"s": "1", "ms": "1e-3", "us": "1e-6", "ns": "1e-9"},
+    "bytes": {"GB": "1e9", "MB": "1e6", "kB": "1e3", "B": "1", "KB": "1e3",
+              "GiB": str(2**30), "MiB": str(2**20), "KiB": str(2**10)},
+    "/s": {"/s": "1"},
+}  # fmt: skip
+_SPELLED = {"s": ("s", "ms", "us", "ns"), "bytes": ("GB", "MB", "kB", "B"), "/s": ("/s",)}
+_EXAMPLE = {"s": "10 ms", "bytes": "20 MB", "/s": "100 /s"}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A bound on one metric.
+
+    Attributes:
+        metric: Its name, or `module:function`.
+        op: How the candidate compares to the value.
+        value: In base units: seconds, bytes, a second, plain numbers. A share (`99%` is 0.99) where `relative`.
+        relative: Whether the value is a multiple of the original's.
+        scope: The whole data, the worst slice, or the `drop`: how much worse the candidate is than the original.
+        unit: What the value is in: `s`, `bytes`, `/s`, or empty for a plain number.
+    """
+
+    metric: str
+    op: Literal["<", "<=", ">", ">="]
+    value: float
+    relative: bool = False
+    scope: Literal["whole", "drop", "worst_slice"] = "whole"
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.relative and not self.unit:
+            object.__setattr__(self, "unit", _cost_unit(self.metric) or "")
+        if not math.isfinite(self.value):
+            raise InvalidGoal(f"A limit needs a finite number, and {self.metric!r} was given {self.value}.")
+        if self.value <= 0 and self.scope != "drop" and (self.relative or self.unit):
+            raise InvalidGoal(f"`{self}` can't be kept by any model: write a value above zero.")
+        if self.scope == "drop" and self.op in (">", ">="):
+            raise InvalidGoal(f"`{self}` asks for a model that is worse. A drop is limited from above: use <= or <.")
+        if self.scope == "worst_slice" and _cost_unit(self.metric):
+            raise InvalidGoal(
+                f"`{self}` can't be told by slice: {self.metric} is a cost. Limit `{self.metric}` itself."
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a limit as people write it.
+
+        Raises:
+            InvalidGoal: It can't be read, can be read in two ways, or has a unit that does not fit the metric.
+        """
+        read = _LIMIT.fullmatch(text.strip())
+        value = _VALUE.fullmatch(read[5].strip()) if read else None
+        if read is None or value is None:
+            raise InvalidGoal(f"`{text.strip()}` can't be read as a limit. A limit is {_SHAPE}.")
+        scope: Any = read[1] or "whole"
+        metric, op, number = read[2] or read[3], read[4], Decimal(value[1])
+        if not math.isfinite(float(number)):
+            raise InvalidGoal(f"A limit needs a finite number, and `{text.strip()}` has {value[1]}.")
+        suffix = re.sub(r"\s+", " ", value[2].strip())
+        wants = _cost_unit(metric)
+        left = f"{scope}({metric})" if read[1] else metric
+        if suffix == "%":
+            other = _EXAMPLE[wants] if wants else _digits(number / 100)
+            raise InvalidGoal(
+                f"`{text.strip()}` can be read in two ways. Write `{left} {op} {value[1]}% of original` for a share of "
+                f"the original's, or `{left} {op} {other}` for the number itself."
+            )
+        if suffix in ("% of original", "x", "x of original"):
+            return cls(metric, read[4], float(number / 100 if suffix[0] == "%" else number), True, scope)  # type: ignore[arg-type]
+        unit = next((kind for kind, scales in _UNITS.items() if suffix in scales), None)
+        if suffix and unit is None:
+            known = ", ".join(name for scales in _UNITS.values() for name in scales)
+            raise InvalidGoal(f"`{text.strip()}` has the unknown unit {suffix!r}. Units are {known}, `% of original`.")
+        if wants and unit != wants and (unit or wants != "/s"):
+            raise InvalidGoal(
+                f"`{text.strip()}` has {f'the unit {suffix!r}' if unit else 'no unit'}, and {metric} is in {wants}. "
+                f"Write it as in `{left} {op} {_EXAMPLE[wants]}`."
+            )
+        scale = Decimal(_UNITS[unit][suffix]) if unit else Decimal(1)
+        return cls(metric, read[4], float(number * scale), False, scope, unit or "")  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        left = self.metric if self.scope == "whole" else f"{self.scope}({self.metric})"
+        exact = Decimal(repr(float(self.value)))
+        if self.relative:
+            return f"{left} {self.op} {_digits(exact * 100)}% of original"
+        if not self.unit:
+            return f"{left} {self.op} {_digits(exact)}"
+        spelled = _SPELLED[self.unit]
+        fitting = [name for name in spelled if abs(exact) >= Decimal(_UNITS[self.unit][name])]
+        name = fitting[0] if fitting else spelled[-1]
+        return f"{left} {self.op} {_digits(exact / Decimal(_UNITS[self.unit][name]))} {name}"
+
+    @property
+    def side(self) -> Side:
+        """Which side the operator bounds."""
+        return "at_most" if self.op in ("<", "<=") else "at_least"
+
+    def bound(self, better: Better) -> tuple[Side, float, float]:
+        """What the limit asks of the candidate: at least, or at most, `factor * original + constant`.
+
+        Args:
+            better: Which way the metric is good; a drop of a lower-is-better metric is a rise.
+
+        Returns:
+            The side, the factor and the constant.
+        """
+        if self.scope != "drop":
+            return (self.side, self.value, 0.0) if self.relative else (self.side, 0.0, self.value)
+        sign = 1.0 if better == "lower" else -1.0
+        side: Side = "at_most" if better == "lower" else "at_least"
+        return (side, 1 + sign * self.value, 0.0) if self.relative else (side, 1.0, sign * self.value)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Limits to keep, and the metric to minimize or maximize within them."""
+
+    limits: tuple[Limit, ...] = ()
+    objective: str = "latency.p50"
+    direction: Literal["minimize", "maximize"] = "minimize"
+
+    def __post_init__(self) -> None:
+        for low in (limit for limit in self.limits if limit.side == "at_least"):
+            for high in (limit for limit in self.limits if limit.side == "at_most"):
+                if (low.metric, low.relative, low.scope) != (high.metric, high.relative, high.scope):
+                    continue
+                touching = low.op == ">=" and high.op == "<="
+                if low.value > high.value or (low.value == high.value and not touching):
+                    raise InvalidGoal(f"`{low}` and `{high}` contradict each other: no model keeps both. Drop one.")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read clauses divided by `;` or line ends: limits, and at most one `minimize METRIC` or `maximize METRIC`.
+
+        Raises:
+            InvalidGoal: A clause is empty or can't be read, or the clauses contradict each other.
+        """
+        return cls._of_clauses(_clauses(text))
+
+    @classmethod
+    def of(cls, limits: Iterable[str] = (), minimize: str | None = None, maximize: str | None = None) -> Self:
+        """Make a goal of limits as text and the name of a metric to improve.
+
+        Raises:
+            InvalidGoal: As for `parse`.
+        """
+        clauses = [clause for text in limits for clause in _clauses(text)]
+        clauses += [f"minimize {minimize}"] if minimize is not None else []
+        clauses += [f"maximize {maximize}"] if maximize is not None else []
+        return cls._of_clauses(clauses)
+
+    @classmethod
+    def _of_clauses(cls, clauses: Iterable[str]) -> Self:
+        limits: list[Limit] = []
+        objectives: list[tuple[Any, str]] = []
+        for clause in clauses:
+            if read := _OBJECTIVE.fullmatch(clause):
+                objectives.append((read[1], read[2]))
+            elif clause.split()[0] in ("minimize", "maximize"):
+                raise InvalidGoal(f"`{clause}` can't be read: name one metric, as in `minimize latency.p95`.")
+            else:
+                limits.append(Limit.parse(clause))
+        if len(objectives) > 1:
+            seen = " and ".join(f"`{direction} {metric}`" for direction, metric in objectives)
+            raise InvalidGoal(f"A goal improves one metric, and this has {seen}. Keep one; make the others limits.")
+        direction, objective = objectives[0] if objectives else (cls.direction, cls.objective)
+        return cls(tuple(limits), objective, direction)
+
+    def __str__(self) -> str:
+        return "; ".join([f"{self.direction} {self.objective}", *map(str, self.limits)])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, the limits as text."""
+        return {
+            "limits": [str(limit) for limit in self.limits],
+            "objective": self.objective,
+            "direction": self.direction,
+        }
+
+    @classmethod
+    def of_json(cls, json: Mapping[str, Any]) -> Self:
+        return cls(tuple(map(Limit.parse, json["limits"])), json["objective"], json["direction"])
+
+    def check(self, better: Mapping[str, Better], units: Mapping[str, str]) -> None:
+        """Hold the goal against the metrics that exist; a `module:function` is accepted unseen.
+
+        Args:
+            better: Name of every known metric, and which way it is good.
+            units: What its numbers are in (`s`, `bytes`, empty).
+
+        Raises:
+            InvalidGoal: An unknown metric, a limit on the side that is never in danger, a unit that does not fit, or
+                an objective that asks for a worse model.
+        """
+        for metric in [limit.metric for limit in self.limits] + [self.objective]:
+            if metric not in better and ":" not in metric:
+                near = difflib.get_close_matches(metric, better, 3, 0.5)
+                guess = f" Did you mean {' or '.join(near)}?" if near else ""
+                raise InvalidGoal(f"There is no metric {metric!r}.{guess} Known are {', '.join(sorted(better))}.")
+        for limit in self.limits:
+            _check_limit(limit, better.get(limit.metric), units.get(limit.metric))
+        way = better.get(self.objective)
+        if way and way != ("lower" if self.direction == "minimize" else "higher"):
+            right = "minimize" if way == "lower" else "maximize"
+            raise InvalidGoal(
+                f"`{self.direction} {self.objective}` asks for a worse model: {self.objective} is better when {way}. "
+                f"Write `{right} {self.objective}`."
+            )
+
+
+def _check_limit(limit: Limit, way: Better | None, unit: str | None) -> None:
+    if way and limit.scope != "drop" and limit.side != ("at_most" if way == "lower" else "at_least"):
+        op = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}[limit.op]
+        raise InvalidGoal(
+            f"`{limit}` bounds the wrong side: {limit.metric} is better when {way}, so this would forbid a good model. "
+            f"Turn it round: `{str(limit).replace(f' {limit.op} ', f' {op} ')}`."
+        )
+    if unit is None or limit.relative:
+        return
+    wants = next((kind for kind in _UNITS if unit == kind or (kind == "/s" and unit.endswith(kind))), "")
+    if limit.unit != wants and (limit.unit or wants != "/s"):
+        example = f"with a unit, as in `{_EXAMPLE[wants]}`" if wants else "as a plain number"
+        kind = unit or "plain numbers"
+        raise InvalidGoal(f"`{limit}` does not fit {limit.metric}, which is in {kind}. Write it {example}.")
+
+
+def _clauses(text: str) -> list[str]:
+    lines = [line.strip().removesuffix(";") for line in text.splitlines() if line.strip()]
+    clauses = [clause.strip() for line in lines for clause in line.split(";")]
+    if not clauses or not all(clauses):
+        raise InvalidGoal(f"{text!r} has an empty clause. A clause is {_SHAPE}, or `minimize METRIC`.")
+    return clauses
+
+
+def _cost_unit(metric: str) -> str | None:
+    """What the numbers of a built-in cost metric are in; None for any other metric."""
+    return {"latency": "s", "size": "bytes", "memory": "bytes", "throughput": "/s"}.get(metric.split(".")[0])
+
+
+def _digits(number: Decimal) -> str:
+    """The shortest text that reads back to the same number."""
+    number = number.normalize()
+    return f"{number:f}" if -7 <= number.adjusted() <= 15 else str(number)

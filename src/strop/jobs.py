@@ -1,0 +1,193 @@
+"""Jobs: work done in another process, within a time and a memory limit. A crash there costs that job only."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from multiprocessing.context import SpawnContext
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+from ._lazy import lazy
+from .errors import NotApplicable, RunFailed, StropError
+
+pebble = lazy("pebble")
+pebble_concurrent = lazy("pebble.concurrent")
+psutil = lazy("psutil")
+
+T = TypeVar("T")
+
+NAME = "strop job"
+POLL = 0.25  # seconds between two looks at the memory of a job
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one job may use: seconds of wall time, and resident bytes of all its processes together."""
+
+    seconds: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class Ended(Generic[T]):
+    """How a job ended: with a value, or a cause.
+
+    Attributes:
+        value: What the function returned.
+        cause: `done`, `refused`, `failed`, `crashed`, `timeout` or `memory`.
+        reason: For a person, where there is no value.
+        peak: The most resident bytes seen of all its processes together.
+    """
+
+    cause: str
+    value: T | None = None
+    reason: str = ""
+    error: BaseException | None = None
+    peak: int = 0
+
+    def raise_unless_done(self) -> None:
+        """Raise where there is no value.
+
+        Raises:
+            StropError: The one that ended the job, or RunFailed with the reason.
+        """
+        if isinstance(self.error, StropError):
+            raise self.error
+        if self.cause != "done":
+            raise RunFailed(f"the model could not be run: {self.reason}.") from self.error
+
+
+def spawn_context() -> SpawnContext:
+    """The only way strop starts processes: fresh ones, that inherit no threads, locks or loaded runtimes."""
+    return multiprocessing.get_context("spawn")
+
+
+@contextlib.contextmanager
+def without_main() -> Iterator[None]:
+    """Keep a spawned process from running the caller's script again: jobs are functions of strop, never of `__main__`."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def die_with_parent() -> None:
+    """End this process when its parent ends, however that happens (Linux; prctl(2), PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def run(function: Callable[..., T], *args: Any, limits: Limits) -> Ended[T]:
+    """Run a module-level function in a fresh process.
+
+    Never raises for what happens in there; a KeyboardInterrupt in here ends the job and is passed on.
+    """
+    with without_main():
+        start = pebble_concurrent.process(
+            name=NAME, daemon=False, timeout=limits.seconds, mp_context=spawn_context()
+        )
+        future = start(_guarded)(function, args)
+    watch = _Watch(limits.memory)
+    try:
+        status, value = future.result()
+        return Ended(status, value=value if status == "done" else None, reason="" if status == "done" else str(value),
+                     error=value if isinstance(value, BaseException) else None, peak=watch.peak)  # fmt: skip
+    except FutureTimeout:
+        return Ended("timeout", reason=f"took longer than {limits.seconds:.0f} s", peak=watch.peak)
+    except pebble.ProcessExpired as error:
+        if watch.exceeded:
+            used = f"used {watch.peak / 1e6:,.0f} MB, more than the limit of {limits.memory / 1e6:,.0f} MB"
+            return Ended("memory", reason=used, peak=watch.peak)
+        return Ended("crashed", reason=f"its process {_death(error.exitcode)}", peak=watch.peak)
+    except Exception as error:  # a bug in a plug-in or in strop; it costs this candidate, and is told
+        return Ended("failed", reason=f"{type(error).__name__}: {error}", error=error, peak=watch.peak)
+    finally:
+        watch.stop()
+        kill_jobs()
+
+
+def kill_jobs() -> None:
+    """Kill all that this process has started, and all that those have started."""
+    for process in _family():
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
+def _family() -> list[Any]:
+    """The processes started here and all below them. (Not simply all children: Python's resource tracker is one.)"""
+    family = []
+    for child in multiprocessing.active_children():
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(child.pid)
+            family += [*process.children(recursive=True), process]
+    return family
+
+
+def _guarded(function: Callable[..., T], args: tuple[Any, ...]) -> tuple[str, Any]:
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    os.dup2(2, 1)  # libraries print; standard output belongs to the driver
+    try:
+        return "done", function(*args)
+    except NotApplicable as error:
+        return "refused", error
+    except StropError as error:
+        return "failed", error
+    except MemoryError:
+        return "memory", "ran out of memory"
+    except OSError as error:
+        return "failed", f"{type(error).__name__}: {error}"
+    finally:
+        kill_jobs()
+
+
+class _Watch:
+    """Looks at the resident memory of all processes of a job, and kills them when it is over the limit."""
+
+    def __init__(self, limit: int):
+        self.limit, self.peak, self.exceeded = limit, 0, False
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._done.wait(POLL):
+            used = 0
+            for process in _family():
+                with contextlib.suppress(psutil.Error):
+                    used += process.memory_info().rss
+            self.peak = max(self.peak, used)
+            if used > self.limit:
+                self.exceeded = True
+                kill_jobs()
+                return
+
+    def stop(self) -> None:
+        self._done.set()
+        self._thread.join()
+
+
+def _death(code: int | None) -> str:
+    if code is None:
+        return "ended without a word"
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+

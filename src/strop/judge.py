@@ -1,0 +1,187 @@
+"""Judge: measure a candidate by rank, and say of each limit whether it is met, broken or not decided."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+import numpy as np
+
+from . import metrics
+from .bench import Bench
+from .goal import Goal, Limit
+from .metric import Metric
+from .stats import Comparison, Interval, Verdict, samples_needed, verdict
+
+Array = np.ndarray[Any, Any]
+
+SMALLEST_SLICE = 30  # samples; smaller slices are counted, not judged
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One metric of original and candidate, each with its spread."""
+
+    original: Interval
+    candidate: Interval
+    ratio: Interval
+    unit: str
+    n: int
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was found of one limit.
+
+    Attributes:
+        limit: As text.
+        verdict: At the confidence stated by who asked.
+        value: The candidate's, in the metric's unit (for `worst_slice`: of the worst slice).
+        violation: How far the point estimate is on the wrong side, relative to the threshold; 0 where it keeps the limit.
+        needed: Samples that would decide an inconclusive verdict, where that can be told.
+        slice: The slice that decides, for `worst_slice`.
+    """
+
+    limit: str
+    verdict: Verdict
+    value: float
+    low: float
+    high: float
+    violation: float
+    needed: int | None = None
+    slice: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that was measured of one candidate.
+
+    Attributes:
+        figures: By metric.
+        judged: The limits that were looked at; those after the first broken one may be missing.
+        slices: Slice (`column=value`) to metric to figure.
+    """
+
+    figures: dict[str, Figure] = field(default_factory=dict)
+    judged: tuple[Judged, ...] = ()
+    slices: dict[str, dict[str, Figure]] = field(default_factory=dict)
+
+    @property
+    def broken(self) -> tuple[Judged, ...]:
+        return tuple(j for j in self.judged if j.verdict == "broken")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of(cls, json: dict[str, Any]) -> Self:
+        return cls(
+            {name: _figure(f) for name, f in json["figures"].items()},
+            tuple(Judged(**j) for j in json["judged"]),
+            {s: {name: _figure(f) for name, f in found.items()} for s, found in json["slices"].items()},
+        )
+
+
+def judge(
+    bench: Bench,
+    goal: Goal,
+    also: Sequence[str] = (),
+    *,
+    confidence: float,
+    whole: bool,
+    progress: Callable[[str], None] = lambda words: None,
+) -> Report:
+    """Measure what the goal speaks of, cheap metrics first.
+
+    Args:
+        bench: Original and candidate.
+        also: Further metrics to report.
+        confidence: Of each one-sided bound.
+        whole: Measure everything, slices included; else stop at the first limit proven broken.
+    """
+    wanted = [metrics.find(name) for name in dict.fromkeys([*(x.metric for x in goal.limits), goal.objective, *also])]
+    figures: dict[str, Figure] = {}
+    judged: list[Judged] = []
+    for metric in sorted(wanted, key=lambda metric: metric.rank):
+        progress(metric.name)
+        comparison = metric.measure(bench)
+        figures[metric.name] = figure(metric, comparison)
+        for limit in goal.limits:
+            if metrics.find(limit.metric).name == metric.name:
+                judged.append(_judge(limit, metric, comparison, bench, confidence))
+        if not whole and any(j.verdict == "broken" for j in judged):
+            break
+    slices = _by_slice(bench, [m for m in wanted if m.quality]) if whole else {}
+    return Report(figures, tuple(judged), slices)
+
+
+def figure(metric: Metric, comparison: Comparison) -> Figure:
+    """What a person is shown of a comparison."""
+    return Figure(
+        comparison.original(), comparison.candidate(), comparison.ratio(), metric.unit, comparison.n
+    )  # fmt: skip
+
+
+def score(report: Report, goal: Goal) -> float:
+    """The objective as a number to minimize: the ratio to the original, which noise of the machine spares."""
+    found = report.figures.get(metrics.find(goal.objective).name)
+    if found is None:
+        return math.inf
+    value = found.ratio.value if math.isfinite(found.ratio.value) else found.candidate.value
+    return value if goal.direction == "minimize" else -value
+
+
+def better_than_original(report: Report, goal: Goal) -> bool:
+    """Whether the objective is proven better than the original's, at 95 %."""
+    ratio = report.figures[metrics.find(goal.objective).name].ratio
+    return ratio.high < 1 if goal.direction == "minimize" else ratio.low > 1
+
+
+def slice_masks(bench: Bench) -> dict[str, Array]:
+    """The samples of each slice, by `column=value`."""
+    masks = {}
+    for column, values in bench.data.slice_arrays().items():
+        for value in np.unique(values):
+            masks[f"{column}={value}"] = np.flatnonzero(values == value)
+    return masks
+
+
+def _judge(limit: Limit, metric: Metric, comparison: Comparison, bench: Bench, confidence: float) -> Judged:
+    if limit.scope != "worst_slice":
+        return _judge_one(limit, metric, comparison, confidence, None)
+    each = []
+    for name, rows in slice_masks(bench).items():
+        one = _judge_one(limit, metric, metric.measure(bench, rows), confidence, name)
+        small = len(rows) < SMALLEST_SLICE
+        each.append(Judged(**{**asdict(one), "verdict": "inconclusive"}) if small else one)
+    order = {"broken": 0, "inconclusive": 1, "met": 2}
+    return min(each, key=lambda j: (order[j.verdict], -j.violation, j.value))
+
+
+def _judge_one(
+    limit: Limit, metric: Metric, comparison: Comparison, confidence: float, slice: str | None
+) -> Judged:
+    side, factor, constant = limit.bound(metric.better)
+    found, margin = verdict(comparison, side, factor, constant, confidence)
+    candidate = comparison.candidate(confidence)
+    wrong = -margin.value if side == "at_least" else margin.value
+    scale = abs(factor * comparison.original(confidence).value + constant) or 1.0
+    needed = samples_needed(comparison, side, factor, constant, confidence) if found == "inconclusive" else None
+    return Judged(
+        str(limit), found, candidate.value, candidate.low, candidate.high, max(0.0, wrong / scale), needed, slice
+    )
+
+
+def _by_slice(bench: Bench, quality: Sequence[Metric]) -> dict[str, dict[str, Figure]]:
+    return {
+        name: {metric.name: figure(metric, metric.measure(bench, rows)) for metric in quality}
+        for name, rows in slice_masks(bench).items()
+        if len(rows) >= SMALLEST_SLICE
+    }
+
+
+def _figure(json: dict[str, Any]) -> Figure:
+    sides = {side: Interval(**json[side]) for side in ("original", "candidate", "ratio")}
+    return Figure(**sides, unit=json["unit"], n=json["n"])

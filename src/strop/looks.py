@@ -1,0 +1,36 @@
+"""Looks: how often data have been used to confirm. Each look after the first makes a proof weaker, so it is told."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from pathlib import Path
+
+
+def looks_at(digest: str) -> int:
+    """How often the confirm split of that digest has been used before, on this machine by this user."""
+    try:
+        lines = _log().read_text().splitlines()
+    except OSError:
+        return 0
+    count = 0
+    for line in lines:
+        with contextlib.suppress(json.JSONDecodeError):
+            count += json.loads(line)["confirm"] == digest
+    return count
+
+
+def note_look(digest: str) -> None:
+    """Remember that a confirm split is used. Where nothing can be written, nothing is."""
+    line = json.dumps({"confirm": digest, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+    with contextlib.suppress(OSError):
+        _log().parent.mkdir(parents=True, exist_ok=True)
+        with _log().open("a") as log:
+            log.write(line + "\n")
+
+
+def _log() -> Path:
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "strop" / "looks.jsonl"

@@ -1,0 +1,91 @@
+"""What is measured of a model: quality and cost."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from typing import Any, Literal
+
+import numpy as np
+
+from .._plugins import with_plugins
+from ..errors import InvalidData, InvalidGoal
+from ..metric import Metric, Outputs
+from .classification import F1, Accuracy, Auroc, AveragePrecision, LogLoss, Perplexity, TopK
+from .cost import Latency, Memory, Size, Throughput
+from .custom import Custom
+from .likeness import Agreement, Fidelity
+from .quality import scores
+from .regression import R2, Mae, Mse, Spearman
+
+__all__ = ["METRICS", "better", "default_quality", "find", "units"]
+
+METRICS: tuple[Metric, ...] = with_plugins(
+    "strop.metrics",
+    (
+        Accuracy(),
+        *(TopK(k) for k in range(2, 11)),
+        F1(),
+        Auroc(),
+        AveragePrecision(),
+        LogLoss(),
+        Perplexity(),
+        Mse(),
+        Mae(),
+        R2(),
+        Spearman(),
+        Agreement(),
+        Fidelity(),
+        *(Latency(statistic) for statistic in ("p50", "p95", "p99", "mean")),
+        Throughput(),
+        Size(),
+        Memory(),
+    ),
+)
+
+
+@functools.cache
+def find(name: str) -> Metric:
+    """The metric of a name, or the user's own of `module:function`.
+
+    Raises:
+        InvalidGoal: There is none; the message suggests the nearest.
+    """
+    if ":" in name:
+        return Custom(name)
+    known = {metric.name: metric for metric in METRICS}
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 3, 0.5)
+        guess = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise InvalidGoal(
+            f"There is no metric {name!r}.{guess} Known are {', '.join(sorted(known))}, and module:function."
+        )
+    return known[name]
+
+
+def better() -> dict[str, Literal["lower", "higher"]]:
+    """Name of every metric, and which way it is good."""
+    return {metric.name: metric.better for metric in METRICS}
+
+
+def units() -> dict[str, str]:
+    """Name of every metric, and what its numbers are in (`s`, `bytes`, `1/s`; empty for a plain number)."""
+    return {metric.name: metric.unit for metric in METRICS}
+
+
+def default_quality(outputs: Outputs, labels: np.ndarray[Any, Any] | None) -> str:
+    """The quality metric to judge by where none is named.
+
+    `accuracy` where labels are classes that the output tells apart, `mse` for other numbers; without labels
+    `fidelity`, or `agreement` where outputs are classes only.
+    """
+    if labels is None:
+        return "fidelity" if any(array.dtype.kind == "f" for array in outputs.values()) else "agreement"
+    if labels.dtype.kind == "f":
+        return "mse"
+    if labels.dtype.kind in "iu" and scores(outputs).shape == labels.shape and scores(outputs).dtype.kind == "f":
+        try:
+            find("accuracy").check(outputs, labels)
+        except InvalidData:
+            return "mse"  # one number a sample, and labels beyond 0 and 1: a count, not a class
+    return "accuracy"

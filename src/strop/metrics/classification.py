@@ -1,0 +1,212 @@
+"""Metrics of classifiers: accuracy, top_k, f1, auroc, average_precision, log_loss, perplexity.
+
+They are computed in NumPy, since a bootstrap calls some of them a thousand times, and tested against scikit-learn.
+Where the candidate's output is NaN, its score is the worst possible: a wrong class, the last rank. `log_loss` and
+`perplexity` have no worst score, and refuse it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from ..errors import InvalidData
+from ..metric import Metric, Outputs, Probe
+from ..stats import Comparison, Samples, Statistic
+from .decisions import Decisions, check_decisions, class_scores, decisions, predicted
+from .quality import compare, require_finite
+
+Array = np.ndarray[Any, Any]
+
+
+class _Classification(Metric):
+    better: Literal["lower", "higher"] = "higher"
+    rank = 10
+    needs_labels = True
+    soft = True
+    """Whether it needs scores of the classes, not only the predicted class."""
+    both = False
+    """Whether it needs labels of at least two classes."""
+
+    def check(self, outputs: Outputs, labels: Array | None) -> None:
+        case = check_decisions(self, outputs, labels)
+        if self.soft and case.original.dtype.kind != "f":
+            raise InvalidData(
+                f"{self.name} needs a score for each class, and the model gives only the predicted class "
+                f"({case.original.dtype}). Export it with probabilities, or judge it by `accuracy` or `f1`."
+            )
+        if self.both and len(found := np.unique(case.labels)) < 2:
+            raise InvalidData(
+                f"{self.name} needs labels of at least two classes, and all are {found[0]}. "
+                "Add samples of the other classes, or choose `accuracy`."
+            )
+
+
+class Accuracy(_Classification):
+    """Share of decisions whose class is right."""
+
+    name = "accuracy"
+    soft = False
+
+    def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
+        case = decisions(self, probe, rows)
+        right = [predicted(values, case.probabilities) == case.labels for values in (case.original, case.candidate)]
+        return compare(right[0], right[1], case.groups, case.seed)
+
+
+class TopK(_Classification):
+    """Share of decisions whose right class is among the k best scores; of equal scores the first class is better."""
+
+    def __init__(self, k: int):
+        self.k = k
+        self.name = f"top_{k}"
+
+    def check(self, outputs: Outputs, labels: Array | None) -> None:
+        super().check(outputs, labels)
+        if (classes := check_decisions(self, outputs, labels).classes) <= self.k:
+            raise InvalidData(
+                f"{self.name} needs more than {self.k} classes, and the model tells {classes} apart, so that it would "
+                "always be 1. Choose `accuracy`, or a smaller number."
+            )
+
+    def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
+        case = decisions(self, probe, rows)
+        right = [self._right(values, case.labels) for values in (case.original, case.candidate)]
+        return compare(right[0], right[1], case.groups, case.seed)
+
+    def _right(self, values: Array, labels: Array) -> Array:
+        own = np.take_along_axis(values, labels[:, None], axis=1)
+        ahead = (values > own) | ((values == own) & (np.arange(values.shape[1]) < labels[:, None]))
+        right: Array = (ahead.sum(axis=1) < self.k) & ~np.isnan(values).any(axis=1)
+        return right
+
+
+class F1(_Classification):
+    """Harmonic mean of precision and recall: of class 1 where there are two, else the mean over classes (macro)."""
+
+    name = "f1"
+    soft = False
+
+    def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
+        case = decisions(self, probe, rows)
+        sides = [predicted(values, case.probabilities) for values in (case.original, case.candidate)]
+        # NaN is any wrong class
+        sides = [np.where(side < 0, (case.labels + 1) % case.classes, side) for side in sides]
+        classes = max(case.classes, *(int(side.max()) + 1 for side in sides))
+
+        def f1(chosen: Array, labels: Array) -> float:
+            pairs = np.bincount(labels * classes + chosen, minlength=classes**2).reshape(classes, classes)
+            involved = pairs.sum(axis=0) + pairs.sum(axis=1)
+            each = 2 * np.diag(pairs) / np.maximum(involved, 1)
+            return float(each[1] if classes == 2 else each[involved > 0].mean())
+
+        return Statistic(f1, sides[0], sides[1], case.labels, case.groups, (0, 1), case.support, case.seed)
+
+
+class Auroc(_Classification):
+    """Area under the ROC curve; with more than two classes the mean of each against the rest.
+
+    Its spread is that of DeLong's structural components (DeLong et al. 1988; with groups Obuchowski 1997): each
+    decision contributes area + m * influence, the mean of which is the area, and these are resampled.
+    """
+
+    name = "auroc"
+    both = True
+
+    def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
+        case = decisions(self, probe, rows)
+        sides = [_area_components(values, case) for values in (case.original, case.candidate)]
+        return Samples(sides[0], sides[1], case.groups, bounds=(0, 1), support=case.support, seed=case.seed)
+
+
+class AveragePrecision(_Classification):
+    """Precision averaged over the steps of recall; with more than two classes the mean of each against the rest."""
+
+    name = "average_precision"
+    both = True
+
+    def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
+        case = decisions(self, probe, rows)
+
+        def precision(values: Array, labels: Array) -> float:
+            each = [_average_precision(*pair) for pair in class_scores(values, labels, case.probabilities)]
+            known = [value for value in each if not np.isnan(value)]
+            return float(np.mean(known)) if known else np.nan
+
+        return Statistic(
+            precision, case.original, case.candidate, case.labels, case.groups, (0, 1), case.support, case.seed
+        )
+
+
+class LogLoss(_Classification):
+    """Mean of -log of the probability given to the right class, clipped at the precision of the output's dtype."""
+
+    name = "log_loss"
+    better = "lower"
+
+    def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
+        case = decisions(self, probe, rows)
+        return Samples(*_losses(self, case), case.groups, seed=case.seed)
+
+
+class Perplexity(_Classification):
+    """The exponential of the mean log loss."""
+
+    name = "perplexity"
+    better = "lower"
+
+    def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
+        case = decisions(self, probe, rows)
+        return Samples(*_losses(self, case), case.groups, transform=np.exp, seed=case.seed)
+
+
+def _area_components(values: Array, case: Decisions) -> Array:
+    each = [_one_area(*pair) for pair in class_scores(values, case.labels, case.probabilities)]
+    known = [components for components in each if components is not None]
+    return np.mean(known, axis=0) if known else np.full(len(values), np.nan)
+
+
+def _one_area(truth: Array, score: Array) -> Array | None:
+    from scipy.stats import rankdata
+
+    positives, negatives = int(truth.sum()), int((~truth).sum())
+    if not positives or not negatives:
+        return None
+    over_all = rankdata(score)
+    placements = np.empty(len(score))
+    placements[truth] = (over_all[truth] - rankdata(score[truth])) / negatives
+    placements[~truth] = 1 - (over_all[~truth] - rankdata(score[~truth])) / positives
+    area = placements[truth].mean()
+    return np.asarray(area + (placements - area) * len(score) / np.where(truth, positives, negatives))
+
+
+def _average_precision(truth: Array, score: Array) -> float:
+    positives = truth.sum()
+    if positives == 0:
+        return float("nan")
+    order = np.argsort(-score, kind="stable")
+    ranked = score[order]
+    last = np.append(ranked[1:] != ranked[:-1], True)  # equal scores are one threshold
+    found = np.cumsum(truth[order])[last]
+    precision = found / (np.flatnonzero(last) + 1)
+    return float(np.diff(found, prepend=0) @ precision / positives)
+
+
+def _losses(metric: Metric, case: Decisions) -> tuple[Array, Array]:
+    sides = []
+    for values, whose in ((case.original, "the original"), (case.candidate, "the candidate")):
+        if values.ndim == 1:  # of one logit z the probabilities are those of the pair (0, z)
+            first = 1 - values if case.probabilities else np.zeros_like(values)
+            values = np.stack([first, values], axis=1)
+        own = np.take_along_axis(values, case.labels[:, None], axis=1)[:, 0]
+        if case.probabilities:
+            step = float(np.finfo(values.dtype).eps)
+            losses = -np.log(np.clip(own.astype(np.float64), step, 1 - step))
+        else:
+            highest = values.max(axis=1)
+            with np.errstate(invalid="ignore"):
+                total = np.exp(values - highest[:, None]).sum(axis=1, dtype=np.float64)
+                losses = np.log(total) + (highest.astype(np.float64) - own)
+        sides.append(require_finite(metric, losses, whose))
+    return sides[0], sides[1]

@@ -1,0 +1,187 @@
+"""Model: what flows through strop; its format and its signature."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, NewType, Self, TypeAlias
+
+import numpy as np
+
+Batch: TypeAlias = Mapping[str, np.ndarray[Any, Any]]
+"""Named arrays; the only currency between rooms. Axis 0 is samples, except where a signature says there is none."""
+
+Format = NewType("Format", str)
+"""The name of a model format. Third parties may add their own."""
+
+ONNX = Format("onnx")
+OPENVINO = Format("openvino")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input or output.
+
+    Attributes:
+        name: As the model spells it.
+        dtype: NumPy's name of the type (`float32`, `int64`, ...).
+        shape: An int where the size is fixed, a name or None where it is free.
+        batched: Whether axis 0 is samples. False: one call serves one sample (or the input is the same for all).
+        feedback: For an input that carries state: the output that is fed back into it at the next step.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | str | None, ...]
+    batched: bool = True
+    feedback: str | None = None
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The number of samples that one call must hold, or None where it is free."""
+        if self.batched and self.shape and isinstance(self.shape[0], int):
+            return self.shape[0]
+        return None
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype}[{', '.join('?' if d is None else str(d) for d in self.shape)}]"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Names, shapes and dtypes of a model's inputs and outputs."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+    @property
+    def states(self) -> tuple[Tensor, ...]:
+        """The inputs that carry state from one step to the next."""
+        return tuple(t for t in self.inputs if t.feedback)
+
+    @property
+    def visible_outputs(self) -> tuple[Tensor, ...]:
+        """The outputs that are results: all but those that feed back as state."""
+        fed = {t.feedback for t in self.states}
+        return tuple(t for t in self.outputs if t.name not in fed)
+
+    def names(self) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
+        """Names and dtypes of inputs and outputs: what no technique may change."""
+        return tuple((t.name, t.dtype) for t in self.inputs), tuple((t.name, t.dtype) for t in self.outputs)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            side: [{**vars(t), "shape": list(t.shape)} for t in getattr(self, side)] for side in ("inputs", "outputs")
+        }
+
+    @classmethod
+    def of(cls, json: Mapping[str, Any]) -> Self:
+        return cls(*(
+            tuple(Tensor(**{**t, "shape": tuple(t["shape"])}) for t in json[side]) for side in ("inputs", "outputs")
+        ))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model in one format.
+
+    Attributes:
+        format: The name of its format.
+        payload: A live object, or the path of its main file (or folder).
+        signature: Its inputs and outputs.
+        files: Every file that must ship, the main one first; empty for a live object.
+        history: The techniques that made it, first to last, as text.
+    """
+
+    format: Format
+    payload: Any
+    signature: Signature
+    files: tuple[Path, ...] = ()
+    history: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """The main file.
+
+        Raises:
+            TypeError: The model is a live object.
+        """
+        if not isinstance(self.payload, Path):
+            raise TypeError(f"a {self.format} model in memory has no path; save it first")
+        return self.payload
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk of all that must ship."""
+        return sum(file.stat().st_size for file in self.files)
+
+    def digest(self) -> str:
+        """SHA-256 over the content of all files."""
+        return digest_files(self.files)
+
+    def copy_to(self, folder: Path) -> Model:
+        """Copy all files into a folder and return the model that lies there."""
+        root = self.path if self.path.is_dir() else self.path.parent
+        moved = []
+        for file in self.files:
+            moved.append(folder / file.relative_to(root))
+            moved[-1].parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, moved[-1])
+        return replace(self, payload=folder / self.path.relative_to(root), files=tuple(moved))
+
+    def to_json(self, root: Path) -> dict[str, Any]:
+        """Plain data, paths relative to `root`."""
+        return {
+            "format": self.format,
+            "path": os.path.relpath(self.path, root),
+            "files": [os.path.relpath(file, root) for file in self.files],
+            "signature": self.signature.to_json(),
+            "history": list(self.history),
+        }
+
+    @classmethod
+    def of(cls, json: Mapping[str, Any], root: Path) -> Self:
+        return cls(
+            Format(json["format"]),
+            root / json["path"],
+            Signature.of(json["signature"]),
+            tuple(root / file for file in json["files"]),
+            tuple(json["history"]),
+        )
+
+
+def digest_files(files: Iterable[Path]) -> str:
+    """SHA-256 over names and contents of files, read in pieces."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + b"\0")
+        with file.open("rb") as stream:
+            while piece := stream.read(1 << 20):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
+class ModelFormat(ABC):
+    """How one format is recognized and read. A plug-in of the room `formats`."""
+
+    name: ClassVar[Format]
+
+    @abstractmethod
+    def detects(self, source: object) -> bool:
+        """Whether an object or a path looks like this format. Looks at names and first bytes; imports no framework."""
+
+    @abstractmethod
+    def open(self, source: Any) -> Model:
+        """Read what the model is: its signature and the files that must ship.
+
+        Args:
+            source: An object or path for which `detects` is true.
+
+        Raises:
+            UnsupportedModel: The file is broken, or holds what strop can't handle.
+        """

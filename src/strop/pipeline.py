@@ -1,0 +1,223 @@
+"""The main job: a model, data and limits in; the smallest or fastest model that provably keeps them out."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import jobs
+from .baseline import choose_goal, lay_out, measure_original, noise, power, run_baseline, seconds_a_call
+from .bench import CONFIRMING
+from .bundle import Bundle
+from .clock import Clock
+from .confirm import Finding, confirm
+from .errors import RunFailed
+from .events import Event, Listener, Planned, Said, Stopped, Tried, Trying
+from .goal import Goal
+from .judge import Report
+from .model import Model
+from .plan import Candidate, routes
+from .prepare import Budget, Request, prepare, resumed
+from .result import Result, conclude
+from .rundir import JOURNAL, RunDir, write_json
+from .search import Replay, RouteSearch, Searcher, rank
+from .server import Hosted
+from .target import Target
+from .technique import Needs
+from .trial import Setting, measure, try_candidate
+
+LEAST_DISK = 200e6  # bytes free, below which no candidate is started
+CONFIRMING_OVERHEAD = 15.0  # seconds of starting and timing processes, in one look
+MOST_TO_CONFIRM = 0.4  # of the budget
+MANIFEST = "manifest.json"
+RUNS = "strop-runs"
+
+
+def optimize(
+    model: object,
+    data: object,
+    goal: Goal | str | None = None,
+    *,
+    metric: str | Sequence[str] = (),
+    label: str | None = None,
+    slices: Sequence[str] = (),
+    group: str | None = None,
+    calibration: object = None,
+    confirm_data: object = None,
+    target: Target | None = None,
+    budget: Budget | None = None,
+    seed: int = 0,
+    run: str | Path | None = None,
+    recipe: str | Path | None = None,
+    listener: Listener | None = None,
+) -> Result:
+    """Find the model that is best by the goal's objective and provably keeps its limits.
+
+    Args:
+        model: A file, a folder, or a live model object.
+        data: Samples to judge by: a path (`.npz`, `.npy`, folder of `.npy`, `.parquet`, `.csv`), `module:function`, a
+            mapping of arrays, or a pair `(x, labels)`. Axis 0 is samples; names are those of the model's inputs.
+        goal: For instance `"minimize latency.p50; accuracy >= 99% of original; size < 20 MB"`. Without a limit on
+            quality, 99 % of the original is required of the metric that fits the data.
+        metric: Quality metrics to report besides those of the goal, by name or `module:function`; the first one is
+            what is required where the goal has no limit on quality.
+        label: Name of the labels' array or column.
+        slices: Names of arrays or columns; every quality metric is reported for each of their values.
+        group: Name of the array or column that says which samples belong together.
+        calibration: Samples to calibrate with, where they are not to be taken from `data`.
+        confirm_data: Samples to confirm on, where they are not to be taken from `data`.
+        target: Threads, batch size and formats.
+        budget: Time, trials and memory.
+        seed: Of every random choice.
+        run: The run directory; by default a new one under `strop-runs/`.
+        recipe: A bundle whose route is replayed on this model and proven anew, in place of a search.
+        listener: Called with every event.
+
+    Returns:
+        The result; `result.save("bundle/")` writes what is handed over.
+
+    Raises:
+        UnsupportedModel, UntrustedModel, InvalidData, InvalidGoal, RunFailed: Before the search, with the next step.
+    """
+    directory = RunDir(Path(run) if run else _new_run(model))
+    try:
+        if directory.read_plan() is not None:
+            raise RunFailed(f"{directory.root} holds a run already. Go on with it by --resume, or name a new folder.")
+        request = prepare(
+            directory, model, data, goal, metrics=[metric] if isinstance(metric, str) else list(metric), label=label,
+            slices=slices, group=group, calibration=calibration, confirm=confirm_data, target=target or Target(),
+            budget=budget or Budget(), seed=seed, recipe=_route_of(recipe),
+        )  # fmt: skip
+        return _carry_out(directory, request, listener or _ignore)
+    finally:
+        directory.close()
+
+
+def resume(run: str | Path, *, budget: Budget | None = None, listener: Listener | None = None) -> Result:
+    """Go on with a search that was killed or ran out of budget; no finished candidate is repeated.
+
+    Args:
+        run: Its run directory.
+        budget: A new budget in all; by default what is left of the old one.
+
+    Raises:
+        RunFailed: The folder holds no run, or its model has changed.
+    """
+    directory = RunDir(Path(run))
+    try:
+        request = resumed(directory)
+        if budget:
+            request = dataclasses.replace(request, budget=budget)
+        return _carry_out(directory, request, listener or _ignore)
+    finally:
+        directory.close()
+
+
+def _carry_out(run: RunDir, request: Request, tell: Listener) -> Result:
+    clock = Clock(request.budget)
+    for note in request.notes:
+        tell(Said(note, warning=True))
+    setting = lay_out(run, request)
+    run_baseline(run, setting, clock.whole())
+    setting = choose_goal(run, request, setting, tell)
+    original = measure_original(run, setting, clock.whole(), tell)
+    tell(Said(power(setting, request)))
+
+    searcher = _searcher(run, request, setting, tell)
+    clock.spent = sum(outcome.seconds for _, outcome in searcher.tried)
+    clock.reserve = _to_confirm(request, original)
+    _explore(searcher, setting, clock, tell)
+
+    findings = confirm(run, setting, searcher.tried, request.digests["confirm"], clock.whole(), tell)
+    if not any(finding.proven for finding in findings):
+        original = _on_confirm(setting, original.candidate, original.model, clock, otherwise=original)
+        findings = findings or _nearest(setting, searcher, clock)
+    seconds = clock.elapsed + clock.spent
+    result = conclude(request, setting, searcher.tried, findings, original, noise(original), seconds)
+    write_json(run / MANIFEST, result.manifest)
+    return result
+
+
+def _searcher(run: RunDir, request: Request, setting: Setting, tell: Listener) -> Searcher:
+    if request.recipe:
+        candidate = Candidate.of(request.recipe)
+        tell(Planned((str(candidate),), {}))
+        return Replay(candidate)
+    found, refused = routes(setting.original.model, request.target, Needs.SAMPLES)
+    found = [route for route in found if route.steps or route.runtime is not type(setting.original.runtime)]
+    tell(Planned(tuple(route.label for route in found), refused))
+    return RouteSearch(found, setting.goal, request.target, request.seed, run / JOURNAL)
+
+
+def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener) -> None:
+    """Try candidates until the searcher has no more, the budget is spent, or somebody stops it."""
+    try:
+        while not (reason := clock.why_not(len(searcher.tried))):
+            proposal = searcher.ask()
+            if proposal is None:
+                reason = "nothing is left that promises more"
+                break
+            if shutil.disk_usage(setting.root).free < LEAST_DISK:
+                reason = f"less than {LEAST_DISK / 1e6:.0f} MB are free on the disk of {setting.root}"
+                break
+            number, name = len(searcher.tried) + 1, str(proposal.candidate)
+            tell(Trying(number, name, proposal.why, clock.left))
+            limits = clock.limits()
+            outcome = try_candidate(setting, proposal.candidate, limits)
+            if outcome.cause == "timeout" and limits.seconds < clock.most:
+                continue  # the budget's end, not the candidate's fault: it stays open for a resume
+            searcher.tell(proposal, outcome)
+            tell(Tried(number, name, outcome, _best(searcher, setting.goal)))
+    except KeyboardInterrupt:
+        reason = "interrupted; what was found so far is confirmed (Ctrl-C again ends that too)"
+    tell(Stopped(reason))
+
+
+def _best(searcher: Searcher, goal: Goal) -> str | None:
+    usable = [(rank(outcome, goal), str(candidate)) for candidate, outcome in searcher.tried if outcome.usable]
+    return min(usable)[1] if usable else None
+
+
+def _nearest(setting: Setting, searcher: Searcher, clock: Clock) -> list[Finding]:
+    """The candidate that breaks the limits least, measured whole, for a search in which each of them breaks one."""
+    measured = [(rank(o, setting.goal), c.key, c, o) for c, o in searcher.tried if o.cause == "done"]
+    if not measured:
+        return []
+    _, _, candidate, outcome = min(measured, key=lambda entry: entry[:2])
+    return [_on_confirm(setting, candidate, outcome.model or {}, clock)]
+
+
+def _on_confirm(
+    setting: Setting, candidate: Candidate, model: Mapping[str, Any], clock: Clock, otherwise: Finding | None = None
+) -> Finding:
+    """Measure what is no finalist on the confirm split: the original, or the closest candidate."""
+    hosted = Hosted(Model.of(model, setting.root), candidate.runtime, setting.workshop.target)
+    ended = jobs.run(measure, setting, hosted, "confirm", CONFIRMING, 0.95, True, limits=clock.whole())
+    if ended.value is None and otherwise:
+        return otherwise
+    return Finding(candidate, model, ended.value or Report(), 0.95, False, problem=ended.reason)
+
+
+def _to_confirm(request: Request, original: Finding) -> float:
+    """Seconds to keep for confirming: two looks, of all samples and the timing each."""
+    look = CONFIRMING_OVERHEAD + request.splits["confirm"] / request.target.batch * seconds_a_call(original)
+    return min(look * 2, request.budget.seconds * MOST_TO_CONFIRM)
+
+
+def _route_of(recipe: str | Path | None) -> Mapping[str, Any] | None:
+    if recipe is None:
+        return None
+    return Bundle.load(recipe).candidate.to_json()
+
+
+def _new_run(model: object) -> Path:
+    name = Path(model).stem if isinstance(model, (str, Path)) else type(model).__name__
+    return Path(RUNS) / time.strftime(f"{name}-%Y%m%d-%H%M%S")
+
+
+def _ignore(event: Event) -> None:
+    pass

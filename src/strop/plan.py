@@ -1,0 +1,182 @@
+"""Plan: every well-typed chain of techniques that ends in a format some installed runtime loads."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from . import runtimes, techniques
+from ._lazy import installed
+from .errors import NotApplicable
+from .model import Format, Model
+from .runtime import Runtime
+from .settings import Choice, Domain
+from .target import Target
+from .technique import Needs, Technique
+
+CONVERSIONS = 3  # converters in one route, at the most
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A route with all settings fixed, and a runtime with its options."""
+
+    steps: tuple[Technique, ...]
+    runtime: Runtime
+
+    def __str__(self) -> str:
+        return " + ".join([*map(str, self.steps), str(self.runtime)])
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "route": [
+                {"technique": s.label(), "version": s.version, "settings": s.settings()} for s in self.steps
+            ],
+            "runtime": {"name": self.runtime.label(), "options": self.runtime.settings()},
+        }  # fmt: skip
+
+    @classmethod
+    def of(cls, json: Mapping[str, Any]) -> Self:
+        """Make one from plain data.
+
+        Raises:
+            InvalidPlan: A technique, runtime or setting that is not known here.
+        """
+        steps = tuple(techniques.find(step["technique"]).of(step["settings"]) for step in json["route"])
+        return cls(steps, runtimes.find(json["runtime"]["name"]).of(json["runtime"]["options"]))
+
+    @property
+    def key(self) -> str:
+        """A short name for it, the same wherever the same settings are used."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Route:
+    """A well-typed chain of techniques and the runtime at its end; its settings are still free."""
+
+    steps: tuple[type[Technique], ...]
+    runtime: type[Runtime]
+
+    @property
+    def label(self) -> str:
+        return " + ".join(part.label() for part in (*self.steps, self.runtime))
+
+    def expects(self, target: Target) -> float:
+        """The ratio of latency to expect before anything is measured."""
+        ratio = self.runtime.expects(target)
+        for step in self.steps:
+            ratio *= step.expects(target)
+        return ratio
+
+    def space(self, target: Target) -> dict[str, Domain]:
+        """The settings to search, by `technique.setting`; values that this machine can't serve are left out."""
+        found: dict[str, Domain] = {}
+        for part in (*self.steps, self.runtime):
+            for name, domain in part.space().items():
+                if issubclass(part, Runtime) and isinstance(domain, Choice):
+                    domain = Choice(tuple(v for v in domain.values if _serves(part, name, v, target)))
+                if not isinstance(domain, Choice) or len(domain.values) > 1:
+                    found[f"{part.label()}.{name}"] = domain
+        return found
+
+    def candidate(self, settings: Mapping[str, Any] | None = None) -> Candidate:
+        """Fix the settings, by `technique.setting`; what is not named keeps its default."""
+        chosen: dict[str, dict[str, Any]] = {}
+        for key, value in (settings or {}).items():
+            part, name = key.rsplit(".", 1)
+            chosen.setdefault(part, {})[name] = value
+        return Candidate(
+            tuple(step.of(chosen.get(step.label(), {})) for step in self.steps),
+            self.runtime.of(chosen.get(self.runtime.label(), {})),
+        )
+
+
+def routes(
+    model: Model,
+    target: Target,
+    have: Needs,
+    known: Sequence[type[Technique]] | None = None,
+    available: Sequence[type[Runtime]] | None = None,
+) -> tuple[list[Route], dict[str, str]]:
+    """Every well-typed route from a model, the most promising first, and why other things are left out.
+
+    Phases never decrease within a format and start again after a converter; no technique repeats; at most one step
+    quantizes; what the steps need is covered by the data at hand.
+
+    Args:
+        model: What the routes start from.
+        target: Formats allowed, threads and batch.
+        have: What the data cover.
+        known: Techniques to plan with; all by default.
+        available: Runtimes to plan with; all by default.
+    """
+    refused: dict[str, str] = {}
+    usable: list[type[Technique]] = []
+    for technique in techniques.all_techniques() if known is None else known:
+        if missing := technique.needs & ~have:
+            refused[technique.label()] = f"needs {_words(missing)}, which are not given"
+        elif reason := _refusal(technique, model, target):
+            refused[technique.label()] = reason
+        else:
+            usable.append(technique)
+    ends: list[type[Runtime]] = []
+    for runtime in runtimes.all_runtimes() if available is None else available:
+        if not installed(runtime.module):
+            refused[runtime.label()] = f"is not installed; pip install 'strop[{runtime.extra}]' brings it"
+        else:
+            ends.append(runtime)
+    found = [
+        Route(steps, runtime)
+        for steps, format in _chains(usable, model.format, ())
+        for runtime in ends
+        if format in runtime.loads and (not target.formats or format in target.formats)
+    ]
+    return sorted(found, key=lambda route: (route.expects(target), len(route.steps))), refused
+
+
+def _chains(
+    usable: Sequence[type[Technique]], format: Format, steps: tuple[type[Technique], ...]
+) -> Iterator[tuple[tuple[type[Technique], ...], Format]]:
+    yield steps, format
+    for step in usable:
+        if _fits(step, format, steps):
+            yield from _chains(usable, step.returns or format, (*steps, step))
+
+
+def _fits(step: type[Technique], format: Format, before: tuple[type[Technique], ...]) -> bool:
+    if format not in step.accepts or step in before:
+        return False
+    if step.quantizes and any(other.quantizes for other in before):
+        return False
+    if step.returns and sum(1 for other in before if other.returns) >= CONVERSIONS:
+        return False
+    same_format = not before or before[-1].returns is None
+    return not before or not same_format or step.phase >= before[-1].phase
+
+
+def _refusal(technique: type[Technique], model: Model, target: Target) -> str | None:
+    """Why a technique's defaults do not fit the model as given; None where they do, or where it starts elsewhere."""
+    if model.format not in technique.accepts:
+        return None
+    try:
+        technique().requires(model, target)
+    except NotApplicable as error:
+        return str(error)
+    return None
+
+
+def _serves(runtime: type[Runtime], name: str, value: object, target: Target) -> bool:
+    try:
+        dataclasses.replace(runtime(), **{name: value}).requires(target)
+    except NotApplicable:
+        return False
+    return True
+
+
+def _words(needs: Needs) -> str:
+    return " and ".join(need.name.lower() for need in needs if need.name)

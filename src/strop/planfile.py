@@ -1,0 +1,262 @@
+"""The plan file: `strop.toml` carries the same keys as the flags of `strop optimize`.
+
+Without a MODEL argument `strop optimize` runs the `strop.toml` of the working directory, and a flag beside it wins over
+the file's key. Relative paths in the file are relative to the file, so that it runs the same from anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from .errors import InvalidGoal, InvalidPlan
+from .goal import Goal
+
+FILENAME = "strop.toml"
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `strop optimize` is asked to do; each field is the flag of the same name.
+
+    Attributes:
+        model: A path, or `module:factory`.
+        data: A path, or `module:function`; likewise `calibration` and `confirm`.
+        limit: Goals to keep, as people write them.
+        minimize: The metric to make small; at most one of `minimize` and `maximize` is set.
+        metric: Metrics to report besides those of the goal: names, or `module:function`.
+        label: The label column of a table.
+        slice: Columns or arrays whose values are reported one by one.
+        group: The column or array that says which samples belong together.
+        formats: Formats that may be handed over; empty for any that an installed runtime loads.
+        budget: Seconds that the search may take.
+        out: Where the bundle is written.
+        run: The run directory.
+        recipe: A bundle whose route is replayed.
+    """
+
+    model: str
+    data: str
+    limit: tuple[str, ...] = ()
+    minimize: str | None = None
+    maximize: str | None = None
+    metric: tuple[str, ...] = ()
+    calibration: str | None = None
+    confirm: str | None = None
+    label: str | None = None
+    slice: tuple[str, ...] = ()
+    group: str | None = None
+    threads: int | None = None
+    batch: int | None = None
+    formats: tuple[str, ...] = ()
+    budget: float | None = None
+    trials: int | None = None
+    seed: int | None = None
+    out: Path | None = None
+    run: Path | None = None
+    recipe: Path | None = None
+
+    def under(self, flags: Mapping[str, Any]) -> Plan:
+        """This plan where flags of a command line win over it; a flag that is None or empty was not given."""
+        given = {key: value for key, value in flags.items() if value not in (None, (), [])}
+        if "minimize" in given or "maximize" in given:
+            given = {"minimize": None, "maximize": None, **given}
+        return replace(self, **given)
+
+
+def read(path: str | Path) -> Plan:
+    """Read and validate a plan file.
+
+    Raises:
+        InvalidPlan: The file can't be read, isn't TOML, or holds an unknown key or a wrong value; the message begins
+            with file and line.
+    """
+    path = Path(path)
+    text = _text(path)
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidPlan(_syntax(path, text, str(error))) from None
+    lines = _Lines(text)
+    known = [field.name for field in fields(Plan)]
+    for key in table:
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"The keys are: {', '.join(known)}."
+            raise InvalidPlan(f"{path}:{lines.of(key)}: there is no key {key!r}. {hint}")
+    for key in ("model", "data"):
+        if key not in table:
+            raise InvalidPlan(f'{path}:1: a plan must name its {key}, and has no such key. Add: {key} = "PATH"')
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        try:
+            values[key] = READERS[key](value, path.parent)
+        except _Wrong as wrong:
+            raise InvalidPlan(f"{path}:{lines.of(key, wrong.element)}: {key} must be {wrong}.") from None
+    plan = Plan(**values)
+    _check_goal(plan, path, lines)
+    return plan
+
+
+def _check_goal(plan: Plan, path: Path, lines: _Lines) -> None:
+    """Read the goal as it grows clause by clause: the first that can't be read, or contradicts, gets the blame."""
+    clauses: list[tuple[str, int | None, str]] = [("limit", place, text) for place, text in enumerate(plan.limit)]
+    clauses += [(way, None, f"{way} {getattr(plan, way)}") for way in ("minimize", "maximize") if getattr(plan, way)]
+    for count, (key, place, _) in enumerate(clauses, 1):
+        try:
+            Goal.parse("; ".join(text for *_, text in clauses[:count]))
+        except InvalidGoal as error:
+            raise InvalidPlan(f"{path}:{lines.of(key, place)}: {error}") from None
+
+
+def seconds(text: str) -> float:
+    """Seconds of a span of time as people write it: `90s`, `10m`, `1.5h`.
+
+    Raises:
+        InvalidPlan: It is no such span, or is not above zero.
+    """
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([smh])\s*", text)
+    if not match or float(match[1]) == 0:
+        raise InvalidPlan(f"a span of time must be like '90s', '10m' or '1.5h', and above zero, not {text!r}")
+    return float(match[1]) * UNITS[match[2]]
+
+
+class _Wrong(Exception):
+    """A value that a key can't take; `element` is its place where it stands in an array."""
+
+    def __init__(self, rule: str, value: object, element: int | None = None):
+        super().__init__(f"{rule}, not {_shown(value)}")
+        self.element = element
+
+
+def _string(value: object, folder: Path) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise _Wrong("a string", value)
+    return value
+
+
+def _source(value: object, folder: Path) -> str:
+    text = _string(value, folder)
+    return text if re.fullmatch(r"[^\W\d][\w.]*:[^\W\d]\w*", text) else str(_path(value, folder))
+
+
+def _path(value: object, folder: Path) -> Path:
+    return folder / Path(_string(value, folder)).expanduser()
+
+
+def _strings(value: object, folder: Path) -> tuple[str, ...]:
+    elements = value if isinstance(value, list) else [value]
+    for place, element in enumerate(elements):
+        if not isinstance(element, str) or not element.strip():
+            raise _Wrong("a string or an array of strings", element, place if elements is value else None)
+    return tuple(elements)
+
+
+def _at_least(low: int) -> Callable[[object, Path], int]:
+    def read(value: object, folder: Path) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise _Wrong(f"a whole number of at least {low}", value)
+        return value
+
+    return read
+
+
+def _budget(value: object, folder: Path) -> float:
+    try:
+        return seconds(_string(value, folder))
+    except (InvalidPlan, _Wrong):
+        raise _Wrong("like '90s', '10m' or '1.5h', and above zero", value) from None
+
+
+READERS: dict[str, Callable[[Any, Path], Any]] = {
+    **dict.fromkeys(("model", "data", "calibration", "confirm"), _source),
+    **dict.fromkeys(("limit", "metric", "slice", "formats"), _strings),
+    **dict.fromkeys(("minimize", "maximize", "label", "group"), _string),
+    **dict.fromkeys(("threads", "batch", "trials"), _at_least(1)),
+    **dict.fromkeys(("out", "run", "recipe"), _path),
+    "seed": _at_least(0),
+    "budget": _budget,
+}
+
+
+class _Lines:
+    """On which lines the values of a document stand.
+
+    A TOML statement ends where its line ends, so the shortest run of whole lines that parses is one statement.
+    """
+
+    def __init__(self, text: str):
+        self._found: dict[str, tuple[int, list[str]]] = {}
+        table: str | None = None
+        for first, lines in _statements(text):
+            key = next(iter(_parsed(lines) or ()), None)
+            if key and lines[0].lstrip().startswith("["):
+                table = key
+            if key:
+                self._found.setdefault(table or key, (first, lines))
+
+    def of(self, key: str, element: int | None = None) -> int:
+        """The line on which a top-level key begins, or on which an element of its array ends."""
+        first, lines = self._found[key]
+        if element is None:
+            return first
+        for count in range(1, len(lines)):
+            closed = _parsed([*lines[:count], "]"])
+            if closed and len(closed[key]) > element:
+                return first + count - 1
+        return first + len(lines) - 1
+
+
+def _statements(text: str) -> Iterator[tuple[int, list[str]]]:
+    taken: list[str] = []
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
+        taken.append(line)
+        if _parsed(taken) is not None:
+            yield number - len(taken) + 1, taken
+            taken = []
+
+
+def _parsed(lines: list[str]) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads("\n".join(lines))
+    except tomllib.TOMLDecodeError:
+        return None
+
+
+def _text(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InvalidPlan(
+            f"{path}: a plan file must be a readable file, and this one is not ({error.strerror}). "
+            "Give MODEL and --data on the command line, or write the file."
+        ) from None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise InvalidPlan(
+            f"{path}:{line}: a plan file must be UTF-8, and this line is not. Save it as UTF-8."
+        ) from None
+
+
+def _syntax(path: Path, text: str, message: str) -> str:
+    """tomllib tells the place only inside its message: "... (at line 3, column 5)" or "(at end of document)"."""
+    place = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", message)
+    what = message[: place.start()] if place else message
+    line, column = (place[1], place[2]) if place and place[1] else (text.rstrip().count("\n") + 1, "its end")
+    return f"{path}:{line}: a plan file must be TOML, and this line is not: {what} (column {column})."
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return "a table"
+    text = json.dumps(value, default=str) if isinstance(value, (bool, list)) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

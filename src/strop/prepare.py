@@ -1,0 +1,207 @@
+"""Prepare: from what a user hands over to a run directory that holds all a search needs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from . import formats, runtimes
+from ._lazy import installed
+from .data import Data, match, overlap, read, split
+from .errors import InvalidData, InvalidGoal, RunFailed, UnsupportedModel
+from .goal import Goal
+from .model import Format, Model
+from .rundir import DATA, PLAN, RunDir, write_json
+from .runtime import Runtime
+from .target import Target, cpu_name, instruction_sets
+
+SPLITS = ("calibration", "search", "confirm")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a search may spend.
+
+    Attributes:
+        seconds: Of wall time in all, confirmation included.
+        trials: Candidates, at the most; None for no bound.
+        memory: Resident bytes of one candidate's processes together; None for 80 % of what is free at the start.
+    """
+
+    seconds: float = 600.0
+    trials: int | None = None
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for, as plain data: the content of `run.json`."""
+
+    goal: str
+    metrics: tuple[str, ...]
+    target: Target
+    budget: Budget
+    seed: int
+    original: Mapping[str, Any]
+    original_digest: str
+    source: str
+    splits: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "target": vars(self.target), "budget": vars(self.budget)}
+
+    @classmethod
+    def of(cls, json: Mapping[str, Any]) -> Request:
+        target = Target(**{**json["target"], "formats": tuple(json["target"]["formats"])})
+        plain = {**json, "target": target, "budget": Budget(**json["budget"])}
+        return cls(**{**plain, "metrics": tuple(json["metrics"]), "notes": tuple(json["notes"])})
+
+
+def prepare(
+    run: RunDir,
+    model: object,
+    data: object,
+    goal: Goal | str | None,
+    *,
+    metrics: Sequence[str],
+    label: str | None,
+    slices: Sequence[str],
+    group: str | None,
+    calibration: object,
+    confirm: object,
+    target: Target,
+    budget: Budget,
+    seed: int,
+    recipe: Mapping[str, Any] | None,
+) -> Request:
+    """Read model and data, make them fit, split the data, and write all of it into the run directory.
+
+    Raises:
+        UnsupportedModel, UntrustedModel: The model can't be read.
+        InvalidData: The data can't be read or don't fit the model.
+        InvalidGoal: The goal can't be read.
+    """
+    parsed = Goal.parse(goal) if isinstance(goal, str) else goal or Goal(())
+    opened = open_model(model, run.folder("original"))
+    check_target(target, opened)
+    names = [tensor.name for tensor in opened.signature.inputs]
+
+    def stored(source: object, name: str) -> tuple[Data, Model]:
+        folder = run.folder(f"{DATA}/{name}")
+        given = read(source, names, label=label, slices=tuple(slices), group=group, storage=folder)
+        fitted, signature = match(given, opened.signature)
+        fitted.save(folder)
+        return Data.load(folder), replace(opened, signature=signature)
+
+    whole, opened = stored(data, "all")
+    extra = {
+        name: stored(source, f"given-{name}")[0]
+        for name, source in (("calibration", calibration), ("confirm", confirm))
+        if source is not None
+    }
+    parts = split(whole, seed, **extra)
+    for name in SPLITS:
+        getattr(parts, name).save(run.folder(f"{DATA}/{name}"))
+    notes = []
+    if "confirm" in extra and (shared := overlap(extra["confirm"], whole)):
+        notes.append(f"{shared} samples of the confirm data are also in the search data; what they confirm is not unseen.")
+    if any(limit.scope == "worst_slice" for limit in parsed.limits) and not whole.slices:
+        raise InvalidGoal("worst_slice(...) needs slices, and none are named. Name a column or array with --slice NAME.")
+    request = Request(
+        goal=str(parsed),
+        metrics=tuple(metrics),
+        target=target,
+        budget=budget,
+        seed=seed,
+        original=opened.to_json(run.root),
+        original_digest=opened.digest(),
+        source=str(model) if isinstance(model, (str, Path)) else type(model).__name__,
+        splits={name: len(getattr(parts, name)) for name in SPLITS},
+        notes=tuple(notes),
+        recipe=recipe,
+        digests={name: getattr(parts, name).digest() for name in ("calibration", "confirm")},
+    )
+    write_json(run / PLAN, request.to_json())
+    return request
+
+
+def resumed(run: RunDir) -> Request:
+    """Read what a run was started with.
+
+    Raises:
+        RunFailed: The folder holds no run, or the model has changed since.
+    """
+    plan = run.read_plan()
+    if plan is None:
+        raise RunFailed(f"{run.root} holds no run to go on with (no {PLAN}). Start one with strop optimize --run DIR.")
+    request = Request.of(plan)
+    original = Model.of(request.original, run.root)
+    missing = [file for file in original.files if not file.exists()]
+    if missing or original.digest() != request.original_digest:
+        raise RunFailed(
+            f"the model {request.source} has changed or gone since this run began. Start a new one for the new model; "
+            "--recipe BUNDLE replays a winner's route on it."
+        )
+    return request
+
+
+def open_model(source: object, folder: Path) -> Model:
+    """Open a model; a live object is saved into `folder` first."""
+    opened = formats.open(source)
+    if isinstance(opened.payload, Path):
+        return opened
+    return opened.copy_to(folder)
+
+
+def reference_runtime(format: Format) -> Runtime:
+    """What the original is measured on: the first runtime that loads its format.
+
+    Raises:
+        UnsupportedModel: None that is installed does.
+    """
+    fitting = [runtime for runtime in runtimes.all_runtimes() if format in runtime.loads]
+    for runtime in fitting:
+        if installed(runtime.module):
+            return runtime()
+    extras = [f"pip install 'strop[{runtime.extra}]'" for runtime in fitting if runtime.extra]
+    raise UnsupportedModel(
+        f"no installed runtime loads {format} models." + (f" Install one with: {' or '.join(extras)}" if extras else "")
+    )
+
+
+def check_target(target: Target, model: Model) -> None:
+    """Refuse a target that can't be served here.
+
+    Raises:
+        InvalidData: A batch that the model does not take, or more threads than there are cores.
+    """
+    cores = len(target.cores()) if target.threads > 0 else 0
+    if target.threads < 1 or cores < target.threads:
+        raise InvalidData(f"threads must be between 1 and the {cores or len(Target().cores())} cores usable here, not {target.threads}.")
+    if target.batch < 1:
+        raise InvalidData(f"batch must be 1 or more, not {target.batch}.")
+
+
+def environment() -> dict[str, Any]:
+    """What the figures were measured with: CPU, instruction sets, versions."""
+    versions = {}
+    for package in ("strop", "numpy", "onnx", "onnxruntime", "onnxslim", "openvino", "nncf", "optuna"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "cpu": cpu_name(),
+        "cores": len(Target().cores()),
+        "instruction_sets": sorted(instruction_sets()),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": versions,
+    }

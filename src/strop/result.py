@@ -1,0 +1,202 @@
+"""Result: what a search comes to, and the manifest that says it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import metrics
+from .advice import binding, what_would_help
+from .bundle import Bundle, Source, write
+from .confirm import Finding
+from .errors import Infeasible
+from .goal import Goal
+from .judge import Figure
+from .model import Model
+from .plan import Candidate
+from .prepare import Request, environment
+from .trial import Outcome, Setting
+from .units import quantity, share
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a search comes to.
+
+    Attributes:
+        verdict: `met`, `inconclusive` or `infeasible`.
+        winner: What is handed over: a candidate, or the original where nothing beats it; None without one.
+        closest: Where there is no winner, or where it is the original: the candidate that came closest.
+        original: The original, measured like a candidate.
+        reason: Why it came to this, in a sentence.
+        advice: What would help, where a limit is not met.
+        tried: Every candidate and its outcome, in order.
+        manifest: All of it as plain data, per `manifest.schema.json`.
+    """
+
+    verdict: str
+    winner: Finding | None
+    closest: Finding | None
+    original: Finding
+    reason: str
+    advice: tuple[str, ...]
+    tried: tuple[tuple[Candidate, Outcome], ...]
+    manifest: Mapping[str, Any]
+    setting: Setting = field(repr=False)
+
+    @property
+    def handed_over(self) -> Finding | None:
+        """What a bundle would hold: the winner, else the closest candidate."""
+        return self.winner or self.closest
+
+    def save(self, folder: str | Path) -> Bundle:
+        """Write the winner (or, without one, the closest candidate) as a bundle.
+
+        Args:
+            folder: A folder that does not exist yet, or is empty.
+
+        Raises:
+            BundleError: The folder exists, or can't be written.
+            Infeasible: No candidate could be measured, so there is nothing to hand over.
+        """
+        finding = self.handed_over
+        if finding is None:
+            raise Infeasible(f"there is nothing to save: {self.reason}.")
+        model = Model.of(finding.model, self.setting.root)
+        source = Source(model, finding.candidate.runtime, self.setting.workshop.target, self.setting.search)
+        return write(Path(folder), source, self.manifest, self.tried)
+
+    def raise_for_verdict(self) -> None:
+        """Raise where the limits are not met, for scripts that must not go on.
+
+        Raises:
+            Infeasible: The verdict is not `met`.
+        """
+        if self.verdict != "met":
+            broken = self.closest.report.broken if self.closest else ()
+            raise Infeasible(self.reason, self.closest, tuple(j.limit for j in broken))
+
+    def __str__(self) -> str:
+        return f"{self.verdict}: {self.reason}"
+
+
+def conclude(
+    request: Request,
+    setting: Setting,
+    tried: Sequence[tuple[Candidate, Outcome]],
+    findings: Sequence[Finding],
+    original: Finding,
+    noise: float,
+    seconds: float,
+) -> Result:
+    """Decide what is handed over, and say why.
+
+    Args:
+        findings: Of the confirm split (or of the closest candidate, where nothing was worth confirming).
+        original: The original measured against itself; on the confirm split where nothing is proven.
+        noise: Half-width of the latency ratio of the original to itself.
+    """
+    goal = setting.goal
+    proven = next((finding for finding in findings if finding.proven), None)
+    met = next((finding for finding in findings if finding.verdict == "met"), None)
+    best = _closest(findings, goal)
+    winner, closest, verdict, advice = None, best, "infeasible", []
+    if proven:
+        winner, closest, verdict = proven, None, "met"
+        reason = f"{proven.candidate} keeps every limit: {_gain(proven, goal)}"
+    elif original.verdict == "met":
+        winner, verdict = original, "met"
+        reason = f"the original keeps every limit, and no candidate is proven better: {_why_not(best, tried, goal)}"
+    elif met:
+        winner, closest, verdict = met, None, "met"
+        reason = f"{met.candidate} keeps every limit, which the original does not; it is no better in {goal.objective}: {_gain(met, goal)}"
+    elif best and best.verdict == "inconclusive" or original.verdict == "inconclusive" and not best:
+        verdict = "inconclusive"
+        reason = f"these data can't decide whether {', '.join(_open(best or original))} is kept"
+    else:
+        reason = f"no candidate keeps the limits: {binding(goal, tried)}"
+    if best and not proven:
+        advice = what_would_help(goal, best.report, original.report)
+    manifest = {
+        "schema": SCHEMA,
+        "verdict": verdict,
+        "reason": reason,
+        "advice": advice,
+        "goal": goal.to_json(),
+        "target": vars(request.target),
+        "seed": request.seed,
+        "original": {
+            "source": Path(request.source).name,
+            "format": setting.original.model.format,
+            "runtime": {"name": setting.original.runtime.label(), "options": setting.original.runtime.settings()},
+            "signature": setting.original.model.signature.to_json(),
+            "metrics": _metrics(original.report.figures, "candidate"),
+        },
+        "winner": _described(winner),
+        "closest": _described(closest),
+        "limits": _limits(winner or closest or original),
+        "slices": {n: _metrics(f, "candidate") for n, f in (winner or closest or original).report.slices.items()},
+        "noise": noise,
+        "splits": dict(request.splits),
+        "candidates": len(tried),
+        "seconds": round(seconds, 2),
+        "environment": environment(),
+        "hashes": {"original": request.original_digest, **request.digests},
+        "notes": list(request.notes),
+    }
+    return Result(verdict, winner, closest, original, reason, tuple(advice), tuple(tried), manifest, setting)
+
+
+def _closest(findings: Sequence[Finding], goal: Goal) -> Finding | None:
+    order = {"met": 0, "inconclusive": 1, "broken": 2}
+    seen = [finding for finding in findings if not finding.problem]
+    return min(seen, key=lambda f: (order[f.verdict], sum(j.violation for j in f.report.judged)), default=None)
+
+
+def _open(finding: Finding) -> list[str]:
+    return [j.limit for j in finding.report.judged if j.verdict == "inconclusive"]
+
+
+def _gain(finding: Finding, goal: Goal) -> str:
+    figure = finding.report.figures[metrics.find(goal.objective).name]
+    return f"{goal.objective} is {quantity(figure.candidate.value, figure.unit)}, {share(figure.ratio)} of the original's"
+
+
+def _why_not(best: Finding | None, tried: Sequence[tuple[Candidate, Outcome]], goal: Goal) -> str:
+    if best is None:
+        return binding(goal, tried)
+    if best.verdict == "met":
+        return f"the best, {best.candidate}, is not: {_gain(best, goal)}"
+    stops = best.report.broken or [j for j in best.report.judged if j.verdict == "inconclusive"]
+    word = "breaks" if best.verdict == "broken" else "could not be proven to keep"
+    return f"{best.candidate} {word} {', '.join(j.limit for j in stops)} ({_gain(best, goal)})"
+
+
+def _described(finding: Finding | None) -> dict[str, Any] | None:
+    if finding is None:
+        return None
+    files = [os.path.relpath(file, Path(finding.model["path"]).parent) for file in finding.model["files"]]
+    return {
+        "file": files[0],
+        "files": files,
+        "format": finding.model["format"],
+        **finding.candidate.to_json(),
+        "signature": finding.model["signature"],
+        "confidence": finding.confidence,
+        "metrics": _metrics(finding.report.figures, "candidate"),
+        "ratios": {name: asdict(figure.ratio) for name, figure in finding.report.figures.items()},
+    }
+
+
+def _metrics(figures: Mapping[str, Figure], side: str) -> dict[str, Any]:
+    return {n: {**asdict(getattr(f, side)), "unit": f.unit, "n": f.n} for n, f in figures.items()}
+
+
+def _limits(finding: Finding) -> list[dict[str, Any]]:
+    kept = ("limit", "verdict", "value", "low", "high", "needed", "slice")
+    return [{k: v for k, v in asdict(j).items() if k in kept} for j in finding.report.judged]

@@ -1,0 +1,106 @@
+"""Run directory: all that a search knows, on disk, so that a killed search can go on."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .errors import RunFailed
+
+PLAN, JOURNAL, ARTIFACTS, DATA, OUTPUTS = "run.json", "journal.log", "artifacts", "data", "outputs"
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write atomically: all of it or nothing, also across a power cut.
+
+    Raises:
+        OSError: As the system tells it.
+    """
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A path to write a file or make a folder at; it takes the place of `path` once it is whole."""
+    handle = tempfile.mkdtemp(prefix=".part-", dir=path.parent)
+    temporary = Path(handle) / path.name
+    try:
+        yield temporary
+        for written in [temporary, *temporary.rglob("*")] if temporary.is_dir() else [temporary]:
+            _sync(written)
+        temporary.replace(path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(handle, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class RunDir:
+    """One run directory, held by one process at a time.
+
+    Raises:
+        RunFailed: Another process works in it, or it can't be used.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root.absolute()
+        try:
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = (self.root / ".lock").open("w")
+        except OSError as error:
+            raise RunFailed(
+                f"the run directory {root} can't be used ({error.strerror}). Name another with --run DIR."
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunFailed(f"another search works in {root}. Wait for it, or name another with --run DIR.") from error
+        self._clean()
+
+    def __truediv__(self, name: str) -> Path:
+        return self.root / name
+
+    def folder(self, name: str) -> Path:
+        """A folder of the run, made when first asked for."""
+        path = self.root / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def read_plan(self) -> dict[str, Any] | None:
+        """What the run was started with, or None where it is new."""
+        path = self.root / PLAN
+        if not path.exists():
+            return None
+        plan: dict[str, Any] = json.loads(path.read_text())
+        return plan
+
+    def close(self) -> None:
+        """Let another process in."""
+        self._lock.close()
+
+    def _clean(self) -> None:
+        """Remove what a killed process left half done: parts, and the torn last line of the journal."""
+        for part in self.root.rglob(".part-*"):
+            shutil.rmtree(part, ignore_errors=True)
+        journal = self.root / JOURNAL
+        for lock in self.root.glob(JOURNAL + ".lock*"):
+            lock.unlink()
+        if journal.exists():
+            whole = journal.read_bytes().rfind(b"\n") + 1
+            if whole < journal.stat().st_size:
+                os.truncate(journal, whole)

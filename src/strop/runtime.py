@@ -1,0 +1,158 @@
+"""Runtime: what executes a model; Runner: a model loaded by it; and how samples go through one."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from .data import Data
+from .errors import RunFailed
+from .model import Batch, Format, Model, Signature
+from .settings import Settings
+from .target import Target
+
+Array = np.ndarray[Any, Any]
+
+
+class Runner(Protocol):
+    """A model that is loaded and can be called."""
+
+    def __call__(self, batch: Batch) -> dict[str, Array]:
+        """Run one call; the arrays have the model's own shapes."""
+        ...
+
+    def bind(self, batch: Batch) -> Callable[[], object]:
+        """Prepare an input once, and return the call that is timed."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Runtime(Settings):
+    """What executes a model. Its fields are its options, searched like settings."""
+
+    loads: ClassVar[frozenset[Format]]
+    extra: ClassVar[str | None] = None
+    """The extra of strop that installs it; None for core."""
+    module: ClassVar[str]
+    """The top-level module that must be importable."""
+
+    @classmethod
+    def expects(cls, target: Target) -> float:
+        """The ratio of latency against the reference runtime to expect before anything is measured."""
+        return 1.0
+
+    def requires(self, target: Target) -> None:
+        """Refuse options that this machine can't serve.
+
+        Raises:
+            NotApplicable: Why not, in one sentence.
+        """
+
+    @abstractmethod
+    def load(self, model: Model, target: Target) -> Runner:
+        """Load a model, with the threads that the target gives. An idle runner must not spin.
+
+        Raises:
+            RunFailed: The runtime refuses the model; the message is the runtime's own.
+        """
+
+
+def predict(runner: Runner, signature: Signature, data: Data, batch: int) -> dict[str, Array]:
+    """Run all samples, `batch` in a call, and return the outputs that are results, axis 0 being samples.
+
+    Where the model has no batch axis, each call holds one sample. A stateful model is run sequence by sequence, its
+    state carried from step to step; outputs then are [samples, steps, ...].
+
+    Raises:
+        RunFailed: An output has neither a sample axis of the right length nor belongs to a single sample.
+    """
+    parts: dict[str, list[Array]] = {tensor.name: [] for tensor in signature.visible_outputs}
+    for size, feeds in calls(signature, data, batch):
+        steps: dict[str, list[Array]] = {name: [] for name in parts}
+        state: dict[str, Array] = {}
+        for feed in feeds:
+            outputs = runner({**feed, **state})
+            state = {t.name: outputs[t.feedback] for t in signature.states if t.feedback}
+            for name in parts:
+                steps[name].append(outputs[name])
+        for name, taken in steps.items():
+            if signature.states:
+                parts[name].append(np.stack([_single(value) for value in taken])[None])
+            else:
+                parts[name].append(_per_sample(name, taken[0], size, signature))
+    return {name: _join(name, pieces) for name, pieces in parts.items()}
+
+
+def calls(signature: Signature, data: Data, batch: int) -> Iterator[tuple[int, Iterator[Batch]]]:
+    """The calls that carry all samples: for each its number of samples, and its steps (one, unless stateful).
+
+    The first step of a sequence holds zeros for each state; the caller feeds the outputs back after that.
+    """
+    if signature.states:
+        for row in range(len(data)):
+            yield 1, _sequence(signature, data.batch(row, row + 1))
+        return
+    given = [t for t in signature.inputs if t.name in data.inputs]
+    if not all(t.batched for t in given):
+        for row in range(len(data)):
+            sample = data.batch(row, row + 1)
+            yield 1, iter([{t.name: sample[t.name][0] if t in given else sample[t.name] for t in signature.inputs}])
+        return
+    fixed = {t.fixed_batch for t in given} - {None}
+    size = fixed.pop() if fixed else batch
+    assert size is not None
+    for start in range(0, len(data), size):
+        taken = data.batch(start, min(start + size, len(data)))
+        count = min(size, len(data) - start)
+        if fixed is not None and count < size and any(t.fixed_batch for t in given):
+            taken = {k: _padded(v, size) if k in data.inputs else v for k, v in taken.items()}
+        yield count, iter([taken])
+
+
+def _sequence(signature: Signature, sample: Batch) -> Iterator[Batch]:
+    streams = [t for t in signature.inputs if not t.feedback and len(sample[t.name].shape) > len(t.shape)]
+    steps = sample[streams[0].name].shape[1] if streams else 1
+    start = {t.name: np.zeros([d if isinstance(d, int) else 1 for d in t.shape], t.dtype) for t in signature.states}
+    for step in range(steps):
+        feed = {}
+        for tensor in signature.inputs:
+            if tensor.feedback:
+                continue
+            value = sample[tensor.name]
+            feed[tensor.name] = value[:, step] if tensor in streams else value
+        yield {**start, **feed} if step == 0 else feed
+
+
+def _padded(array: Array, size: int) -> Array:
+    return np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])
+
+
+def _single(value: Array) -> Array:
+    return value[0] if value.ndim and value.shape[0] == 1 else value
+
+
+def _per_sample(name: str, value: Array, size: int, signature: Signature) -> Array:
+    if all(t.batched for t in signature.inputs if t.shape) and value.ndim and value.shape[0] >= size:
+        return value[:size]
+    if size == 1:
+        return value[None]
+    raise RunFailed(
+        f"output {name!r} has shape {value.shape} for {size} samples, and must have one row a sample. "
+        "Run it with --batch 1, or export the model with a batch axis on that output."
+    )
+
+
+def _join(name: str, pieces: list[Array]) -> Array:
+    if len({piece.shape[1:] for piece in pieces}) > 1:
+        shapes = sorted({piece.shape[1:] for piece in pieces})
+        raise RunFailed(
+            f"output {name!r} changes its shape from sample to sample ({shapes[0]}, {shapes[-1]}). "
+            "Pad the inputs to one size, so that every sample gives the same."
+        )
+    return np.concatenate(pieces)

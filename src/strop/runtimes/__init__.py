@@ -1,0 +1,38 @@
+"""Runtimes: what executes models. A new one is its file, one line here, and one test."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+
+from .._plugins import with_plugins
+from ..errors import InvalidPlan
+from ..runtime import Runtime
+from .onnxruntime import Onnxruntime
+from .openvino import Openvino
+
+BUILTIN: tuple[type[Runtime], ...] = (Onnxruntime, Openvino)
+
+
+@functools.cache
+def all_runtimes() -> tuple[type[Runtime], ...]:
+    """The built-in runtimes and those of installed packages, installed or not."""
+    return with_plugins("strop.runtimes", BUILTIN)
+
+
+def find(label: str) -> type[Runtime]:
+    """The runtime of that label.
+
+    Raises:
+        InvalidPlan: There is none; the message names the nearest.
+    """
+    known = {runtime.label(): runtime for runtime in all_runtimes()}
+    if label not in known:
+        near = difflib.get_close_matches(label, known, 1)
+        raise InvalidPlan(
+            f"there is no runtime {label!r}." + (f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(known)}.")
+        )
+    return known[label]
+
+
+__all__ = ["BUILTIN", "all_runtimes", "find"]

@@ -1,0 +1,82 @@
+"""ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .._lazy import lazy
+from ..errors import NotApplicable, RunFailed
+from ..model import ONNX, Batch, Format, Model
+from ..runtime import Runtime
+from ..settings import choice
+from ..target import Target
+
+ort = lazy("onnxruntime")
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+
+
+@dataclass(frozen=True)
+class Onnxruntime(Runtime):
+    """ONNX Runtime, its graph optimizations all on.
+
+    Attributes:
+        provider: What executes the graph; nodes that it can't run go to the CPU.
+        threads: Threads within an operator; 0 for as many as the target gives.
+    """
+
+    provider: str = choice("cpu", "cuda", "tensorrt")
+    threads: int = choice(0, 1, 2, 4, 8)
+
+    loads: ClassVar[frozenset[Format]] = frozenset({ONNX})
+    module: ClassVar[str] = "onnxruntime"
+
+    def requires(self, target: Target) -> None:
+        if self.threads >= target.threads and self.threads:
+            raise NotApplicable(f"{self.threads} threads are not fewer than the {target.threads} of the target")
+        if self.provider != "cpu" and PROVIDERS[self.provider] not in ort.get_available_providers():
+            raise NotApplicable(f"this build of ONNX Runtime has no {PROVIDERS[self.provider]}")
+
+    def load(self, model: Model, target: Target) -> _Runner:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self.threads or target.threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Threads spin while a call runs, as they would for a user, and sleep between calls: an idle session is quiet.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        wanted = list(dict.fromkeys([PROVIDERS[self.provider], PROVIDERS["cpu"]]))
+        try:
+            return _Runner(ort.InferenceSession(str(model.path), options, providers=wanted))
+        except Exception as error:  # its exceptions share no base class
+            raise RunFailed(f"ONNX Runtime can't load {model.path.name}: {_first_line(error)}") from error
+
+
+class _Runner:
+    def __init__(self, session: Any):
+        self.session = session
+        self.names = [output.name for output in session.get_outputs()]
+
+    def __call__(self, batch: Batch) -> dict[str, np.ndarray[Any, Any]]:
+        try:
+            return dict(zip(self.names, self.session.run(None, dict(batch)), strict=True))
+        except Exception as error:
+            raise RunFailed(f"ONNX Runtime can't run the model: {_first_line(error)}") from error
+
+    def bind(self, batch: Batch) -> Callable[[], object]:
+        run, feed = self.session.run, dict(batch)
+        return lambda: run(None, feed)
+
+    def close(self) -> None:
+        del self.session
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:400]

@@ -1,0 +1,85 @@
+"""OpenVINO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .._lazy import lazy
+from ..errors import NotApplicable, RunFailed
+from ..model import OPENVINO, Batch, Format, Model
+from ..runtime import Runtime
+from ..settings import choice
+from ..target import Target, instruction_sets
+
+ov = lazy("openvino", extra="openvino")
+
+# Without these OpenVINO accepts the hint and computes in float32 all the same.
+NATIVE = {"bf16": {"avx512_bf16", "amx_bf16", "bf16"}, "f16": {"avx512_fp16", "amx_fp16", "fphp"}}
+
+
+@dataclass(frozen=True)
+class Openvino(Runtime):
+    """OpenVINO on the CPU.
+
+    Attributes:
+        precision: What float operations are computed in.
+        threads: Threads of one inference; 0 for as many as the target gives.
+    """
+
+    precision: str = choice("f32", "bf16", "f16")
+    threads: int = choice(0, 1, 2, 4, 8)
+
+    loads: ClassVar[frozenset[Format]] = frozenset({OPENVINO})
+    module: ClassVar[str] = "openvino"
+    extra: ClassVar[str | None] = "openvino"
+
+    @classmethod
+    def expects(cls, target: Target) -> float:
+        return 0.85
+
+    def requires(self, target: Target) -> None:
+        if self.threads >= target.threads and self.threads:
+            raise NotApplicable(f"{self.threads} threads are not fewer than the {target.threads} of the target")
+        if self.precision != "f32" and not instruction_sets() & NATIVE[self.precision]:
+            raise NotApplicable(f"this CPU has no {self.precision} arithmetic")
+
+    def load(self, model: Model, target: Target) -> _Runner:
+        options = {
+            "INFERENCE_PRECISION_HINT": self.precision,
+            "INFERENCE_NUM_THREADS": self.threads or target.threads,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        try:
+            return _Runner(ov.Core().compile_model(str(model.path), "CPU", options), model)
+        except RuntimeError as error:
+            raise RunFailed(f"OpenVINO can't load {model.path.name}: {_last_line(error)}") from error
+
+
+class _Runner:
+    def __init__(self, compiled: Any, model: Model):
+        self.request = compiled.create_infer_request()
+        self.names = [tensor.name for tensor in model.signature.outputs]
+        self.outputs = [compiled.output(name) for name in self.names]
+
+    def __call__(self, batch: Batch) -> dict[str, np.ndarray[Any, Any]]:
+        try:
+            results = self.request.infer(dict(batch))
+        except RuntimeError as error:
+            raise RunFailed(f"OpenVINO can't run the model: {_last_line(error)}") from error
+        return {name: results[port] for name, port in zip(self.names, self.outputs, strict=True)}
+
+    def bind(self, batch: Batch) -> Callable[[], object]:
+        infer, feed = self.request.infer, dict(batch)
+        return lambda: infer(feed, share_inputs=True)
+
+    def close(self) -> None:
+        del self.request
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[-1][:400] if lines else type(error).__name__

@@ -1,0 +1,246 @@
+"""Search: which candidate to try next. Routes at their defaults first, then the settings of those that lead."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from ._lazy import lazy
+from .goal import Goal
+from .judge import score
+from .plan import Candidate, Route
+from .settings import Choice, Domain
+from .target import Target
+from .trial import Outcome
+
+if TYPE_CHECKING:
+    import optuna
+else:
+    optuna = lazy("optuna")
+
+Core: TypeAlias = tuple[tuple[str, ...], str]
+
+LEADERS = 3  # routes whose settings are searched
+REPEATS = 5  # proposals of one route that were tried before, until it counts as exhausted
+PATIENCE = 12  # trials of settings in a row without a gain, after which the search ends
+GAIN = 0.01  # what counts as one: the noise of a quiet machine
+REACH = 0.15  # what lossless steps may gain
+FAR = 1.0  # the violation that stands for a limit that was not measured
+
+
+class Searcher(Protocol):
+    """Says what to try next, and is told what came of it.
+
+    Attributes:
+        tried: Every finished candidate and its outcome, in order; those of an earlier session first.
+    """
+
+    tried: list[tuple[Candidate, Outcome]]
+
+    def ask(self) -> Proposal | None:
+        """The next candidate, or None where nothing is left that is worth a trial."""
+        ...
+
+    def tell(self, proposal: Proposal, outcome: Outcome) -> None: ...
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A candidate to try, and why."""
+
+    candidate: Candidate
+    route: Route
+    why: str
+    trial: Any = field(compare=False, default=None)
+
+
+class Replay:
+    """One candidate and nothing else: a recipe on a retrained model."""
+
+    def __init__(self, candidate: Candidate):
+        self.candidate = candidate
+        self.tried: list[tuple[Candidate, Outcome]] = []
+
+    def ask(self) -> Proposal | None:
+        route = Route(tuple(type(step) for step in self.candidate.steps), type(self.candidate.runtime))
+        return None if self.tried else Proposal(self.candidate, route, "the recipe")
+
+    def tell(self, proposal: Proposal, outcome: Outcome) -> None:
+        self.tried.append((proposal.candidate, outcome))
+
+
+class RouteSearch:
+    """Routes at their defaults, most promising first; then the leaders' settings by TPE, limits as constraints.
+
+    One Optuna study a route, all in one journal: what is told is on disk, and a new searcher over the same journal
+    goes on from there.
+
+    Args:
+        routes: Most promising first.
+        journal: The journal's file.
+    """
+
+    def __init__(self, routes: Sequence[Route], goal: Goal, target: Target, seed: int, journal: Path):
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.routes, self.goal, self.target, self.seed = list(routes), goal, target, seed
+        self.storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+        self.tried: list[tuple[Candidate, Outcome]] = []
+        self._studies: dict[str, optuna.Study] = {}
+        self._route_of: dict[str, Route] = {}
+        self._exhausted: set[str] = set()
+        self._since_gain = 0
+        self._recall()
+
+    def ask(self) -> Proposal | None:
+        seen = {candidate.key for candidate, _ in self.tried}
+        fresh = [route for route in self.routes if route.candidate().key not in seen and self._promises(route)]
+        if fresh:
+            route = min(fresh, key=self._predict)
+            study = self._study(route)
+            study.enqueue_trial(_defaults(route, self.target))
+            return Proposal(route.candidate(), route, "its defaults", self._settings(study, route)[0])
+        if self._since_gain >= PATIENCE:
+            return None
+        while leaders := self._leaders():
+            if proposal := self._vary(leaders[0], seen):
+                return proposal
+        return None
+
+    def tell(self, proposal: Proposal, outcome: Outcome) -> None:
+        study, trial = self._study(proposal.route), proposal.trial
+        trial.set_user_attr("candidate", json.dumps(proposal.candidate.to_json()))
+        trial.set_user_attr("outcome", json.dumps(outcome.to_json()))
+        self._close(study, trial, outcome)
+        best = self._best()
+        self._note(proposal.route, proposal.candidate, outcome)
+        improved = self._best() < best - GAIN * abs(best) if math.isfinite(best) else self._best() < best
+        self._since_gain = 0 if improved or proposal.why == "its defaults" else self._since_gain + 1
+
+    def _close(self, study: optuna.Study, trial: optuna.trial.Trial, outcome: Outcome) -> None:
+        value = score(outcome.report, self.goal)
+        if outcome.cause != "done":
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            return
+        if not math.isfinite(value):  # a limit was proven broken before the objective was measured
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            return
+        for judged in outcome.report.judged:
+            trial.set_constraint(judged.limit, judged.violation)
+        study.tell(trial, value)
+
+    def _vary(self, route: Route, seen: set[str]) -> Proposal | None:
+        study = self._study(route)
+        for _ in range(REPEATS):
+            trial, settings = self._settings(study, route)
+            candidate = route.candidate(settings)
+            if candidate.key not in seen:
+                return Proposal(candidate, route, "settings of a route that leads", trial)
+            earlier = next(outcome for known, outcome in self.tried if known.key == candidate.key)
+            self._close(study, trial, earlier)
+        self._exhausted.add(route.label)
+        return None
+
+    def _settings(self, study: optuna.Study, route: Route) -> tuple[optuna.trial.Trial, dict[str, Any]]:
+        trial = study.ask()
+        return trial, {name: _suggest(trial, name, domain) for name, domain in route.space(self.target).items()}
+
+    def _predict(self, route: Route) -> float:
+        """What to expect of a route: what was measured of one that differs by lossless steps only, else the prior."""
+        return min(self._by_core().get(core(route), [route.expects(self.target)]))
+
+    def _promises(self, route: Route) -> bool:
+        """Whether lossless steps could still bring a route to the front, given what was measured without them."""
+        measured = self._by_core().get(core(route))
+        return not measured or min(measured) < self._best() + REACH * abs(self._best())
+
+    def _by_core(self) -> dict[Core, list[float]]:
+        found: dict[Core, list[float]] = {}
+        for candidate, outcome in self.tried:
+            if outcome.cause == "done":
+                found.setdefault(core(self._route_of[candidate.key]), []).append(rank(outcome, self.goal))
+        return found
+
+    def _leaders(self) -> list[Route]:
+        """The routes to vary, one a core: those with the best candidates, the one with the fewest trials first."""
+        best: dict[Core, tuple[float, Route]] = {}
+        count: dict[str, int] = {}
+        for candidate, outcome in self.tried:
+            route = self._route_of[candidate.key]
+            count[route.label] = count.get(route.label, 0) + 1
+            value = rank(outcome, self.goal)
+            if outcome.cause == "done" and value < best.get(core(route), (math.inf, route))[0]:
+                best[core(route)] = value, route
+        leaders = [route for _, route in sorted(best.values(), key=lambda entry: entry[0])][:LEADERS]
+        open_routes = [r for r in leaders if r.label not in self._exhausted and r.space(self.target)]
+        return sorted(open_routes, key=lambda route: count[route.label])
+
+    def _study(self, route: Route) -> optuna.Study:
+        if route.label not in self._studies:
+            sampler = optuna.samplers.TPESampler(seed=self.seed, n_startup_trials=4)
+            self._studies[route.label] = optuna.create_study(
+                study_name=route.label, storage=self.storage, sampler=sampler, load_if_exists=True
+            )
+        return self._studies[route.label]
+
+    def _best(self) -> float:
+        return min((rank(outcome, self.goal) for _, outcome in self.tried), default=math.inf)
+
+    def _note(self, route: Route, candidate: Candidate, outcome: Outcome) -> None:
+        self.tried.append((candidate, outcome))
+        self._route_of[candidate.key] = route
+
+    def _recall(self) -> None:
+        """Take up what an earlier search over this journal has finished; what it left unfinished is open again."""
+        known = {route.label: route for route in self.routes}
+        found = []
+        for summary in self.storage.get_all_studies():
+            if summary.study_name not in known:
+                continue
+            study = self._study(known[summary.study_name])
+            for trial in study.get_trials(deepcopy=False):
+                if "outcome" in trial.user_attrs:
+                    candidate = Candidate.of(json.loads(trial.user_attrs["candidate"]))
+                    found.append((trial.datetime_start, known[summary.study_name], candidate, trial))
+                elif not trial.state.is_finished():
+                    study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        for _, route, candidate, trial in sorted(found, key=lambda entry: entry[0]):
+            outcome = Outcome.of(json.loads(trial.user_attrs["outcome"]))
+            if not trial.state.is_finished():
+                study = self._study(route)
+                study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            self._note(route, candidate, outcome)
+
+
+def core(route: Route) -> Core:
+    """What decides a route's quality and most of its speed: its runtime, and its steps but the lossless ones."""
+    return tuple(step.label() for step in route.steps if not step.lossless), route.runtime.label()
+
+
+def rank(outcome: Outcome, goal: Goal) -> float:
+    """A number to sort candidates by, the best lowest: those that seem to keep every limit come before all others."""
+    if outcome.cause != "done":
+        return math.inf
+    value = score(outcome.report, goal)
+    looked_at = {judged.limit for judged in outcome.report.judged}
+    unseen = sum(FAR for limit in goal.limits if str(limit) not in looked_at)
+    violation = sum(judged.violation for judged in outcome.report.judged) + unseen
+    return value if violation == 0 else 1e6 * (1 + violation)
+
+
+def _defaults(route: Route, target: Target) -> dict[str, Any]:
+    parts = {part.label(): part() for part in (*route.steps, route.runtime)}
+    return {
+        name: getattr(parts[name.rsplit(".", 1)[0]], name.rsplit(".", 1)[1]) for name in route.space(target)
+    }
+
+
+def _suggest(trial: optuna.trial.Trial, name: str, domain: Domain) -> Any:
+    if isinstance(domain, Choice):
+        return trial.suggest_categorical(name, domain.values)
+    if isinstance(domain.low, int) and isinstance(domain.high, int):
+        return trial.suggest_int(name, domain.low, domain.high, log=domain.log)
+    return trial.suggest_float(name, domain.low, domain.high, log=domain.log)

@@ -1,0 +1,94 @@
+"""Settings: typed dataclass fields that are at once defaults, search space and JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, TypeAlias, TypeVar
+
+from .errors import InvalidPlan
+
+T = TypeVar("T", bound="str | int | float | bool")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several values."""
+
+    values: tuple[Any, ...]
+
+    def __contains__(self, value: object) -> bool:
+        return any(value == known and type(value) is type(known) for known in self.values)
+
+
+@dataclass(frozen=True)
+class Span:
+    """A number between two bounds, both included; integral where both bounds are."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and self.low <= value <= self.high
+
+
+Domain: TypeAlias = Choice | Span
+
+
+def choice(default: T, *others: T) -> T:
+    """A setting with a default and the other values that a search may try."""
+    field: Any = dataclasses.field(default=default, metadata={"domain": Choice((default, *others))})
+    return field  # type: ignore[no-any-return]
+
+
+def span(default: T, low: T, high: T, *, log: bool = False) -> T:
+    """A number with a default and the bounds, both included, within which a search may choose."""
+    field: Any = dataclasses.field(default=default, metadata={"domain": Span(low, high, log)})  # type: ignore[arg-type]
+    return field  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Base of techniques and runtimes: a frozen dataclass whose fields are the settings."""
+
+    version: ClassVar[int] = 1
+    """Raised whenever the same settings would give another result, so that old artifacts aren't reused."""
+
+    @classmethod
+    @functools.cache
+    def label(cls) -> str:
+        """The class's name as people write it: `StaticInt8` is `static-int8`."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
+
+    @classmethod
+    def space(cls) -> dict[str, Domain]:
+        """The settings that a search may vary, with what it may choose for each."""
+        return {f.name: f.metadata["domain"] for f in dataclasses.fields(cls) if "domain" in f.metadata}
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as JSON-able values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Self:
+        """Make one from JSON-able values.
+
+        Raises:
+            InvalidPlan: A name that is no setting, or a value outside its domain.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        if unknown := set(settings) - known:
+            raise InvalidPlan(f"{cls.label()} has no setting {sorted(unknown)}. Its settings: {sorted(known)}.")
+        for name, domain in cls.space().items():
+            if name in settings and settings[name] not in domain:
+                raise InvalidPlan(f"{cls.label()}.{name} must be one of {domain}, not {settings[name]!r}.")
+        return cls(**settings)
+
+    def __str__(self) -> str:
+        default = type(self)()
+        changed = [f"{k}={v}" for k, v in self.settings().items() if v != getattr(default, k)]
+        return self.label() + (f"({', '.join(changed)})" if changed else "")

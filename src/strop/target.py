@@ -1,0 +1,66 @@
+"""Target: where the model will run."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+def usable_cores() -> tuple[int, ...]:
+    """The cores that this process may use, by number."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+@functools.cache
+def instruction_sets() -> frozenset[str]:
+    """The vector extensions of this CPU that decide what is fast, in the kernel's spelling (`avx2`, `avx512_vnni`)."""
+    known = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
+             "asimd", "asimddp", "i8mm", "bf16")  # fmt: skip
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return frozenset()
+    for line in info.read_text().splitlines():
+        if line.lower().startswith(("flags", "features")):
+            return frozenset(known) & frozenset(line.split(":", 1)[1].split())
+    return frozenset()
+
+
+@functools.cache
+def cpu_name() -> str:
+    """The CPU's name as the kernel tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.lower().startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the model will run.
+
+    Attributes:
+        threads: Cores that one inference may use.
+        batch: Samples in one call.
+        formats: Formats that may be handed over; empty for any that an installed runtime loads.
+    """
+
+    threads: int = field(default_factory=lambda: len(usable_cores()))
+    batch: int = 1
+    formats: tuple[str, ...] = ()
+
+    def cores(self) -> tuple[int, ...]:
+        """The cores to pin to: the last ones, since the first serves most interrupts."""
+        return usable_cores()[-self.threads :]
+
+    @property
+    def int8_saturates(self) -> bool:
+        """Whether U8S8 products are summed in 16 bits, and so may saturate: x86 without VNNI or AMX."""
+        return platform.machine() in ("x86_64", "AMD64") and not instruction_sets() & {
+            "avx512_vnni", "avx_vnni", "amx_int8"}  # fmt: skip

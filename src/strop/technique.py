@@ -1,0 +1,157 @@
+"""Technique: one step that turns a model into another, and the promises that are enforced around it."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import Flag, IntEnum, auto
+from pathlib import Path
+from typing import Any, ClassVar
+
+from .data import Data
+from .errors import ContractBroken, StropError, TechniqueError
+from .model import Format, Model
+from .settings import Settings
+from .target import Target
+
+
+class Phase(IntEnum):
+    """Orders the steps within one format; they start again after a converter.
+
+    A COMPILE step ties a model to one runtime, so nothing converts it further.
+    """
+
+    SHRINK = 0
+    SIMPLIFY = 1
+    QUANTIZE = 2
+    CONVERT = 3
+    COMPILE = 4
+
+
+class Needs(Flag):
+    """What a technique needs besides the model."""
+
+    NOTHING = 0
+    SAMPLES = auto()
+    LABELS = auto()
+    TRAINING = auto()
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a step may use besides the model, and nothing else.
+
+    Attributes:
+        calibration: Samples to calibrate with; never those of the search or confirm split. None where no data is given.
+        original: The model as given, in the format of the route's first step.
+        target: Where the result will run.
+        seed: Of every random choice.
+        folder: An empty folder, the only place to write to.
+        deadline: `time.monotonic()` at which the step must be done.
+        progress: Called with the share done (0 to 1) and a few words.
+        measure: The engine's own measuring of a model, as metric name to value, for steps that decide by measuring.
+    """
+
+    calibration: Data | None
+    original: Model
+    target: Target
+    seed: int
+    folder: Path
+    deadline: float = float("inf")
+    progress: Callable[[float, str], None] = lambda share, words: None
+    measure: Callable[[Model], Mapping[str, float]] | None = None
+
+
+@dataclass(frozen=True)
+class Technique(Settings):
+    """One step that turns a model into another. Its fields are its settings.
+
+    A subclass names what it accepts and returns, and implements `apply`. `requires` says no, with the reason, to a
+    model or machine that it does not fit.
+    """
+
+    accepts: ClassVar[frozenset[Format]]
+    returns: ClassVar[Format | None] = None
+    """None: the format it was given."""
+    phase: ClassVar[Phase]
+    quantizes: ClassVar[bool] = False
+    needs: ClassVar[Needs] = Needs.NOTHING
+    lossless: ClassVar[bool] = False
+    """Whether outputs stay equal to the last bits of float32 arithmetic."""
+
+    @classmethod
+    def expects(cls, target: Target) -> float:
+        """The ratio of latency, after over before, to expect before anything is measured; orders the first trials."""
+        return 1.0
+
+    def requires(self, model: Model, target: Target) -> None:
+        """Refuse what this technique does not fit.
+
+        Raises:
+            NotApplicable: Why not, in one sentence.
+        """
+
+    @abstractmethod
+    def apply(self, model: Model, context: Context) -> Model:
+        """Write the changed model into `context.folder` and return it.
+
+        Raises:
+            NotApplicable: Found out on the way that it does not fit.
+            TechniqueError: It failed, with the cause.
+        """
+
+
+def apply(technique: Technique, model: Model, context: Context) -> Model:
+    """Run one technique and hold it to what it declares.
+
+    Args:
+        technique: The step, settings fixed.
+        model: What it is given; its files must not change.
+        context: All else that it may use.
+
+    Raises:
+        NotApplicable: It does not fit this model.
+        TechniqueError: It failed; carries technique, format and cause.
+        ContractBroken: It returned another format, changed the signature, or touched its input: a bug in it.
+    """
+    if model.format not in technique.accepts:
+        raise ContractBroken(f"{technique.label()} was given a {model.format} model, and accepts {_list(technique.accepts)}")
+    technique.requires(model, context.target)
+    before = _stamp(model)
+    try:
+        result = technique.apply(model, context)
+    except StropError:
+        raise
+    except (MemoryError, OSError):
+        raise  # of the machine, not of the technique: the engine names them
+    except Exception as error:
+        text = str(error).strip().split("\n")[0][:300]
+        raise TechniqueError(f"{technique} failed on this {model.format} model: {type(error).__name__}: {text}") from error
+    if _stamp(model) != before:
+        raise ContractBroken(f"{technique.label()} changed the model that it was given")
+    expected = technique.returns or model.format
+    if result.format != expected:
+        raise ContractBroken(f"{technique.label()} returned {result.format}, and declares {expected}")
+    if not all(file.is_relative_to(context.folder) for file in result.files):
+        raise ContractBroken(f"{technique.label()} returned files outside its folder")
+    if result.signature.names() != model.signature.names():
+        raise ContractBroken(
+            f"{technique.label()} changed the signature from {model.signature.names()} to {result.signature.names()}"
+        )
+    signature = replace(model.signature)  # what data told about axes and state stays as it was
+    return replace(result, signature=signature, history=(*model.history, str(technique)))
+
+
+def remaining(context: Context) -> float:
+    """Seconds left for a step."""
+    return context.deadline - time.monotonic()
+
+
+def _stamp(model: Model) -> tuple[Any, ...]:
+    return tuple((file, (s := file.stat()).st_size, s.st_mtime_ns) for file in model.files)
+
+
+def _list(formats: frozenset[Format]) -> str:
+    return " or ".join(sorted(formats))

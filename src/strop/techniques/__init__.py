@@ -1,0 +1,48 @@
+"""Techniques: steps that turn a model into another. A new one is its file, one line here, and one test."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+
+from .._plugins import with_plugins
+from ..errors import InvalidPlan
+from ..technique import Technique
+from .optimize_onnx import OptimizeOnnx
+from .quantize_onnx import DynamicInt8, StaticInt8
+from .quantize_openvino import OpenvinoInt8, OpenvinoInt8Weights
+from .simplify import Simplify
+from .to_openvino import ToOpenvino
+
+TECHNIQUES: tuple[type[Technique], ...] = (
+    Simplify,
+    OptimizeOnnx,
+    DynamicInt8,
+    StaticInt8,
+    ToOpenvino,
+    OpenvinoInt8,
+    OpenvinoInt8Weights,
+)
+
+
+@functools.cache
+def all_techniques() -> tuple[type[Technique], ...]:
+    """strop's own techniques, then those of installed packages (entry points `strop.techniques`)."""
+    return with_plugins("strop.techniques", TECHNIQUES)
+
+
+def find(label: str) -> type[Technique]:
+    """The technique of that label.
+
+    Raises:
+        InvalidPlan: There is none; the message names the nearest.
+    """
+    known = {technique.label(): technique for technique in all_techniques()}
+    if label not in known:
+        near = difflib.get_close_matches(label, known, 1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(known)}."
+        raise InvalidPlan(f"There is no technique {label!r}. {hint}")
+    return known[label]
+
+
+__all__ = ["TECHNIQUES", "all_techniques", "find"]

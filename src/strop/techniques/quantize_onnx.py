@@ -1,0 +1,230 @@
+"""Int8 for ONNX Runtime: weights only beforehand (dynamic), or activations too (static, in QDQ form)."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from .._quiet import silenced
+from ..errors import NotApplicable
+from ..formats.onnx import ONE_FILE, graph_of, load, save
+from ..formats.onnx_graph import is_quantized, prepared
+from ..model import ONNX, Batch, Format, Model
+from ..settings import choice
+from ..target import Target
+from ..technique import Context, Needs, Phase, Technique
+from ._calibration import feeds
+from ._onnxruntime import optimize, runner
+
+if TYPE_CHECKING:
+    import onnx
+
+MATRICES = frozenset({"MatMul", "Gemm"})
+CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+MOVING = frozenset({
+    "MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Relu", "Clip", "Concat", "Split", "Slice",
+    "Pad", "Resize", "GlobalAveragePool", "AveragePool", "Add",
+})  # fmt: skip
+"""What passes int8 on between convolutions at no loss, or little."""
+_METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
+
+
+@dataclass(frozen=True)
+class DynamicInt8(Technique):
+    """Store the weights of matrix products as int8; activations are quantized while it runs.
+
+    Attributes:
+        per_channel: One scale a column, not one a matrix.
+        convolutions: Quantize convolutions too: a smaller file, and several times slower on x86.
+        embeddings: Quantize tables that are looked up.
+        weights: `auto` keeps to 7 bits where the CPU's products would saturate; `full` always takes 8.
+    """
+
+    per_channel: bool = choice(True, False)
+    convolutions: bool = choice(False, True)
+    embeddings: bool = choice(True, False)
+    weights: str = choice("auto", "full")
+
+    accepts: ClassVar[frozenset[Format]] = frozenset({ONNX})
+    phase: ClassVar[Phase] = Phase.QUANTIZE
+    quantizes: ClassVar[bool] = True
+
+    @classmethod
+    def expects(cls, target: Target) -> float:
+        return 0.9 if target.int8_saturates else 0.6
+
+    def requires(self, model: Model, target: Target) -> None:
+        proto = graph_of(model)
+        _check(proto, self.weights, target)
+        if not any(node.op_type in self._operators() for node in proto.graph.node):
+            raise NotApplicable("has no matrix product, LSTM or embedding to quantize")
+        if self.convolutions and not any(node.op_type == "Conv" for node in proto.graph.node):
+            raise NotApplicable("has no convolution to quantize")
+
+    def apply(self, model: Model, context: Context) -> Model:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        def quantize(source: Path, result: Path, large: bool) -> None:
+            quantize_dynamic(
+                source,
+                result,
+                op_types_to_quantize=sorted(self._operators() - {"Gemm"}),
+                per_channel=self.per_channel,
+                reduce_range=_reduced(self.weights, context.target),
+                weight_type=QuantType.QInt8,
+                use_external_data_format=large,
+            )
+
+        return _quantized(model, context, quantize)
+
+    def _operators(self) -> frozenset[str]:
+        tables = {"Gather", "EmbedLayerNormalization"} if self.embeddings else set()
+        return MATRICES | {"LSTM", "Attention"} | tables | ({"Conv"} if self.convolutions else set())
+
+
+@dataclass(frozen=True)
+class StaticInt8(Technique):
+    """Store weights as int8 and compute in int8, with ranges of activations learned from samples.
+
+    Attributes:
+        calibrator: How the range of an activation is found: its extremes, least loss of information, or a percentile.
+        per_channel: One scale an output channel of the weights, not one a tensor.
+        operators: `all` that ONNX Runtime has in int8, or only those with `weights` and what passes int8 between them.
+        exclude: `ends` keeps the first and the last operator with weights in float.
+        nodes: Names of further nodes to keep in float, separated by commas.
+        samples: Calibration samples.
+        weights: `auto` keeps to 7 bits where the CPU's products would saturate; `full` always takes 8.
+    """
+
+    calibrator: str = choice("minmax", "entropy", "percentile")
+    per_channel: bool = choice(True, False)
+    operators: str = choice("all", "weights")
+    exclude: str = choice("none", "ends")
+    nodes: str = ""
+    samples: int = choice(100, 50, 300)
+    weights: str = choice("auto", "full")
+
+    accepts: ClassVar[frozenset[Format]] = frozenset({ONNX})
+    phase: ClassVar[Phase] = Phase.QUANTIZE
+    quantizes: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs.SAMPLES
+
+    @classmethod
+    def expects(cls, target: Target) -> float:
+        return 0.75 if target.int8_saturates else 0.32
+
+    def requires(self, model: Model, target: Target) -> None:
+        proto = graph_of(model)
+        _check(proto, self.weights, target)
+        if not any(node.op_type in MATRICES | CONVOLUTIONS for node in proto.graph.node):
+            raise NotApplicable("has no convolution or matrix product to quantize")
+        known = {node.name for node in proto.graph.node}
+        if missing := [name for name in self._named() if name not in known]:
+            raise NotApplicable(f"has no node {missing[0]!r} to keep in float")
+
+    def apply(self, model: Model, context: Context) -> Model:
+        from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+        def quantize(source: Path, result: Path, large: bool) -> None:
+            ranges = source.with_name("ranges.json")
+            operators = self._operators()
+            self._calibrate(source, ranges, operators, model, context, large)
+            quantize_static(
+                source,
+                result,
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=operators,
+                per_channel=self.per_channel,
+                reduce_range=_reduced(self.weights, context.target),
+                activation_type=QuantType.QUInt8 if _x86() else QuantType.QInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=self._excluded(source),
+                calibrate_method=CalibrationMethod[_METHODS[self.calibrator]],
+                calibration_cache_path=ranges,
+                use_external_data_format=large,
+            )
+
+        return _quantized(model, context, quantize)
+
+    def _calibrate(
+        self, source: Path, ranges: Path, operators: list[str], model: Model, context: Context, large: bool
+    ) -> None:
+        """Write the range of every activation, learned feed by feed: memory holds the activations of one."""
+        from onnxruntime.quantization import calibrate
+
+        kind = getattr(calibrate, f"{_METHODS[self.calibrator]}Calibrater")
+        calibrator = kind(source, operators, source.with_name("augmented.onnx"), use_external_data_format=large)
+        calibrator.augment_graph()
+        calibrator.model = None  # the session loads its own
+        calibrator.create_inference_session()
+        for feed in feeds(model.signature, context, self.samples, lambda: runner(source)):
+            calibrator.collect_data(_One(feed))
+        calibrate.save_tensors_data(calibrator.compute_data(), ranges)
+
+    def _operators(self) -> list[str]:
+        from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+        if self.operators == "weights":
+            return sorted(MATRICES | CONVOLUTIONS | MOVING)
+        return sorted({*QDQRegistry, *QLinearOpsRegistry})
+
+    def _named(self) -> list[str]:
+        return [name.strip() for name in self.nodes.split(",") if name.strip()]
+
+    def _excluded(self, source: Path) -> list[str]:
+        import onnx
+
+        nodes = onnx.load(source, load_external_data=False).graph.node
+        # Optimizing appends what it did to a node's name: `/fc/MatMul` becomes `/fc/MatMul/MatMulAddFusion`.
+        kept = [n.name for n in nodes if any(n.name == name or n.name.startswith(f"{name}/") for name in self._named())]
+        weighted = [n.name for n in nodes if n.op_type in MATRICES | CONVOLUTIONS]
+        return kept + ([weighted[0], weighted[-1]] if self.exclude == "ends" and weighted else [])
+
+
+class _One:
+    """One feed, in the form that ONNX Runtime's calibrators read."""
+
+    def __init__(self, feed: Batch):
+        self.feed: Batch | None = feed
+
+    def get_next(self) -> Batch | None:
+        feed, self.feed = self.feed, None
+        return feed
+
+
+def _quantized(model: Model, context: Context, quantize: Callable[[Path, Path, bool], None]) -> Model:
+    """Prepare the graph in a scratch folder, quantize it there, and keep the result."""
+    import onnx
+
+    context.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=context.folder, prefix=".scratch-") as folder, silenced():
+        source, result = Path(folder, "folded", "model.onnx"), Path(folder, "quantized", "model.onnx")
+        source.parent.mkdir()
+        result.parent.mkdir()
+        ready = save(prepared(load(model)), Path(folder), model)
+        large = ready.size > ONE_FILE
+        optimize(ready.path, source, "basic", apart=len(ready.files) > 1)  # as ONNX Runtime's own pre-processing does
+        quantize(source, result, large)
+        proto = onnx.load(result)
+    if not is_quantized(proto):
+        raise NotApplicable("none of its operators has weights that can be quantized")
+    return save(proto, context.folder, model)
+
+
+def _check(proto: onnx.ModelProto, weights: str, target: Target) -> None:
+    if is_quantized(proto):
+        raise NotApplicable("is already quantized")
+    if weights == "full" and not target.int8_saturates:
+        raise NotApplicable("this CPU never saturates, so that `auto` takes 8 bits too")
+
+
+def _reduced(weights: str, target: Target) -> bool:
+    return weights == "auto" and target.int8_saturates
+
+
+def _x86() -> bool:
+    return platform.machine() in ("x86_64", "AMD64")

@@ -1,0 +1,178 @@
+"""Int8 for OpenVINO, through NNCF: weights and activations, or weights alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .._quiet import nncf, openvino, silenced
+from ..errors import NotApplicable
+from ..formats.openvino import has_attention, is_quantized, operators, save
+from ..model import OPENVINO, Batch, Format, Model, Tensor
+from ..settings import choice
+from ..target import Target
+from ..technique import Context, Needs, Phase, Technique
+from ._calibration import Step, feeds
+
+WEIGHTED = frozenset({"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"})
+ALPHA = 0.95  # NNCF's own default for matrix products
+FEW = 256
+
+
+@dataclass(frozen=True)
+class OpenvinoInt8(Technique):
+    """Compute in int8, with ranges of activations learned from samples (NNCF post-training quantization).
+
+    Attributes:
+        preset: `performance` has symmetric activations, `mixed` asymmetric ones: slower, and more exact.
+        fast_bias_correction: Correct the shift of each layer's mean by its own error only, not by that of all before.
+        smooth_quant_alpha: How much of the activations' range moves into the weights of matrix products; -1 for none
+            (SmoothQuant, Xiao et al. 2022, section 4).
+        scheme: `auto` spares what attention can't bear in int8; `generic` treats a transformer like any other graph.
+        range_estimator: How the range of an activation is found: `minmax` over all samples, the mean over samples of
+            their extremes (`mean-minmax`), or of their `quantile`s. `auto` takes the mean, as NNCF does, but minmax
+            where a sample holds few values: the mean of its extremes would cut off every other sample.
+        half_range: Whose weights keep to half of the int8 range, so that products can't saturate: of all layers or the
+            `first` or `none`. `auto` is all where the CPU sums products in 16 bits, else the first, as NNCF does.
+        samples: Calibration samples.
+    """
+
+    preset: str = choice("performance", "mixed")
+    fast_bias_correction: bool = choice(True, False)
+    smooth_quant_alpha: float = choice(ALPHA, 0.5, 0.8, -1.0)
+    scheme: str = choice("auto", "generic")
+    range_estimator: str = choice("auto", "minmax", "mean-minmax", "quantile")
+    half_range: str = choice("auto", "first", "none")
+    samples: int = choice(300, 100)
+
+    accepts: ClassVar[frozenset[Format]] = frozenset({OPENVINO})
+    phase: ClassVar[Phase] = Phase.QUANTIZE
+    quantizes: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs.SAMPLES
+
+    @classmethod
+    def expects(cls, target: Target) -> float:
+        return 0.6 if target.int8_saturates else 0.2
+
+    def requires(self, model: Model, target: Target) -> None:
+        _check(model)
+        default = self.smooth_quant_alpha == ALPHA and self.scheme == "auto"
+        if not default and not has_attention(model):
+            raise NotApplicable("has no attention, so that SmoothQuant and another scheme change nothing")
+        if self.scheme == "generic" and self.smooth_quant_alpha != ALPHA:
+            raise NotApplicable("SmoothQuant belongs to the scheme of transformers, not to the generic one")
+        if self.half_range == "first" and not target.int8_saturates:
+            raise NotApplicable("this CPU never saturates, so that `auto` spares the first layer only, too")
+        if self.range_estimator == self._ranges(model):
+            raise NotApplicable(f"`auto` takes {self.range_estimator} for this model too")
+
+    def apply(self, model: Model, context: Context) -> Model:
+        library = nncf()
+        with silenced():
+            graph = openvino().Core().read_model(str(model.path))
+            transformer = self.scheme == "auto" and has_attention(model)
+            result = library.quantize(
+                graph,
+                library.Dataset(_Feeds(model, context, self.samples)),
+                preset=library.QuantizationPreset(self.preset),
+                fast_bias_correction=self.fast_bias_correction,
+                subset_size=self.samples,
+                model_type=library.ModelType.TRANSFORMER if transformer else None,
+                advanced_parameters=self._advanced(model, context.target),
+            )
+            if not any(op.get_type_name() == "FakeQuantize" for op in result.get_ops()):
+                raise NotApplicable("none of its operators can be computed in int8")
+            return save(result, context.folder)
+
+    def _ranges(self, model: Model) -> str:
+        floats = [t for t in model.signature.inputs if t.dtype.startswith("float") and not t.feedback]
+        few = bool(floats) and all(len(t.shape) <= 2 or _values(t) <= FEW for t in floats)
+        return "minmax" if few and not has_attention(model) else "mean-minmax"
+
+    def _advanced(self, model: Model, target: Target) -> Any:
+        nncf()
+        from nncf.quantization import advanced_parameters as advanced
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet as Ranges
+
+        half = self.half_range
+        if half == "auto":
+            half = "all" if target.int8_saturates else "first"
+        fixes = advanced.OverflowFix
+        given = advanced.AdvancedQuantizationParameters(
+            overflow_fix={"first": fixes.FIRST_LAYER, "all": fixes.ENABLE, "none": fixes.DISABLE}[half],
+            smooth_quant_alphas=advanced.AdvancedSmoothQuantParameters(matmul=self.smooth_quant_alpha),
+        )
+        ranges = self._ranges(model) if self.range_estimator == "auto" else self.range_estimator
+        if ranges != "mean-minmax":
+            known = {"minmax": Ranges.MINMAX, "quantile": Ranges.MEAN_QUANTILE}
+            given.activations_range_estimator_params = known[ranges]
+        return given
+
+
+@dataclass(frozen=True)
+class OpenvinoInt8Weights(Technique):
+    """Store weights as int8 and compute in float: a quarter of the size, for what reads more than it computes.
+
+    Attributes:
+        mode: `asymmetric` has a zero point for each channel, `symmetric` none: faster to unpack, and less exact.
+    """
+
+    mode: str = choice("asymmetric", "symmetric")
+
+    accepts: ClassVar[frozenset[Format]] = frozenset({OPENVINO})
+    phase: ClassVar[Phase] = Phase.QUANTIZE
+    quantizes: ClassVar[bool] = True
+
+    @classmethod
+    def expects(cls, target: Target) -> float:
+        return 1.0
+
+    def requires(self, model: Model, target: Target) -> None:
+        _check(model)
+
+    def apply(self, model: Model, context: Context) -> Model:
+        library = nncf()
+        with silenced():
+            graph = openvino().Core().read_model(str(model.path))
+            kind = library.CompressWeightsMode
+            result = library.compress_weights(
+                graph, mode=kind.INT8_ASYM if self.mode == "asymmetric" else kind.INT8_SYM
+            )
+            return save(result, context.folder)
+
+
+class _Feeds:
+    """Calibration feeds that can be gone through again and again, as NNCF does."""
+
+    def __init__(self, model: Model, context: Context, samples: int):
+        self.model, self.context, self.samples = model, context, samples
+
+    def __iter__(self) -> Iterator[Batch]:
+        return feeds(self.model.signature, self.context, self.samples, self._load)
+
+    def _load(self) -> Step:
+        request = openvino().Core().compile_model(str(self.model.path), "CPU").create_infer_request()
+        names = [tensor.name for tensor in self.model.signature.outputs]
+
+        def step(batch: Batch) -> dict[str, np.ndarray[Any, Any]]:
+            request.infer(dict(batch))
+            return {name: request.get_tensor(name).data.copy() for name in names}
+
+        return step
+
+
+def _values(tensor: Tensor) -> float:
+    """How many values one sample has; infinite where a size is free."""
+    return math.prod(d if isinstance(d, int) else math.inf for d in tensor.shape[tensor.batched :])
+
+
+def _check(model: Model) -> None:
+    kinds = operators(model)
+    if is_quantized(model):
+        raise NotApplicable("is already quantized")
+    if not kinds & WEIGHTED:
+        raise NotApplicable("has no convolution or matrix product to quantize")

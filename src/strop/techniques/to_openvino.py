@@ -1,0 +1,61 @@
+"""ONNX to OpenVINO."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from .._quiet import openvino, silenced
+from ..errors import NotApplicable
+from ..formats.onnx import graph_of, load, save
+from ..formats.openvino import save as save_openvino
+from ..model import ONNX, OPENVINO, Format, Model
+from ..settings import choice
+from ..target import Target
+from ..technique import Context, Phase, Technique
+
+SLOW = frozenset({"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "DynamicQuantizeLSTM"})
+
+
+@dataclass(frozen=True)
+class ToOpenvino(Technique):
+    """Convert to OpenVINO's own format.
+
+    Attributes:
+        half: Store weights as float16: half the size, and computed as the runtime's precision says.
+    """
+
+    half: bool = choice(False, True)
+
+    accepts: ClassVar[frozenset[Format]] = frozenset({ONNX})
+    returns: ClassVar[Format | None] = OPENVINO
+    phase: ClassVar[Phase] = Phase.CONVERT
+
+    def requires(self, model: Model, target: Target) -> None:
+        operators = {(node.domain, node.op_type) for node in graph_of(model).graph.node}
+        foreign = sorted(f"{domain}.{op}" for domain, op in operators if domain not in ("", "ai.onnx"))
+        if foreign:
+            raise NotApplicable(f"OpenVINO does not know {foreign[0]}, an operator outside ONNX's own")
+        if slow := sorted(op for _, op in operators if op in SLOW):
+            raise NotApplicable(f"OpenVINO runs {slow[0]}, of dynamic int8, slower than float32")
+
+    def apply(self, model: Model, context: Context) -> Model:
+        if not model.files:
+            model = save(load(model), context.folder / "onnx", model)
+        with silenced():
+            converted = openvino().convert_model(str(model.path))
+            _name(converted, model)
+            return save_openvino(converted, context.folder, half=self.half)
+
+
+def _name(converted: Any, model: Model) -> None:
+    """Give inputs and outputs the names they had in ONNX, and no other.
+
+    Raises:
+        NotApplicable: An input is gone: it had no influence on the outputs.
+    """
+    for ports, tensors in ((converted.inputs, model.signature.inputs), (converted.outputs, model.signature.outputs)):
+        if len(ports) != len(tensors):
+            raise NotApplicable(f"conversion leaves {len(ports)} of {len(tensors)} inputs or outputs")
+        for port, tensor in zip(ports, tensors, strict=True):
+            port.get_tensor().set_names({tensor.name})

@@ -1,0 +1,144 @@
+"""What a person sees while strop works, and the tables at the end. Everything goes to standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+from .events import Confirming, Event, Measured, Planned, Said, Stopped, Tried, Trying
+from .judge import Report
+from .result import Result
+from .stats import Interval
+from .units import duration, share, spread
+
+STYLE = {"met": "green", "broken": "red", "infeasible": "red", "inconclusive": "yellow", "not checked": "dim"}
+
+
+class Reporter:
+    """Listens to a search: a line that lives on a terminal, and plain lines anywhere."""
+
+    def __init__(self, console: Console, budget: float):
+        self.console, self.budget, self.start = console, budget, time.monotonic()
+        self.progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[left]}"),
+            console=console, transient=True, disable=not console.is_terminal,
+        )  # fmt: skip
+        self.task = self.progress.add_task("reading model and data", total=budget, left="")
+
+    def __enter__(self) -> Reporter:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Said(text, warning):
+                self._line(("[yellow]note:[/] " if warning else "") + escape(text))
+            case Measured(report):
+                self._line(f"original: {escape(_figures(report, 'original'))}")
+            case Planned(routes, refused):
+                self._line(f"{len(routes)} routes to try")
+                for name, reason in refused.items():
+                    self._line(f"[dim]not tried: {escape(name)} {escape(reason)}[/]")
+            case Trying(number, candidate, why, left):
+                spent = time.monotonic() - self.start
+                self.progress.update(
+                    self.task, description=f"{number}: {escape(candidate)} [dim]({why})[/]",
+                    completed=spent, total=max(self.budget, spent), left=f"{duration(max(0.0, left or 0.0))} left",
+                )  # fmt: skip
+            case Tried(number, candidate, outcome, best):
+                mark = " [green]best so far[/]" if best == candidate else ""
+                self._line(f"{number:>3} {escape(candidate)}: {escape(_outcome(outcome))}{mark}")
+            case Stopped(reason):
+                self._line(f"search ended: {escape(reason)}")
+            case Confirming(candidate, place, finalists):
+                said = f"confirming {place} of {finalists} on unseen samples: {escape(candidate)}"
+                self.progress.update(self.task, description=said, left="")
+                self._line(said)
+            case _:
+                pass
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+
+def console() -> Console:
+    """Standard error; plain where it is no terminal or NO_COLOR is set."""
+    return Console(stderr=True, highlight=False)
+
+
+def show_result(console: Console, result: Result, bundle: str | None) -> None:
+    """The table that a user wants: original against winner, limits, where the bundle lies."""
+    manifest = result.manifest
+    style = STYLE[result.verdict]
+    console.print()
+    console.print(f"[bold {style}]{result.verdict}[/]: {escape(result.reason)}.", soft_wrap=True)
+    content = manifest["winner"] or manifest["closest"]
+    if content:
+        show_figures(console, manifest["original"]["metrics"], content["metrics"], content["ratios"],
+                     "winner" if manifest["winner"] else "closest")  # fmt: skip
+    show_limits(console, manifest["limits"])
+    for line in result.advice:
+        console.print(f"  would help: {escape(line)}", soft_wrap=True)
+    console.print(
+        f"{manifest['candidates']} candidates in {duration(manifest['seconds'])}; latency of the original against itself "
+        f"differs by up to {manifest['noise']:.1%}", soft_wrap=True)  # fmt: skip
+    if bundle:
+        what = "bundle" if manifest["winner"] else "closest candidate, which does not keep the limits"
+        console.print(f"{what}: [bold]{escape(bundle)}[/] (report.html, manifest.json, model)", soft_wrap=True)
+
+
+def show_figures(
+    console: Console,
+    original: Mapping[str, Any],
+    other: Mapping[str, Any],
+    ratios: Mapping[str, Any],
+    name: str,
+) -> None:
+    """Metric by metric: two models and their ratio, each with its spread."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head in ("metric", "original", name, f"{name} / original"):
+        table.add_column(head, no_wrap=True)
+    for metric, found in other.items():
+        before = original.get(metric, found)
+        table.add_row(metric, _spread(before), _spread(found), share(Interval(**ratios[metric])))
+    console.print(table)
+
+
+def show_limits(console: Console, limits: Any) -> None:
+    """Limit by limit: the verdict, and what would decide an open one."""
+    for found in limits:
+        verdict = found["verdict"]
+        extra = f", about {found['needed']:,} samples would decide" if found.get("needed") else ""
+        where = f" in {found['slice']}" if found.get("slice") else ""
+        console.print(f"  [{STYLE[verdict]}]{verdict:<12}[/] {escape(found['limit'])}{escape(where)}{extra}", soft_wrap=True)
+
+
+def _spread(found: Mapping[str, Any]) -> str:
+    return spread(Interval(found["value"], found["low"], found["high"]), found["unit"])
+
+
+def _figures(report: Report, side: str) -> str:
+    return ", ".join(f"{name} {spread(getattr(f, side), f.unit)}" for name, f in report.figures.items())
+
+
+def _outcome(outcome: Any) -> str:
+    if outcome.cause != "done":
+        return f"{outcome.cause}: {outcome.reason}"
+    shown = [f"{name} {share(figure.ratio)}" for name, figure in outcome.report.figures.items()]
+    broken = [f"breaks {judged.limit}" for judged in outcome.report.broken]
+    return ", ".join([*broken, *shown])
+
+
+def fail(message: str) -> None:
+    """One paragraph on standard error."""
+    sys.stderr.write(f"strop: {message}\n")

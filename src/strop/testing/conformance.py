@@ -1,0 +1,331 @@
+"""What every technique, runtime and format owes, as pytest classes for authors of plug-ins.
+
+Subclass a case, name the plug-in, and give it a model:
+
+    class TestShrink(TechniqueCase):
+        technique = Shrink
+
+        def example(self, folder):
+            return Example(strop_model, data)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+
+from .. import runtimes
+from .._lazy import installed
+from ..data import Data
+from ..errors import NotApplicable, RunFailed, StropError, UnsupportedModel
+from ..model import Model, ModelFormat
+from ..runtime import Runtime, predict
+from ..settings import Choice, Settings, Span
+from ..target import Target
+from ..technique import Context, Needs, Technique, apply
+
+LOSSLESS = 1e-4
+"""The relative error that a lossless step may make: that of sums taken in another order."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A model on disk, and a few samples that fit it."""
+
+    model: Model
+    data: Data
+
+
+class TechniqueCase:
+    """What a technique owes.
+
+    Attributes:
+        technique: The class under test.
+        tolerance: Largest error of an output, relative to the largest value of that output; for lossy techniques.
+        threads: Of the target.
+    """
+
+    technique: ClassVar[type[Technique]]
+    tolerance: ClassVar[float] = 0.1
+    threads: ClassVar[int] = 1
+
+    def example(self, folder: Path) -> Example:
+        """A model that the technique fits at its defaults."""
+        raise NotImplementedError
+
+    def misfit(self, folder: Path) -> Model | None:
+        """A model that it refuses; None where it fits all of its format."""
+        return None
+
+    def test_settings_survive_json(self) -> None:
+        check_settings(self.technique)
+
+    def test_says_what_it_is(self) -> None:
+        assert (self.technique.__doc__ or "").strip()
+        assert self.technique.accepts
+        assert 0 < self.technique.expects(Target(threads=self.threads)) < 100
+
+    def test_keeps_its_promises(self, tmp_path: Path) -> None:
+        example, result = self._applied(tmp_path)
+        before, after = (_outputs(model, example.data, self.threads) for model in (example.model, result))
+        assert list(after) == list(before)
+        for name, expected in before.items():
+            assert after[name].shape == expected.shape
+            assert after[name].dtype == expected.dtype
+            allowed = LOSSLESS if self.technique.lossless else self.tolerance
+            assert _error(after[name], expected) <= allowed, name
+
+    def test_leaves_its_input_alone(self, tmp_path: Path) -> None:
+        example = self.example(tmp_path / "example")
+        digest, samples = example.model.digest(), example.data.digest()
+        self._apply(example, tmp_path / "result")
+        assert example.model.digest() == digest
+        assert example.data.digest() == samples
+
+    def test_result_lies_in_its_folder(self, tmp_path: Path) -> None:
+        _, result = self._applied(tmp_path)
+        assert result.files
+        assert result.payload == result.files[0]
+        assert result.size > 0
+        assert sorted(result.files) == sorted(f for f in (tmp_path / "result").rglob("*") if f in result.files)
+        assert not [f for f in (tmp_path / "result").rglob(".*")], "scratch files stay behind"
+
+    def test_result_can_be_moved(self, tmp_path: Path) -> None:
+        example, result = self._applied(tmp_path)
+        moved = result.copy_to(tmp_path / "moved")
+        expected = _outputs(result, example.data, self.threads)
+        for file in result.files:
+            file.unlink()
+        for name, value in _outputs(moved, example.data, self.threads).items():
+            np.testing.assert_array_equal(value, expected[name])
+
+    def test_refuses_with_a_reason(self, tmp_path: Path) -> None:
+        model = self.misfit(tmp_path / "misfit")
+        if model is None:
+            _skip("fits all models of its format")
+        (tmp_path / "result").mkdir()
+        try:
+            apply(self.technique(), model, self._context(Example(model, Data({})), tmp_path / "result"))
+        except NotApplicable as refusal:
+            assert len(str(refusal).split()) >= 3
+            assert "\n" not in str(refusal)
+        else:
+            raise AssertionError(f"{self.technique.label()} took a model that it should refuse")
+
+    def test_lossless_steps_pass_nan_and_infinity_on(self, tmp_path: Path) -> None:
+        if not self.technique.lossless:
+            _skip("lossy")
+        example, result = self._applied(tmp_path)
+        data = _with_odd_values(example.data)
+        before, after = (_outputs(model, data, self.threads) for model in (example.model, result))
+        for name, expected in before.items():
+            np.testing.assert_array_equal(np.isnan(after[name]), np.isnan(expected))
+            np.testing.assert_array_equal(np.isinf(after[name]), np.isinf(expected))
+
+    def _applied(self, folder: Path) -> tuple[Example, Model]:
+        example = self.example(folder / "example")
+        return example, self._apply(example, folder / "result")
+
+    def _apply(self, example: Example, folder: Path) -> Model:
+        folder.mkdir()
+        return apply(self.technique(), example.model, self._context(example, folder))
+
+    def _context(self, example: Example, folder: Path) -> Context:
+        given = example.data if self.technique.needs & Needs.SAMPLES else None
+        return Context(given, example.model, Target(threads=self.threads), 0, folder)
+
+
+class RuntimeCase:
+    """What a runtime owes.
+
+    Attributes:
+        runtime: The class under test.
+    """
+
+    runtime: ClassVar[type[Runtime]]
+
+    def example(self, folder: Path) -> Example:
+        """A model that the runtime loads."""
+        raise NotImplementedError
+
+    def broken(self, folder: Path) -> Model:
+        """A model that opens, and that the runtime can't load."""
+        raise NotImplementedError
+
+    def test_settings_survive_json(self) -> None:
+        check_settings(self.runtime)
+
+    def test_names_what_it_loads(self) -> None:
+        assert self.runtime.loads
+        assert installed(self.runtime.module)
+        assert 0 < self.runtime.expects(Target(threads=1)) < 100
+
+    def test_outputs_keep_names_types_and_samples(self, tmp_path: Path) -> None:
+        example = self.example(tmp_path)
+        outputs = _run(self.runtime(), example.model, example.data, 1)
+        assert list(outputs) == [t.name for t in example.model.signature.visible_outputs]
+        for tensor in example.model.signature.visible_outputs:
+            assert outputs[tensor.name].dtype == tensor.dtype
+            assert len(outputs[tensor.name]) == len(example.data)
+
+    def test_same_input_same_output(self, tmp_path: Path) -> None:
+        example = self.example(tmp_path)
+        first, second = (_run(self.runtime(), example.model, example.data, 1) for _ in range(2))
+        for name, value in first.items():
+            np.testing.assert_array_equal(value, second[name])
+
+    def test_outputs_are_the_callers_own(self, tmp_path: Path) -> None:
+        example = self.example(tmp_path)
+        runner = self.runtime().load(example.model, Target(threads=1))
+        kept = runner(_call(example, 0))
+        copies = {name: value.copy() for name, value in kept.items()}
+        runner(_call(example, 1))
+        for name, value in kept.items():
+            np.testing.assert_array_equal(value, copies[name])
+        runner.close()
+
+    def test_a_bound_call_can_be_repeated(self, tmp_path: Path) -> None:
+        example = self.example(tmp_path)
+        runner = self.runtime().load(example.model, Target(threads=1))
+        call = runner.bind(_call(example, 0))
+        call()
+        call()
+        runner.close()
+
+    def test_what_it_cannot_load_is_a_named_error(self, tmp_path: Path) -> None:
+        model = self.broken(tmp_path)
+        try:
+            self.runtime().load(model, Target(threads=1))
+        except RunFailed as error:
+            assert str(error)
+        else:
+            raise AssertionError(f"{self.runtime.label()} loaded a broken model")
+
+
+class FormatCase:
+    """What a format owes.
+
+    Attributes:
+        format: The instance under test.
+    """
+
+    format: ClassVar[ModelFormat]
+
+    def example(self, folder: Path) -> Path:
+        """A model file, or folder, of the format."""
+        raise NotImplementedError
+
+    def broken(self, folder: Path) -> Path:
+        """What looks like the format and can't be read."""
+        raise NotImplementedError
+
+    def test_detects_its_own_only(self, tmp_path: Path) -> None:
+        assert self.format.detects(self.example(tmp_path))
+        other = tmp_path / "notes.txt"
+        other.write_text("no model")
+        for source in (other, object(), None, 3):
+            assert not self.format.detects(source)
+
+    def test_reads_a_signature_and_all_files(self, tmp_path: Path) -> None:
+        model = self.format.open(self.example(tmp_path))
+        assert model.format == self.format.name
+        assert model.signature.inputs
+        assert model.signature.outputs
+        assert model.payload in model.files or model.path.is_dir()
+        for tensor in (*model.signature.inputs, *model.signature.outputs):
+            assert str(np.dtype(tensor.dtype)) == tensor.dtype
+
+    def test_a_copy_is_the_same_model(self, tmp_path: Path) -> None:
+        model = self.format.open(self.example(tmp_path / "example"))
+        copy = model.copy_to(tmp_path / "copy")
+        assert self.format.open(copy.path).signature == model.signature
+        assert copy.digest() == model.digest()
+
+    def test_survives_json(self, tmp_path: Path) -> None:
+        model = self.format.open(self.example(tmp_path))
+        assert Model.of(json.loads(json.dumps(model.to_json(tmp_path))), tmp_path) == model
+
+    def test_what_it_cannot_read_is_a_named_error(self, tmp_path: Path) -> None:
+        source = self.broken(tmp_path)
+        assert self.format.detects(source), "what looks like the format is its to refuse, with a reason"
+        try:
+            self.format.open(source)
+        except StropError as error:
+            assert isinstance(error, UnsupportedModel)
+            assert len(str(error).split()) >= 8
+            assert "\n" not in str(error)
+        else:
+            raise AssertionError(f"{self.format.name} opened a broken model")
+
+
+def check_settings(kind: type[Settings]) -> None:
+    """Defaults lie in their domains; every value of a domain survives JSON; an unknown value is refused."""
+    default = kind()
+    for field in dataclasses.fields(kind):
+        if field.name in kind.space():
+            assert getattr(default, field.name) in kind.space()[field.name], field.name
+    for settings in _around(default):
+        again = json.loads(json.dumps(settings.settings()))
+        assert again == settings.settings()
+        assert kind.of(again) == settings
+        assert kind.label() in str(settings)
+
+
+def _around(default: Settings) -> Iterator[Settings]:
+    yield default
+    for name, domain in type(default).space().items():
+        values = domain.values if isinstance(domain, Choice) else _ends(domain, getattr(default, name))
+        for value in values:
+            yield dataclasses.replace(default, **{name: value})
+
+
+def _ends(span: Span, default: float) -> tuple[float, float]:
+    kind = type(default)
+    return kind(span.low), kind(span.high)
+
+
+def _run(runtime: Runtime, model: Model, data: Data, threads: int) -> dict[str, np.ndarray[Any, Any]]:
+    runner = runtime.load(model, Target(threads=threads))
+    try:
+        return predict(runner, model.signature, data, 1)
+    finally:
+        runner.close()
+
+
+def _outputs(model: Model, data: Data, threads: int) -> dict[str, np.ndarray[Any, Any]]:
+    for runtime in runtimes.all_runtimes():
+        if model.format in runtime.loads and installed(runtime.module):
+            return _run(runtime(), model, data, threads)
+    raise AssertionError(f"no installed runtime loads {model.format}; register one (entry points `strop.runtimes`)")
+
+
+def _call(example: Example, row: int) -> dict[str, np.ndarray[Any, Any]]:
+    return example.data.batch(row, row + 1)
+
+
+def _error(value: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
+    scale = float(np.abs(expected).max(initial=0)) or 1.0
+    return float(np.abs(value.astype(np.float64) - expected.astype(np.float64)).max(initial=0)) / scale
+
+
+def _with_odd_values(data: Data) -> Data:
+    """The samples, some values of the first three replaced by NaN and infinities."""
+    changed = {}
+    for name, array in data.inputs.items():
+        changed[name] = np.array(array)
+        if array.dtype.kind == "f":
+            for row, odd in enumerate((np.nan, np.inf, -np.inf)):
+                changed[name][row].flat[0] = odd
+    return dataclasses.replace(data, inputs=changed)
+
+
+def _skip(reason: str) -> NoReturn:
+    import pytest
+
+    pytest.skip(reason)

@@ -1,0 +1,133 @@
+"""Trial: build one candidate and measure it, in a job; and what came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from . import jobs
+from .bench import SEARCHING, Bench, Effort
+from .build import Workshop
+from .goal import Goal
+from .judge import Report, judge
+from .model import Model
+from .plan import Candidate
+from .server import Hosted, Server
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one candidate.
+
+    Attributes:
+        cause: `done` where it was measured; `refused` (not applicable), `failed`, `crashed`, `timeout`, `memory`.
+        reason: Why, where it was not measured whole.
+        report: What was measured.
+        model: The artifact, its paths relative to the run directory.
+        steps: Seconds of each step that had to be built.
+        seconds: Of wall time in all.
+        peak: Most resident bytes seen of its processes together.
+    """
+
+    cause: str
+    reason: str = ""
+    report: Report = field(default_factory=Report)
+    model: Mapping[str, Any] | None = None
+    steps: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    peak: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "report": self.report.to_json(), "steps": dict(self.steps)}
+
+    @classmethod
+    def of(cls, json: Mapping[str, Any]) -> Self:
+        return cls(**{**json, "report": Report.of(json["report"])})
+
+    @property
+    def usable(self) -> bool:
+        """Whether it was measured and no limit is proven broken."""
+        return self.cause == "done" and not self.report.broken
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All that trials share: the same for every candidate of a run.
+
+    Attributes:
+        root: The run directory.
+        workshop: Builds artifacts.
+        original: The model as given, on its reference runtime.
+        search: Folder of the samples to judge by while searching.
+        confirm: Folder of the samples that nothing sees before the end.
+        goal: The limits and the objective.
+        also: Further metrics to report.
+    """
+
+    root: Path
+    workshop: Workshop
+    original: Hosted
+    search: Path
+    confirm: Path
+    goal: Goal
+    also: tuple[str, ...]
+
+    def bench(self, candidate: Hosted, split: str, effort: Effort) -> Bench:
+        """A bench for a candidate on one of the splits, `search` or `confirm`."""
+        data = self.search if split == "search" else self.confirm
+        outputs = self.root / "outputs"
+        return Bench(self.original, candidate, data, outputs / f"{split}.npz", outputs, effort, self.workshop.seed)
+
+
+def try_candidate(setting: Setting, candidate: Candidate, limits: jobs.Limits) -> Outcome:
+    """Build and measure a candidate on the search split, in a process of its own; a passing fault is tried once more."""
+    outcome = _once(setting, candidate, limits)
+    if outcome.cause == "crashed" and outcome.seconds < limits.seconds / 2:
+        again = _once(setting, candidate, dataclasses.replace(limits, seconds=limits.seconds - outcome.seconds))
+        outcome = dataclasses.replace(again, seconds=outcome.seconds + again.seconds)
+    return outcome
+
+
+def _once(setting: Setting, candidate: Candidate, limits: jobs.Limits) -> Outcome:
+    start = time.monotonic()
+    ended = jobs.run(_build_and_judge, setting, candidate, limits.seconds, limits=limits)
+    outcome = ended.value or Outcome(ended.cause, ended.reason)
+    return dataclasses.replace(outcome, seconds=time.monotonic() - start, peak=ended.peak)
+
+
+def _build_and_judge(setting: Setting, candidate: Candidate, seconds: float) -> Outcome:
+    candidate.runtime.requires(setting.workshop.target)
+    model, steps = setting.workshop.build(candidate.steps, deadline=time.monotonic() + seconds)
+    hosted = Hosted(model, candidate.runtime, setting.workshop.target)
+    with setting.bench(hosted, "search", SEARCHING) as bench:
+        report = judge(bench, setting.goal, setting.also, confidence=0.95, whole=False)
+    return Outcome("done", report=report, model=model.to_json(setting.root), steps=steps)
+
+
+def run_original(hosted: Hosted, splits: Sequence[tuple[Path, Path]]) -> None:
+    """Run the original over stored samples, split by split, and keep its outputs. Runs in a job.
+
+    Raises:
+        RunFailed: It can't be loaded or run.
+    """
+    with Server(hosted, pinned=False) as server:
+        for data, destination in splits:
+            if not destination.exists():
+                server.predict(data, destination)
+
+
+def measure(setting: Setting, hosted: Hosted, split: str, effort: Effort, confidence: float, whole: bool) -> Report:
+    """Measure a stored model against the original. Runs in a job."""
+    with setting.bench(hosted, split, effort) as bench:
+        return judge(bench, setting.goal, setting.also, confidence=confidence, whole=whole)
+
+
+def model_of(outcome: Outcome, root: Path) -> Model:
+    """The artifact of a measured candidate."""
+    if outcome.model is None:
+        raise ValueError("an outcome without an artifact has no model")
+    return Model.of(outcome.model, root)

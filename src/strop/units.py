@@ -1,0 +1,56 @@
+"""Units: numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+
+from .stats import Interval
+
+_SCALES = {
+    "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
+    "bytes": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B")),
+}
+
+
+def quantity(value: float, unit: str) -> str:
+    """A number with its unit, three or four digits: `2.31 ms`, `4.1 MB`, `0.9312`."""
+    if not math.isfinite(value):
+        return "not known"
+    scale, name = _scale(value, unit)
+    return f"{_digits(value / scale, unit)} {name}".strip()
+
+
+def spread(interval: Interval, unit: str) -> str:
+    """A value with its bounds, in one unit: `2.31 (2.25 to 2.40) ms`; no bounds where there is no spread."""
+    if interval.low == interval.high or not math.isfinite(interval.value):
+        return quantity(interval.value, unit)
+    scale, name = _scale(interval.value, unit)
+    shown = [_digits(number / scale, unit) for number in (interval.value, interval.low, interval.high)]
+    return f"{shown[0]} ({shown[1]} to {shown[2]}) {name}".strip()
+
+
+def share(interval: Interval) -> str:
+    """A ratio with its bounds: `0.43x (0.41 to 0.45)`."""
+    if not math.isfinite(interval.value):
+        return "not known"
+    if interval.low == interval.high:
+        return f"{interval.value:.3g}x"
+    return f"{interval.value:.3g}x ({interval.low:.3g} to {interval.high:.3g})"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `48 s` or `3 min 20 s`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
+def _scale(value: float, unit: str) -> tuple[float, str]:
+    scales = _SCALES.get(unit, ((1.0, unit.replace("1/s", "/s")),))
+    return next(((scale, name) for scale, name in scales if abs(value) >= scale), scales[-1])
+
+
+def _digits(value: float, unit: str) -> str:
+    if unit == "":
+        return f"{value:.4f}"
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -1,0 +1,71 @@
+"""What importing strop costs, and which names it shows."""
+
+from __future__ import annotations
+
+import importlib
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+import strop
+
+HEAVY = {
+    "catboost", "lightgbm", "nncf", "onnx", "onnxruntime", "onnxslim", "openvino", "optuna", "pandas", "plotly",
+    "pyarrow", "pydantic", "rich", "safetensors", "scipy", "sklearn", "skops", "tensorflow", "torch", "transformers",
+    "typer", "xgboost",
+}  # fmt: skip
+
+
+def cpu_seconds(arguments: Sequence[str]) -> float:
+    """CPU time that a child takes, the least of three; the first fills the cache of compiled modules."""
+    taken = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(taken)
+
+
+def loaded_by(code: str) -> set[str]:
+    script = f"import sys; {code}; print(*sys.modules, file=sys.stderr)"
+    return set(
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stderr.split()
+    )
+
+
+@pytest.fixture(autouse=True)
+def compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep compiled modules, as an installed package has them, whatever the machine's setting."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+
+
+def test_import_strop_loads_no_framework() -> None:
+    loaded = loaded_by("import strop")
+    assert "strop" in loaded
+    assert not HEAVY & loaded
+
+
+def test_import_strop_is_cheap() -> None:
+    assert cpu_seconds(["-c", "import strop"]) < 0.3
+
+
+def test_the_help_is_cheap() -> None:
+    assert cpu_seconds(["-m", "strop.cli", "--help"]) < 0.6
+
+
+def test_importing_the_command_line_loads_no_framework() -> None:
+    assert not (HEAVY - {"typer", "rich", "pydantic"}) & loaded_by("import strop.cli")
+
+
+def test_the_public_names() -> None:
+    assert 12 <= len(strop.__all__) <= 20
+    assert len(set(strop.__all__)) == len(strop.__all__)
+    assert set(strop.__all__) <= set(dir(strop)), "dir() shows what can be imported"
+    for name in strop.__all__:
+        assert not name.startswith("_") or name == "__version__"
+        assert getattr(strop, name) is not None
+    assert importlib.import_module("strop").__doc__

@@ -1,0 +1,181 @@
+"""The plan file: every key is read, and every mistake is told with its file and line."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strop import planfile
+from strop.errors import InvalidPlan
+from strop.planfile import Plan, read, seconds
+
+FULL = """\
+# every key that there is
+model = "model.onnx"
+data = "data/test.npz"
+limit = ["accuracy >= 99% of original", "size < 20 MB"]
+minimize = "latency.p95"
+metric = ["f1", "scores:per_word"]
+calibration = "/elsewhere/calibration.npz"
+confirm = "loaders:confirm"
+label = "y"
+slice = ["sex", "race"]
+group = "photo"
+threads = 1
+batch = 8
+formats = ["onnx", "openvino"]
+budget = "10m"
+trials = 40
+seed = 7
+out = "bundle"
+run = "runs/1"
+recipe = "../yesterday"
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "strop.toml"
+    path.write_bytes(text.encode())
+    return path
+
+
+def test_every_key_is_read_and_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    assert read(write(tmp_path, FULL)) == Plan(
+        model=str(tmp_path / "model.onnx"),
+        data=str(tmp_path / "data/test.npz"),
+        limit=("accuracy >= 99% of original", "size < 20 MB"),
+        minimize="latency.p95",
+        metric=("f1", "scores:per_word"),
+        calibration="/elsewhere/calibration.npz",
+        confirm="loaders:confirm",
+        label="y",
+        slice=("sex", "race"),
+        group="photo",
+        threads=1,
+        batch=8,
+        formats=("onnx", "openvino"),
+        budget=600.0,
+        trials=40,
+        seed=7,
+        out=tmp_path / "bundle",
+        run=tmp_path / "runs/1",
+        recipe=tmp_path / "../yesterday",
+    )
+    keys = set(tomllib.loads(FULL)) | {"maximize"}
+    assert keys == {field.name for field in fields(Plan)} == set(planfile.READERS)
+
+
+def test_a_single_string_does_where_an_array_may_stand(tmp_path: Path) -> None:
+    plan = read(write(tmp_path, 'model = "m"\ndata = "d"\nlimit = "size < 1 MB"\nmaximize = "accuracy"\n'))
+    assert plan.limit == ("size < 1 MB",)
+    assert (plan.maximize, plan.minimize, plan.budget, plan.threads, plan.out) == ("accuracy", None, None, None, None)
+
+
+def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert read(write(tmp_path, 'model = "~/m.onnx"\ndata = "d"\n')).model == str(tmp_path / "home/m.onnx")
+
+
+def test_flags_win_over_the_file(tmp_path: Path) -> None:
+    plan = read(write(tmp_path, FULL))
+    flags = {"threads": 2, "limit": (), "slice": [], "seed": 0, "budget": None, "maximize": "throughput"}
+    over = plan.under(flags)
+    assert (over.threads, over.limit, over.slice, over.seed, over.budget) == (2, plan.limit, plan.slice, 0, 600.0)
+    assert (over.minimize, over.maximize) == (None, "throughput")
+    assert plan.under({}) == plan
+
+
+HEAD = 'model = "m"\ndata = "d"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        (
+            HEAD + "\n# soon\nbudget = 'ten'\n",
+            5,
+            "budget must be like '90s', '10m' or '1.5h', and above zero, not 'ten'",
+        ),
+        (HEAD + "budget = 600", 3, "budget must be like '90s'"),
+        (HEAD + "budget = '0m'", 3, "above zero, not '0m'"),
+        (HEAD + "threads = 0", 3, "threads must be a whole number of at least 1, not 0"),
+        (HEAD + "threads = true", 3, "at least 1, not true"),
+        (HEAD + "batch = 1.5", 3, "batch must be a whole number of at least 1, not 1.5"),
+        (HEAD + "trials = '40'", 3, "trials must be a whole number of at least 1, not '40'"),
+        (HEAD + "seed = -1", 3, "seed must be a whole number of at least 0, not -1"),
+        (HEAD + "label = 3", 3, "label must be a string, not 3"),
+        (HEAD + "out = ''", 3, "out must be a string, not ''"),
+        (HEAD + "group = ['a']", 3, 'group must be a string, not ["a"]'),
+        (HEAD + "minimize = 1979-05-27", 3, "minimize must be a string, not "),
+        (HEAD + "limit = 5", 3, "limit must be a string or an array of strings, not 5"),
+        (HEAD + 'limit = [ # "]"\n  "a < 1", # ,\n\n  "b\\n < 1"\n, 7,\n ]\n', 7, "array of strings, not 7"),
+        (HEAD + 'limit = ["""\na""",\n"""b""", [\n1]\n]', 6, "not [1]"),
+        (HEAD + "[limit]\nx = 1", 3, "not a table"),
+        (HEAD + 'threads.x = """\n"""\n', 3, "threads must be a whole number of at least 1, not a table"),
+        ('"model" = 1\ndata = "d"', 1, "model must be a string, not 1"),
+        (HEAD + "\"thre\\u0061ds\" = 'x'", 3, "threads must be"),
+        (HEAD + "\r\n\r\nthreads = 'x'\r\n", 5, "threads must be"),
+        (HEAD + "label = 'a\u2028b'\nthreads = 'x'\n", 4, "threads must be"),
+        (HEAD + "label = '''\nthreads = 0\n[x]\n'''\nthreads = 'x'\n", 7, "threads must be"),
+        (HEAD + "thread = 1", 3, "there is no key 'thread'. Did you mean 'threads'?"),
+        (HEAD + "limits = []", 3, "Did you mean 'limit'?"),
+        (HEAD + "\n[zzz.b]\nthreads = 'x'\n", 4, "there is no key 'zzz'. The keys are: model, data, limit"),
+        (HEAD + "xyz.a = 1\nxyz.b = 2", 3, "there is no key 'xyz'"),
+        (HEAD + "minimize = 'size'\n\nmaximize = 'f1'", 5, "A goal improves one metric, and this has"),
+        (HEAD + "limit = 'size < 20'", 3, "size is in bytes"),
+        (HEAD + "minimize = 'x y'", 3, "`minimize x y` can't be read"),
+        (HEAD + "limit = [\n'size < 20 MB',\n\n'accuracy >= 99%',\n'r2 > 0']", 6, "can be read in two ways"),
+        (HEAD + "limit = [\n'size < 20 MB',\n'size > 1 GB',\n]\n", 5, "contradict each other"),
+        ('data = "d"\n', 1, "a plan must name its model"),
+        ('model = "d"\n', 1, "a plan must name its data"),
+        ("", 1, "a plan must name its model"),
+        (HEAD + "threads 4", 3, "must be TOML"),
+        (HEAD + "seed = 1\nseed = 2", 4, "must be TOML"),
+        (HEAD + "limit = [\n'a'\n\n", 4, "must be TOML"),
+    ],
+)
+def test_a_mistake_is_told_with_file_and_line(tmp_path: Path, text: str, line: int, words: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(InvalidPlan) as told:
+        read(path)
+    assert str(told.value).startswith(f"{path}:{line}: ")
+    assert words in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
+    with pytest.raises(InvalidPlan, match=r"strop\.toml: .*No such file"):
+        read(tmp_path / "strop.toml")
+    with pytest.raises(InvalidPlan, match="Is a directory"):
+        read(tmp_path)
+    (tmp_path / "strop.toml").write_bytes(b'model = "m"\ndata = "\xff"\n')
+    with pytest.raises(InvalidPlan, match=r"strop\.toml:2: .*UTF-8"):
+        read(tmp_path / "strop.toml")
+
+
+@pytest.mark.parametrize(("text", "value"), [("90s", 90), ("10m", 600), ("1.5h", 5400), (" 2 m ", 120)])
+def test_spans_of_time(text: str, value: float) -> None:
+    assert seconds(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "10", "m", "0s", "-1m", "1d", "1e3s", "1h30m", "10 minutes", "٣m"])
+def test_what_is_no_span_of_time(text: str) -> None:
+    with pytest.raises(InvalidPlan, match="must be like '90s', '10m'"):
+        seconds(text)
+
+
+FILLERS = ["# limit = 1", "", "label = '''\nseed = 'no'\n'''", "slice = [\n 'a', # ]\n\n 'b'\n]", 'group = "a # b"']
+
+
+@given(st.permutations(FILLERS), st.integers(0, len(FILLERS)))
+def test_the_line_is_right_wherever_the_key_stands(fillers: list[str], place: int) -> None:
+    parts = ['model = "m"', 'data = "d"', *fillers]
+    parts.insert(2 + place, "seed = 'x'")
+    text = "\n".join(parts)
+    expected = text.count("\n", 0, text.index("seed = 'x'")) + 1
+    assert planfile._Lines(text).of("seed") == expected
