@@ -4,7 +4,8 @@ WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
-# Modules are compiled when first imported, not all of them at installation: most never are.
+# Modules are compiled when first imported, not all at installation: most never are. So the cache must not be off.
+export PYTHONDONTWRITEBYTECODE :=
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
 .PHONY: demo test check clean
@@ -28,9 +29,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/demo.stamp: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) --editable '.[openvino]'
-	touch $@
+	@echo 'Installing strop with ONNX Runtime and OpenVINO into $(VENV) (0.8 GB) ...'
+	@$(INSTALL) --editable '.[openvino]'
+	@touch $@
 
 $(VENV)/test.stamp: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) --editable '.[openvino,dev]'
-	touch $@ $(VENV)/demo.stamp
+	@echo 'Installing strop and what its tests need into $(VENV) (0.9 GB) ...'
+	@$(INSTALL) --editable '.[openvino,dev]'
+	@touch $(VENV)/demo.stamp $@

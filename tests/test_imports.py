@@ -19,10 +19,13 @@ HEAVY = {
 }  # fmt: skip
 
 
-def cpu_seconds(arguments: Sequence[str]) -> float:
-    """CPU time that a child takes, the least of three; the first fills the cache of compiled modules."""
-    taken = []
-    for _ in range(3):
+def cpu_seconds(arguments: Sequence[str], enough: float) -> float:
+    """CPU time that a child takes: the least of seven, or the first that is under `enough`.
+
+    Neighbours on a shared core can only add to it, and the first run may still compile modules.
+    """
+    taken: list[float] = []
+    while len(taken) < 7 and min(taken, default=enough) >= enough:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -50,11 +53,13 @@ def test_import_strop_loads_no_framework() -> None:
 
 
 def test_import_strop_is_cheap() -> None:
-    assert cpu_seconds(["-c", "import strop"]) < 0.3
+    assert cpu_seconds(["-c", "import strop"], 0.3) < 0.3
 
 
 def test_the_help_is_cheap() -> None:
-    assert cpu_seconds(["-m", "strop.cli", "--help"]) < 0.6
+    shell = ["-c", "from strop.cli import main; main()", "--help"]
+    assert "optimize" in subprocess.run([sys.executable, *shell], check=True, capture_output=True, text=True).stdout
+    assert cpu_seconds(shell, 0.6) < 0.6
 
 
 def test_importing_the_command_line_loads_no_framework() -> None:

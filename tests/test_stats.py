@@ -229,6 +229,14 @@ def test_grouped_hits_without_a_flip_leave_three_in_the_number_of_groups() -> No
     assert ones.margin(0, 0.5).low == pytest.approx(0.5 - rare)
 
 
+def test_grouped_hits_that_were_only_won_leave_room_for_unseen_losses() -> None:
+    original = np.r_[np.zeros(2), np.ones(38)]
+    comparison = Samples(original, np.ones(40), np.arange(40) // 2, bounds=(0, 1))
+    rare = 1 - 0.05 ** (1 / 20)
+    assert comparison.margin(1, 0).low == pytest.approx((1 - rare) * 0.05 - rare)
+    assert comparison.margin(1, 0).high < 0.2
+
+
 def test_one_group_proves_nothing() -> None:
     scores = RNG(7).random(50)
     comparison = Samples(scores, scores + 0.1, np.zeros(50))

@@ -41,11 +41,11 @@ def _export(file: Path) -> None:
 
     heads = json.loads(from_wheel(MINILM(), f"{ROOT}/config.json"))["num_attention_heads"]
     model = SentenceEncoder(load(from_wheel(MINILM(), f"{ROOT}/model.safetensors")), heads).eval()
-    tokens = torch.ones(2, TOKENS, dtype=torch.int64)
+    samples = tuple(torch.ones(2, TOKENS, dtype=torch.int64) for _ in range(2))  # one tensor given twice is one input
     axes = {0: torch.export.Dim("batch")}
     torch.onnx.export(
         model,
-        (tokens, tokens),
+        samples,
         file,
         input_names=["input_ids", "attention_mask"],
         output_names=["sentence_embedding"],

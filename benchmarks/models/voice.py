@@ -16,6 +16,7 @@ from ._packages import PROMPTS, SILERO
 
 Array = np.ndarray[Any, Any]
 
+NOT_SPOKEN = ("/silence/", "beep", "monkeys")
 RATE, STEP, CONTEXT = 16000, 512, 64
 SEQUENCES, STEPS = 240, 60
 NOISE = 0.3
@@ -35,8 +36,9 @@ def build(file: str, folder: Path) -> None:
     content = from_wheel(SILERO(), f"silero_vad/data/{file}")
     (folder / "model.onnx").write_bytes(content)
     rng = np.random.default_rng(0)
-    sounds = [sound for fetch in PROMPTS.values() for sound in from_deb(fetch(), ".wav").values()]
-    prompts = [_upsampled(sound) for sound in sounds if len(sound) > 2 * RATE]  # some are empty
+    sounds = {path: sound for fetch in PROMPTS.values() for path, sound in from_deb(fetch(), ".wav").items()}
+    spoken = [sound for path, sound in sounds.items() if not any(name in path for name in NOT_SPOKEN)]
+    prompts = [_upsampled(sound) for sound in spoken if len(sound) > 2 * RATE]
     clips, labels = zip(*(_clip(rng, prompts) for _ in range(SEQUENCES)), strict=True)
     rate = {} if "openvino_16k" in file else {"sr": np.array(RATE)}
     np.savez(folder / "data.npz", input=np.stack(clips), labels=np.stack(labels), **rate)

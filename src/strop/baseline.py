@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 
 from . import jobs, metrics
 from .bench import SEARCHING, load_outputs
@@ -79,21 +80,27 @@ def choose_goal(run: RunDir, request: Request, setting: Setting, tell: Listener)
     return dataclasses.replace(setting, goal=goal)
 
 
-def measure_original(run: RunDir, setting: Setting, limits: jobs.Limits, tell: Listener) -> Finding:
+def measure_original(run: RunDir, setting: Setting, limits: jobs.Limits, tell: Listener) -> tuple[Finding, float]:
     """Measure the original against itself on the search split: its figures, and the noise floor.
+
+    Returns:
+        What was found, and the seconds that it took.
 
     Raises:
         RunFailed: It can't be measured.
     """
     path = run / BASELINE
     if not path.exists():
+        start = time.monotonic()
         ended = jobs.run(measure, setting, setting.original, "search", SEARCHING, 0.95, True, limits=limits)
         ended.raise_unless_done()
-        write_json(path, (ended.value or Report()).to_json())
-    report = Report.of(json.loads(path.read_text()))
+        taken = time.monotonic() - start
+        write_json(path, {"report": (ended.value or Report()).to_json(), "seconds": taken})
+    stored = json.loads(path.read_text())
+    report = Report.of(stored["report"])
     tell(Measured(report))
     candidate = Candidate((), setting.original.runtime)
-    return Finding(candidate, setting.original.model.to_json(run.root), report, 0.95, False)
+    return Finding(candidate, setting.original.model.to_json(run.root), report, 0.95, False), stored["seconds"]
 
 
 def power(setting: Setting, request: Request) -> str:
@@ -101,8 +108,8 @@ def power(setting: Setting, request: Request) -> str:
     samples = request.splits["confirm"]
     drop = detectable_drop(samples, DISAGREEMENT, 0.95)
     said = (
-        f"{samples:,} samples confirm: a drop in accuracy of {drop:.2%} or less can be proven, where a candidate changes "
-        f"{DISAGREEMENT:.0%} of the predictions"
+        f"{samples:,} samples confirm: they can prove a drop in accuracy of {drop:.2%} or less, where a candidate "
+        f"changes {DISAGREEMENT:.0%} of the predictions"
     )
     tight = [limit for limit in setting.goal.limits if _asks_for_less_than(drop, limit)]
     if tight:
@@ -134,4 +141,3 @@ def noise(original: Finding) -> float:
     """Half the width of the latency ratio of the original to itself: differences under it are none."""
     ratio = original.report.figures["latency.p50"].ratio
     return max(ratio.high - 1, 1 - ratio.low)
-

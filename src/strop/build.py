@@ -75,14 +75,20 @@ class Workshop:
             if (home / MODEL).exists():
                 model = Model.of(json.loads((home / MODEL).read_text()), home)
                 continue
-            if (home / REFUSED).exists():
-                raise NotApplicable(json.loads((home / REFUSED).read_text()))
             if time.monotonic() > deadline:
                 raise TechniqueError(f"no time was left for {step}")
             start = time.monotonic()
             model = self._make(step, model, home, deadline, progress)
             seconds[str(step)] = time.monotonic() - start
         return model, seconds
+
+    def refusal(self, steps: Sequence[Technique]) -> str | None:
+        """Why a chain was refused when it was tried before; None where it was not."""
+        for count in range(1, len(steps) + 1):
+            refused = self.folder / self.key(steps[:count]) / REFUSED
+            if refused.exists():
+                return str(json.loads(refused.read_text()))
+        return None
 
     def _make(
         self,
@@ -107,4 +113,3 @@ class Workshop:
         finally:
             shutil.rmtree(part, ignore_errors=True)
         return Model.of(json.loads((home / MODEL).read_text()), home)
-

@@ -18,6 +18,7 @@ from .data import Data
 from .errors import BundleError
 from .model import Format, Model, Signature, digest_files
 from .plan import Candidate
+from .rundir import finite
 from .runtime import Runner, Runtime, predict
 from .server import Hosted, Server
 from .target import Target
@@ -66,7 +67,8 @@ class Bundle:
             raise BundleError(f"{root / MANIFEST} is no JSON: {error}. Make the bundle again.") from error
         if manifest.get("schema") != 1:
             raise BundleError(
-                f"{root / MANIFEST} has schema {manifest.get('schema')!r}, and this strop reads 1. Install the strop that wrote it."
+                f"{root / MANIFEST} has schema {manifest.get('schema')!r}, and this strop reads 1. "
+                "Install the strop that wrote it."
             )
         bundle = cls(root, manifest)
         names = [*bundle.content["files"], SAMPLES]
@@ -147,7 +149,9 @@ def check_free(folder: Path) -> None:
         BundleError: It exists and holds something, or can't be made.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BundleError(f"a bundle goes into a new folder, and {folder} exists already. Name another, or remove it first.")
+        raise BundleError(
+            f"a bundle goes into a new folder, and {folder} exists already. Name another, or remove it first."
+        )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".part-", dir=folder.parent):
@@ -173,7 +177,7 @@ def write(
         names = [str(file.relative_to(part)) for file in (*model.files, part / SAMPLES)]
         hashes = {**manifest["hashes"], "files": {name: digest_files([part / name]) for name in names}}
         whole = {**manifest, "hashes": hashes}
-        (part / MANIFEST).write_text(json.dumps(whole, indent=1) + "\n")
+        (part / MANIFEST).write_text(json.dumps(finite(whole), indent=1) + "\n")
         (part / REPORT).write_text(report.page(whole, [(str(c), o.to_json()) for c, o in tried]))
         if folder.exists():
             folder.rmdir()
@@ -181,7 +185,8 @@ def write(
         part.replace(folder)
     except OSError as error:
         raise BundleError(
-            f"the bundle {folder} can't be written ({error.strerror}). Make room or choose another folder; the run is kept."
+            f"the bundle {folder} can't be written ({error.strerror}). Make room or choose another folder, and resume "
+            "the run: it is kept, and repeats nothing."
         ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ from .errors import Infeasible, InvalidPlan, NotApplicable, StropError
 from .goal import Goal
 from .planfile import Plan, seconds
 from .prepare import Budget
+from .rundir import finite
 from .target import Target
 
 DEMO = Path("examples/fashion_mnist")
@@ -41,37 +42,43 @@ app = typer.Typer(
     help="Make a trained model smaller and faster within the limits you set, and prove it.",
 )  # fmt: skip
 
-Threads = Annotated[Optional[int], typer.Option(help="Cores that one inference may use; all by default.")]  # noqa: UP045
-Batch = Annotated[Optional[int], typer.Option(help="Samples in one call; 1 by default.")]  # noqa: UP045
+Threads = Annotated[int | None, typer.Option(help="Cores that one inference may use; all by default.")]
+Batch = Annotated[int | None, typer.Option(help="Samples in one call; 1 by default.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
-Text = Annotated[Optional[str], typer.Option()]  # noqa: UP045
-Many = Annotated[Optional[list[str]], typer.Option()]  # noqa: UP045
-Seed = Annotated[Optional[int], typer.Option(help="Of every random choice; 0 by default.")]  # noqa: UP045
+Text = Annotated[str | None, typer.Option()]
+Many = Annotated[list[str] | None, typer.Option()]
+Seed = Annotated[int | None, typer.Option(help="Of every random choice; 0 by default.")]
 
 
 @app.command()
 def optimize(
-    model: Annotated[Optional[str], typer.Argument(help="A file or folder; without it, ./strop.toml is run.")] = None,  # noqa: UP045
-    data: Annotated[Optional[str], typer.Option(help="Samples to judge by: .npz, .npy, .parquet, .csv, folder, module:function.")] = None,  # noqa: UP045
-    limit: Annotated[Optional[list[str]], typer.Option(help="A limit, for instance 'accuracy >= 99% of original'.")] = None,  # noqa: UP045
-    minimize: Annotated[Optional[str], typer.Option(help="The metric to make small; latency.p50 by default.")] = None,  # noqa: UP045
-    maximize: Annotated[Optional[str], typer.Option(help="The metric to make large.")] = None,  # noqa: UP045
-    metric: Annotated[Optional[list[str]], typer.Option(help="A quality metric to report, by name or module:function.")] = None,  # noqa: UP045
-    calibration: Annotated[Optional[str], typer.Option(help="Samples to calibrate with.")] = None,  # noqa: UP045
-    confirm: Annotated[Optional[str], typer.Option(help="Samples to confirm on; nothing else sees them.")] = None,  # noqa: UP045
-    label: Annotated[Optional[str], typer.Option(help="Name of the labels.")] = None,  # noqa: UP045
-    slice: Annotated[Optional[list[str]], typer.Option(help="A column whose values are reported one by one.")] = None,  # noqa: UP045
-    group: Annotated[Optional[str], typer.Option(help="The column that says which samples belong together.")] = None,  # noqa: UP045
+    model: Annotated[str | None, typer.Argument(help="A file or folder; without it, ./strop.toml is run.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Samples to judge by: .npz, .npy, .parquet, .csv, folder, module:function.")
+    ] = None,
+    limit: Annotated[
+        list[str] | None, typer.Option(help="A limit, for instance 'accuracy >= 99% of original'.")
+    ] = None,
+    minimize: Annotated[str | None, typer.Option(help="The metric to make small; latency.p50 by default.")] = None,
+    maximize: Annotated[str | None, typer.Option(help="The metric to make large.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="A quality metric to report, by name or module:function.")
+    ] = None,
+    calibration: Annotated[str | None, typer.Option(help="Samples to calibrate with.")] = None,
+    confirm: Annotated[str | None, typer.Option(help="Samples to confirm on; nothing else sees them.")] = None,
+    label: Annotated[str | None, typer.Option(help="Name of the labels.")] = None,
+    slice: Annotated[list[str] | None, typer.Option(help="A column whose values are reported one by one.")] = None,
+    group: Annotated[str | None, typer.Option(help="The column that says which samples belong together.")] = None,
     threads: Threads = None,
     batch: Batch = None,
-    formats: Annotated[Optional[str], typer.Option(help="Formats that may be handed over: onnx,openvino.")] = None,  # noqa: UP045
-    budget: Annotated[Optional[str], typer.Option(help="Time in all: 90s, 10m, 1h; 10m by default.")] = None,  # noqa: UP045
-    trials: Annotated[Optional[int], typer.Option(help="Candidates, at the most.")] = None,  # noqa: UP045
+    formats: Annotated[str | None, typer.Option(help="Formats that may be handed over: onnx,openvino.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time in all: 90s, 10m, 1h; 10m by default.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Candidates, at the most.")] = None,
     seed: Seed = None,
-    out: Annotated[Optional[Path], typer.Option(help="Where the bundle goes; a new folder.")] = None,  # noqa: UP045
-    run: Annotated[Optional[Path], typer.Option(help="The run directory; a new one under strop-runs/ by default.")] = None,  # noqa: UP045
-    resume: Annotated[Optional[Path], typer.Option(help="Go on with the search in that run directory.")] = None,  # noqa: UP045
-    recipe: Annotated[Optional[Path], typer.Option(help="A bundle whose route is replayed on this model.")] = None,  # noqa: UP045
+    out: Annotated[Path | None, typer.Option(help="Where the bundle goes; a new folder.")] = None,
+    run: Annotated[Path | None, typer.Option(help="The run directory; a new one under strop-runs/ by default.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the search in that run directory.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A bundle whose route is replayed on this model.")] = None,
     as_json: Json = False,
     debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
 ) -> None:
@@ -99,8 +106,8 @@ def compare(
     original: Annotated[str, typer.Argument(help="A model.")],
     candidate: Annotated[str, typer.Argument(help="Another model, or a bundle.")],
     data: Annotated[str, typer.Option(help="Samples to judge by.")],
-    limit: Annotated[Optional[list[str]], typer.Option(help="A limit to judge.")] = None,  # noqa: UP045
-    metric: Annotated[Optional[list[str]], typer.Option(help="A quality metric, by name or module:function.")] = None,  # noqa: UP045
+    limit: Annotated[list[str] | None, typer.Option(help="A limit to judge.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="A quality metric, by name or module:function.")] = None,
     label: Text = None,
     slice: Many = None,
     group: Text = None,
@@ -127,8 +134,8 @@ def compare(
 @app.command()
 def benchmark(
     model: Annotated[str, typer.Argument(help="A model or a bundle.")],
-    other: Annotated[Optional[str], typer.Argument(help="Another one, measured in turn with it.")] = None,  # noqa: UP045
-    data: Annotated[Optional[str], typer.Option(help="Inputs to run; random ones by default.")] = None,  # noqa: UP045
+    other: Annotated[str | None, typer.Argument(help="Another one, measured in turn with it.")] = None,
+    data: Annotated[str | None, typer.Option(help="Inputs to run; random ones by default.")] = None,
     threads: Threads = None,
     batch: Batch = None,
     seed: Seed = None,
@@ -149,8 +156,8 @@ def benchmark(
 @app.command()
 def verify(
     bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
-    original: Annotated[Optional[str], typer.Option(help="The original, for limits against it.")] = None,  # noqa: UP045
-    data: Annotated[Optional[str], typer.Option(help="Samples, for limits on quality.")] = None,  # noqa: UP045
+    original: Annotated[str | None, typer.Option(help="The original, for limits against it.")] = None,
+    data: Annotated[str | None, typer.Option(help="Samples, for limits on quality.")] = None,
     label: Text = None,
     as_json: Json = False,
     debug: bool = False,
@@ -180,7 +187,7 @@ def verify(
 
 @app.command()
 def techniques(
-    model: Annotated[Optional[str], typer.Argument(help="A model: say of each technique whether it fits.")] = None,  # noqa: UP045
+    model: Annotated[str | None, typer.Argument(help="A model: say of each technique whether it fits.")] = None,
     as_json: Json = False,
     debug: bool = False,
 ) -> None:
@@ -233,7 +240,7 @@ def demo(
 
     def work() -> int:
         if not (DEMO / "model.onnx").exists():
-            raise InvalidPlan(f"the demo needs {DEMO}/model.onnx, and there is none here. Run it in a checkout of strop.")
+            raise InvalidPlan(f"the demo needs {DEMO}/model.onnx, and it is not here. Run it in a checkout of strop.")
         with tempfile.TemporaryDirectory(prefix="strop-demo-") as scratch:
             target = _next_free(out)
             plan = Plan(
@@ -249,7 +256,9 @@ def _plan(flags: dict[str, Any]) -> Plan:
     if flags["model"] is None:
         return planfile.read(planfile.FILENAME).under(flags)
     if flags["data"] is None:
-        raise InvalidPlan("samples to judge by are needed. Give them with --data FILE (.npz, .npy, .parquet, .csv, module:function).")
+        raise InvalidPlan(
+            "samples to judge by are needed. Give them with --data FILE (.npz, .npy, .parquet, .csv, module:function)."
+        )
     return Plan(model=flags["model"], data=flags["data"]).under(flags)
 
 
@@ -284,7 +293,8 @@ def _resume(run: Path, flags: dict[str, Any], as_json: bool) -> int:
     if flags["out"]:
         check_free(flags["out"])
     screen = console()
-    new = Budget(flags.get("budget") or Budget().seconds, flags["trials"]) if flags.get("budget") or flags["trials"] else None
+    given = flags.get("budget") or flags["trials"]
+    new = Budget(flags.get("budget") or Budget().seconds, flags["trials"]) if given else None
     with Reporter(screen, (new or Budget()).seconds) as reporter:
         result = go_on(run, budget=new, listener=reporter)
     return _hand_over(result, flags["out"], screen, as_json)
@@ -331,11 +341,19 @@ def _techniques(model: str | None) -> list[dict[str, Any]]:
                 technique().requires(opened, Target())
             except NotApplicable as error:
                 refused = str(error)
-        rows.append({
-            "technique": technique.label(), "version": technique.version, "about": (technique.__doc__ or "").split("\n")[0],
-            "accepts": sorted(technique.accepts), "returns": technique.returns or "the same format",
-            "phase": technique.phase.name.lower(), "settings": technique().settings(), "refused": refused,
-        })  # fmt: skip
+        rows.append(
+            {
+                "technique": technique.label(),
+                "version": technique.version,
+                "about": (technique.__doc__ or "").split("
+")[0],
+                "accepts": sorted(technique.accepts),
+                "returns": technique.returns or "the same format",
+                "phase": technique.phase.name.lower(),
+                "settings": technique().settings(),
+                "refused": refused,
+            }
+        )
     return rows
 
 
@@ -356,7 +374,7 @@ def _next_free(folder: Path) -> Path:
 
 
 def _print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+    sys.stdout.write(json.dumps(finite(value), indent=1) + "\n")
 
 
 def _exit(work: Callable[[], int], debug: bool) -> None:

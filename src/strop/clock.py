@@ -36,6 +36,11 @@ class Clock:
         return time.monotonic() - self.start
 
     @property
+    def over(self) -> bool:
+        """Whether nothing is left, not even for confirming."""
+        return self.spent + self.elapsed >= self.budget.seconds
+
+    @property
     def left(self) -> float:
         """Seconds left for trying candidates."""
         return self.budget.seconds - self.reserve - self.spent - self.elapsed

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import jobs, metrics
 from .baseline import ALWAYS
-from .bench import CONFIRMING, Bench, load_outputs
+from .bench import CONFIRMING, Bench
 from .bundle import Bundle, run_samples
 from .data import Data, match, read
 from .errors import InvalidData
@@ -78,7 +78,9 @@ def compare(
         return _measured(first, second, folder, parsed, (*quality, *COSTS), seed)
 
 
-def benchmark(model: object, other: object = None, data: object = None, *, target: Target | None = None, seed: int = 0) -> dict[str, Any]:
+def benchmark(
+    model: object, other: object = None, data: object = None, *, target: Target | None = None, seed: int = 0
+) -> dict[str, Any]:
     """Measure what one model costs, or two side by side; without data, on random inputs.
 
     Returns:
@@ -91,7 +93,9 @@ def benchmark(model: object, other: object = None, data: object = None, *, targe
         second = first if other is None else _host(other, folder / "candidate", target)
         check_target(target, first.model)
         names = [tensor.name for tensor in first.model.signature.inputs]
-        given = _random(first.model.signature, target.batch, seed) if data is None else read(data, names, storage=folder)
+        given = (
+            _random(first.model.signature, target.batch, seed) if data is None else read(data, names, storage=folder)
+        )
         fitted, signature = match(given, first.model.signature)
         fitted.save(folder / "data")
         first, second = _with(first, signature), _with(second, _same(signature, second.model.signature))
@@ -125,9 +129,7 @@ def verify(
             limits = found["limits"]
         else:
             alone = [x for x in goal.limits if not x.relative and not metrics.find(x.metric).quality]
-            with Bench(
-                hosted, hosted, folder / "samples", folder / "outputs.npz", folder, CONFIRMING, seed
-            ) as bench:
+            with Bench(hosted, hosted, folder / "samples", folder / "outputs.npz", folder, CONFIRMING, seed) as bench:
                 report = judge(bench, replace(goal, limits=tuple(alone)), ALWAYS, confidence=0.95, whole=True)
             limits = [_shown(j) for j in report.judged]
             limits += [{"limit": str(x), "verdict": "not checked"} for x in goal.limits if x not in alone]
@@ -158,9 +160,7 @@ def _measured(
     }
 
 
-def _judge_whole(
-    first: Hosted, second: Hosted, folder: Path, goal: Goal, also: tuple[str, ...], seed: int
-) -> Report:
+def _judge_whole(first: Hosted, second: Hosted, folder: Path, goal: Goal, also: tuple[str, ...], seed: int) -> Report:
     with Bench(first, second, folder / "data", folder / "outputs.npz", folder, CONFIRMING, seed) as bench:
         if bench.labels is not None and _classes(bench.original_outputs, bench.labels):
             also = (*also, "agreement")
@@ -188,25 +188,29 @@ def _with(hosted: Hosted, signature: Signature) -> Hosted:
 def _same(signature: Signature, other: Signature) -> Signature:
     if signature.names() != other.names():
         raise InvalidData(
-            f"both models must have the same inputs and outputs. The original has {', '.join(map(str, signature.inputs))} -> "
-            f"{', '.join(map(str, signature.outputs))}; the other has {', '.join(map(str, other.inputs))} -> "
-            f"{', '.join(map(str, other.outputs))}."
+            f"both models must have the same inputs and outputs. The original has {_spelled(signature)}; the other has "
+            f"{_spelled(other)}."
         )
     return signature
 
 
-def _random(signature: Signature, batch: int, seed: int) -> dict[str, Array]:
-    random, arrays = np.random.default_rng(seed), {}
+def _spelled(signature: Signature) -> str:
+    return f"{', '.join(map(str, signature.inputs))} -> {', '.join(map(str, signature.outputs))}"
+
+
+def _random(signature: Signature, batch: int, seed: int) -> Data:
+    random = np.random.default_rng(seed)
+    arrays: dict[str, Array] = {}
     for tensor in signature.inputs:
         free = [d for d in tensor.shape[1:] if not isinstance(d, int)]
         if free:
-            raise InvalidData(f"input {tensor} has sizes that are free, so strop can't make up inputs. Give some with --data.")
+            raise InvalidData(f"input {tensor} has free sizes, so strop can't make up inputs. Give some with --data.")
         shape = (max(16, 4 * batch), *(int(d or 1) for d in tensor.shape[1:]))
         if np.issubdtype(np.dtype(tensor.dtype), np.floating):
             arrays[tensor.name] = random.standard_normal(shape).astype(tensor.dtype)
         else:
             arrays[tensor.name] = random.integers(0, 2, shape).astype(tensor.dtype)
-    return arrays
+    return Data(arrays)
 
 
 def _difference(found: Array, expected: Array) -> float:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from . import jobs
 from .bench import CONFIRMING
+from .clock import Clock
 from .events import Confirming, Event, Said
 from .goal import Goal
 from .judge import Report, better_than_original
@@ -76,7 +77,7 @@ def confirm(
     setting: Setting,
     tried: Sequence[tuple[Candidate, Outcome]],
     digest: str,
-    limits: jobs.Limits,
+    clock: Clock,
     tell: Callable[[Event], None],
 ) -> list[Finding]:
     """Measure the finalists on the confirm split until one is proven; what an earlier call has found is kept.
@@ -90,25 +91,23 @@ def confirm(
     known = {finding.candidate.key for finding in findings}
     if chosen and not findings and (before := looks_at(digest)):
         tell(Said(
-            f"these confirm data have been used {before} time{'s' * (before > 1)} before on this machine. A choice made "
-            "after such a look is no longer proven by them; confirm a release on fresh data (--confirm DATA).",
+            f"these confirm data have been used {before} time{'s' * (before > 1)} before on this machine. A choice "
+            "made after such a look is no longer proven by them; confirm a release on fresh data (--confirm DATA).",
             warning=True,
         ))  # fmt: skip
     for place, (candidate, outcome) in enumerate(chosen, 1):
-        if any(finding.proven for finding in findings):
+        if any(finding.proven for finding in findings) or (findings and clock.over):
             break
         if candidate.key in known:
             continue
         tell(Confirming(str(candidate), place, len(chosen)))
         note_look(digest)
-        findings.append(_look(setting, candidate, outcome, 1 - ERROR_RATE / len(chosen), limits))
+        findings.append(_look(setting, candidate, outcome, 1 - ERROR_RATE / len(chosen), clock.whole()))
         write_json(path, [finding.to_json() for finding in findings])
     return findings
 
 
-def _look(
-    setting: Setting, candidate: Candidate, outcome: Outcome, confidence: float, limits: jobs.Limits
-) -> Finding:
+def _look(setting: Setting, candidate: Candidate, outcome: Outcome, confidence: float, limits: jobs.Limits) -> Finding:
     hosted = Hosted(model_of(outcome, setting.root), candidate.runtime, setting.workshop.target)
     ended = jobs.run(measure, setting, hosted, "confirm", CONFIRMING, confidence, True, limits=limits)
     model = outcome.model or {}

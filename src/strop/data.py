@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import importlib
 import json
 import math
-import os
 import re
-import shutil
-import sys
-import tempfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Literal, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
+from ._arrays import PIECE, call, follow, in_memory, listed, open_file, reference, replace_file, unknown, write
 from .errors import InvalidData
 from .model import Signature, Tensor
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
-_PIECE = 1 << 24
-"""Bytes that are read at a time."""
-_LARGE = 1 << 26
-"""Bytes above which a table goes to `storage`."""
 _LABELS = ("labels", "label", "y")
 _CHECKED = 10_000
 """Samples that are searched for NaN and infinity."""
@@ -61,7 +51,8 @@ class Data:
     dtypes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, array in self._arrays():
+        for full, array in self._arrays():
+            name = full.partition("/")[2] or full
             if array.dtype.kind in "OV":
                 raise InvalidData(
                     f"Arrays must hold numbers, booleans or text, and {name!r} holds {array.dtype}. "
@@ -116,10 +107,10 @@ class Data:
         """
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "data.json").unlink(missing_ok=True)
-        arrays = {name: _reference(array, folder) or _write(folder, array) for name, array in self._arrays()}
-        rows = None if self.rows is None else _write(folder, self.rows)
+        arrays = {name: reference(array, folder) or write(folder, array) for name, array in self._arrays()}
+        rows = None if self.rows is None else write(folder, self.rows)
         content = json.dumps({"arrays": arrays, "rows": rows, "dtypes": dict(self.dtypes)}, indent=1)
-        _replace(folder / "data.json", lambda stream: stream.write(content.encode()))
+        replace_file(folder / "data.json", lambda stream: stream.write(content.encode()))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -135,8 +126,8 @@ class Data:
         parts: dict[str, dict[str, Array]] = {"inputs": {}, "slices": {}, "constants": {}, "labels": {}, "groups": {}}
         for full, where in saved["arrays"].items():
             part, _, name = full.partition("/")
-            parts[part][name] = _follow(where, folder)
-        rows = None if saved["rows"] is None else np.array(_follow(saved["rows"], folder))
+            parts[part][name] = follow(where, folder)
+        rows = None if saved["rows"] is None else np.array(follow(saved["rows"], folder))
         labels, groups = parts.pop("labels").get(""), parts.pop("groups").get("")
         return cls(**parts, labels=labels, groups=groups, rows=rows, dtypes=saved["dtypes"])
 
@@ -152,7 +143,7 @@ class Data:
         return np.asarray(array[chosen])
 
     def _pieces(self, array: Array, count: int) -> Iterator[Array]:
-        step = max(1, _PIECE // max(1, array.itemsize * math.prod(array.shape[1:])))
+        step = max(1, PIECE // max(1, array.itemsize * math.prod(array.shape[1:])))
         for start in range(0, count, step):
             yield self._rows(array, start, min(start + step, count))
 
@@ -169,7 +160,7 @@ def overlap(a: Data, b: Data) -> int:
 def _hashes(data: Data) -> Array:
     hashes = np.empty(len(data), np.uint64)
     sample = sum(array[:1].nbytes for array in data.inputs.values())
-    step = max(1, _PIECE // max(1, sample))
+    step = max(1, PIECE // max(1, sample))
     for start in range(0, len(data), step):
         taken = data.batch(start, min(start + step, len(data)))
         for row in range(min(step, len(data) - start)):
@@ -292,7 +283,7 @@ def match(data: Data, signature: Signature) -> tuple[Data, Signature]:
     steps = {name: inputs[name].shape[1] for name in timed}
     if len(set(steps.values())) > 1:
         raise InvalidData(
-            f"Axis 1 of a stateful model's inputs is time, and they differ in it: {_list(steps.items())}."
+            f"Axis 1 of a stateful model's inputs is time, and they differ in it: {listed(steps.items())}."
         )
     fitted = replace(data, inputs=inputs, constants=constants, dtypes=dtypes)
     _check_lengths(fitted)
@@ -302,7 +293,7 @@ def match(data: Data, signature: Signature) -> tuple[Data, Signature]:
 
 def _missing(tensor: Tensor, data: Data) -> InvalidData:
     return InvalidData(
-        f"The model takes the input {tensor}, and the data have only {_list([*data.inputs, *data.constants])}. "
+        f"The model takes the input {tensor}, and the data have only {listed([*data.inputs, *data.constants])}. "
         "Name the arrays as the model names its inputs."
     )
 
@@ -326,7 +317,7 @@ def _feedback(missing: Sequence[Tensor], signature: Signature, data: Data) -> di
         if unclear or fits[0][1] in found.values():
             raise InvalidData(
                 f"The data do not give the input {tensor}, and as state it could come from any of the outputs "
-                f"{_list(name for _, name in fits)}. Give it, or name output and input alike (state, state_out)."
+                f"{listed(name for _, name in fits)}. Give it, or name output and input alike (state, state_out)."
             )
         found[tensor.name] = fits[0][1]
     if found and len(found) >= len(signature.outputs):  # none would be left as a result
@@ -397,7 +388,7 @@ def _check_lengths(data: Data) -> None:
     known = {"labels": data.labels, "groups": data.groups, **data.slices}
     lengths = {k: len(a) if a.ndim else 0 for k, a in {**data.inputs, **known}.items() if a is not None}
     if len(set(lengths.values())) > 1:
-        raise InvalidData(f"All arrays must have one row a sample, and their lengths are {_list(lengths.items())}.")
+        raise InvalidData(f"All arrays must have one row a sample, and their lengths are {listed(lengths.items())}.")
     if not data.inputs or not len(data):
         raise InvalidData("The data hold no samples. Give at least 10.")
     for name, array in {"groups": data.groups, **data.slices}.items():
@@ -453,13 +444,14 @@ def read(
     asked = [name for name in (label, *slices, group) if name is not None]
     guesses = () if label else tuple(name for name in _LABELS if name not in inputs)
     if isinstance(source, str) and re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", source) and not Path(source).exists():
-        source = _call(source)
-    arrays = (
-        _open(Path(source), inputs, asked, guesses, storage) if isinstance(source, (str, Path)) else _in_memory(source)
-    )
+        source = call(source)
+    if isinstance(source, (str, Path)):
+        arrays = open_file(Path(source), inputs, asked, guesses, storage)
+    else:
+        arrays = in_memory(source)
     for name in asked:
         if name not in arrays:
-            raise _unknown(name, arrays)
+            raise unknown(name, arrays)
     label = label or next((name for name in guesses if name in arrays), None)
     left = {k: v for k, v in arrays.items() if k in inputs or k not in {*asked, label}}
     if len(inputs) == 1 and inputs[0] not in left and (len(left) == 1 or "x" in left):
@@ -471,272 +463,3 @@ def read(
         groups=arrays[group] if group else None,
         constants={k: v for k, v in left.items() if not v.ndim},
     )
-
-
-def _list(names: Iterable[object]) -> str:
-    return ", ".join(n if isinstance(n, str) else f"{n[0]} {n[1]}" if isinstance(n, tuple) else str(n) for n in names)
-
-
-# Where arrays come from, and go to: nothing below knows of samples or models.
-
-
-def _in_memory(source: object) -> dict[str, Array]:
-    if isinstance(source, tuple) and len(source) == 2:
-        first, labels = source
-        source = {**(first if isinstance(first, Mapping) else {"x": first}), "labels": labels}
-    elif isinstance(source, np.ndarray):
-        source = {"x": source}
-    if not isinstance(source, Mapping):
-        raise InvalidData(
-            f"Data are a path, `module:function`, a mapping of arrays, a pair (x, labels), or an array; "
-            f"{type(source).__name__} is none of these."
-        )
-    try:
-        return {str(name): np.asanyarray(values) for name, values in source.items()}
-    except ValueError as error:
-        raise InvalidData(f"An array must have one shape for all samples ({error}). Pad the samples to one.") from error
-
-
-def _call(source: str) -> object:
-    module, _, name = source.partition(":")
-    folder = os.getcwd()
-    sys.path.insert(0, folder)
-    try:
-        return getattr(importlib.import_module(module), name)()
-    except Exception as error:  # whatever a user's own function raises is told as it is
-        raise InvalidData(
-            f"{source} failed with {type(error).__name__}: {error}. It must be a function without arguments, "
-            "importable from the working directory, that returns a mapping of arrays."
-        ) from error
-    finally:
-        sys.path.remove(folder)
-
-
-def _open(
-    path: Path, inputs: Sequence[str], asked: Sequence[str], guesses: Sequence[str], storage: Path | None
-) -> dict[str, Array]:
-    if not path.exists():
-        raise InvalidData(f"There is no data at {path}. Give a file, a folder of .npy files, or `module:function`.")
-    if not os.access(path, os.R_OK):
-        raise InvalidData(f"{path} can't be read: no permission. Change that, or copy it.")
-    kind = "folder" if path.is_dir() else path.suffix.lower()
-    try:
-        match kind:
-            case "folder":
-                return {file.stem: _map(file) for file in sorted(path.glob("*.npy"))}
-            case ".npy":
-                return {"x": _map(path)}
-            case ".npz":
-                return _npz(path, storage)
-            case ".parquet" | ".csv":
-                return _table(path, inputs, asked, guesses, storage)
-    except InvalidData:
-        raise
-    except (ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise InvalidData(f"{path} can't be read as {kind}: {error}. It may be cut short: write it again.") from error
-    raise InvalidData(f"Data files end in .npz, .npy, .parquet or .csv, and {path.name} doesn't. Save it as .npz.")
-
-
-def _npz(path: Path, storage: Path | None) -> dict[str, Array]:
-    """Stored members are mapped where they lie in the file; compressed ones are inflated to `storage`, in pieces."""
-    arrays = {}
-    with zipfile.ZipFile(path) as archive, path.open("rb") as raw:
-        for info in archive.infolist():
-            name = info.filename.removesuffix(".npy")
-            if info.compress_type == zipfile.ZIP_STORED:
-                raw.seek(info.header_offset + 26)  # the local header: 26 bytes, lengths of name and extra field, both
-                lengths = int.from_bytes(raw.read(2), "little") + int.from_bytes(raw.read(2), "little")
-                arrays[name] = _map(path, info.header_offset + 30 + lengths, name)
-            elif storage is None:
-                with archive.open(info) as member:
-                    arrays[name] = _plain(member, name)
-            else:
-                inflated = _scratch(storage, path) / f"{len(arrays)}.npy"
-                with archive.open(info) as member, inflated.open("wb") as stream:
-                    shutil.copyfileobj(member, stream, _PIECE)
-                arrays[name] = _map(inflated, 0, name)
-    return arrays
-
-
-def _table(
-    path: Path, inputs: Sequence[str], asked: Sequence[str], guesses: Sequence[str], storage: Path | None
-) -> dict[str, Array]:
-    """Columns, of numbers or text. One input without a column is the matrix of all numeric columns that are left.
-
-    Args:
-        path: A CSV file, read whole, or a parquet file, read in batches of rows.
-        inputs: Names of the model's inputs.
-        asked: Other columns that must be there.
-        guesses: What a label column may be called; the first one that is there is read.
-        storage: Where a large table goes; None for memory.
-    """
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    source: Any = pa.csv.read_csv(path) if path.suffix.lower() == ".csv" else pa.parquet.ParquetFile(path)
-    whole = isinstance(source, pa.Table)
-    schema, count = (source.schema, source.num_rows) if whole else (source.schema_arrow, source.metadata.num_rows)
-    types = dict(zip(schema.names, schema.types, strict=True))
-    if len(types) < len(schema.names):
-        raise InvalidData(f"Columns must have distinct names, and those of {path} are {_list(schema.names)}.")
-    others = [*asked, *[name for name in guesses if name in types][:1]]
-    wide = len(inputs) == 1 and inputs[0] not in types
-    numeric = [
-        n for n, t in types.items() if pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_boolean(t)
-    ]
-    features = [name for name in numeric if name not in others] if wide else list(inputs)
-    columns = list(dict.fromkeys([*features, *others]))
-    for name in columns:
-        if name not in types:
-            raise _unknown(name, types)
-    if not features:
-        raise InvalidData(f"{path} has no numeric column for the input {inputs[0]!r}; its columns are {_list(types)}.")
-    folder = _scratch(storage, path) if storage is not None and 8 * count * len(columns) > _LARGE else None
-    single = [name for name in columns if name in numeric and not (wide and name in features)]
-    arrays = {name: _allocate(folder, (count,), types[name].to_pandas_dtype()) for name in single}
-    sinks = dict(arrays)
-    if wide:
-        arrays[inputs[0]] = _allocate(folder, (count, len(features)), "float32")
-        sinks |= {name: arrays[inputs[0]][:, k] for k, name in enumerate(features)}
-    text: dict[str, list[Array]] = {name: [] for name in columns if name not in sinks}
-    batches = source.select(columns).to_batches() if whole else source.iter_batches(1 << 16, columns=columns)
-    start = 0
-    for batch in batches:
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            if column.null_count:
-                row = start + int(column.is_null().to_numpy(False).argmax())
-                raise InvalidData(
-                    f"Columns must be complete, and {name!r} of {path} has none in row {row}. Fill or drop it."
-                )
-            if name in text:
-                text[name].append(_text(name, column))
-            else:
-                with np.errstate(over="ignore"):  # an infinity is told later, by row
-                    sinks[name][start : start + len(column)] = column.to_numpy(False)
-        start += len(batch)
-    arrays = {name: _sealed(array) for name, array in arrays.items()}
-    return arrays | {name: np.concatenate([*pieces, np.empty(0, "U1")]) for name, pieces in text.items()}
-
-
-def _text(name: str, column: Any) -> Array:
-    import pyarrow as pa
-
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        raise InvalidData(f"Columns must hold numbers, booleans or text, and {name!r} holds {column.type}. Convert it.")
-    return np.array(column.to_pylist(), dtype=str)
-
-
-def _allocate(folder: Path | None, shape: tuple[int, ...], dtype: Any) -> Array:
-    if folder is None:
-        return np.empty(shape, dtype)
-    return np.lib.format.open_memmap(folder / f"{len(os.listdir(folder))}.npy", "w+", dtype, shape)
-
-
-def _sealed(array: Array) -> Array:
-    if not isinstance(array, np.memmap):
-        return array
-    array.flush()
-    return _map(Path(str(array.filename)))
-
-
-def _scratch(storage: Path, source: Path) -> Path:
-    storage.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=f"{source.stem}-", dir=storage))
-
-
-def _map(path: Path, offset: int = 0, name: str | None = None) -> Array:
-    """Map an array in .npy form that starts at a byte of a file."""
-    with path.open("rb") as stream:
-        stream.seek(offset)
-        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, fortran, dtype = readers[np.lib.format.read_magic(stream)](stream)
-        start = stream.tell()
-    if dtype.hasobject:
-        raise _pickled(name or path.stem)
-    return _map_raw(path, start, dtype, shape, "F" if fortran else "C")
-
-
-def _map_raw(path: Path, offset: int, dtype: Any, shape: tuple[int, ...], order: Literal["C", "F"] = "C") -> Array:
-    if 0 in shape:
-        return np.empty(shape, dtype)
-    mapped = np.memmap(path, dtype, "r", offset, shape or (1,), order)
-    return mapped if shape else np.array(mapped[0])
-
-
-def _plain(stream: IO[bytes], name: str) -> Array:
-    try:
-        return np.lib.format.read_array(stream, allow_pickle=False)
-    except ValueError as error:
-        raise (_pickled(name) if "Object arrays" in str(error) else error) from error
-
-
-def _pickled(name: str) -> InvalidData:
-    return InvalidData(
-        f"Arrays must hold numbers, booleans or text, and {name!r} holds Python objects, which strop never unpickles. "
-        f'Save it as text or numbers: np.array({name}.tolist(), dtype=str), or dtype="float32".'
-    )
-
-
-def _reference(array: Array, folder: Path) -> dict[str, Any] | None:
-    """Where an array lies in a file, if it is mapped from one as it stands there."""
-    root: Any = array
-    while isinstance(root.base, np.ndarray):
-        root = root.base
-    if not isinstance(root, np.memmap) or root.mode == "c" or not array.flags.c_contiguous or not array.size:
-        return None
-    path = Path(root.filename).resolve() if root.filename else None
-    if path is None or not path.exists():
-        return None
-    if root.mode != "r":
-        root.flush()  # later, it would change the time that tells whether the file is the same
-    start = root.offset + array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
-    near = path.is_relative_to(folder.resolve().parent)  # kept relative, so that both can be moved together
-    return {
-        "path": os.path.relpath(path, folder.resolve()) if near else str(path),
-        "offset": start,
-        "dtype": array.dtype.str,
-        "shape": list(array.shape),
-        "mtime": path.stat().st_mtime_ns,
-        "size": path.stat().st_size,
-    }
-
-
-def _write(folder: Path, array: Array) -> dict[str, Any]:
-    path = folder / f"{len(list(folder.glob('*.npy')))}.npy"
-    _replace(path, lambda stream: np.lib.format.write_array(stream, array, allow_pickle=False))
-    return {"file": path.name}
-
-
-def _replace(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file that is complete or not there."""
-    with tempfile.NamedTemporaryFile(prefix=".", dir=path.parent, delete=False) as stream:
-        try:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-            os.replace(stream.name, path)
-        except BaseException:
-            os.unlink(stream.name)
-            raise
-
-
-def _follow(where: Mapping[str, Any], folder: Path) -> Array:
-    if "file" in where:
-        return _map(folder / where["file"])
-    path = folder / where["path"]
-    seen = path.stat() if path.exists() else None
-    if seen is None or (seen.st_mtime_ns, seen.st_size) != (where["mtime"], where["size"]):
-        raise InvalidData(
-            f"Data are used where they lie, and {path} has {'changed' if seen else 'gone'} since. "
-            "Put it back as it was, or start anew."
-        )
-    return _map_raw(path, where["offset"], np.dtype(where["dtype"]), tuple(where["shape"]))
-
-
-def _unknown(name: str, names: Iterable[str]) -> InvalidData:
-    near = difflib.get_close_matches(name, names := list(names), 1)
-    guess = f" Did you mean {near[0]!r}?" if near else ""
-    return InvalidData(f"There is no array or column {name!r} in the data.{guess} They have {_list(names)}.")

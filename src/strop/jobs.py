@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -74,7 +73,7 @@ def spawn_context() -> SpawnContext:
 
 @contextlib.contextmanager
 def without_main() -> Iterator[None]:
-    """Keep a spawned process from running the caller's script again: jobs are functions of strop, never of `__main__`."""
+    """Keep a spawned process from running the caller's script again: jobs are never functions of `__main__`."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -98,9 +97,7 @@ def run(function: Callable[..., T], *args: Any, limits: Limits) -> Ended[T]:
     Never raises for what happens in there; a KeyboardInterrupt in here ends the job and is passed on.
     """
     with without_main():
-        start = pebble_concurrent.process(
-            name=NAME, daemon=False, timeout=limits.seconds, mp_context=spawn_context()
-        )
+        start = pebble_concurrent.process(name=NAME, daemon=False, timeout=limits.seconds, mp_context=spawn_context())
         future = start(_guarded)(function, args)
     watch = _Watch(limits.memory)
     try:
@@ -189,5 +186,3 @@ def _death(code: int | None) -> str:
         with contextlib.suppress(ValueError):
             return f"was killed by {signal.Signals(-code).name}"
     return f"ended with exit code {code}"
-
-

@@ -39,7 +39,7 @@ class Judged:
         limit: As text.
         verdict: At the confidence stated by who asked.
         value: The candidate's, in the metric's unit (for `worst_slice`: of the worst slice).
-        violation: How far the point estimate is on the wrong side, relative to the threshold; 0 where it keeps the limit.
+        violation: How far the point estimate is on the wrong side, relative to the threshold; 0 on the right side.
         needed: Samples that would decide an inconclusive verdict, where that can be told.
         slice: The slice that decides, for `worst_slice`.
     """
@@ -160,9 +160,7 @@ def _judge(limit: Limit, metric: Metric, comparison: Comparison, bench: Bench, c
     return min(each, key=lambda j: (order[j.verdict], -j.violation, j.value))
 
 
-def _judge_one(
-    limit: Limit, metric: Metric, comparison: Comparison, confidence: float, slice: str | None
-) -> Judged:
+def _judge_one(limit: Limit, metric: Metric, comparison: Comparison, confidence: float, slice: str | None) -> Judged:
     side, factor, constant = limit.bound(metric.better)
     found, margin = verdict(comparison, side, factor, constant, confidence)
     candidate = comparison.candidate(confidence)

@@ -74,7 +74,7 @@ class Metric(ABC):
     quality: bool = True
     needs_labels: bool = False
 
-    def check(self, outputs: Outputs, labels: Array | None) -> None:
+    def check(self, outputs: Outputs, labels: Array | None) -> None:  # noqa: B027 (most need no check)
         """Refuse outputs or labels that this metric can't judge, before anything is searched.
 
         Raises:

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import jobs
 from .baseline import choose_goal, lay_out, measure_original, noise, power, run_baseline, seconds_a_call
-from .bench import CONFIRMING
+from .bench import CONFIRMING, SEARCHING
 from .bundle import Bundle
 from .clock import Clock
 from .confirm import Finding, confirm
@@ -23,7 +23,7 @@ from .model import Model
 from .plan import Candidate, routes
 from .prepare import Budget, Request, prepare, resumed
 from .result import Result, conclude
-from .rundir import JOURNAL, RunDir, write_json
+from .rundir import JOURNAL, RunDir, finite, write_json
 from .search import Replay, RouteSearch, Searcher, rank
 from .server import Hosted
 from .target import Target
@@ -31,7 +31,6 @@ from .technique import Needs
 from .trial import Setting, measure, try_candidate
 
 LEAST_DISK = 200e6  # bytes free, below which no candidate is started
-CONFIRMING_OVERHEAD = 15.0  # seconds of starting and timing processes, in one look
 MOST_TO_CONFIRM = 0.4  # of the budget
 MANIFEST = "manifest.json"
 RUNS = "strop-runs"
@@ -124,21 +123,22 @@ def _carry_out(run: RunDir, request: Request, tell: Listener) -> Result:
     setting = lay_out(run, request)
     run_baseline(run, setting, clock.whole())
     setting = choose_goal(run, request, setting, tell)
-    original = measure_original(run, setting, clock.whole(), tell)
+    original, look = measure_original(run, setting, clock.whole(), tell)
     tell(Said(power(setting, request)))
 
     searcher = _searcher(run, request, setting, tell)
     clock.spent = sum(outcome.seconds for _, outcome in searcher.tried)
-    clock.reserve = _to_confirm(request, original)
+    clock.reserve = _to_confirm(request, original, look)
     _explore(searcher, setting, clock, tell)
 
-    findings = confirm(run, setting, searcher.tried, request.digests["confirm"], clock.whole(), tell)
+    findings = confirm(run, setting, searcher.tried, request.digests["confirm"], clock, tell)
     if not any(finding.proven for finding in findings):
-        original = _on_confirm(setting, original.candidate, original.model, clock, otherwise=original)
+        if not clock.over:
+            original = _on_confirm(setting, original.candidate, original.model, clock, otherwise=original)
         findings = findings or _nearest(setting, searcher, clock)
     seconds = clock.elapsed + clock.spent
     result = conclude(request, setting, searcher.tried, findings, original, noise(original), seconds)
-    write_json(run / MANIFEST, result.manifest)
+    write_json(run / MANIFEST, finite(result.manifest))
     return result
 
 
@@ -202,10 +202,11 @@ def _on_confirm(
     return Finding(candidate, model, ended.value or Report(), 0.95, False, problem=ended.reason)
 
 
-def _to_confirm(request: Request, original: Finding) -> float:
-    """Seconds to keep for confirming: two looks, of all samples and the timing each."""
-    look = CONFIRMING_OVERHEAD + request.splits["confirm"] / request.target.batch * seconds_a_call(original)
-    return min(look * 2, request.budget.seconds * MOST_TO_CONFIRM)
+def _to_confirm(request: Request, original: Finding, look: float) -> float:
+    """Seconds to keep for confirming: two looks, each longer than one of the search by its pairs and its samples."""
+    samples = (request.splits["confirm"] - request.splits["search"]) / request.target.batch
+    longer = look * CONFIRMING.pairs / SEARCHING.pairs + samples * seconds_a_call(original)
+    return min(longer * 2, request.budget.seconds * MOST_TO_CONFIRM)
 
 
 def _route_of(recipe: str | Path | None) -> Mapping[str, Any] | None:

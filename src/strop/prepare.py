@@ -12,12 +12,12 @@ from typing import Any
 from . import formats, runtimes
 from ._lazy import installed
 from .data import Data, match, overlap, read, split
-from .errors import InvalidData, InvalidGoal, RunFailed, UnsupportedModel
+from .errors import InvalidGoal, InvalidPlan, RunFailed, UnsupportedModel
 from .goal import Goal
 from .model import Format, Model
 from .rundir import DATA, PLAN, RunDir, write_json
 from .runtime import Runtime
-from .target import Target, cpu_name, instruction_sets
+from .target import Target, cpu_name, instruction_sets, usable_cores
 
 SPLITS = ("calibration", "search", "confirm")
 
@@ -111,9 +111,9 @@ def prepare(
         getattr(parts, name).save(run.folder(f"{DATA}/{name}"))
     notes = []
     if "confirm" in extra and (shared := overlap(extra["confirm"], whole)):
-        notes.append(f"{shared} samples of the confirm data are also in the search data; what they confirm is not unseen.")
+        notes.append(f"{shared} samples of the confirm data are also in the search data; they are not unseen.")
     if any(limit.scope == "worst_slice" for limit in parsed.limits) and not whole.slices:
-        raise InvalidGoal("worst_slice(...) needs slices, and none are named. Name a column or array with --slice NAME.")
+        raise InvalidGoal("worst_slice(...) needs slices, and none are named. Name a column with --slice NAME.")
     request = Request(
         goal=str(parsed),
         metrics=tuple(metrics),
@@ -180,13 +180,19 @@ def check_target(target: Target, model: Model) -> None:
     """Refuse a target that can't be served here.
 
     Raises:
-        InvalidData: A batch that the model does not take, or more threads than there are cores.
+        InvalidPlan: A batch that the model does not take, more threads than there are cores, an unknown format.
     """
-    cores = len(target.cores()) if target.threads > 0 else 0
-    if target.threads < 1 or cores < target.threads:
-        raise InvalidData(f"threads must be between 1 and the {cores or len(Target().cores())} cores usable here, not {target.threads}.")
+    cores = len(usable_cores())
+    if not 1 <= target.threads <= cores:
+        raise InvalidPlan(f"threads must be between 1 and the {cores} cores usable here, not {target.threads}.")
     if target.batch < 1:
-        raise InvalidData(f"batch must be 1 or more, not {target.batch}.")
+        raise InvalidPlan(f"batch must be 1 or more, not {target.batch}.")
+    fixed = {tensor.fixed_batch for tensor in model.signature.inputs} - {None}
+    if fixed and target.batch not in fixed | {1}:
+        raise InvalidPlan(f"the model takes {fixed} samples a call, not {target.batch}. Leave out --batch.")
+    known = {format.name for format in formats.FORMATS}
+    if unknown := set(target.formats) - known:
+        raise InvalidPlan(f"formats must be among {', '.join(sorted(known))}, not {', '.join(sorted(unknown))}.")
 
 
 def environment() -> dict[str, Any]:

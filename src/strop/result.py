@@ -114,8 +114,8 @@ def conclude(
         reason = f"the original keeps every limit, and no candidate is proven better: {_why_not(best, tried, goal)}"
     elif met:
         winner, closest, verdict = met, None, "met"
-        reason = f"{met.candidate} keeps every limit, which the original does not; it is no better in {goal.objective}: {_gain(met, goal)}"
-    elif best and best.verdict == "inconclusive" or original.verdict == "inconclusive" and not best:
+        reason = f"{met.candidate} keeps every limit, which the original does not, at a price: {_gain(met, goal)}"
+    elif (best or original).verdict == "inconclusive":
         verdict = "inconclusive"
         reason = f"these data can't decide whether {', '.join(_open(best or original))} is kept"
     else:
@@ -164,7 +164,8 @@ def _open(finding: Finding) -> list[str]:
 
 def _gain(finding: Finding, goal: Goal) -> str:
     figure = finding.report.figures[metrics.find(goal.objective).name]
-    return f"{goal.objective} is {quantity(figure.candidate.value, figure.unit)}, {share(figure.ratio)} of the original's"
+    value = quantity(figure.candidate.value, figure.unit)
+    return f"{goal.objective} is {value}, {share(figure.ratio)} of the original's"
 
 
 def _why_not(best: Finding | None, tried: Sequence[tuple[Candidate, Outcome]], goal: Goal) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -15,6 +16,15 @@ from typing import Any
 from .errors import RunFailed
 
 PLAN, JOURNAL, ARTIFACTS, DATA, OUTPUTS = "run.json", "journal.log", "artifacts", "data", "outputs"
+
+
+def finite(value: Any) -> Any:
+    """Plain data in which null stands for what is not finite: JSON knows no NaN."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_json(path: Path, value: object) -> None:

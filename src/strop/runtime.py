@@ -73,6 +73,7 @@ def predict(runner: Runner, signature: Signature, data: Data, batch: int) -> dic
         RunFailed: An output has neither a sample axis of the right length nor belongs to a single sample.
     """
     parts: dict[str, list[Array]] = {tensor.name: [] for tensor in signature.visible_outputs}
+    batched = all(t.batched for t in signature.inputs if t.name in data.inputs)
     for size, feeds in calls(signature, data, batch):
         steps: dict[str, list[Array]] = {name: [] for name in parts}
         state: dict[str, Array] = {}
@@ -85,7 +86,7 @@ def predict(runner: Runner, signature: Signature, data: Data, batch: int) -> dic
             if signature.states:
                 parts[name].append(np.stack([_single(value) for value in taken])[None])
             else:
-                parts[name].append(_per_sample(name, taken[0], size, signature))
+                parts[name].append(_per_sample(name, taken[0], size, batched))
     return {name: _join(name, pieces) for name, pieces in parts.items()}
 
 
@@ -98,21 +99,19 @@ def calls(signature: Signature, data: Data, batch: int) -> Iterator[tuple[int, I
         for row in range(len(data)):
             yield 1, _sequence(signature, data.batch(row, row + 1))
         return
-    given = [t for t in signature.inputs if t.name in data.inputs]
-    if not all(t.batched for t in given):
+    given = {t.name: t for t in signature.inputs if t.name in data.inputs}
+    if not all(t.batched for t in given.values()):
         for row in range(len(data)):
             sample = data.batch(row, row + 1)
-            yield 1, iter([{t.name: sample[t.name][0] if t in given else sample[t.name] for t in signature.inputs}])
+            single = {name for name, t in given.items() if not t.batched}
+            yield 1, iter([{name: value[0] if name in single else value for name, value in sample.items()}])
         return
-    fixed = {t.fixed_batch for t in given} - {None}
-    size = fixed.pop() if fixed else batch
-    assert size is not None
+    size = next((t.fixed_batch for t in given.values() if t.fixed_batch), batch)
     for start in range(0, len(data), size):
         taken = data.batch(start, min(start + size, len(data)))
         count = min(size, len(data) - start)
-        if fixed is not None and count < size and any(t.fixed_batch for t in given):
-            taken = {k: _padded(v, size) if k in data.inputs else v for k, v in taken.items()}
-        yield count, iter([taken])
+        full = {t.fixed_batch for t in given.values()} != {None}
+        yield count, iter([{k: _padded(v, size) if full and k in given else v for k, v in taken.items()}])
 
 
 def _sequence(signature: Signature, sample: Batch) -> Iterator[Batch]:
@@ -130,6 +129,8 @@ def _sequence(signature: Signature, sample: Batch) -> Iterator[Batch]:
 
 
 def _padded(array: Array, size: int) -> Array:
+    if len(array) == size:
+        return array
     return np.concatenate([array, np.repeat(array[-1:], size - len(array), axis=0)])
 
 
@@ -137,8 +138,8 @@ def _single(value: Array) -> Array:
     return value[0] if value.ndim and value.shape[0] == 1 else value
 
 
-def _per_sample(name: str, value: Array, size: int, signature: Signature) -> Array:
-    if all(t.batched for t in signature.inputs if t.shape) and value.ndim and value.shape[0] >= size:
+def _per_sample(name: str, value: Array, size: int, batched: bool) -> Array:
+    if batched and value.ndim and value.shape[0] >= size:
         return value[:size]
     if size == 1:
         return value[None]

@@ -19,8 +19,10 @@ from .trial import Outcome
 
 if TYPE_CHECKING:
     import optuna
+    import optuna.storages.journal as optuna_journal
 else:
     optuna = lazy("optuna")
+    optuna_journal = lazy("optuna.storages.journal")
 
 Core: TypeAlias = tuple[tuple[str, ...], str]
 
@@ -87,7 +89,8 @@ class RouteSearch:
     def __init__(self, routes: Sequence[Route], goal: Goal, target: Target, seed: int, journal: Path):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.routes, self.goal, self.target, self.seed = list(routes), goal, target, seed
-        self.storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+        backend = optuna_journal.JournalFileBackend(str(journal))
+        self.storage = optuna.storages.JournalStorage(backend)
         self.tried: list[tuple[Candidate, Outcome]] = []
         self._studies: dict[str, optuna.Study] = {}
         self._route_of: dict[str, Route] = {}
@@ -204,10 +207,10 @@ class RouteSearch:
             for trial in study.get_trials(deepcopy=False):
                 if "outcome" in trial.user_attrs:
                     candidate = Candidate.of(json.loads(trial.user_attrs["candidate"]))
-                    found.append((trial.datetime_start, known[summary.study_name], candidate, trial))
+                    found.append((known[summary.study_name], candidate, trial))
                 elif not trial.state.is_finished():
                     study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        for _, route, candidate, trial in sorted(found, key=lambda entry: entry[0]):
+        for route, candidate, trial in sorted(found, key=lambda entry: str(entry[2].datetime_start)):
             outcome = Outcome.of(json.loads(trial.user_attrs["outcome"]))
             if not trial.state.is_finished():
                 study = self._study(route)
@@ -233,9 +236,7 @@ def rank(outcome: Outcome, goal: Goal) -> float:
 
 def _defaults(route: Route, target: Target) -> dict[str, Any]:
     parts = {part.label(): part() for part in (*route.steps, route.runtime)}
-    return {
-        name: getattr(parts[name.rsplit(".", 1)[0]], name.rsplit(".", 1)[1]) for name in route.space(target)
-    }
+    return {name: getattr(parts[name.rsplit(".", 1)[0]], name.rsplit(".", 1)[1]) for name in route.space(target)}
 
 
 def _suggest(trial: optuna.trial.Trial, name: str, domain: Domain) -> Any:

@@ -103,7 +103,8 @@ class Server:
     def _obituary(self) -> str:
         self._process.join(timeout=5)
         code = self._process.exitcode
-        return f"{self.name} crashed: its process ended with {f'signal {-code}' if code and code < 0 else f'code {code}'}"
+        how = f"signal {-code}" if code and code < 0 else f"code {code}"
+        return f"{self.name} crashed: its process ended with {how}"
 
 
 def _serve(pipe: Connection, hosted: Hosted, pinned: bool) -> None:

@@ -129,6 +129,8 @@ class Replicates:
         bounds: The least and greatest value possible, where a change that no sample shows must still be reckoned
             with: it may happen to 1 - (1 - confidence)^(1/support) of them, at its worst.
         support: Independent samples for that rule; of a metric that hangs on a rare class, those of this class.
+        fell: For that rule, whether some sample is seen to score less on the candidate.
+        rose: The same for more.
     """
 
     original_value: float
@@ -139,6 +141,8 @@ class Replicates:
     units: int | None = None
     bounds: tuple[float, float] | None = None
     support: int = 1
+    fell: bool = True
+    rose: bool = True
 
     def original(self, confidence: float = 0.95) -> Interval:
         return self._single(self.original_value, self.original_reps, confidence)
@@ -174,7 +178,7 @@ class Replicates:
         return Interval(value, max(min(low, found.low), least), min(max(high, found.high), most))
 
     def _guarded(self, found: Interval, of: Callable[[float, float], float], confidence: float) -> Interval:
-        """Widen the side on which no resample shows a change by what an unseen change could do."""
+        """Widen the side on which no sample shows a change by what an unseen change could do."""
         if self.bounds is None:
             return found
         least, most = self.bounds
@@ -185,9 +189,9 @@ class Replicates:
             return of(kept * self.candidate_value + rare * candidate, kept * self.original_value + rare * original)
 
         low, high = found.low, found.high
-        if not np.any(self.candidate_reps < self.original_reps):
+        if not self.fell:
             low = min(low, with_rare(least, most))
-        if not np.any(self.candidate_reps > self.original_reps):
+        if not self.rose:
             high = max(high, with_rare(most, least))
         return Interval(found.value, low, high)
 
@@ -254,6 +258,8 @@ class Samples(Replicates):
             units,
             bounds,
             units if support is None else support,
+            fell=bool((columns[2] < columns[0]).any()),
+            rose=bool((columns[2] > columns[0]).any()),
         )
 
 
@@ -300,7 +306,8 @@ class Statistic(Replicates):
                 deviation = function(taken(outputs, rows), judged) - values[which]
                 reps[which, at] = values[which] + deviation * math.sqrt(drawn / units)
         support = units if support is None else support
-        super().__init__(values[0], values[1], reps[0], reps[1], n, units, bounds, support)
+        changed = bool((reps[0] != reps[1]).any())
+        super().__init__(values[0], values[1], reps[0], reps[1], n, units, bounds, support, changed, changed)
 
 
 def taken(outputs: Any, rows: Array) -> Any:

@@ -117,7 +117,8 @@ def apply(technique: Technique, model: Model, context: Context) -> Model:
         ContractBroken: It returned another format, changed the signature, or touched its input: a bug in it.
     """
     if model.format not in technique.accepts:
-        raise ContractBroken(f"{technique.label()} was given a {model.format} model, and accepts {_list(technique.accepts)}")
+        accepted = " or ".join(sorted(technique.accepts))
+        raise ContractBroken(f"{technique.label()} was given a {model.format} model, and accepts {accepted}")
     technique.requires(model, context.target)
     before = _stamp(model)
     try:
@@ -128,7 +129,8 @@ def apply(technique: Technique, model: Model, context: Context) -> Model:
         raise  # of the machine, not of the technique: the engine names them
     except Exception as error:
         text = str(error).strip().split("\n")[0][:300]
-        raise TechniqueError(f"{technique} failed on this {model.format} model: {type(error).__name__}: {text}") from error
+        cause = f"{type(error).__name__}: {text}"
+        raise TechniqueError(f"{technique} failed on this {model.format} model: {cause}") from error
     if _stamp(model) != before:
         raise ContractBroken(f"{technique.label()} changed the model that it was given")
     expected = technique.returns or model.format
@@ -151,7 +153,3 @@ def remaining(context: Context) -> float:
 
 def _stamp(model: Model) -> tuple[Any, ...]:
     return tuple((file, (s := file.stat()).st_size, s.st_mtime_ns) for file in model.files)
-
-
-def _list(formats: frozenset[Format]) -> str:
-    return " or ".join(sorted(formats))

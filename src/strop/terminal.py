@@ -73,7 +73,10 @@ class Reporter:
 
 def console() -> Console:
     """Standard error; plain where it is no terminal or NO_COLOR is set."""
-    return Console(stderr=True, highlight=False)
+    found = Console(stderr=True, highlight=False)
+    if not found.is_terminal:
+        found.width = 160  # a log has no edge to fold at
+    return found
 
 
 def show_result(console: Console, result: Result, bundle: str | None) -> None:
@@ -90,8 +93,8 @@ def show_result(console: Console, result: Result, bundle: str | None) -> None:
     for line in result.advice:
         console.print(f"  would help: {escape(line)}", soft_wrap=True)
     console.print(
-        f"{manifest['candidates']} candidates in {duration(manifest['seconds'])}; latency of the original against itself "
-        f"differs by up to {manifest['noise']:.1%}", soft_wrap=True)  # fmt: skip
+        f"{manifest['candidates']} candidates in {duration(manifest['seconds'])}; the original against itself differs "
+        f"in latency by up to {manifest['noise']:.1%}", soft_wrap=True)  # fmt: skip
     if bundle:
         what = "bundle" if manifest["winner"] else "closest candidate, which does not keep the limits"
         console.print(f"{what}: [bold]{escape(bundle)}[/] (report.html, manifest.json, model)", soft_wrap=True)
@@ -120,7 +123,9 @@ def show_limits(console: Console, limits: Any) -> None:
         verdict = found["verdict"]
         extra = f", about {found['needed']:,} samples would decide" if found.get("needed") else ""
         where = f" in {found['slice']}" if found.get("slice") else ""
-        console.print(f"  [{STYLE[verdict]}]{verdict:<12}[/] {escape(found['limit'])}{escape(where)}{extra}", soft_wrap=True)
+        console.print(
+            f"  [{STYLE[verdict]}]{verdict:<12}[/] {escape(found['limit'])}{escape(where)}{extra}", soft_wrap=True
+        )
 
 
 def _spread(found: Mapping[str, Any]) -> str:

@@ -18,6 +18,8 @@ from .model import Model
 from .plan import Candidate
 from .server import Hosted, Server
 
+RUNS_FOR_P99 = 300  # three beyond it: fewer say nothing of a bound
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -79,12 +81,19 @@ class Setting:
     def bench(self, candidate: Hosted, split: str, effort: Effort) -> Bench:
         """A bench for a candidate on one of the splits, `search` or `confirm`."""
         data = self.search if split == "search" else self.confirm
+        if any("p99" in metric for metric in (*self.also, self.goal.objective, *(x.metric for x in self.goal.limits))):
+            effort = dataclasses.replace(effort, runs=max(effort.runs, RUNS_FOR_P99))
         outputs = self.root / "outputs"
         return Bench(self.original, candidate, data, outputs / f"{split}.npz", outputs, effort, self.workshop.seed)
 
 
 def try_candidate(setting: Setting, candidate: Candidate, limits: jobs.Limits) -> Outcome:
-    """Build and measure a candidate on the search split, in a process of its own; a passing fault is tried once more."""
+    """Build and measure a candidate on the search split, in a process of its own; a crash is tried once more.
+
+    A chain that is known to be refused costs no process.
+    """
+    if reason := setting.workshop.refusal(candidate.steps):
+        return Outcome("refused", reason)
     outcome = _once(setting, candidate, limits)
     if outcome.cause == "crashed" and outcome.seconds < limits.seconds / 2:
         again = _once(setting, candidate, dataclasses.replace(limits, seconds=limits.seconds - outcome.seconds))

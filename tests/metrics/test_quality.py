@@ -33,6 +33,11 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return np.asarray(scipy.special.softmax(logits, axis=1), "float32")
 
 
+def normalized(p: np.ndarray) -> np.ndarray:
+    double = p.astype("float64")
+    return np.asarray(double / double.sum(1, keepdims=True))
+
+
 def macro(score: Callable[..., float]) -> Callable[..., float]:
     return lambda labels, p: float(np.mean([score(labels == k, p[:, k]) for k in range(p.shape[1])]))
 
@@ -41,12 +46,10 @@ REFERENCES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": lambda labels, p: reference.accuracy_score(labels, p.argmax(1)),
     "top_3": lambda labels, p: reference.top_k_accuracy_score(labels, p, k=3),
     "f1": lambda labels, p: reference.f1_score(labels, p.argmax(1), average="macro"),
-    "auroc": lambda labels, p: reference.roc_auc_score(
-        labels, p / p.sum(1, keepdims=True), multi_class="ovr", average="macro"
-    ),
+    "auroc": lambda labels, p: reference.roc_auc_score(labels, normalized(p), multi_class="ovr", average="macro"),
     "average_precision": macro(reference.average_precision_score),
-    "log_loss": lambda labels, p: reference.log_loss(labels, p.astype("float64") / p.sum(1, keepdims=True)),
-    "perplexity": lambda labels, p: math.exp(reference.log_loss(labels, p.astype("float64") / p.sum(1, keepdims=True))),
+    "log_loss": lambda labels, p: reference.log_loss(labels, normalized(p)),
+    "perplexity": lambda labels, p: math.exp(reference.log_loss(labels, normalized(p))),
 }
 
 

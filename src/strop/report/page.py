@@ -47,7 +47,8 @@ def page(manifest: Mapping[str, Any], tried: Sequence[tuple[str, Mapping[str, An
         "<h2>How it was measured</h2>",
         _how(manifest),
         "<h2>The manifest</h2>",
-        f"<details><summary>Settings, versions, hashes</summary><pre>{escape(json.dumps(manifest, indent=1))}</pre></details>",
+        "<details><summary>Settings, versions, hashes</summary>"
+        f"<pre>{escape(json.dumps(manifest, indent=1))}</pre></details>",
     ]
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -109,7 +110,7 @@ def _how(manifest: Mapping[str, Any]) -> str:
     lines = [
         f"{env['cpu']}, {env['cores']} cores; {target['threads']} threads, batch {target['batch']}",
         f"{splits['calibration']:,} samples calibrated, {splits['search']:,} searched, {splits['confirm']:,} confirmed",
-        f"the original against itself differs by up to {manifest['noise']:.1%} in median latency: less than that is no difference",
+        f"the original against itself differs by up to {manifest['noise']:.1%} in median latency: less is none",
         f"{manifest['candidates']} candidates in {duration(manifest['seconds'])}, seed {manifest['seed']}",
         *manifest["notes"],
     ]
@@ -129,7 +130,7 @@ def _spread(found: Mapping[str, Any]) -> str:
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f'<th scope="col">{escape(h)}</th>' for h in heads)
-    body = "".join("<tr>" + "".join(f'<td class="n">{c}</td>' if i else f"<td>{c}</td>" for i, c in enumerate(r)) + "</tr>" for r in rows)
+    body = "".join(
+        f"<tr><td>{row[0]}</td>{''.join(f'<td class=n>{cell}</td>' for cell in row[1:])}</tr>" for row in rows
+    )
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-

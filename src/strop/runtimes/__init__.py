@@ -29,9 +29,8 @@ def find(label: str) -> type[Runtime]:
     known = {runtime.label(): runtime for runtime in all_runtimes()}
     if label not in known:
         near = difflib.get_close_matches(label, known, 1)
-        raise InvalidPlan(
-            f"there is no runtime {label!r}." + (f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(known)}.")
-        )
+        guess = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(known)}."
+        raise InvalidPlan(f"there is no runtime {label!r}. {guess}")
     return known[label]
 
 

@@ -55,7 +55,8 @@ class DynamicInt8(Technique):
 
     @classmethod
     def expects(cls, target: Target) -> float:
-        return 0.9 if target.int8_saturates else 0.6
+        # Zen 3 (AVX2), 1 thread: 1.0 for a net of 7 convolutions, which stay float; 0.68 for 4 layers of BERT at 128.
+        return 0.8 if target.int8_saturates else 0.6
 
     def requires(self, model: Model, target: Target) -> None:
         proto = graph_of(model)
@@ -93,7 +94,7 @@ class StaticInt8(Technique):
     Attributes:
         calibrator: How the range of an activation is found: its extremes, least loss of information, or a percentile.
         per_channel: One scale an output channel of the weights, not one a tensor.
-        operators: `all` that ONNX Runtime has in int8, or only those with `weights` and what passes int8 between them.
+        operators: Those with `weights` and what passes int8 on between them, or `all` that ONNX Runtime has in int8.
         exclude: `ends` keeps the first and the last operator with weights in float.
         nodes: Names of further nodes to keep in float, separated by commas.
         samples: Calibration samples.
@@ -102,7 +103,7 @@ class StaticInt8(Technique):
 
     calibrator: str = choice("minmax", "entropy", "percentile")
     per_channel: bool = choice(True, False)
-    operators: str = choice("all", "weights")
+    operators: str = choice("weights", "all")
     exclude: str = choice("none", "ends")
     nodes: str = ""
     samples: int = choice(100, 50, 300)
@@ -115,7 +116,8 @@ class StaticInt8(Technique):
 
     @classmethod
     def expects(cls, target: Target) -> float:
-        return 0.75 if target.int8_saturates else 0.32
+        # The same two on Zen 3: 0.41 and 0.52. With VNNI, ResNet-18 and 6 layers of BERT: 0.30 and 0.32.
+        return 0.5 if target.int8_saturates else 0.31
 
     def requires(self, model: Model, target: Target) -> None:
         proto = graph_of(model)

@@ -52,10 +52,15 @@ def _name(converted: Any, model: Model) -> None:
     """Give inputs and outputs the names they had in ONNX, and no other.
 
     Raises:
-        NotApplicable: An input is gone: it had no influence on the outputs.
+        NotApplicable: Some are gone, or two became one, so that they can't have a name each.
     """
+    named: list[tuple[Any, str]] = []
     for ports, tensors in ((converted.inputs, model.signature.inputs), (converted.outputs, model.signature.outputs)):
         if len(ports) != len(tensors):
-            raise NotApplicable(f"conversion leaves {len(ports)} of {len(tensors)} inputs or outputs")
+            raise NotApplicable(f"conversion keeps only {len(ports)} of {len(tensors)} inputs or outputs")
         for port, tensor in zip(ports, tensors, strict=True):
             port.get_tensor().set_names({tensor.name})
+            named.append((port, tensor.name))
+    for port, name in named:
+        if (other := port.get_any_name()) != name:
+            raise NotApplicable(f"{name!r} and {other!r} are one value to OpenVINO, which can't bear both names")

@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -108,7 +108,7 @@ class TechniqueCase:
     def test_refuses_with_a_reason(self, tmp_path: Path) -> None:
         model = self.misfit(tmp_path / "misfit")
         if model is None:
-            _skip("fits all models of its format")
+            return
         (tmp_path / "result").mkdir()
         try:
             apply(self.technique(), model, self._context(Example(model, Data({})), tmp_path / "result"))
@@ -120,7 +120,7 @@ class TechniqueCase:
 
     def test_lossless_steps_pass_nan_and_infinity_on(self, tmp_path: Path) -> None:
         if not self.technique.lossless:
-            _skip("lossy")
+            return
         example, result = self._applied(tmp_path)
         data = _with_odd_values(example.data)
         before, after = (_outputs(model, data, self.threads) for model in (example.model, result))
@@ -323,9 +323,3 @@ def _with_odd_values(data: Data) -> Data:
             for row, odd in enumerate((np.nan, np.inf, -np.inf)):
                 changed[name][row].flat[0] = odd
     return dataclasses.replace(data, inputs=changed)
-
-
-def _skip(reason: str) -> NoReturn:
-    import pytest
-
-    pytest.skip(reason)

@@ -1,0 +1,292 @@
+"""Arrays: where they come from, and how they lie in files. Nothing here knows of samples or models."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import shutil
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Literal, TypeAlias
+
+import numpy as np
+
+from .errors import InvalidData
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+PIECE = 1 << 24
+"""Bytes that are read at a time."""
+_LARGE = 1 << 26
+"""Bytes above which a table goes to `storage`."""
+
+
+def listed(names: Iterable[object]) -> str:
+    return ", ".join(n if isinstance(n, str) else f"{n[0]} {n[1]}" if isinstance(n, tuple) else str(n) for n in names)
+
+
+def in_memory(source: object) -> dict[str, Array]:
+    if isinstance(source, tuple) and len(source) == 2:
+        first, labels = source
+        source = {**(first if isinstance(first, Mapping) else {"x": first}), "labels": labels}
+    elif isinstance(source, np.ndarray):
+        source = {"x": source}
+    if not isinstance(source, Mapping):
+        raise InvalidData(
+            f"Data are a path, `module:function`, a mapping of arrays, a pair (x, labels), or an array; "
+            f"{type(source).__name__} is none of these."
+        )
+    try:
+        return {str(name): np.asanyarray(values) for name, values in source.items()}
+    except ValueError as error:
+        raise InvalidData(f"An array must have one shape for all samples ({error}). Pad the samples to one.") from error
+
+
+def call(source: str) -> object:
+    module, _, name = source.partition(":")
+    folder = os.getcwd()
+    sys.path.insert(0, folder)
+    try:
+        return getattr(importlib.import_module(module), name)()
+    except Exception as error:  # whatever a user's own function raises is told as it is
+        raise InvalidData(
+            f"{source} failed with {type(error).__name__}: {error}. It must be a function without arguments, "
+            "importable from the working directory, that returns a mapping of arrays."
+        ) from error
+    finally:
+        sys.path.remove(folder)
+
+
+def open_file(
+    path: Path, inputs: Sequence[str], asked: Sequence[str], guesses: Sequence[str], storage: Path | None
+) -> dict[str, Array]:
+    if not path.exists():
+        raise InvalidData(f"There is no data at {path}. Give a file, a folder of .npy files, or `module:function`.")
+    if not os.access(path, os.R_OK):
+        raise InvalidData(f"{path} can't be read: no permission. Change that, or copy it.")
+    kind = "folder" if path.is_dir() else path.suffix.lower()
+    try:
+        match kind:
+            case "folder":
+                return {file.stem: mapped(file) for file in sorted(path.glob("*.npy"))}
+            case ".npy":
+                return {"x": mapped(path)}
+            case ".npz":
+                return _npz(path, storage)
+            case ".parquet" | ".csv":
+                return _table(path, inputs, asked, guesses, storage)
+    except InvalidData:
+        raise
+    except (ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise InvalidData(f"{path} can't be read as {kind}: {error}. It may be cut short: write it again.") from error
+    raise InvalidData(f"Data files end in .npz, .npy, .parquet or .csv, and {path.name} doesn't. Save it as .npz.")
+
+
+def _npz(path: Path, storage: Path | None) -> dict[str, Array]:
+    """Stored members are mapped where they lie in the file; compressed ones are inflated to `storage`, in pieces."""
+    arrays = {}
+    with zipfile.ZipFile(path) as archive, path.open("rb") as raw:
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            if info.compress_type == zipfile.ZIP_STORED:
+                raw.seek(info.header_offset + 26)  # the local header: 26 bytes, lengths of name and extra field, both
+                lengths = int.from_bytes(raw.read(2), "little") + int.from_bytes(raw.read(2), "little")
+                arrays[name] = mapped(path, info.header_offset + 30 + lengths, name)
+            elif storage is None:
+                with archive.open(info) as member:
+                    arrays[name] = _plain(member, name)
+            else:
+                inflated = _scratch(storage, path) / f"{len(arrays)}.npy"
+                with archive.open(info) as member, inflated.open("wb") as stream:
+                    shutil.copyfileobj(member, stream, PIECE)
+                arrays[name] = mapped(inflated, 0, name)
+    return arrays
+
+
+def _table(
+    path: Path, inputs: Sequence[str], asked: Sequence[str], guesses: Sequence[str], storage: Path | None
+) -> dict[str, Array]:
+    """Columns, of numbers or text. One input without a column is the matrix of all numeric columns that are left.
+
+    Args:
+        path: A CSV file, read whole, or a parquet file, read in batches of rows.
+        inputs: Names of the model's inputs.
+        asked: Other columns that must be there.
+        guesses: What a label column may be called; the first one that is there is read.
+        storage: Where a large table goes; None for memory.
+    """
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    source: Any = pa.csv.read_csv(path) if path.suffix.lower() == ".csv" else pa.parquet.ParquetFile(path)
+    whole = isinstance(source, pa.Table)
+    schema, count = (source.schema, source.num_rows) if whole else (source.schema_arrow, source.metadata.num_rows)
+    types = dict(zip(schema.names, schema.types, strict=True))
+    if len(types) < len(schema.names):
+        raise InvalidData(f"Columns must have distinct names, and those of {path} are {listed(schema.names)}.")
+    others = [*asked, *[name for name in guesses if name in types][:1]]
+    wide = len(inputs) == 1 and inputs[0] not in types
+    numeric = [
+        n for n, t in types.items() if pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_boolean(t)
+    ]
+    features = [name for name in numeric if name not in others] if wide else list(inputs)
+    columns = list(dict.fromkeys([*features, *others]))
+    for name in columns:
+        if name not in types:
+            raise unknown(name, types)
+    if not features:
+        raise InvalidData(f"{path} has no numeric column for the input {inputs[0]!r}; its columns are {listed(types)}.")
+    folder = _scratch(storage, path) if storage is not None and 8 * count * len(columns) > _LARGE else None
+    single = [name for name in columns if name in numeric and not (wide and name in features)]
+    arrays = {name: _allocate(folder, (count,), types[name].to_pandas_dtype()) for name in single}
+    sinks = dict(arrays)
+    if wide:
+        arrays[inputs[0]] = _allocate(folder, (count, len(features)), "float32")
+        sinks |= {name: arrays[inputs[0]][:, k] for k, name in enumerate(features)}
+    text: dict[str, list[Array]] = {name: [] for name in columns if name not in sinks}
+    batches = source.select(columns).to_batches() if whole else source.iter_batches(1 << 16, columns=columns)
+    start = 0
+    for batch in batches:
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            if column.null_count:
+                row = start + int(column.is_null().to_numpy(False).argmax())
+                raise InvalidData(
+                    f"Columns must be complete, and {name!r} of {path} has none in row {row}. Fill or drop it."
+                )
+            if name in text:
+                text[name].append(_text(name, column))
+            else:
+                with np.errstate(over="ignore"):  # an infinity is told later, by row
+                    sinks[name][start : start + len(column)] = column.to_numpy(False)
+        start += len(batch)
+    arrays = {name: _sealed(array) for name, array in arrays.items()}
+    return arrays | {name: np.concatenate([*pieces, np.empty(0, "U1")]) for name, pieces in text.items()}
+
+
+def _text(name: str, column: Any) -> Array:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        raise InvalidData(f"Columns must hold numbers, booleans or text, and {name!r} holds {column.type}. Convert it.")
+    return np.array(column.to_pylist(), dtype=str)
+
+
+def _allocate(folder: Path | None, shape: tuple[int, ...], dtype: Any) -> Array:
+    if folder is None:
+        return np.empty(shape, dtype)
+    return np.lib.format.open_memmap(folder / f"{len(os.listdir(folder))}.npy", "w+", dtype, shape)
+
+
+def _sealed(array: Array) -> Array:
+    if not isinstance(array, np.memmap):
+        return array
+    array.flush()
+    return mapped(Path(str(array.filename)))
+
+
+def _scratch(storage: Path, source: Path) -> Path:
+    storage.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=f"{source.stem}-", dir=storage))
+
+
+def mapped(path: Path, offset: int = 0, name: str | None = None) -> Array:
+    """Map an array in .npy form that starts at a byte of a file."""
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, fortran, dtype = readers[np.lib.format.read_magic(stream)](stream)
+        start = stream.tell()
+    if dtype.hasobject:
+        raise _pickled(name or path.stem)
+    return _map_raw(path, start, dtype, shape, "F" if fortran else "C")
+
+
+def _map_raw(path: Path, offset: int, dtype: Any, shape: tuple[int, ...], order: Literal["C", "F"] = "C") -> Array:
+    if 0 in shape:
+        return np.empty(shape, dtype)
+    held = np.memmap(path, dtype, "r", offset, shape or (1,), order)
+    return held if shape else np.array(held[0])
+
+
+def _plain(stream: IO[bytes], name: str) -> Array:
+    try:
+        return np.lib.format.read_array(stream, allow_pickle=False)
+    except ValueError as error:
+        raise (_pickled(name) if "Object arrays" in str(error) else error) from error
+
+
+def _pickled(name: str) -> InvalidData:
+    return InvalidData(
+        f"Arrays must hold numbers, booleans or text, and {name!r} holds Python objects, which strop never unpickles. "
+        f'Save it as text or numbers: np.array({name}.tolist(), dtype=str), or dtype="float32".'
+    )
+
+
+def reference(array: Array, folder: Path) -> dict[str, Any] | None:
+    """Where an array lies in a file, if it is mapped from one as it stands there."""
+    root: Any = array
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    if not isinstance(root, np.memmap) or root.mode == "c" or not array.flags.c_contiguous or not array.size:
+        return None
+    path = Path(root.filename).resolve() if root.filename else None
+    if path is None or not path.exists():
+        return None
+    if root.mode != "r":
+        root.flush()  # later, it would change the time that tells whether the file is the same
+    start = root.offset + array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
+    near = path.is_relative_to(folder.resolve().parent)  # kept relative, so that both can be moved together
+    return {
+        "path": os.path.relpath(path, folder.resolve()) if near else str(path),
+        "offset": start,
+        "dtype": array.dtype.str,
+        "shape": list(array.shape),
+        "mtime": path.stat().st_mtime_ns,
+        "size": path.stat().st_size,
+    }
+
+
+def write(folder: Path, array: Array) -> dict[str, Any]:
+    path = folder / f"{len(list(folder.glob('*.npy')))}.npy"
+    replace_file(path, lambda stream: np.lib.format.write_array(stream, array, allow_pickle=False))
+    return {"file": path.name}
+
+
+def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file that is complete or not there."""
+    with tempfile.NamedTemporaryFile(prefix=".", dir=path.parent, delete=False) as stream:
+        try:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+            os.replace(stream.name, path)
+        except BaseException:
+            os.unlink(stream.name)
+            raise
+
+
+def follow(where: Mapping[str, Any], folder: Path) -> Array:
+    if "file" in where:
+        return mapped(folder / where["file"])
+    path = folder / where["path"]
+    seen = path.stat() if path.exists() else None
+    if seen is None or (seen.st_mtime_ns, seen.st_size) != (where["mtime"], where["size"]):
+        raise InvalidData(
+            f"Data are used where they lie, and {path} has {'changed' if seen else 'gone'} since. "
+            "Put it back as it was, or start anew."
+        )
+    return _map_raw(path, where["offset"], np.dtype(where["dtype"]), tuple(where["shape"]))
+
+
+def unknown(name: str, names: Iterable[str]) -> InvalidData:
+    near = difflib.get_close_matches(name, names := list(names), 1)
+    guess = f" Did you mean {near[0]!r}?" if near else ""
+    return InvalidData(f"There is no array or column {name!r} in the data.{guess} They have {listed(names)}.")

@@ -1,0 +1,392 @@
+"""What every technique owes, and how each meets the odd models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+import models
+from strop import runtimes, techniques
+from strop.data import Data
+from strop.errors import InvalidPlan, NotApplicable, TechniqueError
+from strop.formats import onnx as room
+from strop.model import ONNX, Model
+from strop.runtime import predict
+from strop.target import Target
+from strop.technique import Context, Technique, apply
+from strop.techniques import (
+    DynamicInt8,
+    OpenvinoInt8,
+    OpenvinoInt8Weights,
+    OptimizeOnnx,
+    Simplify,
+    StaticInt8,
+    ToOpenvino,
+)
+from strop.testing import Example, TechniqueCase, fake_data, fake_model, registered
+from strop.testing.fakes import FakeCalibrate, FakeCompile, FakeRound, FakeStrip
+
+TARGET = Target(threads=1)
+
+
+def run(model: Model, data: Data) -> dict[str, np.ndarray]:
+    kind = runtimes.find("onnxruntime" if model.format == ONNX else "openvino")
+    runner = kind().load(model, TARGET)
+    try:
+        return predict(runner, model.signature, data, 4)
+    finally:
+        runner.close()
+
+
+def error(model: Model, original: Model, data: Data) -> float:
+    """The largest difference of an output, relative to its largest value."""
+    before, after = run(original, data), run(model, data)
+    assert list(before) == list(after)
+    return max(float(np.abs(after[n] - before[n]).max() / np.abs(before[n]).max()) for n in before)
+
+
+def step(technique: Technique, model: Model, data: Data | None, folder: Path) -> Model:
+    folder.mkdir(parents=True)
+    return apply(technique, model, Context(data, model, TARGET, 0, folder))
+
+
+def openvino(kind: str, folder: Path) -> Example:
+    pytest.importorskip("openvino")
+    case = models.case(kind, folder)
+    return Example(step(ToOpenvino(), case.model, None, folder / "ir"), case.data)
+
+
+class OfOnnx(TechniqueCase):
+    kind = "cnn"
+    refused = "quantized"
+
+    def example(self, folder: Path) -> Example:
+        case = models.case(self.kind, folder)
+        return Example(case.model, case.data)
+
+    def misfit(self, folder: Path) -> Model | None:
+        return models.case(self.refused, folder).model
+
+
+class TestSimplify(OfOnnx):
+    technique = Simplify
+
+
+class TestOptimizeOnnx(OfOnnx):
+    technique = OptimizeOnnx
+    kind = "external"
+
+    def misfit(self, folder: Path) -> Model | None:
+        return None
+
+
+class TestDynamicInt8(OfOnnx):
+    technique = DynamicInt8
+    kind = "transformer"
+    tolerance = 0.04
+
+
+class TestStaticInt8(OfOnnx):
+    technique = StaticInt8
+    tolerance = 0.04
+
+
+class TestToOpenvino(OfOnnx):
+    technique = ToOpenvino
+    tolerance = 1e-4
+
+    def misfit(self, folder: Path) -> Model | None:
+        pytest.importorskip("openvino")
+        case = models.case("mlp", folder)
+        return step(DynamicInt8(), case.model, None, folder / "int8")
+
+
+class OfOpenvino(TechniqueCase):
+    def example(self, folder: Path) -> Example:
+        return openvino("cnn", folder)
+
+    def misfit(self, folder: Path) -> Model | None:
+        return openvino("quantized", folder).model
+
+
+class TestOpenvinoInt8(OfOpenvino):
+    technique = OpenvinoInt8
+    tolerance = 0.04
+
+
+class TestOpenvinoInt8Weights(OfOpenvino):
+    technique = OpenvinoInt8Weights
+    tolerance = 0.02
+
+
+class OfFake(TechniqueCase):
+    @pytest.fixture(autouse=True)
+    def _fakes(self, tmp_path_factory: pytest.TempPathFactory):
+        with registered(tmp_path_factory.mktemp("fakes")):
+            yield
+
+    def example(self, folder: Path) -> Example:
+        model = fake_model(folder, padding=100)
+        return Example(model, fake_data(model, 20))
+
+
+class TestFakeStrip(OfFake):
+    technique = FakeStrip
+
+    def misfit(self, folder: Path) -> Model | None:
+        return fake_model(folder)
+
+
+class TestFakeRound(OfFake):
+    technique = FakeRound
+
+
+class TestFakeCalibrate(OfFake):
+    technique = FakeCalibrate
+
+
+class TestFakeCompile(OfFake):
+    technique = FakeCompile
+
+
+# How far each may be from the original; text: the reason why it refuses.
+NOTHING = "nothing to simplify"
+ALREADY = "already quantized"
+ODD: dict[str, tuple[float | str, float | str, float | str, float | str]] = {
+    # kind:          simplify, dynamic-int8, static-int8, to-openvino
+    "mlp":            (NOTHING, 0.02, 0.02, 1e-4),
+    "cnn":            (1e-4, 0.03, 0.03, 1e-4),
+    "transformer":    (NOTHING, 0.04, 0.05, 1e-4),
+    "lstm":           (NOTHING, 0.02, 0.06, 1e-4),
+    "constants":      (1e-4, 0.03, 0.03, 1e-4),
+    "old_opset":      (NOTHING, 0.02, 0.03, 1e-4),
+    "wrong_shape":    (NOTHING, 0.02, 0.02, 1e-4),
+    "several_inputs": (NOTHING, 0.04, 0.04, 1e-4),
+    "no_batch":       (NOTHING, 0.04, 0.05, 1e-4),
+    "quantized":      (ALREADY, ALREADY, ALREADY, 1e-4),
+    "external":       (1e-4, 0.03, 0.03, 1e-4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", models.KINDS)
+@pytest.mark.parametrize("technique", [Simplify, DynamicInt8, StaticInt8, ToOpenvino], ids=lambda t: t.label())
+def test_odd_models_pass_or_are_refused_with_a_reason(tmp_path: Path, kind: str, technique: type[Technique]) -> None:
+    if technique is ToOpenvino:
+        pytest.importorskip("openvino")
+    expected = ODD[kind][[Simplify, DynamicInt8, StaticInt8, ToOpenvino].index(technique)]
+    case = models.case(kind, tmp_path / "given")
+    if isinstance(expected, str):
+        with pytest.raises(NotApplicable, match=expected):
+            step(technique(), case.model, case.data, tmp_path / "result")
+    else:
+        result = step(technique(), case.model, case.data, tmp_path / "result")
+        assert error(result, case.model, case.data) <= expected
+
+
+@pytest.mark.parametrize("kind", [kind for kind in models.KINDS if kind != "quantized"])
+def test_openvino_int8_on_odd_models(tmp_path: Path, kind: str) -> None:
+    given = openvino(kind, tmp_path / "given")
+    case = models.case(kind, tmp_path / "given")
+    result = step(OpenvinoInt8(), given.model, given.data, tmp_path / "int8")
+    assert error(result, case.model, case.data) <= 0.08
+    result = step(OpenvinoInt8Weights(mode="symmetric"), given.model, None, tmp_path / "weights")
+    assert error(result, case.model, case.data) <= 0.03
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"calibrator": "entropy"}, {"calibrator": "percentile"}, {"per_channel": False}, {"operators": "all"},
+        {"exclude": "ends"}, {"samples": 50}, {"weights": "full"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_static_int8_settings_work(tmp_path: Path, changes: dict[str, object]) -> None:
+    case = models.case("cnn", tmp_path / "given")
+    technique = StaticInt8(**changes)
+    if changes.get("weights") == "full" and not TARGET.int8_saturates:
+        with pytest.raises(NotApplicable, match="never saturates"):
+            technique.requires(case.model, TARGET)
+        return
+    result = step(technique, case.model, case.data, tmp_path / "result")
+    assert error(result, case.model, case.data) <= 0.2
+
+
+def quantized_weights(model: Model) -> set[str]:
+    """The operators that read a dequantized weight, by name."""
+    graph = room.load(model).graph
+    stored = {t.name for t in graph.initializer}
+    weights = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in stored}
+    return {n.op_type + n.name for n in graph.node if n.op_type in ("Conv", "Gemm") and weights & set(n.input[1:2])}
+
+
+def test_ends_and_named_nodes_stay_in_float(tmp_path: Path) -> None:
+    case = models.case("cnn", tmp_path / "given")
+    proto = room.load(case.model)
+    for number, node in enumerate(proto.graph.node):
+        node.name = f"node{number}"
+    named = room.save(proto, tmp_path, case.model)
+    all_of_them = quantized_weights(step(StaticInt8(), named, case.data, tmp_path / "all"))
+    assert len(all_of_them) == 3
+    ends = quantized_weights(step(StaticInt8(exclude="ends"), named, case.data, tmp_path / "ends"))
+    assert ends == {"Convnode4"}
+    one = quantized_weights(step(StaticInt8(nodes="node4"), named, case.data, tmp_path / "one"))
+    assert one == all_of_them - {"Convnode4"}
+    with pytest.raises(NotApplicable, match="no node 'node99'"):
+        StaticInt8(nodes="node99").requires(named, TARGET)
+
+
+def test_dynamic_int8_leaves_convolutions_unless_asked(tmp_path: Path) -> None:
+    case = models.case("cnn", tmp_path / "given")
+    plain = room.load(step(DynamicInt8(), case.model, None, tmp_path / "plain")).graph
+    assert [n.op_type for n in plain.node].count("Conv") == 2
+    asked = room.load(step(DynamicInt8(convolutions=True), case.model, None, tmp_path / "asked")).graph
+    assert [n.op_type for n in asked.node].count("ConvInteger") == 2
+    with pytest.raises(NotApplicable, match="no convolution"):
+        DynamicInt8(convolutions=True).requires(models.case("mlp", tmp_path / "mlp").model, TARGET)
+
+
+def test_openvino_halves_weights_when_asked(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    case = models.case("transformer", tmp_path / "given")
+    full = step(ToOpenvino(), case.model, None, tmp_path / "full")
+    half = step(ToOpenvino(half=True), case.model, None, tmp_path / "half")
+    assert half.files[1].stat().st_size < 0.6 * full.files[1].stat().st_size
+    assert error(half, case.model, case.data) <= 0.01
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"preset": "mixed"}, {"fast_bias_correction": False}, {"smooth_quant_alpha": 0.5}, {"smooth_quant_alpha": -1.0},
+        {"scheme": "generic"}, {"range_estimator": "quantile"}, {"range_estimator": "minmax"}, {"samples": 100},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_openvino_int8_settings_work(tmp_path: Path, changes: dict[str, object]) -> None:
+    given = openvino("transformer", tmp_path / "given")
+    result = step(OpenvinoInt8(**changes), given.model, given.data, tmp_path / "result")
+    assert error(result, given.model, given.data) <= 0.08
+
+
+def test_openvino_int8_refuses_settings_that_change_nothing(tmp_path: Path) -> None:
+    given = openvino("cnn", tmp_path / "given")
+    for technique, said in (
+        (OpenvinoInt8(smooth_quant_alpha=0.5), "no attention"),
+        (OpenvinoInt8(scheme="generic"), "no attention"),
+        (OpenvinoInt8(range_estimator="mean-minmax"), "takes mean-minmax"),
+    ):
+        with pytest.raises(NotApplicable, match=said):
+            technique.requires(given.model, TARGET)
+
+
+def relu_only() -> onnx.ModelProto:
+    return models.build("g (float[N, 4] x) => (float[N, 4] y) { y = Relu(x) }", [])
+
+
+def test_models_without_weights_are_refused(tmp_path: Path) -> None:
+    onnx.save(relu_only(), tmp_path / "relu.onnx")
+    model = room.OnnxFormat().open(tmp_path / "relu.onnx")
+    for technique in (DynamicInt8(), StaticInt8()):
+        with pytest.raises(NotApplicable, match="to quantize"):
+            technique.requires(model, TARGET)
+    pytest.importorskip("openvino")
+    converted = step(ToOpenvino(), model, None, tmp_path / "ir")
+    for technique in (OpenvinoInt8(), OpenvinoInt8Weights()):
+        with pytest.raises(NotApplicable, match="to quantize"):
+            technique.requires(converted, TARGET)
+
+
+def test_products_of_activations_only_have_no_weights_to_quantize(tmp_path: Path) -> None:
+    onnx.save(models.build("g (float[N, N] x) => (float[N, N] y) { y = MatMul(x, x) }", []), tmp_path / "x.onnx")
+    model = room.OnnxFormat().open(tmp_path / "x.onnx")
+    with pytest.raises(NotApplicable, match="weights"):
+        step(DynamicInt8(), model, None, tmp_path / "result")
+
+
+def test_openvino_refuses_what_only_onnx_runtime_knows(tmp_path: Path) -> None:
+    case = models.case("transformer", tmp_path / "given")
+    proto = room.load(case.model)
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    proto.graph.node.append(helper.make_node("Gelu", ["embedding"], ["g"], domain="com.microsoft"))
+    proto.graph.output[0].name = "g"
+    with pytest.raises(NotApplicable, match=r"com\.microsoft\.Gelu"):
+        ToOpenvino().requires(room.save(proto, tmp_path, case.model), TARGET)
+
+
+def test_an_input_passed_through_keeps_both_names(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    proto = models.mlp()
+    proto.graph.node.append(helper.make_node("Identity", ["x"], ["same"]))
+    proto.graph.output.append(helper.make_tensor_value_info("same", onnx.TensorProto.FLOAT, ["N", 16]))
+    onnx.save(proto, tmp_path / "pass.onnx")
+    model = room.OnnxFormat().open(tmp_path / "pass.onnx")
+    data = models.data_for("mlp")
+    assert error(step(ToOpenvino(), model, None, tmp_path / "ir"), model, data) <= 1e-4
+
+
+def test_calibration_stops_at_the_deadline(tmp_path: Path) -> None:
+    case = models.case("cnn", tmp_path / "given")
+    (tmp_path / "result").mkdir()
+    context = Context(case.data, case.model, TARGET, 0, tmp_path / "result", deadline=0.0)
+    with pytest.raises(TechniqueError, match="out of time after 0 of"):
+        apply(StaticInt8(), case.model, context)
+
+
+def test_calibration_tells_its_progress(tmp_path: Path) -> None:
+    case = models.case("cnn", tmp_path / "given")
+    (tmp_path / "result").mkdir()
+    told: list[float] = []
+    context = replace(
+        Context(case.data, case.model, TARGET, 0, tmp_path / "result"), progress=lambda share, _: told.append(share)
+    )
+    apply(StaticInt8(), case.model, context)
+    assert told == sorted(told)
+    assert len(told) == models.SAMPLES
+
+
+def test_no_samples_to_calibrate_with_is_said(tmp_path: Path) -> None:
+    case = models.case("cnn", tmp_path / "given")
+    with pytest.raises(NotApplicable, match="needs samples"):
+        step(StaticInt8(), case.model, None, tmp_path / "result")
+
+
+def test_states_are_fed_back_while_calibrating(tmp_path: Path) -> None:
+    """A counter in the state reaches values in the fifth step that no first step has: its range must hold them."""
+    proto = models.build(
+        """g (float[1, 4] x, float[1, 4] state) => (float[1, 4] y, float[1, 4] next) {
+            next = Add(state, x)
+            y = MatMul(next, w)
+        }""",
+        [numpy_helper.from_array(np.eye(4, dtype=np.float32), "w")],
+    )
+    onnx.save(proto, tmp_path / "counter.onnx")
+    model = room.OnnxFormat().open(tmp_path / "counter.onnx")
+    x, state = model.signature.inputs
+    signature = replace(model.signature, inputs=(x, replace(state, batched=False, feedback="next")))
+    model = replace(model, signature=signature)
+    data = Data({"x": np.ones((3, 5, 4), np.float32)})
+    result = step(StaticInt8(), model, data, tmp_path / "result")
+    np.testing.assert_allclose(run(result, data)["y"][0, -1], 5, atol=0.1)
+
+
+def test_printing_libraries_leave_standard_output_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    given = openvino("cnn", tmp_path / "given")
+    step(OpenvinoInt8(), given.model, given.data, tmp_path / "int8")
+    case = models.case("cnn", tmp_path / "onnx")
+    step(StaticInt8(calibrator="entropy"), case.model, case.data, tmp_path / "static")
+    assert capfd.readouterr().out == ""
+
+
+def test_techniques_are_found_by_label() -> None:
+    for technique in techniques.TECHNIQUES:
+        assert techniques.find(technique.label()) is technique
+    with pytest.raises(InvalidPlan, match="Did you mean 'static-int8'"):
+        techniques.find("static-int")
+    with pytest.raises(InvalidPlan, match="There are: simplify"):
+        techniques.find("xyzzy")

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import csv
+
+from strop.data import Data, match, read
+from strop.errors import InvalidData
+from strop.model import Signature, Tensor
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(40, 3)).astype(np.float32)
+Y = np.arange(40) % 4
+
+
+def takes(*inputs: Tensor, outputs: tuple[Tensor, ...] = (Tensor("out", "float32", (None, 4)),)) -> Signature:
+    return Signature(inputs, outputs)
+
+
+SIMPLE = takes(Tensor("image", "float32", (None, 3)))
+
+
+# Reading
+
+
+def check(data: Data, labels: bool = True) -> None:
+    np.testing.assert_array_equal(data.batch(0, 40)["image"], X)
+    assert labels == (data.labels is not None)
+    if labels:
+        np.testing.assert_array_equal(data.labels, Y)
+
+
+def test_names_of_a_single_input(tmp_path: Path) -> None:
+    check(read({"image": X, "labels": Y, "extra": Y}, ["image"]))
+    check(read({"x": X, "y": Y, "extra": Y}, ["image"]))
+    check(read({"pictures": X, "label": Y}, ["image"]))
+    check(read({"pictures": X, "truth": Y}, ["image"], label="truth"))
+    check(read((X, Y), ["image"]))
+    check(read(({"image": X}, Y), ["image"]))
+    check(read(X, ["image"]), labels=False)
+    data = read({"x": X, "y": Y, "sex": Y.astype(str), "user": Y * 3}, ["image"], slices=["sex"], group="user")
+    assert list(data.inputs) == ["image"] and data.slices["sex"][1] == "1" and data.group_array()[1] == 3
+    assert match(data, SIMPLE)[0].inputs["image"] is X
+
+
+def test_several_inputs_and_a_constant() -> None:
+    data = read({"ids": X, "mask": X, "sr": 16000, "labels": Y, "other": Y}, ["ids", "mask", "sr"])
+    assert data.constants["sr"] == 16000 and set(data.inputs) == {"ids", "mask", "other"}
+
+
+def test_an_uncompressed_npz_is_mapped_in_place(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=X, labels=Y, sr=np.array(3), none=np.empty((0, 2)), fortran=np.asfortranarray(X))
+    data = read(tmp_path / "d.npz", ["x", "sr", "fortran"], storage=tmp_path / "unused")
+    assert isinstance(data.inputs["x"], np.memmap) and data.inputs["x"].filename == tmp_path / "d.npz"
+    assert data.batch(3, 7)["x"].flags.aligned
+    np.testing.assert_array_equal(data.inputs["x"], X)
+    np.testing.assert_array_equal(data.inputs["fortran"], X)
+    np.testing.assert_array_equal(data.labels, Y)
+    assert data.constants["sr"] == 3 and not (tmp_path / "unused").exists()
+
+
+def test_a_file_larger_than_the_memory_is_read(tmp_path: Path) -> None:
+    """Address space is no measure of a mapping, so the limit is on the heap (RLIMIT_DATA)."""
+    big = np.lib.format.open_memmap(tmp_path / "big.npy", "w+", np.uint8, (400, 1 << 20))  # 400 MB, sparse
+    big[399, 5] = 7
+    big.flush()
+    code = f"""
+import resource
+from pathlib import Path
+import numpy as np
+import strop.data, strop.model
+resource.setrlimit(resource.RLIMIT_DATA, (300 << 20, 300 << 20))
+try:
+    np.ones(400 << 20, np.uint8)
+except MemoryError:
+    print("limited")
+data = strop.data.read(Path({str(tmp_path / "big.npy")!r}), ["x"])
+tensor = strop.model.Tensor("x", "float32", (None, 1 << 20))
+data, _ = strop.data.match(data, strop.model.Signature((tensor,), ()))
+parts = strop.data.split(data, 0)
+parts.confirm.save(Path({str(tmp_path / "saved")!r}))
+print(data.batch(398, 400)["x"].sum(), parts.search.digest() != data.digest(), len(parts.confirm))
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False)
+    assert ran.stdout.split() == ["limited", "7.0", "True", "200"], ran.stderr
+    assert sum(file.stat().st_size for file in (tmp_path / "saved").iterdir()) < 10_000
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_compressed_npz(tmp_path: Path, stored: bool) -> None:
+    np.savez_compressed(tmp_path / "d.npz", image=X, labels=Y)
+    data = read(str(tmp_path / "d.npz"), ["image"], storage=tmp_path / "storage" if stored else None)
+    check(data)
+    assert isinstance(data.inputs["image"], np.memmap) == stored
+
+
+def test_npy_and_folder(tmp_path: Path) -> None:
+    np.save(tmp_path / "image.npy", X)
+    check(read(tmp_path / "image.npy", ["image"]), labels=False)
+    np.save(tmp_path / "labels.npy", Y)
+    data = read(tmp_path, ["image"])
+    check(data)
+    assert isinstance(data.inputs["image"], np.memmap) and isinstance(data.labels, np.memmap)
+
+
+COLUMNS = {
+    "age": Y,
+    "who": [f"person {k}" for k in Y],
+    "height": X[:, 0],
+    "ok": Y > 1,
+    "label": Y,
+    "day": ["m", "tu"] * 20,
+}
+
+
+def table(path: Path, columns: dict[str, object] = COLUMNS) -> Path:
+    arrow = pa.table(columns)
+    if path.suffix == ".csv":
+        csv.write_csv(arrow, path)
+    else:
+        pq.write_table(arrow, path, row_group_size=7)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+@pytest.mark.parametrize("large", [True, False])
+def test_a_table_becomes_one_matrix(tmp_path: Path, suffix: str, large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("strop._arrays._LARGE", 0 if large else 1 << 20)
+    columns = {**COLUMNS, "who": pa.array(COLUMNS["who"]).dictionary_encode()} if suffix == ".parquet" else COLUMNS
+    path = table(tmp_path / f"t{suffix}", columns)
+    data = read(path, ["features"], slices=["day"], group="who", storage=tmp_path / "storage")
+    expected = np.stack([Y, X[:, 0], Y > 1], axis=1).astype(np.float32)
+    np.testing.assert_allclose(data.batch(0, 40)["features"], expected, rtol=1e-6)
+    assert data.inputs["features"].dtype == np.float32
+    np.testing.assert_array_equal(data.labels, Y)
+    assert data.slices["day"][1] == "tu" and data.group_array()[1] == "person 1"
+    assert isinstance(data.inputs["features"], np.memmap) == large
+    data.save(tmp_path / "saved")
+    assert Data.load(tmp_path / "saved").digest() == data.digest()
+    assert match(data, takes(Tensor("features", "float32", (None, 3))))[1].inputs[0].batched
+
+
+def test_a_table_of_one_column_an_input(tmp_path: Path) -> None:
+    data = read(table(tmp_path / "t.parquet"), ["age", "height"], label="who")
+    assert list(data.inputs) == ["age", "height"] and data.inputs["age"].dtype == np.int64
+    assert data.labels is not None and data.labels[3] == "person 3"
+    np.testing.assert_array_equal(data.inputs["height"], X[:, 0])
+    assert list(read(table(tmp_path / "t.csv"), ["age"]).inputs) == ["age"]
+    matrix = read(table(tmp_path / "t.parquet"), ["x"], label="who").inputs["x"]
+    assert matrix.shape == (40, 4)  # where another label is named, `label` is a column like any other
+
+
+@pytest.mark.parametrize(("columns", "inputs", "options", "says"), [
+    (COLUMNS, ["age", "hight"], {}, "no array or column 'hight'.*Did you mean 'height'"),
+    (COLUMNS, ["x"], {"label": "lable"}, "'lable'.*Did you mean 'label'"),
+    ({**COLUMNS, "age": [None, *Y[1:]]}, ["x"], {}, "'age' of .* has none in row 0"),
+    ({**COLUMNS, "height": [*X[:30, 0], None, *X[31:, 0]]}, ["x"], {}, "'height' of .* has none in row 30"),
+    ({"who": COLUMNS["who"], "label": Y}, ["x"], {}, "no numeric column"),
+    ({**COLUMNS, "age": [[1, 2]] * 40}, ["age", "height"], {}, "'age' holds list"),
+])  # fmt: skip
+def test_bad_tables(tmp_path: Path, columns: dict, inputs: list[str], options: dict, says: str) -> None:
+    with pytest.raises(InvalidData, match=says):
+        read(table(tmp_path / "t.parquet", columns), inputs, **options)
+
+
+def test_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "strop_test_data.py").write_text(
+        "import numpy as np\n"
+        "def load(): return {'x': np.ones((12, 3)), 'labels': np.arange(12)}\n"
+        "def pair(): return np.ones((12, 3)), np.arange(12)\n"
+        "def fail(): raise KeyError('nothing')\n"
+        "def wrong(): return 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    assert len(read("strop_test_data:load", ["a"])) == len(read("strop_test_data:pair", ["a"])) == 12
+    with pytest.raises(InvalidData, match="strop_test_data:fail failed with KeyError: 'nothing'"):
+        read("strop_test_data:fail", ["a"])
+    with pytest.raises(InvalidData, match="int is none of these"):
+        read("strop_test_data:wrong", ["a"])
+    with pytest.raises(InvalidData, match="failed with AttributeError"):
+        read("strop_test_data:absent", ["a"])
+    with pytest.raises(InvalidData, match="failed with ModuleNotFoundError"):
+        read("strop_test_absent:load", ["a"])
+    assert sys.path == before
+
+
+def test_nothing_is_unpickled(tmp_path: Path) -> None:
+    objects = np.array([{"a": 1}, None], object)
+    np.save(tmp_path / "o.npy", objects, allow_pickle=True)
+    np.savez(tmp_path / "plain.npz", x=X, secret=objects)
+    np.savez_compressed(tmp_path / "packed.npz", x=X, secret=objects)
+    for source, storage, name in [("o.npy", None, "o"), ("plain.npz", None, "secret"), ("packed.npz", None, "secret"),
+                                  ("packed.npz", tmp_path / "s", "secret")]:  # fmt: skip
+        with pytest.raises(InvalidData, match=f"'{name}' holds Python objects, which strop never unpickles"):
+            read(tmp_path / source, ["x"], storage=storage)
+
+
+def test_broken_files(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=X)
+    np.savez_compressed(tmp_path / "c.npz", x=X)
+    np.save(tmp_path / "d.npy", X)
+    table(tmp_path / "d.parquet")
+    for name in ("d.npz", "c.npz", "d.npy", "d.parquet"):
+        whole = (tmp_path / name).read_bytes()
+        for length in (0, 5, len(whole) // 2):
+            (tmp_path / name).write_bytes(whole[:length])
+            with pytest.raises(InvalidData, match="can't be read as"):
+                read(tmp_path / name, ["x"])
+        (tmp_path / name).write_text("this is text, not data " * 20)
+        with pytest.raises(InvalidData, match="can't be read as"):
+            read(tmp_path / name, ["x"])
+    np.savez_compressed(tmp_path / "c.npz", x=X)
+    damaged = bytearray((tmp_path / "c.npz").read_bytes())
+    damaged[150:160] = bytes(10)
+    (tmp_path / "c.npz").write_bytes(damaged)
+    with pytest.raises(InvalidData, match="can't be read as"):
+        read(tmp_path / "c.npz", ["x"], storage=tmp_path / "s")
+    (tmp_path / "e.csv").write_text("")
+    with pytest.raises(InvalidData, match="can't be read as"):
+        read(tmp_path / "e.csv", ["x"])
+
+
+def test_what_is_no_source(tmp_path: Path) -> None:
+    with pytest.raises(InvalidData, match="no data at"):
+        read(tmp_path / "absent.npz", ["x"])
+    (tmp_path / "d.txt").write_text("1 2 3")
+    with pytest.raises(InvalidData, match=r"end in \.npz, \.npy, \.parquet or \.csv, and d\.txt"):
+        read(tmp_path / "d.txt", ["x"])
+    with pytest.raises(InvalidData, match="list is none of these"):
+        read([1, 2], ["x"])
+    with pytest.raises(InvalidData, match="one shape for all samples"):
+        read({"x": [[1, 2], [3]]}, ["x"])
+    with pytest.raises(InvalidData, match=r"'sexx'.*Did you mean 'sex'.*x, sex"):
+        read({"x": X, "sex": Y}, ["x"], slices=["sexx"])

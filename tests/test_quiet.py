@@ -1,0 +1,54 @@
+"""Frameworks are loaded without telemetry, and write nothing to the user's home."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def test_nothing_is_sent_or_written_to_the_home(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    code = """
+import socket
+def refuse(*args, **kwargs):
+    raise AssertionError("a connection was attempted")
+socket.socket.connect = refuse
+from strop._quiet import nncf, openvino
+openvino().convert_model
+nncf().quantize
+import sys
+assert sys.modules["openvino_telemetry"] is None
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "HOME": str(tmp_path), "CI": ""}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_telemetry_that_is_already_loaded_is_switched_off(tmp_path: Path) -> None:
+    pytest.importorskip("openvino_telemetry", exc_type=ImportError)
+    code = """
+import openvino_telemetry
+from strop._quiet import openvino
+openvino()
+openvino_telemetry.Telemetry.send_event(None, "a", "b", "c")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_formats_and_techniques_load_no_framework() -> None:
+    code = """
+import sys
+import strop.formats, strop.techniques, strop.testing
+heavy = {"onnx", "onnxruntime", "onnxslim", "openvino", "nncf", "pytest"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
