@@ -345,8 +345,7 @@ def _techniques(model: str | None) -> list[dict[str, Any]]:
             {
                 "technique": technique.label(),
                 "version": technique.version,
-                "about": (technique.__doc__ or "").split("
-")[0],
+                "about": (technique.__doc__ or "").split("\n")[0],
                 "accepts": sorted(technique.accepts),
                 "returns": technique.returns or "the same format",
                 "phase": technique.phase.name.lower(),

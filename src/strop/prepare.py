@@ -190,7 +190,7 @@ def check_target(target: Target, model: Model) -> None:
     fixed = {tensor.fixed_batch for tensor in model.signature.inputs} - {None}
     if fixed and target.batch not in fixed | {1}:
         raise InvalidPlan(f"the model takes {fixed} samples a call, not {target.batch}. Leave out --batch.")
-    known = {format.name for format in formats.FORMATS}
+    known = {str(format) for runtime in runtimes.all_runtimes() for format in runtime.loads}
     if unknown := set(target.formats) - known:
         raise InvalidPlan(f"formats must be among {', '.join(sorted(known))}, not {', '.join(sorted(unknown))}.")
 
