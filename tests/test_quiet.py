@@ -24,7 +24,10 @@ import sys
 assert sys.modules["openvino_telemetry"] is None
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "HOME": str(tmp_path), "CI": ""}, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        env={**os.environ, "HOME": str(tmp_path), "CI": ""},
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert not list(tmp_path.iterdir())

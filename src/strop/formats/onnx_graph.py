@@ -8,7 +8,7 @@ import numpy as np
 
 from .._lazy import lazy
 from ..errors import NotApplicable
-from .onnx import ONE_FILE
+from .onnx import stored_bytes, tensor_bytes
 
 if TYPE_CHECKING:
     import onnx
@@ -24,6 +24,7 @@ QUANTIZED = frozenset({
     "QAttention", "QOrderedMatMul",
 })  # fmt: skip
 _SMALL = 1024
+_CONVERTIBLE = 3 << 29  # the converter takes one serialized message, and protobuf ends at 2 GB
 
 
 def is_quantized(proto: onnx.ModelProto) -> bool:
@@ -70,7 +71,7 @@ def _name_nodes(graph: onnx.GraphProto) -> None:
 def _raised(proto: onnx.ModelProto) -> onnx.ModelProto:
     if (version := opset(proto)) >= OPSET:
         return proto
-    if proto.ByteSize() > ONE_FILE:
+    if stored_bytes(proto) > _CONVERTIBLE:
         raise NotApplicable(f"needs opset {OPSET}, and a model of this size can't be raised from opset {version}")
     # The converter wants initializers among the inputs of old graphs, as old exporters put them, and copes either way.
     try:
@@ -124,7 +125,7 @@ def _infer_shapes(proto: onnx.ModelProto) -> None:
     bare.graph.output.extend(graph.output)
     bare.graph.node.extend(graph.node)
     for tensor in graph.initializer:
-        if tensor.ByteSize() <= _SMALL:
+        if tensor_bytes(tensor) <= _SMALL:
             bare.graph.initializer.append(tensor)
         else:
             bare.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))

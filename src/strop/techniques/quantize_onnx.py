@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from .._quiet import silenced
 from ..errors import NotApplicable
-from ..formats.onnx import ONE_FILE, graph_of, load, save
+from ..formats.onnx import graph_of, load, save
 from ..formats.onnx_graph import is_quantized, prepared
 from ..model import ONNX, Batch, Format, Model
 from ..settings import choice
@@ -30,6 +31,8 @@ MOVING = frozenset({
     "Pad", "Resize", "GlobalAveragePool", "AveragePool", "Add",
 })  # fmt: skip
 """What passes int8 on between convolutions at no loss, or little."""
+APART = 1 << 24
+"""Bytes above which weights lie beside the graph while it is worked on, so that they are not in memory each time."""
 _METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 
 
@@ -70,15 +73,16 @@ class DynamicInt8(Technique):
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         def quantize(source: Path, result: Path, large: bool) -> None:
-            quantize_dynamic(
-                source,
-                result,
-                op_types_to_quantize=sorted(self._operators() - {"Gemm"}),
-                per_channel=self.per_channel,
-                reduce_range=_reduced(self.weights, context.target),
-                weight_type=QuantType.QInt8,
-                use_external_data_format=large,
-            )
+            with _without_copies():
+                quantize_dynamic(
+                    source,
+                    result,
+                    op_types_to_quantize=sorted(self._operators() - {"Gemm"}),
+                    per_channel=self.per_channel,
+                    reduce_range=_reduced(self.weights, context.target),
+                    weight_type=QuantType.QInt8,
+                    use_external_data_format=large,
+                )
 
         return _quantized(model, context, quantize)
 
@@ -207,14 +211,31 @@ def _quantized(model: Model, context: Context, quantize: Callable[[Path, Path, b
         source, result = Path(folder, "folded", "model.onnx"), Path(folder, "quantized", "model.onnx")
         source.parent.mkdir()
         result.parent.mkdir()
-        ready = save(prepared(load(model)), Path(folder), model)
-        large = ready.size > ONE_FILE
-        optimize(ready.path, source, "basic", apart=len(ready.files) > 1)  # as ONNX Runtime's own pre-processing does
+        ready = save(prepared(load(model)), Path(folder), model, one_file=APART)
+        large = len(ready.files) > 1
+        optimize(ready.path, source, "basic", apart=large)  # as ONNX Runtime's own pre-processing does
         quantize(source, result, large)
         proto = onnx.load(result)
     if not is_quantized(proto):
         raise NotApplicable("none of its operators has weights that can be quantized")
     return save(proto, context.folder, model)
+
+
+@contextlib.contextmanager
+def _without_copies() -> Iterator[None]:
+    """Keep ONNX Runtime's dynamic quantizer from copying the model twice, which takes four times its size.
+
+    It does so to infer shapes once more after it has split each Gemm into MatMul and Add; nothing asks for those of the
+    values in between.
+    """
+    from onnxruntime.quantization import onnx_quantizer as module
+
+    reload = module.save_and_reload_model_with_shape_infer
+    module.save_and_reload_model_with_shape_infer = lambda model: model
+    try:
+        yield
+    finally:
+        module.save_and_reload_model_with_shape_infer = reload
 
 
 def _check(proto: onnx.ModelProto, weights: str, target: Target) -> None:

@@ -7,11 +7,13 @@ from typing import ClassVar
 
 from .._quiet import silenced
 from ..errors import NotApplicable
-from ..formats.onnx import ONE_FILE, load, save
+from ..formats.onnx import load, save
 from ..formats.onnx_graph import is_quantized
 from ..model import ONNX, Format, Model
 from ..target import Target
 from ..technique import Context, Phase, Technique
+
+LARGEST = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Simplify(Technique):
         return 0.97  # the runtimes fold most of it themselves when they load a model
 
     def requires(self, model: Model, target: Target) -> None:
-        if model.size > ONE_FILE:
-            raise NotApplicable("onnxslim simplifies models up to 1.5 GB")
+        if model.size > LARGEST:
+            raise NotApplicable("is larger than 256 MB, and onnxslim needs several times that in memory")
 
     def apply(self, model: Model, context: Context) -> Model:
         from onnxslim import slim

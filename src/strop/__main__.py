@@ -1,0 +1,5 @@
+"""`python -m strop`."""
+
+from .cli import main
+
+main()
