@@ -1,10 +1,43 @@
-"""What all tests share: how Hypothesis runs."""
+"""What all tests share: how Hypothesis runs, and the fakes to test the engine with."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from engine import FakeRun
 from hypothesis import HealthCheck, settings
+
+from strop.baseline import lay_out
+from strop.prepare import Budget, prepare
+from strop.rundir import RunDir
+from strop.target import Target
+from strop.testing import fake_data, fake_model, registered
 
 settings.register_profile(
     "strop", deadline=None, max_examples=50, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("strop")
+
+
+@pytest.fixture
+def fakes(tmp_path: Path) -> Iterator[None]:
+    """The fake format, techniques and runtime, known here and in every process that is started."""
+    with registered(tmp_path / "plugins"):
+        yield
+
+
+@pytest.fixture
+def fake_run(fakes: None, tmp_path: Path) -> Iterator[FakeRun]:
+    """A run that is laid out, with nothing measured yet: a fake model with padding, 200 samples, two limits."""
+    model = fake_model(tmp_path / "given", padding=5000)
+    data = fake_data(model)
+    run = RunDir(tmp_path / "run")
+    request = prepare(
+        run, model.path, data, "minimize latency.p50; accuracy >= 99% of original; size < 1 MB", metrics=(), label=None,
+        slices=(), group=None, calibration=None, confirm=None, target=Target(threads=1), budget=Budget(60), seed=0,
+        recipe=None,
+    )  # fmt: skip
+    yield FakeRun(run, request, lay_out(run, request))
+    run.close()

@@ -15,9 +15,8 @@ class Case:
     Attributes:
         name: Its folder in the cache, and its row in the table.
         build: Writes `model.onnx` and `data.npz` into a folder.
-        quality: The quality metric, as goals spell it.
-        limit: The limit to keep.
-        custom: `module:function` where the metric is none of strop's own.
+        quality: The name of the quality metric.
+        limit: The limit to keep; it spells a metric that is none of strop's own as `metrics:NAME`.
         group: The array that says which samples belong together.
         peers: The metric that judges single steps of peers, one score a sample; None where peers can't run the model.
     """
@@ -26,7 +25,6 @@ class Case:
     build: Callable[[Path], None]
     quality: str
     limit: str
-    custom: str | None = None
     group: str | None = None
     peers: str | None = None
 

@@ -35,11 +35,13 @@ def from_wheel(package: Path, member: str) -> bytes:
 def from_deb(package: Path, suffix: str) -> dict[str, bytes]:
     """All files of a Debian package whose names end so, by path, in order."""
     found = {}
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as process:
-        with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
-            for entry in archive:
-                if entry.isfile() and entry.name.endswith(suffix) and (content := archive.extractfile(entry)):
-                    found[entry.name.removeprefix("./")] = content.read()
+    with (
+        subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE) as process,
+        tarfile.open(fileobj=process.stdout, mode="r|") as archive,
+    ):
+        for entry in archive:
+            if entry.isfile() and entry.name.endswith(suffix) and (content := archive.extractfile(entry)):
+                found[entry.name.removeprefix("./")] = content.read()
     return dict(sorted(found.items()))
 
 

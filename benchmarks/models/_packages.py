@@ -31,9 +31,7 @@ LOMIRI = partial(
     "20.04.0-2",
     "a99ff6a3bfe451e4cc0682ecb3cc82e71740626d59e4845ae34a0a0e45421eab",
 )
-MATE = partial(
-    deb, "mate-backgrounds", "1.26.0-1", "7bf4c2209f34b4f61ba6d24c8b58c28b361e82e4b943aae6d42c030169af9e04"
-)
+MATE = partial(deb, "mate-backgrounds", "1.26.0-1", "7bf4c2209f34b4f61ba6d24c8b58c28b361e82e4b943aae6d42c030169af9e04")
 DEJAVU = partial(deb, "fonts-dejavu-core", "2.37-6", "8892669e51aab4dc56682c8e39d8ddb7d70fad83c369344e1e240bf3ca22bb76")
 WORDS = partial(
     deb, "wamerican-small", "2020.12.07-2", "bfebd3ce5f04a62f5fbeb6707ea1160e37d645754145138343009209f0deadb6"

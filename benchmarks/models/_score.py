@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+import metrics
 
 from ._case import Case
 
@@ -33,7 +34,8 @@ def score(case: Case, folder: Path) -> str:
         return outputs  # type: ignore[no-any-return]
 
     if "state" in {one.name for one in session.get_inputs()}:
-        outputs = np.stack([_sequence(run, steps, {k: data[k] for k in names if k != "input"}) for steps in data["input"]])
+        fixed = {name: data[name] for name in names if name != "input"}
+        outputs = np.stack([_sequence(run, steps, fixed) for steps in data["input"]])
     else:
         samples = range(len(data[names[0]]))
         outputs = np.concatenate([run({name: data[name][i : i + 1] for name in names})[0] for i in samples])
@@ -56,9 +58,8 @@ def _sequence(run: Any, steps: Array, fixed: dict[str, Array]) -> Array:
 def _quality(case: Case, outputs: Array, labels: Array | None) -> str:
     if labels is None:
         return "1 by definition"
-    if case.custom:
-        module, name = case.custom.split(":")
-        result = getattr(importlib.import_module(module), name)({"outputs": outputs}, labels)
+    if own := getattr(metrics, case.quality, None):
+        result = own({"outputs": outputs}, labels)
         return f"{result[0].sum() / result[1].sum():.4f}" if isinstance(result, tuple) else f"{result.mean():.4f}"
     if case.quality == "accuracy":
         return f"{np.mean(outputs.argmax(-1) == labels):.4f} of {len(np.unique(labels))} classes"

@@ -15,16 +15,16 @@ from ._fetch import from_wheel
 from ._packages import MAGIKA
 
 FOLDERS = ("/usr/share", "/usr/lib", "/usr/include")
-PER_TYPE, AT_LEAST = 60, 10
+PER_TYPE, AT_LEAST = 100, 10
 TYPES = {
     "py": "python", "pyc": "pythonbytecode", "pyi": "python", "c": "c", "cc": "cpp", "cpp": "cpp", "hpp": "cpp",
-    "js": "javascript", "css": "css", "html": "html", "json": "json", "xml": "xml", "svg": "svg", "png": "png", "gif": "gif",
-    "jpg": "jpeg", "gz": "gzip", "zip": "zip", "jar": "jar", "md": "markdown", "rst": "rst", "sh": "shell", "pl": "perl",
-    "pm": "perl", "rb": "ruby", "java": "java", "php": "php", "so": "elf", "ttf": "ttf", "otf": "otf", "woff": "woff",
-    "woff2": "woff2", "wav": "wav", "pdf": "pdf", "m4": "m4", "cmake": "cmake", "yaml": "yaml", "yml": "yaml", "toml": "toml",
-    "csv": "csv", "lua": "lua", "sql": "sql", "tcl": "tcl", "go": "go", "rs": "rust", "diff": "diff", "patch": "diff",
-    "el": "lisp", "npy": "npy", "npz": "npz", "proto": "proto", "pem": "pem", "ico": "ico", "bmp": "bmp",
-    "r": "r", "tex": "latex", "bib": "bib", "ps": "postscript", "ipynb": "ipynb", "whl": "zip", "onnx": "onnx",
+    "js": "javascript", "css": "css", "html": "html", "json": "json", "xml": "xml", "svg": "svg", "png": "png",
+    "gif": "gif", "jpg": "jpeg", "gz": "gzip", "zip": "zip", "whl": "zip", "jar": "jar", "md": "markdown",
+    "rst": "rst", "sh": "shell", "pl": "perl", "pm": "perl", "rb": "ruby", "java": "java", "php": "php", "so": "elf",
+    "ttf": "ttf", "otf": "otf", "woff": "woff", "woff2": "woff2", "wav": "wav", "pdf": "pdf", "m4": "m4",
+    "cmake": "cmake", "yaml": "yaml", "yml": "yaml", "toml": "toml", "csv": "csv", "lua": "lua", "sql": "sql",
+    "tcl": "tcl", "go": "go", "rs": "rust", "diff": "diff", "patch": "diff", "el": "lisp", "npy": "npy", "npz": "npz",
+    "pem": "pem", "ico": "ico", "bmp": "bmp", "tex": "latex", "bib": "bib", "ps": "postscript",
 }  # fmt: skip
 
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from .bundle import Bundle
-from .compare import benchmark, compare, verify
-from .data import Data
-from .errors import (
-    Infeasible,
-    InvalidData,
-    InvalidGoal,
-    StropError,
-    UnsupportedModel,
-)
-from .goal import Goal
-from .metric import Metric
-from .model import Model
-from .pipeline import optimize, resume
-from .prepare import Budget
-from .result import Result
-from .runtime import Runtime
-from .target import Target
-from .technique import Technique
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .bundle import Bundle
+    from .comparison import benchmark, compare, verify
+    from .data import Data
+    from .errors import Infeasible, InvalidData, InvalidGoal, StropError, UnsupportedModel
+    from .goal import Goal
+    from .metric import Metric
+    from .model import Model
+    from .pipeline import optimize, resume
+    from .prepare import Budget
+    from .result import Result
+    from .runtime import Runtime
+    from .target import Target
+    from .technique import Technique
 
 __version__ = "0.1.0.dev0"
 
@@ -46,3 +44,32 @@ __all__ = [
     "resume",
     "verify",
 ]
+
+# Names are imported when first used: every process that strop starts imports this file, and needs few of them.
+_HOMES = {
+    "bundle": ("Bundle",),
+    "comparison": ("benchmark", "compare", "verify"),
+    "data": ("Data",),
+    "errors": ("Infeasible", "InvalidData", "InvalidGoal", "StropError", "UnsupportedModel"),
+    "goal": ("Goal",),
+    "metric": ("Metric",),
+    "model": ("Model",),
+    "pipeline": ("optimize", "resume"),
+    "prepare": ("Budget",),
+    "result": ("Result",),
+    "runtime": ("Runtime",),
+    "target": ("Target",),
+    "technique": ("Technique",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            globals()[name] = found = getattr(importlib.import_module(f".{module}", __name__), name)
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

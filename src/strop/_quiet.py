@@ -19,7 +19,7 @@ def openvino() -> Any:
     Raises:
         MissingDependency: It is not installed.
     """
-    _no_telemetry()
+    no_telemetry()
     return require("openvino", "openvino")
 
 
@@ -29,7 +29,7 @@ def nncf() -> Any:
     Raises:
         MissingDependency: It is not installed.
     """
-    _no_telemetry()
+    no_telemetry()
     with silenced():
         module = require("nncf", "openvino")
     logging.getLogger("nncf").setLevel(logging.ERROR)
@@ -49,7 +49,7 @@ def silenced() -> Iterator[None]:
         logging.disable(before)
 
 
-def _no_telemetry() -> None:
+def no_telemetry() -> None:
     # Both packages treat telemetry as optional: where its import fails they use a stub, which neither sends anything
     # nor writes a client's number to the user's home. An opt-out file would have to be written there.
     loaded = sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection
+from dataclasses import replace
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from . import metrics
 from .goal import Goal, Limit
 from .judge import Judged, Report
-from .plan import Candidate
-from .trial import Outcome
-from .units import quantity
 
 
-def binding(goal: Goal, tried: Sequence[tuple[Candidate, Outcome]]) -> str:
-    """Which limit stopped how many candidates, as a sentence."""
-    counts = Counter(j.limit for _, o in tried if o.cause == "done" for j in o.report.broken)
-    measured = sum(1 for _, o in tried if o.cause == "done")
-    if not counts:
+def binding(reports: Collection[Report]) -> str:
+    """Which limit stopped how many candidates, as a sentence.
+
+    Args:
+        reports: Of the candidates that were measured, each on the last data that it was seen on.
+    """
+    if not reports:
         return "no candidate could be measured"
-    said = [f"{limit} stopped {count} of {measured}" for limit, count in counts.most_common()]
-    return "; ".join(said)
+    counts = Counter(judged.limit for report in reports for judged in report.broken)
+    said = [f"{limit} stopped {count} of {len(reports)}" for limit, count in counts.most_common()]
+    return "; ".join(said) or "none could be confirmed"
 
 
 def what_would_help(goal: Goal, closest: Report, original: Report) -> list[str]:
@@ -32,7 +35,8 @@ def what_would_help(goal: Goal, closest: Report, original: Report) -> list[str]:
         limit = next(limit for limit in goal.limits if str(limit) == judged.limit)
         if judged.verdict == "inconclusive" and judged.needed:
             advice.append(f"about {judged.needed:,} samples in the confirm split would decide {judged.limit}")
-        advice.append(f"a looser limit: the closest candidate is proven to keep {_looser(limit, judged, closest)}")
+        if looser := _looser(limit, judged, closest):
+            advice.append(f"a looser limit: the closest candidate is proven to keep {looser}")
     advice += [said for judged in original.judged if (said := _stronger_machine(goal, judged, original))]
     if any(_is_quality(judged.limit, goal) for judged in closest.broken):
         advice.append(
@@ -42,20 +46,28 @@ def what_would_help(goal: Goal, closest: Report, original: Report) -> list[str]:
     return advice
 
 
-def _looser(limit: Limit, judged: Judged, closest: Report) -> str:
+def _looser(limit: Limit, judged: Judged, closest: Report) -> Limit | None:
+    """The tightest limit of the same kind, to four digits, that the figures prove; None where they prove none."""
     metric = metrics.find(limit.metric)
     found = closest.figures[metric.name]
-    side, _, _ = limit.bound(metric.better)
-    sign = ">=" if side == "at_least" else "<="
-    if limit.relative:
-        share = found.ratio.low if side == "at_least" else found.ratio.high
-        return f"{limit.metric} {sign} {share * 100:.4g}% of original"
+    higher = metric.better == "higher"
+    if limit.relative and limit.scope == "worst_slice":
+        ratios = [figures[metric.name].ratio for figures in closest.slices.values()]
+        bounds = [ratio.low if higher else ratio.high for ratio in ratios]
+        bound = (min if higher else max)(bounds, default=math.nan)
+    elif limit.relative:
+        bound = found.ratio.low if higher else found.ratio.high
+    else:
+        bound = judged.low if higher else judged.high
     if limit.scope == "drop":
-        drop = found.original.value - judged.low if metric.better == "higher" else judged.high - found.original.value
-        return f"drop({limit.metric}) <= {drop:.4g}"
-    bound = judged.low if side == "at_least" else judged.high
-    name = f"worst_slice({limit.metric})" if limit.scope == "worst_slice" else limit.metric
-    return f"{name} {sign} {quantity(bound, metric.unit)}"
+        start = 1.0 if limit.relative else found.original.value
+        bound = start - bound if higher else bound - start
+    if not math.isfinite(bound) or bound <= 0:
+        return None
+    rounding = ROUND_FLOOR if limit.side == "at_least" else ROUND_CEILING
+    exact = Decimal(bound)
+    value = float(exact.quantize(Decimal(1).scaleb(exact.adjusted() - 3), rounding))
+    return replace(limit, op=">=" if limit.side == "at_least" else "<=", value=value)
 
 
 def _stronger_machine(goal: Goal, judged: Judged, original: Report) -> str | None:

@@ -176,7 +176,11 @@ def warm_up(server: Server, seconds: float) -> None:
 def one_at_a_time() -> Iterator[None]:
     """Hold the host's lock for measuring: two at once would disturb each other."""
     path = Path(tempfile.gettempdir()) / "strop-measuring.lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        descriptor = os.open(path, flags)  # another user's, perhaps: there it may be read only, and not with O_CREAT
+    except FileNotFoundError:
+        descriptor = os.open(path, flags | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -75,6 +75,8 @@ class Workshop:
             if (home / MODEL).exists():
                 model = Model.of(json.loads((home / MODEL).read_text()), home)
                 continue
+            if reason := self.refusal(steps[:count]):
+                raise NotApplicable(reason)
             if time.monotonic() > deadline:
                 raise TechniqueError(f"no time was left for {step}")
             start = time.monotonic()
@@ -99,8 +101,9 @@ class Workshop:
         progress: Callable[[float, str], None],
     ) -> Model:
         part = Path(tempfile.mkdtemp(prefix=".part-", dir=self.folder))
+        samples = self.calibration if step.needs & Needs.SAMPLES else None  # as `key` has it
         context = Context(
-            self.calibration, self.original, self.target, self.seed, part, deadline=deadline, progress=progress
+            samples, self.original, self.target, self.seed, part, deadline=deadline, progress=progress
         )
         try:
             made = apply(step, model, context)

@@ -65,20 +65,23 @@ class Bundle:
             raise BundleError(f"{root} is no bundle: its {MANIFEST} can't be read ({error.strerror}).") from error
         except ValueError as error:
             raise BundleError(f"{root / MANIFEST} is no JSON: {error}. Make the bundle again.") from error
-        if manifest.get("schema") != 1:
+        schema = manifest.get("schema") if isinstance(manifest, dict) else None
+        if schema != 1:
             raise BundleError(
-                f"{root / MANIFEST} has schema {manifest.get('schema')!r}, and this strop reads 1. "
-                "Install the strop that wrote it."
+                f"{root / MANIFEST} has schema {schema!r}, and this strop reads 1. Install the strop that wrote it."
             )
         bundle = cls(root, manifest)
-        names = [*bundle.content["files"], SAMPLES]
+        try:
+            names, hashes = [*bundle.content["files"], SAMPLES], manifest["hashes"]["files"]
+        except (KeyError, TypeError) as error:
+            raise BundleError(f"{root / MANIFEST} is incomplete ({error}). Make the bundle again.") from error
         for name in names:
             file = root / name
             if not file.resolve().is_relative_to(root.resolve()):
                 raise BundleError(f"{root / MANIFEST} names {name!r}, which lies outside the bundle. Don't use it.")
-            if not file.exists():
+            if not file.is_file():
                 raise BundleError(f"{root} is incomplete: {name} is missing. Copy the whole folder, or make it again.")
-            if digest_files([file]) != manifest["hashes"]["files"].get(name):
+            if digest_files([file]) != hashes.get(name):
                 raise BundleError(f"{file} is not the file that was measured: its hash differs. Make the bundle again.")
         return bundle
 

@@ -120,7 +120,7 @@ def compare(
     """Measure two models side by side, on the same samples and the same cores."""
 
     def work() -> int:
-        from .compare import compare as measure
+        from .comparison import compare as measure
 
         found = measure(
             original, candidate, data, Goal.of(limit or ()), metric=metric or [], label=label, slices=slice or (),
@@ -145,7 +145,7 @@ def benchmark(
     """Measure latency, throughput, size and memory of one model, or of two side by side."""
 
     def work() -> int:
-        from .compare import benchmark as measure
+        from .comparison import benchmark as measure
 
         found = measure(model, other, data, target=_target(threads, batch), seed=seed or 0)
         return _show_comparison(found, as_json)
@@ -166,7 +166,7 @@ def verify(
 
     def work() -> int:
         from .bundle import Bundle
-        from .compare import verify as check
+        from .comparison import verify as check
         from .terminal import console, show_limits
 
         opened = Bundle.load(bundle)

@@ -89,7 +89,9 @@ def confirm(
     path = run / CONFIRMED
     findings = [Finding.of(entry) for entry in json.loads(path.read_text())] if path.exists() else []
     known = {finding.candidate.key for finding in findings}
-    if chosen and not findings and (before := looks_at(digest)):
+    wanted = {candidate.key for candidate, _ in chosen}
+    fresh = wanted - known and not any(finding.proven for finding in findings)
+    if fresh and (before := looks_at(digest) - len(wanted & known)) > 0:
         tell(Said(
             f"these confirm data have been used {before} time{'s' * (before > 1)} before on this machine. A choice "
             "made after such a look is no longer proven by them; confirm a release on fresh data (--confirm DATA).",

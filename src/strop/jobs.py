@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,7 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from ._lazy import lazy
+from ._quiet import no_telemetry
 from .errors import NotApplicable, RunFailed, StropError
 
 pebble = lazy("pebble")
@@ -25,7 +27,7 @@ psutil = lazy("psutil")
 
 T = TypeVar("T")
 
-NAME = "strop job"
+NUMBERS = itertools.count(1)  # tell the jobs of this process apart
 POLL = 0.25  # seconds between two looks at the memory of a job
 
 
@@ -84,10 +86,10 @@ def without_main() -> Iterator[None]:
 
 def die_with_parent() -> None:
     """End this process when its parent ends, however that happens (Linux; prctl(2), PR_SET_PDEATHSIG)."""
-    if sys.platform == "linux":
-        parent = os.getppid()
+    parent = multiprocessing.parent_process()
+    if sys.platform == "linux" and parent:
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)
-        if os.getppid() != parent:
+        if os.getppid() != parent.pid:  # it ended before this one was ready to be told
             os._exit(1)
 
 
@@ -96,39 +98,48 @@ def run(function: Callable[..., T], *args: Any, limits: Limits) -> Ended[T]:
 
     Never raises for what happens in there; a KeyboardInterrupt in here ends the job and is passed on.
     """
+    name, fresh = f"strop job {next(NUMBERS)}", spawn_context()
     with without_main():
-        start = pebble_concurrent.process(name=NAME, daemon=False, timeout=limits.seconds, mp_context=spawn_context())
+        # Pebble 5.2.3 declares `mp_context`, reads `context`, and silently forks where that is missing
+        start = pebble_concurrent.process(
+            name=name, daemon=False, timeout=limits.seconds, context=fresh, mp_context=fresh
+        )
         future = start(_guarded)(function, args)
-    watch = _Watch(limits.memory)
+    watch = _Watch(name, limits.memory)
     try:
         status, value = future.result()
+        if watch.exceeded:  # one of its processes was killed, and it lived to tell
+            return watch.verdict()
         return Ended(status, value=value if status == "done" else None, reason="" if status == "done" else str(value),
                      error=value if isinstance(value, BaseException) else None, peak=watch.peak)  # fmt: skip
     except FutureTimeout:
         return Ended("timeout", reason=f"took longer than {limits.seconds:.0f} s", peak=watch.peak)
     except pebble.ProcessExpired as error:
         if watch.exceeded:
-            used = f"used {watch.peak / 1e6:,.0f} MB, more than the limit of {limits.memory / 1e6:,.0f} MB"
-            return Ended("memory", reason=used, peak=watch.peak)
+            return watch.verdict()
         return Ended("crashed", reason=f"its process {_death(error.exitcode)}", peak=watch.peak)
     except Exception as error:  # a bug in a plug-in or in strop; it costs this candidate, and is told
         return Ended("failed", reason=f"{type(error).__name__}: {error}", error=error, peak=watch.peak)
     finally:
         watch.stop()
-        kill_jobs()
+        _kill_family(name)
 
 
-def kill_jobs() -> None:
-    """Kill all that this process has started, and all that those have started."""
-    for process in _family():
+def _kill_family(name: str | None = None) -> None:
+    for process in _family(name):
         with contextlib.suppress(psutil.Error):
             process.kill()
 
 
-def _family() -> list[Any]:
-    """The processes started here and all below them. (Not simply all children: Python's resource tracker is one.)"""
+def _family(name: str | None = None) -> list[Any]:
+    """The processes started here and all below them; of one name, so that a caller's own are left alone.
+
+    (Not simply all children: Python's resource tracker is one.)
+    """
     family = []
     for child in multiprocessing.active_children():
+        if name is not None and child.name != name:
+            continue
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(child.pid)
             family += [*process.children(recursive=True), process]
@@ -137,6 +148,7 @@ def _family() -> list[Any]:
 
 def _guarded(function: Callable[..., T], args: tuple[Any, ...]) -> tuple[str, Any]:
     die_with_parent()
+    no_telemetry()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     os.dup2(2, 1)  # libraries print; standard output belongs to the driver
     try:
@@ -150,14 +162,14 @@ def _guarded(function: Callable[..., T], args: tuple[Any, ...]) -> tuple[str, An
     except OSError as error:
         return "failed", f"{type(error).__name__}: {error}"
     finally:
-        kill_jobs()
+        _kill_family()
 
 
 class _Watch:
     """Looks at the resident memory of all processes of a job, and kills them when it is over the limit."""
 
-    def __init__(self, limit: int):
-        self.limit, self.peak, self.exceeded = limit, 0, False
+    def __init__(self, name: str, limit: int):
+        self.name, self.limit, self.peak, self.exceeded = name, limit, 0, False
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
@@ -165,14 +177,18 @@ class _Watch:
     def _look(self) -> None:
         while not self._done.wait(POLL):
             used = 0
-            for process in _family():
+            for process in _family(self.name):
                 with contextlib.suppress(psutil.Error):
                     used += process.memory_info().rss
             self.peak = max(self.peak, used)
             if used > self.limit:
                 self.exceeded = True
-                kill_jobs()
+                _kill_family(self.name)
                 return
+
+    def verdict(self) -> Ended[Any]:
+        used = f"used {self.peak / 1e6:,.0f} MB, more than the limit of {self.limit / 1e6:,.0f} MB"
+        return Ended("memory", reason=used, peak=self.peak)
 
     def stop(self) -> None:
         self._done.set()

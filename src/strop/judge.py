@@ -11,6 +11,7 @@ import numpy as np
 
 from . import metrics
 from .bench import Bench
+from .errors import InvalidGoal
 from .goal import Goal, Limit
 from .metric import Metric
 from .stats import Comparison, Interval, Verdict, samples_needed, verdict
@@ -156,6 +157,8 @@ def _judge(limit: Limit, metric: Metric, comparison: Comparison, bench: Bench, c
         one = _judge_one(limit, metric, metric.measure(bench, rows), confidence, name)
         small = len(rows) < SMALLEST_SLICE
         each.append(Judged(**{**asdict(one), "verdict": "inconclusive"}) if small else one)
+    if not each:
+        raise InvalidGoal(f"`{limit}` needs slices, and none are named. Name a column with --slice NAME.")
     order = {"broken": 0, "inconclusive": 1, "met": 2}
     return min(each, key=lambda j: (order[j.verdict], -j.violation, j.value))
 

@@ -185,3 +185,11 @@ class ModelFormat(ABC):
         Raises:
             UnsupportedModel: The file is broken, or holds what strop can't handle.
         """
+
+    def store(self, model: Model, folder: Path) -> Model:
+        """Write a live object into a folder. A format whose models are always files has nothing to write.
+
+        Returns:
+            The model that lies on disk; one that does already comes back as it is.
+        """
+        return model

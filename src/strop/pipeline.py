@@ -126,7 +126,7 @@ def _carry_out(run: RunDir, request: Request, tell: Listener) -> Result:
     original, look = measure_original(run, setting, clock.whole(), tell)
     tell(Said(power(setting, request)))
 
-    searcher = _searcher(run, request, setting, tell)
+    searcher, refused = _searcher(run, request, setting, tell)
     clock.spent = sum(outcome.seconds for _, outcome in searcher.tried)
     clock.reserve = _to_confirm(request, original, look)
     _explore(searcher, setting, clock, tell)
@@ -137,20 +137,21 @@ def _carry_out(run: RunDir, request: Request, tell: Listener) -> Result:
             original = _on_confirm(setting, original.candidate, original.model, clock, otherwise=original)
         findings = findings or _nearest(setting, searcher, clock)
     seconds = clock.elapsed + clock.spent
-    result = conclude(request, setting, searcher.tried, findings, original, noise(original), seconds)
+    result = conclude(request, setting, searcher.tried, findings, original, refused, noise(original), seconds)
     write_json(run / MANIFEST, finite(result.manifest))
     return result
 
 
-def _searcher(run: RunDir, request: Request, setting: Setting, tell: Listener) -> Searcher:
+def _searcher(run: RunDir, request: Request, setting: Setting, tell: Listener) -> tuple[Searcher, dict[str, str]]:
+    """What says which candidate is next, and what is left out from the start, with the reason."""
     if request.recipe:
         candidate = Candidate.of(request.recipe)
         tell(Planned((str(candidate),), {}))
-        return Replay(candidate)
+        return Replay(candidate), {}
     found, refused = routes(setting.original.model, request.target, Needs.SAMPLES)
     found = [route for route in found if route.steps or route.runtime is not type(setting.original.runtime)]
     tell(Planned(tuple(route.label for route in found), refused))
-    return RouteSearch(found, setting.goal, request.target, request.seed, run / JOURNAL)
+    return RouteSearch(found, setting.goal, request.target, request.seed, run / JOURNAL), refused
 
 
 def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener) -> None:

@@ -11,12 +11,12 @@ from typing import Any, Self
 
 from . import runtimes, techniques
 from ._lazy import installed
-from .errors import NotApplicable
+from .errors import NotApplicable, TechniqueError
 from .model import Format, Model
 from .runtime import Runtime
 from .settings import Choice, Domain
 from .target import Target
-from .technique import Needs, Technique
+from .technique import Needs, Technique, check
 
 CONVERSIONS = 3  # converters in one route, at the most
 
@@ -164,8 +164,8 @@ def _refusal(technique: type[Technique], model: Model, target: Target) -> str | 
     if model.format not in technique.accepts:
         return None
     try:
-        technique().requires(model, target)
-    except NotApplicable as error:
+        check(technique(), model, target)
+    except TechniqueError as error:
         return str(error)
     return None
 

@@ -153,11 +153,9 @@ def resumed(run: RunDir) -> Request:
 
 
 def open_model(source: object, folder: Path) -> Model:
-    """Open a model; a live object is saved into `folder` first."""
+    """Open a model; a live object is written into `folder` first."""
     opened = formats.open(source)
-    if isinstance(opened.payload, Path):
-        return opened
-    return opened.copy_to(folder)
+    return formats.format_of(opened.format).store(opened, folder)
 
 
 def reference_runtime(format: Format) -> Runtime:

@@ -14,7 +14,7 @@ from .bundle import Bundle, Source, write
 from .confirm import Finding
 from .errors import Infeasible
 from .goal import Goal
-from .judge import Figure
+from .judge import Figure, Report
 from .model import Model
 from .plan import Candidate
 from .prepare import Request, environment
@@ -91,6 +91,7 @@ def conclude(
     tried: Sequence[tuple[Candidate, Outcome]],
     findings: Sequence[Finding],
     original: Finding,
+    refused: Mapping[str, str],
     noise: float,
     seconds: float,
 ) -> Result:
@@ -99,6 +100,7 @@ def conclude(
     Args:
         findings: Of the confirm split (or of the closest candidate, where nothing was worth confirming).
         original: The original measured against itself; on the confirm split where nothing is proven.
+        refused: Techniques and runtimes that were not tried at all, and why.
         noise: Half-width of the latency ratio of the original to itself.
     """
     goal = setting.goal
@@ -111,7 +113,8 @@ def conclude(
         reason = f"{proven.candidate} keeps every limit: {_gain(proven, goal)}"
     elif original.verdict == "met":
         winner, verdict = original, "met"
-        reason = f"the original keeps every limit, and no candidate is proven better: {_why_not(best, tried, goal)}"
+        why = _why_not(best, tried, findings, goal)
+        reason = f"the original keeps every limit, and no candidate is proven better: {why}"
     elif met:
         winner, closest, verdict = met, None, "met"
         reason = f"{met.candidate} keeps every limit, which the original does not, at a price: {_gain(met, goal)}"
@@ -119,9 +122,10 @@ def conclude(
         verdict = "inconclusive"
         reason = f"these data can't decide whether {', '.join(_open(best or original))} is kept"
     else:
-        reason = f"no candidate keeps the limits: {binding(goal, tried)}"
+        reason = f"no candidate keeps the limits: {binding(_seen(tried, findings))}"
     if best and not proven:
         advice = what_would_help(goal, best.report, original.report)
+    shown = winner or closest or original
     manifest = {
         "schema": SCHEMA,
         "verdict": verdict,
@@ -135,18 +139,19 @@ def conclude(
             "format": setting.original.model.format,
             "runtime": {"name": setting.original.runtime.label(), "options": setting.original.runtime.settings()},
             "signature": setting.original.model.signature.to_json(),
-            "metrics": _metrics(original.report.figures, "candidate"),
+            "metrics": _metrics(shown.report.figures, "original"),  # on the samples that its rival is judged by
         },
         "winner": _described(winner),
         "closest": _described(closest),
-        "limits": _limits(winner or closest or original),
-        "slices": {n: _metrics(f, "candidate") for n, f in (winner or closest or original).report.slices.items()},
+        "limits": _limits(shown),
+        "slices": {n: _metrics(f, "candidate") for n, f in shown.report.slices.items()},
         "noise": noise,
         "splits": dict(request.splits),
         "candidates": len(tried),
         "seconds": round(seconds, 2),
         "environment": environment(),
         "hashes": {"original": request.original_digest, **request.digests},
+        "not_tried": dict(refused),
         "notes": list(request.notes),
     }
     return Result(verdict, winner, closest, original, reason, tuple(advice), tuple(tried), manifest, setting)
@@ -168,9 +173,19 @@ def _gain(finding: Finding, goal: Goal) -> str:
     return f"{goal.objective} is {value}, {share(figure.ratio)} of the original's"
 
 
-def _why_not(best: Finding | None, tried: Sequence[tuple[Candidate, Outcome]], goal: Goal) -> str:
+def _seen(tried: Sequence[tuple[Candidate, Outcome]], findings: Sequence[Finding]) -> list[Report]:
+    """The last report of every candidate that was measured."""
+    searched = {candidate.key: outcome.report for candidate, outcome in tried if outcome.cause == "done"}
+    confirmed = {finding.candidate.key: finding.report for finding in findings if not finding.problem}
+    return list({**searched, **confirmed}.values())
+
+
+def _why_not(
+    best: Finding | None, tried: Sequence[tuple[Candidate, Outcome]], findings: Sequence[Finding], goal: Goal
+) -> str:
     if best is None:
-        return binding(goal, tried)
+        problems = [f"{finding.candidate} could not be run: {finding.problem}" for finding in findings]
+        return "; ".join(problems) or binding(_seen(tried, findings))
     if best.verdict == "met":
         return f"the best, {best.candidate}, is not: {_gain(best, goal)}"
     stops = best.report.broken or [j for j in best.report.judged if j.verdict == "inconclusive"]

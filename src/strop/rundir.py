@@ -79,6 +79,7 @@ class RunDir:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            self._lock.close()
             raise RunFailed(f"another search works in {root}. Wait for it, or name another with --run DIR.") from error
         self._clean()
 

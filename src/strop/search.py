@@ -104,7 +104,8 @@ class RouteSearch:
         if fresh:
             route = min(fresh, key=self._predict)
             study = self._study(route)
-            study.enqueue_trial(_defaults(route, self.target))
+            if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):  # left by a kill
+                study.enqueue_trial(_defaults(route, self.target))
             return Proposal(route.candidate(), route, "its defaults", self._settings(study, route)[0])
         if self._since_gain >= PATIENCE:
             return None
@@ -118,10 +119,7 @@ class RouteSearch:
         trial.set_user_attr("candidate", json.dumps(proposal.candidate.to_json()))
         trial.set_user_attr("outcome", json.dumps(outcome.to_json()))
         self._close(study, trial, outcome)
-        best = self._best()
         self._note(proposal.route, proposal.candidate, outcome)
-        improved = self._best() < best - GAIN * abs(best) if math.isfinite(best) else self._best() < best
-        self._since_gain = 0 if improved or proposal.why == "its defaults" else self._since_gain + 1
 
     def _close(self, study: optuna.Study, trial: optuna.trial.Trial, outcome: Outcome) -> None:
         value = score(outcome.report, self.goal)
@@ -193,8 +191,11 @@ class RouteSearch:
         return min((rank(outcome, self.goal) for _, outcome in self.tried), default=math.inf)
 
     def _note(self, route: Route, candidate: Candidate, outcome: Outcome) -> None:
+        best = self._best()
         self.tried.append((candidate, outcome))
         self._route_of[candidate.key] = route
+        improved = self._best() < best - GAIN * abs(best) if math.isfinite(best) else self._best() < best
+        self._since_gain = 0 if improved or candidate == route.candidate() else self._since_gain + 1
 
     def _recall(self) -> None:
         """Take up what an earlier search over this journal has finished; what it left unfinished is open again."""
@@ -208,7 +209,7 @@ class RouteSearch:
                 if "outcome" in trial.user_attrs:
                     candidate = Candidate.of(json.loads(trial.user_attrs["candidate"]))
                     found.append((known[summary.study_name], candidate, trial))
-                elif not trial.state.is_finished():
+                elif trial.state == optuna.trial.TrialState.RUNNING:
                     study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         for route, candidate, trial in sorted(found, key=lambda entry: str(entry[2].datetime_start)):
             outcome = Outcome.of(json.loads(trial.user_attrs["outcome"]))

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from ._quiet import no_telemetry
 from .data import Data
 from .errors import RunFailed, StropError
 from .jobs import die_with_parent, spawn_context
@@ -109,6 +110,7 @@ class Server:
 
 def _serve(pipe: Connection, hosted: Hosted, pinned: bool) -> None:
     die_with_parent()
+    no_telemetry()
     if pinned and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, hosted.target.cores())
     try:
@@ -121,8 +123,8 @@ def _serve(pipe: Connection, hosted: Hosted, pinned: bool) -> None:
         return
     except StropError as error:
         pipe.send(error)
-    except (OSError, MemoryError) as error:
-        pipe.send(RunFailed(f"{type(error).__name__}: {error}"))
+    except Exception as error:  # of the runtime, whose exceptions nobody knows; who asked is told
+        pipe.send(RunFailed(f"{hosted.runtime} failed: {type(error).__name__}: {error}"))
 
 
 class _Loaded:

@@ -33,7 +33,9 @@ class Span:
     log: bool = False
 
     def __contains__(self, value: object) -> bool:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and self.low <= value <= self.high
+        integral = isinstance(self.low, int) and isinstance(self.high, int)
+        fits = isinstance(value, int if integral else (int, float)) and not isinstance(value, bool)
+        return fits and self.low <= value <= self.high  # type: ignore[operator]
 
 
 Domain: TypeAlias = Choice | Span

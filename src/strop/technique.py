@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Flag, IntEnum, auto
 from pathlib import Path
@@ -119,25 +120,19 @@ def apply(technique: Technique, model: Model, context: Context) -> Model:
     if model.format not in technique.accepts:
         accepted = " or ".join(sorted(technique.accepts))
         raise ContractBroken(f"{technique.label()} was given a {model.format} model, and accepts {accepted}")
-    technique.requires(model, context.target)
+    check(technique, model, context.target)
     before = _stamp(model)
-    try:
+    with _blamed(technique, model):
         result = technique.apply(model, context)
-    except StropError:
-        raise
-    except (MemoryError, OSError):
-        raise  # of the machine, not of the technique: the engine names them
-    except Exception as error:
-        text = str(error).strip().split("\n")[0][:300]
-        cause = f"{type(error).__name__}: {text}"
-        raise TechniqueError(f"{technique} failed on this {model.format} model: {cause}") from error
     if _stamp(model) != before:
         raise ContractBroken(f"{technique.label()} changed the model that it was given")
     expected = technique.returns or model.format
     if result.format != expected:
         raise ContractBroken(f"{technique.label()} returned {result.format}, and declares {expected}")
-    if not all(file.is_relative_to(context.folder) for file in result.files):
+    if not all(file.resolve().is_relative_to(context.folder.resolve()) for file in result.files):
         raise ContractBroken(f"{technique.label()} returned files outside its folder")
+    if not result.files or not all(file.exists() for file in result.files):
+        raise ContractBroken(f"{technique.label()} returned no file, or one that it did not write")
     if result.signature.names() != model.signature.names():
         raise ContractBroken(
             f"{technique.label()} changed the signature from {model.signature.names()} to {result.signature.names()}"
@@ -146,10 +141,35 @@ def apply(technique: Technique, model: Model, context: Context) -> Model:
     return replace(result, signature=signature, history=(*model.history, str(technique)))
 
 
+def check(technique: Technique, model: Model, target: Target) -> None:
+    """Ask a technique whether it fits a model of a format that it accepts.
+
+    Raises:
+        NotApplicable: It does not.
+        TechniqueError: It failed to say.
+    """
+    with _blamed(technique, model):
+        technique.requires(model, target)
+
+
+@contextlib.contextmanager
+def _blamed(technique: Technique, model: Model) -> Iterator[None]:
+    """Turn an unexpected exception into an error that says which technique failed on what."""
+    try:
+        yield
+    except (StropError, MemoryError, OSError):
+        raise  # says itself what it is, or is of the machine, which the engine names
+    except Exception as error:
+        text = str(error).strip().split("\n")[0][:300]
+        cause = f"{type(error).__name__}: {text}"
+        raise TechniqueError(f"{technique} failed on this {model.format} model: {cause}") from error
+
+
 def remaining(context: Context) -> float:
     """Seconds left for a step."""
     return context.deadline - time.monotonic()
 
 
 def _stamp(model: Model) -> tuple[Any, ...]:
-    return tuple((file, (s := file.stat()).st_size, s.st_mtime_ns) for file in model.files)
+    found = ((file, file.stat()) for file in model.files if file.exists())
+    return tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in found)

@@ -302,6 +302,34 @@ def test_models_without_weights_are_refused(tmp_path: Path) -> None:
             technique.requires(converted, TARGET)
 
 
+def test_a_bias_with_a_row_axis_is_quantized(tmp_path: Path) -> None:
+    """ONNX Runtime fuses MatMul and Add into a Gemm with such a bias, and its quantizer then fails on it."""
+    row = numpy_helper.from_array(np.ones((1, 4), np.float32), "b")
+    text = "g (float[N, 16] x) => (float[N, 4] y) { m = MatMul(x, w) y = Add(m, b) }"
+    onnx.save(models.build(text, [models.weight("w", 16, 4), row]), tmp_path / "row.onnx")
+    model, data = room.OnnxFormat().open(tmp_path / "row.onnx"), models.data_for("mlp")
+    assert error(step(StaticInt8(), model, data, tmp_path / "result"), model, data) <= 0.03
+
+
+def test_what_openvino_cannot_convert_is_refused_with_the_operator(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    onnx.save(models.build("g (float[N, 4] x) => (float[N, 4] y) { y = Affine(x) }", [], 7), tmp_path / "affine.onnx")
+    model = room.OnnxFormat().open(tmp_path / "affine.onnx")
+    with pytest.raises(NotApplicable, match="Affine"):
+        step(ToOpenvino(), model, None, tmp_path / "ir")
+
+
+def test_float16_weights_are_refused(tmp_path: Path) -> None:
+    half = numpy_helper.from_array(np.ones((4, 4), np.float16), "w")
+    onnx.save(
+        models.build("g (float16[N, 4] x) => (float16[N, 4] y) { y = MatMul(x, w) }", [half]), tmp_path / "h.onnx"
+    )
+    model = room.OnnxFormat().open(tmp_path / "h.onnx")
+    for technique in (DynamicInt8(), StaticInt8()):
+        with pytest.raises(NotApplicable, match="float16"):
+            technique.requires(model, TARGET)
+
+
 def test_products_of_activations_only_have_no_weights_to_quantize(tmp_path: Path) -> None:
     onnx.save(models.build("g (float[N, N] x) => (float[N, N] y) { y = MatMul(x, x) }", []), tmp_path / "x.onnx")
     model = room.OnnxFormat().open(tmp_path / "x.onnx")

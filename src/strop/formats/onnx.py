@@ -46,6 +46,10 @@ class OnnxFormat(ModelFormat):
         proto = _parse(path)
         return Model(ONNX, path, _signature(proto, path.name), (path, *_external_files(proto, path)))
 
+    def store(self, model: Model, folder: Path) -> Model:
+        """Write a live proto as model.onnx."""
+        return model if model.files else save(load(model), folder, model)
+
 
 def load(model: Model) -> onnx.ModelProto:
     """The graph with all its weights, free for the caller to change."""

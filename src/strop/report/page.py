@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from ..rundir import finite
 from ..stats import Interval
 from ..units import duration, share, spread
 
@@ -35,7 +37,7 @@ def page(manifest: Mapping[str, Any], tried: Sequence[tuple[str, Mapping[str, An
     title = f"strop: {manifest['original']['source']}"
     parts = [
         f"<h1>{escape(title)}</h1>",
-        f'<p><span class="verdict {verdict}">{escape(verdict)}</span>: {escape(manifest["reason"])}.</p>',
+        f'<p><span class="verdict {escape(verdict)}">{escape(verdict)}</span>: {escape(manifest["reason"])}.</p>',
         _list(manifest["advice"], "What would help"),
         "<h2>What you get</h2>",
         _figures(manifest["original"], content),
@@ -44,11 +46,12 @@ def page(manifest: Mapping[str, Any], tried: Sequence[tuple[str, Mapping[str, An
         _slices(manifest["slices"]),
         f"<h2>What was tried: {len(tried)} candidates</h2>",
         _candidates(tried),
+        _list([f"{name} {reason}" for name, reason in manifest["not_tried"].items()], "What was not tried"),
         "<h2>How it was measured</h2>",
         _how(manifest),
         "<h2>The manifest</h2>",
         "<details><summary>Settings, versions, hashes</summary>"
-        f"<pre>{escape(json.dumps(manifest, indent=1))}</pre></details>",
+        f"<pre>{escape(json.dumps(finite(manifest), indent=1))}</pre></details>",
     ]
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -65,7 +68,7 @@ def _figures(original: Mapping[str, Any], content: Mapping[str, Any]) -> str:
             escape(name),
             _spread(before) if before else "",
             _spread(found),
-            escape(share(Interval(**content["ratios"][name]))),
+            escape(share(_interval(content["ratios"][name]))),
         ])  # fmt: skip
     runtimes = [original["runtime"]["name"], content.get("runtime", {}).get("name", "")]
     heads = ["metric", f"original ({runtimes[0]})", f"handed over ({runtimes[1]})", "ratio"]
@@ -80,7 +83,7 @@ def _limits(limits: Iterable[Mapping[str, Any]]) -> str:
         needed = f", {found['needed']:,} samples would decide" if found.get("needed") else ""
         rows.append([
             escape(found["limit"]) + (f" ({escape(found['slice'])})" if found.get("slice") else ""),
-            f'<span class="{verdict}">{escape(verdict + needed)}</span>',
+            f'<span class="{escape(verdict)}">{escape(verdict + needed)}</span>',
         ])  # fmt: skip
     return _table(["limit", "verdict"], rows)
 
@@ -100,17 +103,19 @@ def _candidates(tried: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         figures = outcome["report"]["figures"]
         stopped = [j["limit"] for j in outcome["report"]["judged"] if j["verdict"] == "broken"]
         said = outcome["reason"] or (f"broke {', '.join(stopped)}" if stopped else "measured")
-        shown = "; ".join(f"{metric} {share(Interval(**found['ratio']))}" for metric, found in figures.items())
+        shown = "; ".join(f"{metric} {share(_interval(found['ratio']))}" for metric, found in figures.items())
         rows.append([escape(name), escape(said), escape(shown), duration(outcome["seconds"])])
     return _table(["candidate", "outcome", "ratio to the original (search split)", "time"], rows)
 
 
 def _how(manifest: Mapping[str, Any]) -> str:
     env, splits, target = manifest["environment"], manifest["splits"], manifest["target"]
+    noise = finite(manifest["noise"])
     lines = [
         f"{env['cpu']}, {env['cores']} cores; {target['threads']} threads, batch {target['batch']}",
         f"{splits['calibration']:,} samples calibrated, {splits['search']:,} searched, {splits['confirm']:,} confirmed",
-        f"the original against itself differs by up to {manifest['noise']:.1%} in median latency: less is none",
+        "the original against itself differs by up to "
+        f"{'an unknown share' if noise is None else f'{noise:.1%}'} in median latency: less is none",
         f"{manifest['candidates']} candidates in {duration(manifest['seconds'])}, seed {manifest['seed']}",
         *manifest["notes"],
     ]
@@ -125,7 +130,12 @@ def _list(lines: Sequence[str], head: str) -> str:
 
 
 def _spread(found: Mapping[str, Any]) -> str:
-    return escape(spread(Interval(found["value"], found["low"], found["high"]), found["unit"]))
+    return escape(spread(_interval(found), found["unit"]))
+
+
+def _interval(found: Mapping[str, Any]) -> Interval:
+    """As stored; null, in a manifest that was read from a file, is a number that is not known."""
+    return Interval(*(math.nan if found[key] is None else found[key] for key in ("value", "low", "high")))
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -8,14 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._lazy import lazy
+from .._quiet import openvino
 from ..errors import NotApplicable, RunFailed
 from ..model import OPENVINO, Batch, Format, Model
 from ..runtime import Runtime
 from ..settings import choice
 from ..target import Target, instruction_sets
-
-ov = lazy("openvino", extra="openvino")
 
 # Without these OpenVINO accepts the hint and computes in float32 all the same.
 NATIVE = {"bf16": {"avx512_bf16", "amx_bf16", "bf16"}, "f16": {"avx512_fp16", "amx_fp16", "fphp"}}
@@ -54,7 +52,7 @@ class Openvino(Runtime):
             "PERFORMANCE_HINT": "LATENCY",
         }
         try:
-            return _Runner(ov.Core().compile_model(str(model.path), "CPU", options), model)
+            return _Runner(openvino().Core().compile_model(str(model.path), "CPU", options), model)
         except RuntimeError as error:
             raise RunFailed(f"OpenVINO can't load {model.path.name}: {_last_line(error)}") from error
 

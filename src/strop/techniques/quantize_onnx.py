@@ -65,11 +65,12 @@ class DynamicInt8(Technique):
         proto = graph_of(model)
         _check(proto, self.weights, target)
         if not any(node.op_type in self._operators() for node in proto.graph.node):
-            raise NotApplicable("has no matrix product, LSTM or embedding to quantize")
+            raise NotApplicable("has no matrix product, LSTM or embedding to quantize outside of control flow")
         if self.convolutions and not any(node.op_type == "Conv" for node in proto.graph.node):
             raise NotApplicable("has no convolution to quantize")
 
     def apply(self, model: Model, context: Context) -> Model:
+        import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         def quantize(source: Path, result: Path, large: bool) -> None:
@@ -82,6 +83,7 @@ class DynamicInt8(Technique):
                     reduce_range=_reduced(self.weights, context.target),
                     weight_type=QuantType.QInt8,
                     use_external_data_format=large,
+                    extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True},
                 )
 
         return _quantized(model, context, quantize)
@@ -127,7 +129,7 @@ class StaticInt8(Technique):
         proto = graph_of(model)
         _check(proto, self.weights, target)
         if not any(node.op_type in MATRICES | CONVOLUTIONS for node in proto.graph.node):
-            raise NotApplicable("has no convolution or matrix product to quantize")
+            raise NotApplicable("has no convolution or matrix product to quantize outside of control flow")
         known = {node.name for node in proto.graph.node}
         if missing := [name for name in self._named() if name not in known]:
             raise NotApplicable(f"has no node {missing[0]!r} to keep in float")
@@ -138,6 +140,7 @@ class StaticInt8(Technique):
         def quantize(source: Path, result: Path, large: bool) -> None:
             ranges = source.with_name("ranges.json")
             operators = self._operators()
+            _flatten_biases(source)
             self._calibrate(source, ranges, operators, model, context, large)
             quantize_static(
                 source,
@@ -159,7 +162,7 @@ class StaticInt8(Technique):
     def _calibrate(
         self, source: Path, ranges: Path, operators: list[str], model: Model, context: Context, large: bool
     ) -> None:
-        """Write the range of every activation, learned feed by feed: memory holds the activations of one."""
+        """Write the range of every activation, memory never holds the activations of more than one feed."""
         from onnxruntime.quantization import calibrate
 
         kind = getattr(calibrate, f"{_METHODS[self.calibrator]}Calibrater")
@@ -167,8 +170,12 @@ class StaticInt8(Technique):
         calibrator.augment_graph()
         calibrator.model = None  # the session loads its own
         calibrator.create_inference_session()
-        for feed in feeds(model.signature, context, self.samples, lambda: runner(source)):
-            calibrator.collect_data(_One(feed))
+        given = feeds(model.signature, context, self.samples, lambda: runner(source))
+        if self.calibrator == "minmax":  # keeps two numbers a feed, and can't merge those of separate readers
+            calibrator.collect_data(_Reader(given))
+        else:
+            for feed in given:
+                calibrator.collect_data(_Reader(iter([feed])))
         calibrate.save_tensors_data(calibrator.compute_data(), ranges)
 
     def _operators(self) -> list[str]:
@@ -191,15 +198,27 @@ class StaticInt8(Technique):
         return kept + ([weighted[0], weighted[-1]] if self.exclude == "ends" and weighted else [])
 
 
-class _One:
-    """One feed, in the form that ONNX Runtime's calibrators read."""
+def _flatten_biases(path: Path) -> None:
+    """Store biases of shape [1, n] as [n]: ONNX Runtime writes the first, and its quantizer knows the second only."""
+    import onnx
 
-    def __init__(self, feed: Batch):
-        self.feed: Batch | None = feed
+    proto = onnx.load(path, load_external_data=False)
+    biases = {node.input[2] for node in proto.graph.node if node.op_type == "Gemm" and len(node.input) > 2}
+    others = {name for n in proto.graph.node for at, name in enumerate(n.input) if n.op_type != "Gemm" or at != 2}
+    for tensor in proto.graph.initializer:
+        if tensor.name in biases - others and len(tensor.dims) == 2 and tensor.dims[0] == 1:
+            del tensor.dims[0]
+    onnx.save(proto, path)
+
+
+class _Reader:
+    """Feeds in the form that ONNX Runtime's calibrators read."""
+
+    def __init__(self, given: Iterator[Batch]):
+        self.given = given
 
     def get_next(self) -> Batch | None:
-        feed, self.feed = self.feed, None
-        return feed
+        return next(self.given, None)
 
 
 def _quantized(model: Model, context: Context, quantize: Callable[[Path, Path, bool], None]) -> Model:
@@ -225,8 +244,8 @@ def _quantized(model: Model, context: Context, quantize: Callable[[Path, Path, b
 def _without_copies() -> Iterator[None]:
     """Keep ONNX Runtime's dynamic quantizer from copying the model twice, which takes four times its size.
 
-    It does so to infer shapes once more after it has split each Gemm into MatMul and Add; nothing asks for those of the
-    values in between.
+    It does so to infer once more, after it has split each Gemm into MatMul and Add, the types of the values in between:
+    they are float, as `DefaultTensorType` says.
     """
     from onnxruntime.quantization import onnx_quantizer as module
 
@@ -241,6 +260,8 @@ def _without_copies() -> Iterator[None]:
 def _check(proto: onnx.ModelProto, weights: str, target: Target) -> None:
     if is_quantized(proto):
         raise NotApplicable("is already quantized")
+    if any(tensor.data_type == tensor.FLOAT16 and len(tensor.dims) > 1 for tensor in proto.graph.initializer):
+        raise NotApplicable("has weights in float16, and int8 is made of float32 ones")
     if weights == "full" and not target.int8_saturates:
         raise NotApplicable("this CPU never saturates, so that `auto` takes 8 bits too")
 

@@ -43,9 +43,25 @@ class ToOpenvino(Technique):
         if not model.files:
             model = save(load(model), context.folder / "onnx", model)
         with silenced():
-            converted = openvino().convert_model(str(model.path))
+            converted = _converted(model)
             _name(converted, model)
             return save_openvino(converted, context.folder, half=self.half)
+
+
+def _converted(model: Model) -> Any:
+    library = openvino()
+    from openvino import frontend
+
+    failures = (
+        RuntimeError, frontend.GeneralFailure, frontend.OpConversionFailure, frontend.OpValidationFailure,
+        frontend.NotImplementedFailure, frontend.InitializationFailure,
+    )  # fmt: skip
+    try:
+        return library.convert_model(str(model.path))
+    except failures as error:
+        lines = [line.strip(" -") for line in str(error).splitlines() if line.strip(" -")]
+        causes = [line for line in lines if line.startswith("Conversion is failed for")] or lines[-1:]
+        raise NotApplicable(f"OpenVINO can't convert it: {causes[0][:200] if causes else error}") from error
 
 
 def _name(converted: Any, model: Model) -> None:

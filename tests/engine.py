@@ -1,0 +1,69 @@
+"""What the engine's tests share: reports and outcomes made by hand, so that no process need be started to have them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from strop.judge import Figure, Judged, Report
+from strop.plan import Candidate
+from strop.prepare import Request
+from strop.rundir import RunDir
+from strop.stats import Interval
+from strop.testing import FakeCompile, FakeRound, FakeRuntime, FakeStrip
+from strop.trial import Outcome, Setting
+
+ACCURACY, SIZE = "accuracy >= 99% of original", "size < 1 MB"
+
+ROUNDED = Candidate((FakeRound(),), FakeRuntime())
+STRIPPED = Candidate((FakeStrip(),), FakeRuntime())
+COMPILED = Candidate((FakeStrip(), FakeCompile()), FakeRuntime())
+ORIGINAL = Candidate((), FakeRuntime())
+
+
+@dataclass(frozen=True)
+class FakeRun:
+    """A run directory that is laid out, what was asked for, and what its trials share."""
+
+    run: RunDir
+    request: Request
+    setting: Setting
+
+
+def figure(ratio: float, original: float = 1.0, unit: str = "", half: float = 0.01) -> Figure:
+    """Figures of an original and of a candidate that is `ratio` times it, each give or take a share `half`."""
+
+    def around(value: float) -> Interval:
+        return Interval(value, value * (1 - half), value * (1 + half))
+
+    return Figure(around(original), around(original * ratio), around(ratio), unit, 100)
+
+
+def judged(limit: str, verdict: Any = "met", value: float = 1.0, violation: float | None = None, **more: Any) -> Judged:
+    """What was found of a limit; a broken one is violated by a tenth."""
+    if violation is None:
+        violation = 0.1 if verdict == "broken" else 0.0
+    return Judged(limit, verdict, value, value * 0.99, value * 1.01, violation, **more)
+
+
+def report(latency: float = 0.5, limits: Mapping[str, Any] | None = None, accuracy: float = 1.0) -> Report:
+    """A report on a candidate of so many times the original's latency, 10 ms.
+
+    Args:
+        latency: Ratio of the medians.
+        limits: Limit to verdict; by default both limits of `fake_run` are met.
+        accuracy: Ratio of the accuracies.
+    """
+    figures = {
+        "latency.p50": figure(latency, 0.010, "s"),
+        "accuracy": figure(accuracy, 0.9),
+        "size": figure(0.5, 6000.0, "bytes", half=0.0),
+    }
+    verdicts = {ACCURACY: "met", SIZE: "met"} if limits is None else limits
+    return Report(figures, tuple(judged(limit, verdict) for limit, verdict in verdicts.items()))
+
+
+def outcome(latency: float = 0.5, limits: Mapping[str, Any] | None = None, **more: Any) -> Outcome:
+    """A candidate that was measured."""
+    return Outcome("done", report=report(latency, limits), seconds=1.0, **more)

@@ -1,0 +1,67 @@
+"""What the tests of jobs run in other processes; importable there, as jobs must be."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from strop.errors import NotApplicable, RunFailed
+from strop.jobs import die_with_parent, spawn_context
+from strop.testing.fakes import commit
+
+inherited: list[str] = []
+
+
+def count_inherited() -> int:
+    return len(inherited)
+
+
+def add(a: int, b: int) -> int:
+    print("libraries talk", flush=True)
+    return a + b
+
+
+def refuse() -> NoReturn:
+    raise NotApplicable("does not fit")
+
+
+def fail() -> NoReturn:
+    raise RunFailed("can't be run")
+
+
+def stumble() -> NoReturn:
+    raise KeyError("a bug")
+
+
+def fault(kind: str) -> None:
+    commit(kind, Path.cwd())
+
+
+def pid_of_a_quiet_end() -> NoReturn:
+    os._exit(3)
+
+
+def with_child(pids: Path, kind: str) -> None:
+    """Start a process that hangs as a server might, tell both ids, and then go wrong, or end."""
+    child = spawn_context().Process(target=linger, daemon=True)
+    child.start()
+    part = pids.with_suffix(".part")
+    part.write_text(f"{os.getpid()} {child.pid}")
+    part.replace(pids)
+    if kind:
+        commit(kind, Path.cwd())
+
+
+def parent_of_hog() -> None:
+    """Wait for a child that eats memory, as a job waits for its server."""
+    child = spawn_context().Process(target=commit, args=("memory", Path.cwd()), daemon=True)
+    child.start()
+    child.join()
+    raise RunFailed("its server has died")
+
+
+def linger() -> None:
+    die_with_parent()
+    time.sleep(600)

@@ -1,0 +1,141 @@
+"""Jobs: whatever happens in the other process costs that job only, is named, and leaves no process behind."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import job_functions as work
+import psutil
+import pytest
+
+from strop import jobs
+from strop.errors import NotApplicable, RunFailed
+
+AMPLE = jobs.Limits(60, 1 << 40)
+
+
+def gone(pid: int) -> bool:
+    """Whether a process ends, soon."""
+    for _ in range(100):
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_value_comes_back_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    ended = jobs.run(work.add, 2, 3, limits=AMPLE)
+    ended.raise_unless_done()
+    assert (ended.cause, ended.value, ended.reason) == ("done", 5, "")
+    assert capfd.readouterr().out == "", "standard output is for one JSON document"
+
+
+def test_a_job_inherits_nothing() -> None:
+    work.inherited.append("from the caller")
+    try:
+        assert jobs.run(work.count_inherited, limits=AMPLE).value == 0
+    finally:
+        work.inherited.clear()
+
+
+def test_a_refusal_and_an_error_say_so_themselves() -> None:
+    refused, failed = (jobs.run(function, limits=AMPLE) for function in (work.refuse, work.fail))
+    assert (refused.cause, refused.reason, refused.value) == ("refused", "does not fit", None)
+    assert (failed.cause, failed.reason) == ("failed", "can't be run")
+    with pytest.raises(NotApplicable, match="does not fit"):
+        refused.raise_unless_done()
+    with pytest.raises(RunFailed, match="^can't be run"):
+        failed.raise_unless_done()
+
+
+def test_a_bug_is_named() -> None:
+    ended = jobs.run(work.stumble, limits=AMPLE)
+    assert (ended.cause, ended.reason) == ("failed", "KeyError: 'a bug'")
+    with pytest.raises(RunFailed, match="the model could not be run: KeyError"):
+        ended.raise_unless_done()
+
+
+def test_a_full_disk_is_named() -> None:
+    ended = jobs.run(work.fault, "disk", limits=AMPLE)
+    assert ended.cause == "failed"
+    assert "No space left on device" in ended.reason
+
+
+def test_a_crash_is_named_by_its_signal_and_leaves_no_process(tmp_path: Path) -> None:
+    ended = jobs.run(work.with_child, tmp_path / "pids", "crash", limits=AMPLE)
+    assert (ended.cause, ended.reason) == ("crashed", "its process was killed by SIGSEGV")
+    assert all(gone(int(pid)) for pid in (tmp_path / "pids").read_text().split())
+
+
+def test_a_process_that_ends_without_a_word_has_crashed() -> None:
+    ended = jobs.run(work.pid_of_a_quiet_end, limits=AMPLE)
+    assert (ended.cause, ended.reason) == ("crashed", "its process ended with exit code 3")
+
+
+def test_a_hang_ends_at_the_time_limit_and_leaves_no_process(tmp_path: Path) -> None:
+    ended = jobs.run(work.with_child, tmp_path / "pids", "hang", limits=jobs.Limits(8, 1 << 40))
+    assert (ended.cause, ended.reason) == ("timeout", "took longer than 8 s")
+    assert all(gone(int(pid)) for pid in (tmp_path / "pids").read_text().split())
+
+
+def test_a_job_that_ends_takes_its_processes_along(tmp_path: Path) -> None:
+    assert jobs.run(work.with_child, tmp_path / "pids", "", limits=AMPLE).cause == "done"
+    assert all(gone(int(pid)) for pid in (tmp_path / "pids").read_text().split())
+
+
+@pytest.mark.parametrize("function", [work.fault, work.parent_of_hog])
+def test_memory_over_the_limit_ends_a_job_and_all_its_processes(function: object) -> None:
+    arguments = ["memory"] if function is work.fault else []
+    ended = jobs.run(function, *arguments, limits=jobs.Limits(60, 400_000_000))  # type: ignore[arg-type]
+    assert ended.cause == "memory"
+    assert ended.reason.endswith("MB, more than the limit of 400 MB")
+    assert ended.peak > 400_000_000
+
+
+def test_processes_of_the_caller_are_left_alone() -> None:
+    own = multiprocessing.get_context("spawn").Process(target=work.linger, daemon=True)
+    own.start()
+    try:
+        assert jobs.run(work.add, 1, 1, limits=jobs.Limits(60, 1 << 40)).value == 2
+        assert own.is_alive()
+    finally:
+        own.kill()
+        own.join()
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import job_functions
+from strop import jobs
+print("once", flush=True)
+print(jobs.run(job_functions.{call}, limits=jobs.Limits(60, 1 << 40)).value, flush=True)
+"""
+
+
+def test_a_script_without_a_main_guard_is_run_once(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(tests=str(Path(__file__).parent), call="add, 2, 3"))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "once\n5\n"), done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
+def test_killing_the_caller_leaves_no_process(tmp_path: Path) -> None:
+    script, pids = tmp_path / "script.py", tmp_path / "pids"
+    script.write_text(SCRIPT.format(tests=str(Path(__file__).parent), call=f"with_child, Path({str(pids)!r}), 'hang'"))
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.DEVNULL) as caller:
+        while not pids.exists() and caller.poll() is None:
+            time.sleep(0.1)
+        os.kill(caller.pid, signal.SIGKILL)
+    assert all(gone(int(pid)) for pid in pids.read_text().split())

@@ -1,0 +1,182 @@
+"""Judge: cheap metrics first, stop at what is proven broken, and a verdict on every limit."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from engine import figure, report
+
+from strop.data import Data
+from strop.errors import InvalidGoal
+from strop.goal import Goal
+from strop.judge import SMALLEST_SLICE, Report, better_than_original, judge, score
+from strop.metric import Timing
+
+Array = np.ndarray[Any, Any]
+
+
+def one_hot(classes: Array) -> Array:
+    return np.eye(3, dtype=np.float32)[classes]
+
+
+class Probe:
+    """What a metric may see, made up; it notes what was looked at."""
+
+    seed = 0
+    groups = None
+
+    def __init__(
+        self, samples: int = 2000, wrong: Callable[[Array], Array] | None = None, speed: float = 0.5, size: float = 0.5
+    ):
+        random = np.random.default_rng(0)
+        self.looked: list[str] = []
+        self.labels = random.integers(0, 3, samples)
+        self._predicted = self.labels.copy()
+        if wrong is not None:
+            rows = wrong(np.arange(samples))
+            self._predicted[rows] = (self.labels[rows] + 1) % 3
+        self.data = Data({"x": np.zeros((samples, 1))}, self.labels, {"part": np.arange(samples) % 10 == 0})
+        self.speed, self._size = speed, size
+
+    @property
+    def original_outputs(self) -> dict[str, Array]:
+        return {"y": one_hot(self.labels)}
+
+    @property
+    def candidate_outputs(self) -> dict[str, Array]:
+        self.looked.append("outputs")
+        return {"y": one_hot(self._predicted)}
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        self.looked.append("size")
+        return 1000, int(1000 * self._size)
+
+    def timing(self) -> Timing:
+        self.looked.append("timing")
+        block = np.full(20, 0.01)
+        return Timing([[block] * 4] * 2, [[block * self.speed] * 4] * 2, 1)
+
+    def memory(self) -> tuple[list[int], list[int]]:
+        self.looked.append("memory")
+        return [100, 110], [50, 60]
+
+
+def judged(probe: Any, goal: str, *also: str, whole: bool = True, confidence: float = 0.95) -> Report:
+    return judge(probe, Goal.parse(goal), also, confidence=confidence, whole=whole)
+
+
+def verdicts(report: Report) -> dict[str, str]:
+    return {judged.limit: judged.verdict for judged in report.judged}
+
+
+ACCURATE, SMALL, QUICK = "accuracy >= 99% of original", "size <= 600 B", "latency.p50 < 6 ms"
+
+
+def test_cheap_metrics_come_first_and_all_is_measured_where_nothing_is_broken() -> None:
+    probe = Probe()
+    found = judged(probe, f"minimize latency.p50; {QUICK}; {ACCURATE}; {SMALL}", "memory", whole=False)
+    assert list(dict.fromkeys(probe.looked)) == ["size", "outputs", "timing", "memory"]
+    assert verdicts(found) == {SMALL: "met", ACCURATE: "met", QUICK: "met"}
+    assert set(found.figures) == {"size", "accuracy", "latency.p50", "memory"}
+    assert found.figures["latency.p50"].ratio.value == pytest.approx(0.5)
+    assert found.figures["size"].ratio == figure(0.5, half=0).ratio
+
+
+def test_the_first_limit_proven_broken_ends_it() -> None:
+    probe = Probe(size=0.9)
+    found = judged(probe, f"{QUICK}; {ACCURATE}; {SMALL}", whole=False)
+    assert probe.looked == ["size"]
+    assert verdicts(found) == {SMALL: "broken"}
+    assert found.judged[0].violation == pytest.approx(0.5)
+
+
+def test_unless_all_is_wanted() -> None:
+    found = judged(Probe(size=0.9), f"{QUICK}; {ACCURATE}; {SMALL}")
+    assert verdicts(found) == {SMALL: "broken", ACCURATE: "met", QUICK: "met"}
+    assert [judged.limit for judged in found.broken] == [SMALL]
+
+
+def test_an_undecided_limit_does_not_end_it_and_says_what_would_decide() -> None:
+    found = judged(Probe(300, wrong=lambda rows: rows[:2]), f"{QUICK}; {ACCURATE}", whole=False)
+    assert verdicts(found) == {ACCURATE: "inconclusive", QUICK: "met"}
+    (accuracy,) = (one for one in found.judged if one.limit == ACCURATE)
+    assert accuracy.violation == 0
+    assert accuracy.needed is not None
+    assert accuracy.needed > 300
+
+
+def test_a_drop_is_judged_by_its_own_margin() -> None:
+    found = judged(Probe(wrong=lambda rows: rows[:100]), "drop(accuracy) <= 0.01; drop(accuracy) <= 0.1")
+    assert verdicts(found) == {"drop(accuracy) <= 0.01": "broken", "drop(accuracy) <= 0.1": "met"}
+
+
+def test_a_higher_confidence_asks_for_more() -> None:
+    probe = Probe(500, wrong=lambda rows: rows[:1])
+    assert verdicts(judged(probe, ACCURATE, confidence=0.9)) == {ACCURATE: "met"}
+    assert verdicts(judged(probe, ACCURATE, confidence=0.999)) == {ACCURATE: "inconclusive"}
+
+
+def test_a_metric_that_is_asked_for_twice_is_measured_once() -> None:
+    probe = Probe()
+    found = judged(probe, "minimize size; size < 800 B; size < 100% of original", "size")
+    assert probe.looked == ["size"]
+    assert len(found.judged) == 2
+
+
+WORST = "worst_slice(accuracy) >= 95% of original"
+
+
+def test_slices_hide_behind_no_average() -> None:
+    probe = Probe(wrong=lambda rows: rows[(rows % 10 == 0) & (rows < 400)])  # a fifth of the slice part=True
+    found = judged(probe, f"accuracy >= 95% of original; {WORST}")
+    assert verdicts(found) == {"accuracy >= 95% of original": "met", WORST: "broken"}
+    worst = next(one for one in found.judged if one.limit == WORST)
+    assert worst.slice == "part=True"
+    assert worst.value == pytest.approx(0.8)
+    assert found.slices["part=True"]["accuracy"].candidate.value == pytest.approx(0.8)
+    assert found.slices["part=False"]["accuracy"].candidate.value == 1
+    assert found.slices["part=True"]["accuracy"].n == 200
+
+
+def test_a_slice_too_small_decides_nothing() -> None:
+    probe = Probe(samples=10 * (SMALLEST_SLICE - 1))
+    found = judged(probe, WORST)
+    assert (found.judged[0].verdict, found.judged[0].slice) == ("inconclusive", "part=True")
+    assert set(found.slices) == {"part=False"}
+
+
+def test_slices_cost_nothing_while_searching() -> None:
+    assert not judged(Probe(), ACCURATE, whole=False).slices
+
+
+def test_a_limit_on_slices_without_any_is_refused() -> None:
+    probe = Probe()
+    probe.data = dataclasses.replace(probe.data, slices={})
+    with pytest.raises(InvalidGoal, match=r"needs slices.*--slice"):
+        judged(probe, WORST)
+
+
+def test_a_report_survives_json() -> None:
+    found = judged(Probe(wrong=lambda rows: rows[:9]), f"{ACCURATE}; {QUICK}; {WORST}", "memory")
+    assert Report.of(json.loads(json.dumps(found.to_json()))) == found
+
+
+@pytest.mark.parametrize(
+    ("goal", "value", "better"), [("minimize latency.p50", 0.5, True), ("maximize accuracy", -1.02, True)]
+)
+def test_the_score_is_the_ratio_turned_so_that_less_is_better(goal: str, value: float, better: bool) -> None:
+    found = report(latency=0.5, accuracy=1.02)
+    assert score(found, Goal.parse(goal)) == value
+    assert better_than_original(found, Goal.parse(goal)) == better
+
+
+def test_within_the_noise_nothing_is_better() -> None:
+    assert not better_than_original(report(latency=0.995), Goal.parse("minimize latency.p50"))
+    assert not better_than_original(report(accuracy=1.005), Goal.parse("maximize accuracy"))
+    assert score(Report(), Goal.parse("minimize latency.p50")) == float("inf")

@@ -1,0 +1,240 @@
+"""The whole job on fake models: every ending, faults for real, kills and resumes. No framework is loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import strop
+from strop.errors import BundleError, InvalidData, InvalidGoal, RunFailed
+from strop.events import Event, Tried
+from strop.testing import fake_data, fake_model, registered
+
+
+@pytest.fixture(autouse=True)
+def _fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    with registered(tmp_path / "plugins"):
+        yield
+
+
+def make(folder: Path, samples: int = 600, **options: object) -> tuple[Path, Path]:
+    """A fake model and its samples on disk."""
+    model = fake_model(folder, **options)  # type: ignore[arg-type]
+    data = fake_data(model, samples)
+    np.savez(folder / "data.npz", x=data.inputs["x"], labels=data.labels)
+    return model.path, folder / "data.npz"
+
+
+def optimize(paths: tuple[Path, Path], goal: str, trials: int = 4, **options: object) -> strop.Result:
+    return strop.optimize(
+        *paths, goal, target=strop.Target(threads=1), budget=strop.Budget(600, trials), **options
+    )  # type: ignore[arg-type]
+
+
+def test_winner_is_proven_and_its_bundle_is_what_was_measured(tmp_path: Path) -> None:
+    paths = make(tmp_path / "m", seconds=0.002)
+    result = optimize(paths, "accuracy >= 95% of original", trials=3)
+    assert result.verdict == "met"
+    assert result.winner is not None and result.winner.proven
+    assert result.winner.report.figures["latency.p50"].ratio.high < 1
+    bundle = result.save(tmp_path / "bundle")
+    loaded = strop.Bundle.load(bundle.folder)
+    data, expected = loaded.samples()
+    np.testing.assert_allclose(loaded.predict({"x": data.inputs["x"]})["y"], expected["y"])
+    assert loaded.manifest["winner"]["ratios"]["latency.p50"]["high"] < 1
+    assert strop.verify(loaded)["verdict"] == "met"
+
+
+def test_original_wins_where_nothing_beats_it(tmp_path: Path) -> None:
+    result = optimize(make(tmp_path / "m", seconds=0.002), "maximize accuracy", trials=2)
+    assert result.verdict == "met"
+    assert result.winner is not None and result.winner.candidate.steps == ()
+    assert "no candidate is proven better" in result.reason
+    assert result.manifest["winner"]["route"] == []
+
+
+def test_infeasible_names_the_limit_saves_the_closest_and_says_what_would_help(tmp_path: Path) -> None:
+    paths = make(tmp_path / "m", seconds=0.01)
+    result = optimize(paths, "accuracy >= 90% of original; latency.p50 < 100 us", trials=3)
+    assert result.verdict == "infeasible"
+    assert result.winner is None and result.closest is not None
+    assert "latency.p50 < 100 us" in result.reason
+    assert any(line.startswith("a looser limit") and "latency.p50 <=" in line for line in result.advice)
+    assert any(line.startswith("a stronger machine") and "times faster" in line for line in result.advice)
+    bundle = result.save(tmp_path / "closest")
+    assert bundle.manifest["winner"] is None and bundle.content["file"] == "model.fake"
+    with pytest.raises(strop.Infeasible):
+        result.raise_for_verdict()
+
+
+def test_inconclusive_says_how_many_samples_would_decide(tmp_path: Path) -> None:
+    paths = make(tmp_path / "m", samples=60, padding=200_000)
+    result = optimize(paths, "accuracy >= 99.9% of original; size < 100 kB", trials=3)
+    assert result.verdict == "inconclusive"
+    assert any("samples in the confirm split would decide" in line for line in result.advice)
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause", "words"),
+    [
+        ("crash", "crashed", "SIGSEGV"),
+        ("memory", "memory", "more than the limit"),
+        ("error", "failed", "RuntimeError"),
+        ("disk", "failed", "No space left"),
+    ],
+)
+def test_a_fault_costs_that_candidate_only(tmp_path: Path, fault: str, cause: str, words: str) -> None:
+    paths = make(tmp_path / "m", build_fault=fault, seconds=0.002)
+    result = strop.optimize(
+        *paths, "accuracy >= 90% of original", target=strop.Target(threads=1),
+        budget=strop.Budget(600, 8, memory=1_500_000_000),
+    )  # fmt: skip
+    failed = [outcome for candidate, outcome in result.tried if "fake-fault" in str(candidate)]
+    assert failed and all(o.cause == cause and words in o.reason for o in failed), [(o.cause, o.reason) for o in failed]
+    assert any(outcome.cause == "done" for _, outcome in result.tried)
+
+
+def test_a_hang_costs_that_candidate_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("strop.clock.LEAST_SECONDS", 6.0)
+    monkeypatch.setattr("strop.clock.SHARE_OF_ONE", 0.01)
+    paths = make(tmp_path / "m", build_fault="hang", seconds=0.002)
+    result = optimize(paths, "accuracy >= 90% of original", trials=6)
+    hung = [outcome for candidate, outcome in result.tried if "fake-fault" in str(candidate)]
+    assert hung and all(o.cause == "timeout" and "took longer than 6 s" in o.reason for o in hung)
+    assert any(outcome.cause == "done" for _, outcome in result.tried)
+
+
+def test_a_model_that_its_runtime_refuses_is_named_before_the_search(tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match="can't load this model"):
+        optimize(make(tmp_path / "m", fault="load"), "accuracy >= 90% of original")
+
+
+def test_killed_searches_go_on_and_repeat_nothing(tmp_path: Path) -> None:
+    model, data = make(tmp_path / "m", seconds=0.001)
+    run, dice = tmp_path / "run", random.Random(3)
+    script = tmp_path / "search.py"
+    script.write_text(
+        "import strop, sys\n"
+        f"sys.path.append({str(tmp_path / 'plugins')!r})\n"
+        f"run, budget = {str(run)!r}, strop.Budget(600, 5)\n"
+        "import pathlib\n"
+        "if pathlib.Path(run, 'run.json').exists():\n"
+        "    strop.resume(run, budget=budget)\n"
+        "else:\n"
+        f"    strop.optimize({str(model)!r}, {str(data)!r}, 'accuracy >= 90% of original', run=run, budget=budget,\n"
+        "                   target=strop.Target(threads=1))\n"
+    )
+    before: list[str] = []
+    for _ in range(4):
+        search = subprocess.Popen([sys.executable, script], stderr=subprocess.DEVNULL)
+        time.sleep(dice.uniform(1.0, 6.0))
+        search.send_signal(signal.SIGKILL)
+        search.wait()
+        now = finished(run)
+        assert now[: len(before)] == before, "a finished candidate was lost"
+        assert len(set(now)) == len(now), "a finished candidate was repeated"
+        before = now
+    if not (run / "run.json").exists():
+        pytest.fail("no search came as far as its plan; the machine is too slow for this test's waits")
+    seen: list[Event] = []
+    result = strop.resume(run, budget=strop.Budget(600, len(before) + 2), listener=seen.append)
+    assert len([event for event in seen if isinstance(event, Tried)]) == 2
+    assert len({candidate.key for candidate, _ in result.tried}) == len(result.tried) == len(before) + 2
+    assert not list(run.rglob(".part-*"))
+
+
+def test_interrupt_keeps_the_best_so_far(tmp_path: Path) -> None:
+    model, data = make(tmp_path / "m", seconds=0.002)
+    command = [sys.executable, "-m", "strop", "optimize", str(model), "--data", str(data), "--threads", "1",
+               "--limit", "accuracy >= 90% of original", "--budget", "5m", "--out", str(tmp_path / "b"), "--json"]  # fmt: skip
+    search = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "plugins")},
+    )  # fmt: skip
+    assert search.stderr is not None
+    for line in search.stderr:
+        if "best so far" in line:
+            break
+    os.killpg(search.pid, signal.SIGINT)  # as a terminal does: the whole group gets it
+    out, err = search.communicate(timeout=120)
+    assert search.returncode == 0, err
+    assert json.loads(out)["verdict"] == "met"
+    assert "interrupted" in err and "Traceback" not in err
+
+
+def test_a_recipe_is_replayed_on_a_retrained_model_and_proven_anew(tmp_path: Path) -> None:
+    first = optimize(make(tmp_path / "m", seconds=0.002), "accuracy >= 90% of original", trials=3)
+    bundle = first.save(tmp_path / "bundle")
+    again = optimize(make(tmp_path / "m2", seconds=0.002, seed=7), "accuracy >= 90% of original", recipe=bundle.folder)
+    assert again.verdict == "met"
+    assert [str(candidate) for candidate, _ in again.tried] == [str(first.winner.candidate)]  # type: ignore[union-attr]
+    assert again.manifest["hashes"]["original"] != first.manifest["hashes"]["original"]
+
+
+def test_a_resume_refuses_another_model_and_a_folder_without_a_run(tmp_path: Path) -> None:
+    paths = make(tmp_path / "m", seconds=0.001)
+    optimize(paths, "accuracy >= 90% of original", trials=1, run=tmp_path / "run")
+    fake_model(tmp_path / "m", seed=9)
+    with pytest.raises(RunFailed, match="has changed or gone"):
+        strop.resume(tmp_path / "run")
+    with pytest.raises(RunFailed, match="holds no run"):
+        strop.resume(tmp_path / "nothing")
+    with pytest.raises(RunFailed, match="holds a run already"):
+        optimize(paths, "accuracy >= 90% of original", run=tmp_path / "run")
+
+
+def test_what_a_goal_leaves_open_is_filled_in_and_told(tmp_path: Path) -> None:
+    seen: list[Event] = []
+    result = optimize(make(tmp_path / "m", seconds=0.002), "minimize latency.p50", trials=1, listener=seen.append)
+    assert [limit["limit"] for limit in result.manifest["limits"]] == ["accuracy >= 99% of original"]
+    assert any("accuracy >= 99% of original is required" in str(event) for event in seen)
+
+
+def test_slices_are_reported_and_bound(tmp_path: Path) -> None:
+    model, data = make(tmp_path / "m", seconds=0.002)
+    arrays = dict(np.load(data))
+    np.savez(data, **arrays, part=np.arange(600) % 2)
+    goal = "worst_slice(accuracy) >= 80% of original"
+    result = optimize((model, data), goal, trials=2, slices=["part"])
+    assert set(result.manifest["slices"]) == {"part=0", "part=1"}
+    (limit,) = result.manifest["limits"]
+    assert limit["slice"] in ("part=0", "part=1") and limit["verdict"] == "met"
+    with pytest.raises(InvalidGoal, match="needs slices"):
+        optimize((model, data), goal)
+
+
+def test_bad_input_is_refused_before_anything_is_spent(tmp_path: Path) -> None:
+    model, data = make(tmp_path / "m")
+    with pytest.raises(InvalidGoal, match="99% of original"):
+        optimize((model, data), "accuracy >= 99%")
+    with pytest.raises(InvalidGoal, match="accuracy"):
+        optimize((model, data), "acuracy >= 0.9")
+    with pytest.raises(InvalidData):
+        optimize((model, tmp_path / "nothing.npz"), "accuracy >= 0.9")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "file").touch()
+    with pytest.raises(BundleError, match="exists already"):
+        optimize((model, data), "accuracy >= 1% of original", trials=1).save(tmp_path / "there")
+
+
+def finished(run: Path) -> list[str]:
+    """The candidates whose outcome is in the journal, in order."""
+    journal = run / "journal.log"
+    found: dict[int, dict[str, str]] = {}
+    for line in journal.read_bytes().split(b"\n")[:-1] if journal.exists() else []:
+        entry = json.loads(line)
+        for name, value in (entry.get("user_attr") or {}).items():
+            found.setdefault(entry["trial_id"], {})[name] = value
+    return [attrs["candidate"] for attrs in found.values() if "outcome" in attrs]

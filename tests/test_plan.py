@@ -1,0 +1,178 @@
+"""Plan: routes are well-typed, and what is left out has a reason."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strop.errors import InvalidPlan, NotApplicable
+from strop.model import Format, Model, Signature, Tensor
+from strop.plan import CONVERSIONS, Candidate, Route, routes
+from strop.runtime import Runner, Runtime
+from strop.settings import choice
+from strop.target import Target
+from strop.technique import Context, Needs, Phase, Technique
+from strop.testing import FakeCalibrate, FakeCompile, FakeFault, FakeRound, FakeRuntime, FakeStrip, fake_model
+
+FORMATS = [Format(name) for name in ("red", "green", "blue")]
+SIGNATURE = Signature((Tensor("x", "float32", ("N", 2)),), (Tensor("y", "float32", ("N", 2)),))
+ALL = Needs.SAMPLES | Needs.LABELS | Needs.TRAINING
+TARGET = Target(threads=1)
+
+
+class Any_(Technique):
+    """Base of the techniques that Hypothesis makes."""
+
+    def apply(self, model: Model, context: Context) -> Model:
+        return model
+
+
+class Loads(Runtime):
+    """Base of the runtimes that Hypothesis makes."""
+
+    module: ClassVar[str] = "json"
+
+    def load(self, model: Model, target: Target) -> Runner:
+        raise NotImplementedError
+
+
+@st.composite
+def techniques(draw: st.DrawFn) -> list[type[Technique]]:
+    made = []
+    for number in range(draw(st.integers(0, 5))):
+        attributes: dict[str, Any] = {
+            "accepts": frozenset(draw(st.sets(st.sampled_from(FORMATS), min_size=1))),
+            "returns": draw(st.sampled_from([None, *FORMATS])),
+            "phase": draw(st.sampled_from(Phase)),
+            "quantizes": draw(st.booleans()),
+            "needs": draw(st.sampled_from([Needs.NOTHING, Needs.SAMPLES, Needs.LABELS, Needs.TRAINING])),
+        }
+        made.append(type(f"Step{number}", (Any_,), attributes))
+    return made
+
+
+@given(
+    techniques(),
+    st.sampled_from(FORMATS),
+    st.sets(st.sampled_from(FORMATS), min_size=1),
+    st.sets(st.sampled_from(FORMATS)),
+    st.sampled_from([Needs.NOTHING, Needs.SAMPLES, Needs.SAMPLES | Needs.LABELS, ALL]),
+)
+def test_every_planned_route_is_well_typed(
+    known: list[type[Technique]], start: Format, loads: set[Format], allowed: set[Format], have: Needs
+) -> None:
+    runtime = type("Loader", (Loads,), {"loads": frozenset(loads)})
+    target = Target(threads=1, formats=tuple(sorted(allowed)))
+    found, refused = routes(Model(start, None, SIGNATURE), target, have, known, [runtime])
+    for route in found:
+        format, phase = start, Phase.SHRINK
+        for step in route.steps:
+            assert format in step.accepts
+            assert step.phase >= phase
+            assert not step.needs & ~have
+            assert step.label() not in refused
+            format, phase = (step.returns, Phase.SHRINK) if step.returns else (format, step.phase)
+        assert len(set(route.steps)) == len(route.steps)
+        assert sum(step.quantizes for step in route.steps) <= 1
+        assert sum(step.returns is not None for step in route.steps) <= CONVERSIONS
+        assert format in loads
+        assert not allowed or format in allowed
+    assert len(set(found)) == len(found)
+    for step in known:
+        assert (step.label() in refused) == bool(step.needs & ~have)
+
+
+def labels(found: list[Route]) -> set[str]:
+    return {route.label for route in found}
+
+
+KNOWN = [FakeStrip, FakeRound, FakeCalibrate, FakeFault, FakeCompile]
+
+
+def test_all_orders_that_make_sense_are_planned_the_most_promising_first(tmp_path: Any) -> None:
+    model = fake_model(tmp_path, padding=10)
+    found, refused = routes(model, TARGET, Needs.SAMPLES, KNOWN, [FakeRuntime])
+    assert labels(found) == {
+        " + ".join([*steps, "fake-runtime"])
+        for strip in ([], ["fake-strip"])
+        for quantize in ([], ["fake-round"], ["fake-calibrate"])
+        for compile in ([], ["fake-compile"])
+        for steps in [[*strip, *quantize, *compile]]
+    }
+    expected = [route.expects(TARGET) for route in found]
+    assert expected == sorted(expected)
+    assert found[0].label == "fake-calibrate + fake-compile + fake-runtime"  # of equals, the shorter one first
+    assert refused == {"fake-fault": "has no fault to show"}
+
+
+def test_what_the_data_do_not_cover_is_refused_with_a_reason(tmp_path: Any) -> None:
+    found, refused = routes(fake_model(tmp_path, padding=1), TARGET, Needs.NOTHING, KNOWN, [FakeRuntime])
+    assert refused["fake-calibrate"] == "needs samples, which are not given"
+    assert not any(FakeCalibrate in route.steps for route in found)
+
+
+def test_routes_end_in_the_formats_of_the_target(tmp_path: Any) -> None:
+    target = Target(threads=1, formats=("fake-compiled",))
+    found, _ = routes(fake_model(tmp_path), target, Needs.SAMPLES, KNOWN, [FakeRuntime])
+    assert found
+    assert all(route.steps[-1] is FakeCompile for route in found)
+
+
+def test_a_runtime_that_is_not_installed_ends_no_route(tmp_path: Any) -> None:
+    away = type("Away", (FakeRuntime,), {"module": "no_such_module_anywhere", "extra": "away"})
+    found, refused = routes(fake_model(tmp_path), TARGET, Needs.SAMPLES, KNOWN, [away])
+    assert not found
+    assert refused["away"] == "is not installed; pip install 'strop[away]' brings it"
+
+
+def test_settings_that_the_machine_cannot_serve_are_not_searched() -> None:
+    @dataclass(frozen=True)
+    class Picky(FakeRuntime):
+        lane: int = choice(0, 1, 2)
+
+        def requires(self, target: Target) -> None:
+            if self.lane > target.threads:
+                raise NotApplicable("too few threads")
+
+    route = Route((FakeRound,), Picky)
+    assert route.space(Target(threads=1))["picky.lane"].values == (0, 1)  # type: ignore[union-attr]
+    assert set(route.space(Target(threads=1))) == {"fake-round.decimals", "picky.lane", "picky.slack"}
+    assert "picky.lane" not in route.space(Target(threads=0))
+
+
+def test_a_candidate_survives_json_and_keeps_its_key(fakes: None) -> None:
+    candidate = Route((FakeStrip, FakeRound), FakeRuntime).candidate({"fake-round.decimals": 1})
+    again = Candidate.of(json.loads(json.dumps(candidate.to_json())))
+    assert again == candidate
+    assert again.key == candidate.key
+    assert str(again) == "fake-strip + fake-round(decimals=1) + fake-runtime"
+    assert candidate.key != Route((FakeStrip, FakeRound), FakeRuntime).candidate().key
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"technique": "fake-strop"}, "fake-strip"),
+        ({"settings": {"decimals": 7}}, "decimals"),
+    ],
+)
+def test_a_candidate_of_unknown_parts_is_refused(fakes: None, change: dict[str, Any], said: str) -> None:
+    json_ = Candidate((FakeRound(),), FakeRuntime()).to_json()
+    json_["route"][0].update(change)
+    with pytest.raises(InvalidPlan, match=said):
+        Candidate.of(json_)
+
+
+def test_a_technique_that_fails_to_say_whether_it_fits_is_left_out(tmp_path: Any) -> None:
+    class Unsure(FakeStrip):
+        def requires(self, model: Model, target: Target) -> None:
+            raise ZeroDivisionError("no idea")
+
+    found, refused = routes(fake_model(tmp_path), TARGET, Needs.SAMPLES, [Unsure, FakeRound], [FakeRuntime])
+    assert labels(found) == {"fake-runtime", "fake-round + fake-runtime"}
+    assert "ZeroDivisionError: no idea" in refused["unsure"]

@@ -1,0 +1,215 @@
+"""Search: what is tried first, what is left out, when it ends, and that a journal recalls it all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from engine import ACCURACY, SIZE, outcome, report
+
+from strop import runtimes, techniques
+from strop.goal import Goal
+from strop.plan import Candidate, Route, routes
+from strop.rundir import JOURNAL
+from strop.search import PATIENCE, Proposal, Replay, RouteSearch, rank
+from strop.settings import span
+from strop.target import Target
+from strop.technique import Needs
+from strop.testing import FakeCalibrate, FakeCompile, FakeRound, FakeRuntime, FakeStrip, fake_model
+from strop.trial import Outcome
+
+GOAL = Goal.parse(f"minimize latency.p50; {ACCURACY}; {SIZE}")
+TARGET = Target(threads=1)
+Answer = Callable[[Candidate], Outcome]
+
+
+@dataclass(frozen=True)
+class Plain(FakeRuntime):
+    """A runtime without options."""
+
+    slack: float = 1.0
+
+
+@dataclass(frozen=True)
+class FakeShave(FakeRound):
+    """A technique with a setting that is never exhausted."""
+
+    decimals: int = 2
+    amount: float = span(0.5, 0.0, 1.0)
+
+
+@pytest.fixture(autouse=True)
+def room(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = (FakeStrip, FakeRound, FakeShave, FakeCalibrate, FakeCompile)
+    monkeypatch.setattr(techniques, "all_techniques", lambda: steps)
+    monkeypatch.setattr(runtimes, "all_runtimes", lambda: (Plain, FakeRuntime))
+
+
+def route(*steps: type) -> Route:
+    return Route(steps, Plain)
+
+
+def search(folder: Path, *given: Route, goal: Goal = GOAL) -> RouteSearch:
+    return RouteSearch(given, goal, TARGET, 0, folder / JOURNAL)
+
+
+def go_on(searcher: RouteSearch, answer: Answer, most: int = 100) -> list[Proposal]:
+    """Ask and tell until the searcher has no more, or so often."""
+    asked = []
+    while len(asked) < most and (proposal := searcher.ask()):
+        asked.append(proposal)
+        searcher.tell(proposal, answer(proposal.candidate))
+    return asked
+
+
+def names(proposals: list[Proposal]) -> list[str]:
+    return [str(proposal.candidate).removesuffix(" + plain") for proposal in proposals]
+
+
+def test_every_route_is_tried_at_its_defaults_first_the_most_promising_before(tmp_path: Path) -> None:
+    given = [route(), route(FakeCompile), route(FakeCalibrate), route(FakeRound, FakeCompile)]
+    asked = go_on(search(tmp_path, *given), lambda candidate: outcome(0.5), most=4)
+    assert names(asked) == ["fake-round + fake-compile", "fake-calibrate", "fake-compile", "plain"]
+    assert {proposal.why for proposal in asked} == {"its defaults"}
+
+
+def test_lossless_variants_are_skipped_where_their_core_is_hopeless(tmp_path: Path) -> None:
+    given = [route(FakeRound), route(FakeCalibrate), route(FakeStrip, FakeCalibrate), route(FakeStrip, FakeRound)]
+    speed = {FakeRound: 0.9, FakeCalibrate: 0.3}
+    asked = go_on(search(tmp_path, *given), lambda c: outcome(speed[type(c.steps[-1])]), most=4)
+    assert "fake-strip + fake-calibrate" in names(asked)
+    assert "fake-strip + fake-round" not in names(asked)
+
+
+def test_a_lossless_variant_of_a_core_that_failed_is_still_tried(tmp_path: Path) -> None:
+    asked = go_on(search(tmp_path, route(FakeCalibrate), route(FakeStrip, FakeCalibrate)), lambda c: Outcome("crashed"))
+    assert names(asked) == ["fake-calibrate", "fake-strip + fake-calibrate"]
+
+
+def test_then_the_settings_of_the_leaders_are_searched_and_an_exhausted_space_ends(tmp_path: Path) -> None:
+    by_decimals = {2: 0.5, 1: 0.4, 0: 0.3}
+    searcher = search(tmp_path, route(FakeRound), route(FakeCalibrate))
+    asked = go_on(searcher, lambda c: outcome(by_decimals.get(c.steps[0].settings().get("decimals", -1), 0.6)))
+    assert sorted(names(asked[:2])) == ["fake-calibrate", "fake-round"]
+    assert {proposal.why for proposal in asked[2:]} == {"settings of a route that leads"}
+    assert len(set(names(asked))) == len(asked), "nothing is tried twice"
+    assert set(names(asked)) <= {f"fake-round{x}" for x in ("", "(decimals=1)", "(decimals=0)")} | {"fake-calibrate"}
+    assert len(asked) > 2
+    assert searcher.ask() is None
+
+
+def test_a_route_that_failed_is_not_varied(tmp_path: Path) -> None:
+    asked = go_on(search(tmp_path, route(FakeRound)), lambda c: Outcome("failed", "no"))
+    assert names(asked) == ["fake-round"]
+
+
+def test_patience_ends_a_search_without_gain(tmp_path: Path) -> None:
+    asked = go_on(search(tmp_path, route(FakeShave)), lambda c: outcome(0.5))
+    assert len(asked) == 1 + PATIENCE
+
+
+def test_a_gain_renews_patience(tmp_path: Path) -> None:
+    count = iter(range(1000))
+    asked = go_on(search(tmp_path, route(FakeShave)), lambda c: outcome(0.5 if next(count) < 9 else 0.4))
+    assert len(asked) == 10 + PATIENCE
+
+
+def test_the_search_learns(tmp_path: Path) -> None:
+    """The optimum lies at amount 0.9, and amounts over 0.95 break a limit."""
+
+    def answer(candidate: Candidate) -> Outcome:
+        amount = float(candidate.steps[0].settings()["amount"])
+        verdict = "met" if amount <= 0.95 else "broken"
+        return outcome(1 - amount, {ACCURACY: verdict, SIZE: "met"})
+
+    searcher = search(tmp_path, route(FakeShave))
+    go_on(searcher, answer)
+    best = min(searcher.tried, key=lambda entry: rank(entry[1], GOAL))
+    assert 0.7 < best[0].steps[0].settings()["amount"] <= 0.95
+
+
+def test_a_new_search_over_the_same_journal_recalls_everything(tmp_path: Path) -> None:
+    given = [route(FakeRound), route(FakeCalibrate), route(FakeShave)]
+    answers = iter([outcome(0.5), Outcome("refused", "does not fit"), outcome(0.4, {ACCURACY: "broken"})])
+    first = search(tmp_path, *given)
+    asked = go_on(first, lambda c: next(answers, outcome(0.6)), most=6)
+    second = search(tmp_path, *given)
+    assert second.tried == first.tried
+    rest = go_on(second, lambda c: outcome(0.6))
+    assert not set(names(rest)) & set(names(asked))
+    assert len(second.tried) == len(asked) + len(rest)
+
+
+def test_patience_is_recalled_too(tmp_path: Path) -> None:
+    go_on(search(tmp_path, route(FakeShave)), lambda c: outcome(0.5))
+    assert search(tmp_path, route(FakeShave)).ask() is None
+
+
+def test_a_trial_that_a_kill_cut_short_is_open_again(tmp_path: Path) -> None:
+    killed = search(tmp_path, route(FakeRound), route(FakeCalibrate)).ask()
+    assert killed is not None
+    asked = go_on(search(tmp_path, route(FakeRound), route(FakeCalibrate)), lambda c: outcome(0.5), most=2)
+    assert names(asked) == ["fake-calibrate", "fake-round"]
+    assert killed.candidate == asked[0].candidate
+
+
+def test_so_is_one_of_which_only_the_intent_was_written(tmp_path: Path) -> None:
+    given = [route(FakeRound), route(FakeCalibrate)]
+    whole = search(tmp_path, *given)
+    whole.ask()
+    lines = (tmp_path / JOURNAL).read_text().splitlines(keepends=True)
+    for kept in range(len(lines)):  # a kill may come after any line
+        place = tmp_path / str(kept)
+        place.mkdir()
+        (place / JOURNAL).write_text("".join(lines[:kept]))
+        asked = go_on(search(place, *given), lambda c: outcome(0.5))
+        assert names(asked)[:2] == ["fake-calibrate", "fake-round"]
+        assert len(set(names(asked))) == len(asked)
+
+
+def test_an_outcome_that_was_written_but_not_closed_is_kept(tmp_path: Path) -> None:
+    searcher = search(tmp_path, route(FakeCalibrate))
+    proposal = searcher.ask()
+    assert proposal is not None
+    proposal.trial.set_user_attr("candidate", json.dumps(proposal.candidate.to_json()))
+    proposal.trial.set_user_attr("outcome", json.dumps(outcome(0.5).to_json()))
+    again = search(tmp_path, route(FakeCalibrate))
+    assert again.tried == [(proposal.candidate, outcome(0.5))]
+    assert again.ask() is None
+
+
+def test_figures_without_a_bound_survive_the_journal(tmp_path: Path) -> None:
+    endless = outcome(float("inf"))
+    searcher = search(tmp_path, route(FakeCalibrate))
+    go_on(searcher, lambda c: endless)
+    assert search(tmp_path, route(FakeCalibrate)).tried[0][1] == endless
+
+
+@pytest.mark.parametrize("direction", ["minimize latency.p50", "maximize accuracy"])
+def test_rank_puts_what_keeps_the_limits_first_and_the_nearest_of_the_others_next(direction: str) -> None:
+    goal = Goal.parse(f"{direction}; {ACCURACY}; {SIZE}")
+    best, good = (Outcome("done", report=report(x, accuracy=1.5 - x)) for x in (0.3, 0.5))
+    near = outcome(0.1, {ACCURACY: "broken", SIZE: "met"})
+    unseen = outcome(0.1, {SIZE: "broken"})
+    order = [best, good, near, unseen, Outcome("crashed")]
+    assert sorted(order[::-1], key=lambda o: rank(o, goal)) == order
+
+
+def test_a_recipe_is_one_candidate_and_no_more() -> None:
+    candidate = Candidate((FakeRound(decimals=1),), FakeRuntime())
+    searcher = Replay(candidate)
+    proposal = searcher.ask()
+    assert proposal is not None
+    assert proposal.candidate == candidate
+    searcher.tell(proposal, outcome())
+    assert searcher.ask() is None
+    assert searcher.tried == [(candidate, outcome())]
+
+
+def test_planned_routes_can_be_searched(tmp_path: Path) -> None:
+    found, _ = routes(fake_model(tmp_path, padding=9), TARGET, Needs.SAMPLES)
+    asked = go_on(RouteSearch(found, GOAL, TARGET, 0, tmp_path / JOURNAL), lambda c: outcome(0.5), most=30)
+    assert len({proposal.candidate.key for proposal in asked}) == len(asked)
