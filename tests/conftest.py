@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine import FakeRun
 from hypothesis import HealthCheck, settings
 
+from engine import FakeRun
 from strop.baseline import lay_out
 from strop.prepare import Budget, prepare
 from strop.rundir import RunDir

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any
 
+import jsonschema
+
+from strop.confirm import Finding
 from strop.judge import Figure, Judged, Report
 from strop.plan import Candidate
 from strop.prepare import Request
-from strop.rundir import RunDir
+from strop.result import Result, conclude
+from strop.rundir import RunDir, finite
 from strop.stats import Interval
 from strop.testing import FakeCompile, FakeRound, FakeRuntime, FakeStrip
 from strop.trial import Outcome, Setting
@@ -67,3 +73,34 @@ def report(latency: float = 0.5, limits: Mapping[str, Any] | None = None, accura
 def outcome(latency: float = 0.5, limits: Mapping[str, Any] | None = None, **more: Any) -> Outcome:
     """A candidate that was measured."""
     return Outcome("done", report=report(latency, limits), seconds=1.0, **more)
+
+
+def finding(
+    candidate: Candidate, model: Mapping[str, Any], report: Report, better: bool = True, problem: str = ""
+) -> Finding:
+    """What the confirm split said of a candidate."""
+    return Finding(candidate, model, report, 0.95, better, problem)
+
+
+def concluded(
+    fake: FakeRun,
+    findings: Sequence[Finding],
+    original: Report | None = None,
+    tried: Sequence[tuple[Candidate, Outcome]] | None = None,
+    noise: float = 0.02,
+) -> Result:
+    """The result of a run that came to these findings; the original keeps all limits unless told otherwise."""
+    model = fake.setting.original.model.to_json(fake.run.root)
+    baseline = Finding(ORIGINAL, model, original or report(1.0), 0.95, False)
+    if tried is None:
+        tried = [(found.candidate, outcome(0.5, model=found.model)) for found in findings]
+    return conclude(
+        fake.request, fake.setting, tried, findings, baseline, {"fake-fault": "has no fault to show"}, noise, 12.0
+    )
+
+
+def check_manifest(manifest: Mapping[str, Any]) -> None:
+    """Hold a manifest, as it would be written, against the schema that is shipped."""
+    schema = json.loads(resources.files("strop").joinpath("manifest.schema.json").read_text())
+    written = json.loads(json.dumps(finite(manifest), allow_nan=False))
+    jsonschema.Draft202012Validator(schema).validate(written)

@@ -162,9 +162,12 @@ def test_warm_up_ends_when_three_medians_agree(medians: tuple[float, ...], block
 def test_one_measures_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for _ in range(2):  # the file is made, and then found
-        with bench.one_at_a_time(), (tmp_path / "strop-measuring.lock").open() as other:
-            with pytest.raises(BlockingIOError):
-                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with (
+            bench.one_at_a_time(),
+            (tmp_path / "strop-measuring.lock").open() as other,
+            pytest.raises(BlockingIOError),
+        ):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with (tmp_path / "strop-measuring.lock").open() as other:
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

@@ -38,8 +38,11 @@ def workshop(tmp_path: Path) -> Iterator[Workshop]:
     made.clear()
     model = fake_model(tmp_path / "given", padding=2000)
     data = fake_data(model, 20)
+    data.save(tmp_path / "calibration")
     (tmp_path / "artifacts").mkdir()
-    yield Workshop(tmp_path / "artifacts", model, model.digest(), data, data.digest(), Target(threads=1), 0)
+    yield Workshop(
+        tmp_path / "artifacts", model, model.digest(), tmp_path / "calibration", data.digest(), Target(threads=1), 0
+    )
 
 
 def test_a_shared_part_is_made_once(workshop: Workshop) -> None:
@@ -89,13 +92,23 @@ def test_only_a_step_that_asks_for_samples_sees_them(workshop: Workshop) -> None
 
     def spy(kind: type) -> type:
         def apply(self, model: Model, context: Context) -> Model:  # type: ignore[no-untyped-def]
-            seen[kind] = context.calibration
+            seen[kind] = context.calibration and context.calibration.digest()
             return kind.apply(self, model, context)  # type: ignore[no-any-return, attr-defined]
 
         return type(kind.__name__, (kind,), {"apply": apply})
 
     workshop.build([spy(FakeStrip)(), spy(FakeCalibrate)()])
-    assert seen == {FakeStrip: None, FakeCalibrate: workshop.calibration}
+    assert seen == {FakeStrip: None, FakeCalibrate: workshop.calibration_digest}
+
+
+def test_settings_that_a_step_refuses_are_told(workshop: Workshop) -> None:
+    class Picky(FakeRound):
+        def requires(self, model: Model, target: Target) -> None:
+            if self.decimals == 0 and "fake-strip" in model.history:
+                raise NotApplicable("rounds too much of a stripped model")
+
+    assert workshop.fitting([Picky()]) == {"picky.decimals": [2, 1, 0]}
+    assert workshop.fitting([Strip(), Picky()]) == {"picky.decimals": [2, 1]}
 
 
 def test_a_refusal_is_remembered_and_costs_no_second_try(workshop: Workshop) -> None:

@@ -10,10 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-import job_functions as work
 import psutil
 import pytest
 
+import job_functions as work
 from strop import jobs
 from strop.errors import NotApplicable, RunFailed
 
@@ -53,7 +53,7 @@ def test_a_refusal_and_an_error_say_so_themselves() -> None:
     assert (failed.cause, failed.reason) == ("failed", "can't be run")
     with pytest.raises(NotApplicable, match="does not fit"):
         refused.raise_unless_done()
-    with pytest.raises(RunFailed, match="^can't be run"):
+    with pytest.raises(RunFailed, match=r"^can't be run"):
         failed.raise_unless_done()
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine import figure, report
 
+from engine import figure, report
 from strop.data import Data
 from strop.errors import InvalidGoal
 from strop.goal import Goal

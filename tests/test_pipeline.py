@@ -38,14 +38,12 @@ def make(folder: Path, samples: int = 600, **options: object) -> tuple[Path, Pat
 
 
 def optimize(paths: tuple[Path, Path], goal: str, trials: int = 4, **options: object) -> strop.Result:
-    return strop.optimize(
-        *paths, goal, target=strop.Target(threads=1), budget=strop.Budget(600, trials), **options
-    )  # type: ignore[arg-type]
+    return strop.optimize(*paths, goal, target=strop.Target(threads=1), budget=strop.Budget(600, trials), **options)  # type: ignore[arg-type]
 
 
 def test_winner_is_proven_and_its_bundle_is_what_was_measured(tmp_path: Path) -> None:
     paths = make(tmp_path / "m", seconds=0.002)
-    result = optimize(paths, "accuracy >= 95% of original", trials=3)
+    result = optimize(paths, "accuracy >= 95% of original", trials=2)
     assert result.verdict == "met"
     assert result.winner is not None and result.winner.proven
     assert result.winner.report.figures["latency.p50"].ratio.high < 1
@@ -58,7 +56,7 @@ def test_winner_is_proven_and_its_bundle_is_what_was_measured(tmp_path: Path) ->
 
 
 def test_original_wins_where_nothing_beats_it(tmp_path: Path) -> None:
-    result = optimize(make(tmp_path / "m", seconds=0.002), "maximize accuracy", trials=2)
+    result = optimize(make(tmp_path / "m", seconds=0.002), "maximize accuracy", trials=1)
     assert result.verdict == "met"
     assert result.winner is not None and result.winner.candidate.steps == ()
     assert "no candidate is proven better" in result.reason
@@ -67,7 +65,7 @@ def test_original_wins_where_nothing_beats_it(tmp_path: Path) -> None:
 
 def test_infeasible_names_the_limit_saves_the_closest_and_says_what_would_help(tmp_path: Path) -> None:
     paths = make(tmp_path / "m", seconds=0.01)
-    result = optimize(paths, "accuracy >= 90% of original; latency.p50 < 100 us", trials=3)
+    result = optimize(paths, "accuracy >= 90% of original; latency.p50 < 100 us", trials=1)
     assert result.verdict == "infeasible"
     assert result.winner is None and result.closest is not None
     assert "latency.p50 < 100 us" in result.reason
@@ -80,8 +78,7 @@ def test_infeasible_names_the_limit_saves_the_closest_and_says_what_would_help(t
 
 
 def test_inconclusive_says_how_many_samples_would_decide(tmp_path: Path) -> None:
-    paths = make(tmp_path / "m", samples=60, padding=200_000)
-    result = optimize(paths, "accuracy >= 99.9% of original; size < 100 kB", trials=3)
+    result = optimize(make(tmp_path / "m", samples=60, seconds=0.002), "accuracy >= 0.999", trials=1)
     assert result.verdict == "inconclusive"
     assert any("samples in the confirm split would decide" in line for line in result.advice)
 
@@ -99,7 +96,7 @@ def test_a_fault_costs_that_candidate_only(tmp_path: Path, fault: str, cause: st
     paths = make(tmp_path / "m", build_fault=fault, seconds=0.002)
     result = strop.optimize(
         *paths, "accuracy >= 90% of original", target=strop.Target(threads=1),
-        budget=strop.Budget(600, 8, memory=1_500_000_000),
+        budget=strop.Budget(600, 2, memory=1_500_000_000),
     )  # fmt: skip
     failed = [outcome for candidate, outcome in result.tried if "fake-fault" in str(candidate)]
     assert failed and all(o.cause == cause and words in o.reason for o in failed), [(o.cause, o.reason) for o in failed]
@@ -107,12 +104,12 @@ def test_a_fault_costs_that_candidate_only(tmp_path: Path, fault: str, cause: st
 
 
 def test_a_hang_costs_that_candidate_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("strop.clock.LEAST_SECONDS", 6.0)
+    monkeypatch.setattr("strop.clock.LEAST_SECONDS", 15.0)
     monkeypatch.setattr("strop.clock.SHARE_OF_ONE", 0.01)
     paths = make(tmp_path / "m", build_fault="hang", seconds=0.002)
-    result = optimize(paths, "accuracy >= 90% of original", trials=6)
+    result = optimize(paths, "accuracy >= 90% of original", trials=2)
     hung = [outcome for candidate, outcome in result.tried if "fake-fault" in str(candidate)]
-    assert hung and all(o.cause == "timeout" and "took longer than 6 s" in o.reason for o in hung)
+    assert hung and all(o.cause == "timeout" and "took longer than 15 s" in o.reason for o in hung)
     assert any(outcome.cause == "done" for _, outcome in result.tried)
 
 
@@ -157,8 +154,8 @@ def test_killed_searches_go_on_and_repeat_nothing(tmp_path: Path) -> None:
 
 def test_interrupt_keeps_the_best_so_far(tmp_path: Path) -> None:
     model, data = make(tmp_path / "m", seconds=0.002)
-    command = [sys.executable, "-m", "strop", "optimize", str(model), "--data", str(data), "--threads", "1",
-               "--limit", "accuracy >= 90% of original", "--budget", "5m", "--out", str(tmp_path / "b"), "--json"]  # fmt: skip
+    flags = ["--threads", "1", "--limit", "accuracy >= 90% of original", "--budget", "5m", "--json"]
+    command = [sys.executable, "-m", "strop", "optimize", model, "--data", data, *flags, "--out", tmp_path / "b"]
     search = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(tmp_path / "plugins")},
@@ -175,7 +172,7 @@ def test_interrupt_keeps_the_best_so_far(tmp_path: Path) -> None:
 
 
 def test_a_recipe_is_replayed_on_a_retrained_model_and_proven_anew(tmp_path: Path) -> None:
-    first = optimize(make(tmp_path / "m", seconds=0.002), "accuracy >= 90% of original", trials=3)
+    first = optimize(make(tmp_path / "m", seconds=0.002), "accuracy >= 90% of original", trials=1)
     bundle = first.save(tmp_path / "bundle")
     again = optimize(make(tmp_path / "m2", seconds=0.002, seed=7), "accuracy >= 90% of original", recipe=bundle.folder)
     assert again.verdict == "met"
@@ -207,7 +204,7 @@ def test_slices_are_reported_and_bound(tmp_path: Path) -> None:
     arrays = dict(np.load(data))
     np.savez(data, **arrays, part=np.arange(600) % 2)
     goal = "worst_slice(accuracy) >= 80% of original"
-    result = optimize((model, data), goal, trials=2, slices=["part"])
+    result = optimize((model, data), goal, trials=1, slices=["part"])
     assert set(result.manifest["slices"]) == {"part=0", "part=1"}
     (limit,) = result.manifest["limits"]
     assert limit["slice"] in ("part=0", "part=1") and limit["verdict"] == "met"

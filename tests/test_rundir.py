@@ -83,6 +83,13 @@ def test_what_a_kill_left_half_done_is_removed(tmp_path: Path) -> None:
     assert (tmp_path / "artifacts" / "kept" / "model").read_text() == "whole"
 
 
+def test_what_a_crashed_candidate_left_goes_with_the_run(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    (run.folder("artifacts") / ".part-x").mkdir()
+    run.close()
+    assert not list(tmp_path.rglob(".part-*"))
+
+
 def test_a_second_search_is_refused_until_the_first_is_done(tmp_path: Path) -> None:
     (tmp_path / ".part-x").mkdir()
     first = RunDir(tmp_path)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from engine import ACCURACY, SIZE, outcome, report
 
+from engine import ACCURACY, SIZE, outcome, report
 from strop import runtimes, techniques
 from strop.goal import Goal
 from strop.plan import Candidate, Route, routes
@@ -156,29 +155,22 @@ def test_a_trial_that_a_kill_cut_short_is_open_again(tmp_path: Path) -> None:
     assert killed.candidate == asked[0].candidate
 
 
-def test_so_is_one_of_which_only_the_intent_was_written(tmp_path: Path) -> None:
-    given = [route(FakeRound), route(FakeCalibrate)]
-    whole = search(tmp_path, *given)
-    whole.ask()
+def test_a_kill_after_any_line_of_the_journal_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    given = [route(FakeRound), route(FakeCalibrate), route(FakeCompile)]
+    go_on(search(tmp_path, *given), lambda c: outcome(0.5), most=2)
     lines = (tmp_path / JOURNAL).read_text().splitlines(keepends=True)
-    for kept in range(len(lines)):  # a kill may come after any line
+    finished = [at for at, line in enumerate(lines, 1) if '"outcome"' in line]
+    assert len(finished) == 2
+    for kept in range(len(lines) + 1):
         place = tmp_path / str(kept)
         place.mkdir()
         (place / JOURNAL).write_text("".join(lines[:kept]))
-        asked = go_on(search(place, *given), lambda c: outcome(0.5))
-        assert names(asked)[:2] == ["fake-calibrate", "fake-round"]
-        assert len(set(names(asked))) == len(asked)
-
-
-def test_an_outcome_that_was_written_but_not_closed_is_kept(tmp_path: Path) -> None:
-    searcher = search(tmp_path, route(FakeCalibrate))
-    proposal = searcher.ask()
-    assert proposal is not None
-    proposal.trial.set_user_attr("candidate", json.dumps(proposal.candidate.to_json()))
-    proposal.trial.set_user_attr("outcome", json.dumps(outcome(0.5).to_json()))
-    again = search(tmp_path, route(FakeCalibrate))
-    assert again.tried == [(proposal.candidate, outcome(0.5))]
-    assert again.ask() is None
+        searcher = search(place, *given)
+        assert len(searcher.tried) == sum(at <= kept for at in finished)
+        assert all(known == outcome(0.5) for _, known in searcher.tried)
+        go_on(searcher, lambda c: outcome(0.5), most=3 - len(searcher.tried))
+        tried = [str(candidate) for candidate, _ in searcher.tried]
+        assert tried == [f"{step} + plain" for step in ("fake-calibrate", "fake-round", "fake-compile")]
 
 
 def test_figures_without_a_bound_survive_the_journal(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_an_exception_becomes_an_error_with_technique_format_and_cause(tmp_path:
     def stumble(model: Model, context: Context) -> Model:
         raise KeyError("weights\nand a long story")
 
-    with pytest.raises(TechniqueError, match="^rogue failed on this fake model: KeyError: 'weights") as caught:
+    with pytest.raises(TechniqueError, match=r"^rogue failed on this fake model: KeyError: 'weights") as caught:
         run(stumble, tmp_path)
     assert isinstance(caught.value.__cause__, KeyError)
     assert "\n" not in str(caught.value)

@@ -11,6 +11,7 @@ from .bench import SEARCHING, load_outputs
 from .build import Workshop
 from .confirm import Finding
 from .data import Data
+from .errors import RunFailed
 from .events import Listener, Measured, Said
 from .goal import Goal, Limit
 from .judge import Report
@@ -35,7 +36,7 @@ def lay_out(run: RunDir, request: Request) -> Setting:
     original = Model.of(request.original, run.root)
     calibration = run / DATA / "calibration"
     workshop = Workshop(
-        run.folder(ARTIFACTS), original, request.original_digest, Data.load(calibration),
+        run.folder(ARTIFACTS), original, request.original_digest, calibration,
         request.digests["calibration"], request.target, request.seed,
     )  # fmt: skip
     run.folder(OUTPUTS)
@@ -52,7 +53,13 @@ def run_baseline(run: RunDir, setting: Setting, limits: jobs.Limits) -> None:
         RunFailed: It can't be loaded or run: the message is the runtime's.
     """
     wanted = [(run / DATA / split, run / OUTPUTS / f"{split}.npz") for split in SPLITS]
-    jobs.run(run_original, setting.original, wanted, limits=limits).raise_unless_done()
+    ended = jobs.run(run_original, setting.original, wanted, limits=limits)
+    if ended.cause == "timeout":
+        raise RunFailed(
+            f"the budget must let the original run over all samples, which took longer than {limits.seconds:.0f} s. "
+            "Give a longer --budget, or fewer samples; what was done is kept for --resume."
+        )
+    ended.raise_unless_done()
 
 
 def choose_goal(run: RunDir, request: Request, setting: Setting, tell: Listener) -> Setting:
@@ -106,6 +113,8 @@ def measure_original(run: RunDir, setting: Setting, limits: jobs.Limits, tell: L
 def power(setting: Setting, request: Request) -> str:
     """What the data can prove, as a sentence; a warning where a limit is tighter than that."""
     samples = request.splits["confirm"]
+    if not any(limit.metric == "accuracy" for limit in setting.goal.limits):
+        return f"{samples:,} samples confirm"
     drop = detectable_drop(samples, DISAGREEMENT, 0.95)
     said = (
         f"{samples:,} samples confirm: they can prove a drop in accuracy of {drop:.2%} or less, where a candidate "

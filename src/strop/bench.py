@@ -98,7 +98,7 @@ class Bench:
         with tempfile.TemporaryDirectory(prefix=".part-", dir=self.folder) as folder:
             destination = Path(folder) / "outputs.npz"
             with one_at_a_time():
-                self._server = Server(self.candidate, pinned=True)
+                self._server = Server(self.candidate, pinned=True).__enter__()
                 self._server.predict(self.split, destination)
             return load_outputs(destination)
 
@@ -114,7 +114,8 @@ class Bench:
         timing = Timing([], [], self.candidate.target.batch)
         with one_at_a_time():
             for pair in range(self.effort.pairs):
-                with Server(self.original, pinned=True) as first, self._candidate_server() as second:
+                first, second = Server(self.original, pinned=True), self._candidate_server()
+                with first, second:
                     ours, theirs = self._alternate(first, second, pair)
                 timing.original.append(ours)
                 timing.candidate.append(theirs)
@@ -122,12 +123,10 @@ class Bench:
                     break
         return timing
 
-    @contextlib.contextmanager
-    def _candidate_server(self) -> Iterator[Server]:
+    def _candidate_server(self) -> Server:
         """The server that ran the samples serves for the first pair too; every other pair gets a fresh one."""
         server, self._server = self._server or Server(self.candidate, pinned=True), None
-        with server:
-            yield server
+        return server
 
     def _alternate(self, first: Server, second: Server, pair: int) -> tuple[list[Array], list[Array]]:
         for server in (first, second):

@@ -8,13 +8,15 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from .data import Data
 from .errors import NotApplicable, TechniqueError
 from .model import Model
 from .rundir import write_json
+from .settings import Choice
 from .target import Target
 from .technique import Context, Needs, Technique, apply
 
@@ -29,14 +31,14 @@ class Workshop:
         folder: The run's artifacts, one folder each.
         original: The model that every chain starts from.
         digest: Of the original's files.
-        calibration: Samples to calibrate with.
+        calibration: Folder of the samples to calibrate with (a job is told paths, not arrays), or None.
         calibration_digest: Of those.
     """
 
     folder: Path
     original: Model
     digest: str
-    calibration: Data | None
+    calibration: Path | None
     calibration_digest: str
     target: Target
     seed: int
@@ -84,6 +86,23 @@ class Workshop:
             seconds[str(step)] = time.monotonic() - start
         return model, seconds
 
+    def fitting(self, steps: Sequence[Technique]) -> dict[str, list[Any]]:
+        """Of a built chain: by `technique.setting`, the values that no step refuses, the others at their defaults."""
+        fits: dict[str, list[Any]] = {}
+        for count, step in enumerate(steps):
+            given, _ = self.build(steps[:count])
+            for name, domain in step.space().items():
+                if isinstance(domain, Choice):
+                    fits[f"{step.label()}.{name}"] = [v for v in domain.values if self._serves(step, name, v, given)]
+        return fits
+
+    def _serves(self, step: Technique, name: str, value: object, given: Model) -> bool:
+        try:
+            replace(step, **{name: value}).requires(given, self.target)
+        except NotApplicable:
+            return False
+        return True
+
     def refusal(self, steps: Sequence[Technique]) -> str | None:
         """Why a chain was refused when it was tried before; None where it was not."""
         for count in range(1, len(steps) + 1):
@@ -101,10 +120,9 @@ class Workshop:
         progress: Callable[[float, str], None],
     ) -> Model:
         part = Path(tempfile.mkdtemp(prefix=".part-", dir=self.folder))
-        samples = self.calibration if step.needs & Needs.SAMPLES else None  # as `key` has it
-        context = Context(
-            samples, self.original, self.target, self.seed, part, deadline=deadline, progress=progress
-        )
+        needed = self.calibration if step.needs & Needs.SAMPLES else None  # as `key` has it
+        samples = Data.load(needed) if needed else None
+        context = Context(samples, self.original, self.target, self.seed, part, deadline=deadline, progress=progress)
         try:
             made = apply(step, model, context)
             write_json(part / MODEL, made.to_json(part))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -82,7 +83,9 @@ def optimize(
     Raises:
         UnsupportedModel, UntrustedModel, InvalidData, InvalidGoal, RunFailed: Before the search, with the next step.
     """
-    directory = RunDir(Path(run) if run else _new_run(model))
+    folder = Path(run) if run else _new_run(model)
+    new = not folder.exists()
+    directory = RunDir(folder)
     try:
         if directory.read_plan() is not None:
             raise RunFailed(f"{directory.root} holds a run already. Go on with it by --resume, or name a new folder.")
@@ -93,6 +96,8 @@ def optimize(
         )  # fmt: skip
         return _carry_out(directory, request, listener or _ignore)
     finally:
+        if new and directory.read_plan() is None:  # refused before it began: nothing in there is worth keeping
+            shutil.rmtree(folder, ignore_errors=True)
         directory.close()
 
 
@@ -218,7 +223,8 @@ def _route_of(recipe: str | Path | None) -> Mapping[str, Any] | None:
 
 def _new_run(model: object) -> Path:
     name = Path(model).stem if isinstance(model, (str, Path)) else type(model).__name__
-    return Path(RUNS) / time.strftime(f"{name}-%Y%m%d-%H%M%S")
+    wanted = Path(RUNS) / time.strftime(f"{name}-%Y%m%d-%H%M%S")
+    return next(path for n in itertools.count(1) if not (path := wanted if n == 1 else Path(f"{wanted}-{n}")).exists())
 
 
 def _ignore(event: Event) -> None:

@@ -73,15 +73,23 @@ class Route:
             ratio *= step.expects(target)
         return ratio
 
-    def space(self, target: Target) -> dict[str, Domain]:
-        """The settings to search, by `technique.setting`; values that this machine can't serve are left out."""
+    def space(self, target: Target, fits: Mapping[str, Sequence[Any]] | None = None) -> dict[str, Domain]:
+        """The settings to search, by `technique.setting`; values that this machine can't serve are left out.
+
+        Args:
+            target: Where the model will run.
+            fits: For some settings, the values that the model at hand allows.
+        """
         found: dict[str, Domain] = {}
         for part in (*self.steps, self.runtime):
             for name, domain in part.space().items():
                 if issubclass(part, Runtime) and isinstance(domain, Choice):
                     domain = Choice(tuple(v for v in domain.values if _serves(part, name, v, target)))
+                key = f"{part.label()}.{name}"
+                if isinstance(domain, Choice) and fits and key in fits:
+                    domain = Choice(tuple(value for value in domain.values if value in fits[key]))
                 if not isinstance(domain, Choice) or len(domain.values) > 1:
-                    found[f"{part.label()}.{name}"] = domain
+                    found[key] = domain
         return found
 
     def candidate(self, settings: Mapping[str, Any] | None = None) -> Candidate:

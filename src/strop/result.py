@@ -147,7 +147,7 @@ def conclude(
         "slices": {n: _metrics(f, "candidate") for n, f in shown.report.slices.items()},
         "noise": noise,
         "splits": dict(request.splits),
-        "candidates": len(tried),
+        "candidates": sum(1 for _, outcome in tried if outcome.cause != "refused"),
         "seconds": round(seconds, 2),
         "environment": environment(),
         "hashes": {"original": request.original_digest, **request.digests},

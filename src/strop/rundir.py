@@ -101,13 +101,13 @@ class RunDir:
         return plan
 
     def close(self) -> None:
-        """Let another process in."""
+        """Remove what candidates that crashed left half done, and let another process in."""
+        self._clear_parts()
         self._lock.close()
 
     def _clean(self) -> None:
         """Remove what a killed process left half done: parts, and the torn last line of the journal."""
-        for part in self.root.rglob(".part-*"):
-            shutil.rmtree(part, ignore_errors=True)
+        self._clear_parts()
         journal = self.root / JOURNAL
         for lock in self.root.glob(JOURNAL + ".lock*"):
             lock.unlink()
@@ -115,3 +115,7 @@ class RunDir:
             whole = journal.read_bytes().rfind(b"\n") + 1
             if whole < journal.stat().st_size:
                 os.truncate(journal, whole)
+
+    def _clear_parts(self) -> None:
+        for part in self.root.rglob(".part-*"):
+            shutil.rmtree(part, ignore_errors=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -31,6 +31,7 @@ REPEATS = 5  # proposals of one route that were tried before, until it counts as
 PATIENCE = 12  # trials of settings in a row without a gain, after which the search ends
 GAIN = 0.01  # what counts as one: the noise of a quiet machine
 REACH = 0.15  # what lossless steps may gain
+BROKEN = 1e6  # ranks a candidate that seems to break a limit behind all that seem to keep them
 FAR = 1.0  # the violation that stands for a limit that was not measured
 
 
@@ -95,6 +96,7 @@ class RouteSearch:
         self._studies: dict[str, optuna.Study] = {}
         self._route_of: dict[str, Route] = {}
         self._exhausted: set[str] = set()
+        self._fits: dict[str, Mapping[str, Sequence[Any]]] = {}
         self._since_gain = 0
         self._recall()
 
@@ -103,10 +105,7 @@ class RouteSearch:
         fresh = [route for route in self.routes if route.candidate().key not in seen and self._promises(route)]
         if fresh:
             route = min(fresh, key=self._predict)
-            study = self._study(route)
-            if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):  # left by a kill
-                study.enqueue_trial(_defaults(route, self.target))
-            return Proposal(route.candidate(), route, "its defaults", self._settings(study, route)[0])
+            return Proposal(route.candidate(), route, "its defaults")
         if self._since_gain >= PATIENCE:
             return None
         while leaders := self._leaders():
@@ -116,6 +115,11 @@ class RouteSearch:
 
     def tell(self, proposal: Proposal, outcome: Outcome) -> None:
         study, trial = self._study(proposal.route), proposal.trial
+        if trial is None:  # only now is it known which settings fit, and a study's space can't change later
+            self._fits[proposal.route.label] = outcome.fits
+            if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):  # left by a kill
+                study.enqueue_trial(_defaults(proposal.route, self._space(proposal.route)))
+            trial, _ = self._settings(study, proposal.route)
         trial.set_user_attr("candidate", json.dumps(proposal.candidate.to_json()))
         trial.set_user_attr("outcome", json.dumps(outcome.to_json()))
         self._close(study, trial, outcome)
@@ -147,11 +151,18 @@ class RouteSearch:
 
     def _settings(self, study: optuna.Study, route: Route) -> tuple[optuna.trial.Trial, dict[str, Any]]:
         trial = study.ask()
-        return trial, {name: _suggest(trial, name, domain) for name, domain in route.space(self.target).items()}
+        return trial, {name: _suggest(trial, name, domain) for name, domain in self._space(route).items()}
+
+    def _space(self, route: Route) -> dict[str, Domain]:
+        return route.space(self.target, self._fits.get(route.label))
 
     def _predict(self, route: Route) -> float:
-        """What to expect of a route: what was measured of one that differs by lossless steps only, else the prior."""
-        return min(self._by_core().get(core(route), [route.expects(self.target)]))
+        """What to expect of a route: what was measured of one that differs by lossless steps only, else the prior.
+
+        A limit that was broken there tells nothing here: lossless steps are what mends a size.
+        """
+        measured = min(self._by_core().get(core(route), [math.inf]))
+        return measured if measured < BROKEN else route.expects(self.target)
 
     def _promises(self, route: Route) -> bool:
         """Whether lossless steps could still bring a route to the front, given what was measured without them."""
@@ -176,7 +187,7 @@ class RouteSearch:
             if outcome.cause == "done" and value < best.get(core(route), (math.inf, route))[0]:
                 best[core(route)] = value, route
         leaders = [route for _, route in sorted(best.values(), key=lambda entry: entry[0])][:LEADERS]
-        open_routes = [r for r in leaders if r.label not in self._exhausted and r.space(self.target)]
+        open_routes = [r for r in leaders if r.label not in self._exhausted and self._space(r)]
         return sorted(open_routes, key=lambda route: count[route.label])
 
     def _study(self, route: Route) -> optuna.Study:
@@ -195,7 +206,10 @@ class RouteSearch:
         self.tried.append((candidate, outcome))
         self._route_of[candidate.key] = route
         improved = self._best() < best - GAIN * abs(best) if math.isfinite(best) else self._best() < best
-        self._since_gain = 0 if improved or candidate == route.candidate() else self._since_gain + 1
+        if improved:
+            self._since_gain = 0
+        elif outcome.cause == "done" and candidate != route.candidate():
+            self._since_gain += 1
 
     def _recall(self) -> None:
         """Take up what an earlier search over this journal has finished; what it left unfinished is open again."""
@@ -216,6 +230,8 @@ class RouteSearch:
             if not trial.state.is_finished():
                 study = self._study(route)
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            if candidate == route.candidate():
+                self._fits[route.label] = outcome.fits
             self._note(route, candidate, outcome)
 
 
@@ -232,12 +248,12 @@ def rank(outcome: Outcome, goal: Goal) -> float:
     looked_at = {judged.limit for judged in outcome.report.judged}
     unseen = sum(FAR for limit in goal.limits if str(limit) not in looked_at)
     violation = sum(judged.violation for judged in outcome.report.judged) + unseen
-    return value if violation == 0 else 1e6 * (1 + violation)
+    return value if violation == 0 else BROKEN * (1 + violation)
 
 
-def _defaults(route: Route, target: Target) -> dict[str, Any]:
+def _defaults(route: Route, space: Mapping[str, Domain]) -> dict[str, Any]:
     parts = {part.label(): part() for part in (*route.steps, route.runtime)}
-    return {name: getattr(parts[name.rsplit(".", 1)[0]], name.rsplit(".", 1)[1]) for name in route.space(target)}
+    return {name: getattr(parts[name.rsplit(".", 1)[0]], name.rsplit(".", 1)[1]) for name in space}
 
 
 def _suggest(trial: optuna.trial.Trial, name: str, domain: Domain) -> Any:

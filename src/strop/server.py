@@ -42,7 +42,7 @@ class Hosted:
 
 
 class Server:
-    """A process that holds one loaded model.
+    """A process that holds one loaded model. Loading begins at once, and is waited for on entry.
 
     Raises:
         RunFailed: The model can't be loaded or run, or its process died.
@@ -55,9 +55,12 @@ class Server:
         self._process.start()
         theirs.close()
         self.name = str(hosted.runtime)
-        self._receive()
+        self._loaded = False
 
     def __enter__(self) -> Self:
+        if not self._loaded:
+            self._receive()
+            self._loaded = True
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -31,6 +31,7 @@ class Outcome:
         report: What was measured.
         model: The artifact, its paths relative to the run directory.
         steps: Seconds of each step that had to be built.
+        fits: Of a route at its defaults: by `technique.setting`, the values that the model at hand allows.
         seconds: Of wall time in all.
         peak: Most resident bytes seen of its processes together.
     """
@@ -40,11 +41,12 @@ class Outcome:
     report: Report = field(default_factory=Report)
     model: Mapping[str, Any] | None = None
     steps: Mapping[str, float] = field(default_factory=dict)
+    fits: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     seconds: float = 0.0
     peak: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "report": self.report.to_json(), "steps": dict(self.steps)}
+        return {**vars(self), "report": self.report.to_json(), "steps": dict(self.steps), "fits": dict(self.fits)}
 
     @classmethod
     def of(cls, json: Mapping[str, Any]) -> Self:
@@ -114,7 +116,9 @@ def _build_and_judge(setting: Setting, candidate: Candidate, seconds: float) -> 
     hosted = Hosted(model, candidate.runtime, setting.workshop.target)
     with setting.bench(hosted, "search", SEARCHING) as bench:
         report = judge(bench, setting.goal, setting.also, confidence=0.95, whole=False)
-    return Outcome("done", report=report, model=model.to_json(setting.root), steps=steps)
+    defaults = all(step == type(step)() for step in candidate.steps)
+    fits = setting.workshop.fitting(candidate.steps) if defaults else {}
+    return Outcome("done", report=report, model=model.to_json(setting.root), steps=steps, fits=fits)
 
 
 def run_original(hosted: Hosted, splits: Sequence[tuple[Path, Path]]) -> None:

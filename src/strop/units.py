@@ -35,7 +35,8 @@ def share(interval: Interval) -> str:
         return "not known"
     if interval.low == interval.high:
         return f"{interval.value:.3g}x"
-    return f"{interval.value:.3g}x ({interval.low:.3g} to {interval.high:.3g})"
+    low, high = (f"{bound:.3g}" if math.isfinite(bound) else "?" for bound in (interval.low, interval.high))
+    return f"{interval.value:.3g}x ({low} to {high})"
 
 
 def duration(seconds: float) -> str:
@@ -51,6 +52,8 @@ def _scale(value: float, unit: str) -> tuple[float, str]:
 
 
 def _digits(value: float, unit: str) -> str:
+    if not math.isfinite(value):
+        return "?"
     if unit == "":
         return f"{value:.4f}"
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"

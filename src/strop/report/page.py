@@ -44,7 +44,7 @@ def page(manifest: Mapping[str, Any], tried: Sequence[tuple[str, Mapping[str, An
         "<h2>Limits</h2>",
         _limits(manifest["limits"]),
         _slices(manifest["slices"]),
-        f"<h2>What was tried: {len(tried)} candidates</h2>",
+        f"<h2>What was tried: {manifest['candidates']} candidates</h2>",
         _candidates(tried),
         _list([f"{name} {reason}" for name, reason in manifest["not_tried"].items()], "What was not tried"),
         "<h2>How it was measured</h2>",
