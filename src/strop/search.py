@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from . import metrics
 from ._lazy import lazy
 from .goal import Goal
 from .judge import score
@@ -96,6 +97,7 @@ class RouteSearch:
         self._studies: dict[str, optuna.Study] = {}
         self._route_of: dict[str, Route] = {}
         self._exhausted: set[str] = set()
+        self._spoiled: set[str] = set()  # defaults of routes that are proven to break a limit on quality
         self._fits: dict[str, Mapping[str, Sequence[Any]]] = {}
         self._since_gain = 0
         self._recall()
@@ -104,7 +106,7 @@ class RouteSearch:
         seen = {candidate.key for candidate, _ in self.tried}
         fresh = [route for route in self.routes if route.candidate().key not in seen and self._promises(route)]
         if fresh:
-            route = min(fresh, key=self._predict)
+            route = min(fresh, key=lambda route: (self._distrusted(route), self._predict(route)))
             return Proposal(route.candidate(), route, "its defaults")
         if self._since_gain >= PATIENCE:
             return None
@@ -166,8 +168,15 @@ class RouteSearch:
 
     def _promises(self, route: Route) -> bool:
         """Whether lossless steps could still bring a route to the front, given what was measured without them."""
+        if any(core(self._route_of[key]) == core(route) for key in self._spoiled):
+            return False
         measured = self._by_core().get(core(route))
         return not measured or min(measured) < self._best() + REACH * abs(self._best())
+
+    def _distrusted(self, route: Route) -> bool:
+        """Whether what a route quantizes with has broken a limit on quality elsewhere, so that it can wait."""
+        spoilers = {step for key in self._spoiled for step in self._route_of[key].steps if step.quantizes}
+        return not spoilers.isdisjoint(route.steps)
 
     def _by_core(self) -> dict[Core, list[float]]:
         found: dict[Core, list[float]] = {}
@@ -205,6 +214,9 @@ class RouteSearch:
         best = self._best()
         self.tried.append((candidate, outcome))
         self._route_of[candidate.key] = route
+        quality = {str(limit) for limit in self.goal.limits if metrics.find(limit.metric).quality}
+        if candidate == route.candidate() and any(judged.limit in quality for judged in outcome.report.broken):
+            self._spoiled.add(candidate.key)
         improved = self._best() < best - GAIN * abs(best) if math.isfinite(best) else self._best() < best
         if improved:
             self._since_gain = 0
