@@ -1,0 +1,194 @@
+"""The shell: bad input gets one paragraph and exit code 2, and the demo's model goes through end to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from models import cnn
+from strop.cli import app
+from strop.testing import fake_data, fake_model, registered
+
+ROOT = Path(__file__).parents[1]
+DEMO = ROOT / "examples" / "fashion_mnist"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with registered(tmp_path / "plugins"):
+        yield folder
+
+
+def strop(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def samples(folder: Path, **changes: Any) -> Path:
+    """Samples for the CNN of the tests, with some arrays changed; None leaves one out."""
+    random = np.random.default_rng(0)
+    arrays = {"x": random.normal(size=(80, 3, 16, 16)).astype(np.float32), "labels": random.integers(0, 10, 80)}
+    arrays = {name: array for name, array in {**arrays, **changes}.items() if array is not None}
+    np.savez(folder / "data.npz", **arrays)
+    return folder / "data.npz"
+
+
+def refused(result: Result, *words: str) -> None:
+    """Exit code 2, one paragraph that says these words, nothing on standard output, no traceback."""
+    assert result.exit_code == 2, (result.exit_code, result.output, result.exception)
+    assert result.stdout == ""
+    lines = [line for line in result.stderr.splitlines() if line.startswith("strop: ")]
+    assert len(lines) == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in lines[0], (word, lines[0])
+
+
+def saved(folder: Path) -> Path:
+    import onnx
+
+    onnx.save(cnn(), folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+def test_models_that_are_none(here: Path) -> None:
+    data = samples(here)
+    refused(strop("optimize", "missing.onnx", "--data", data), "missing.onnx", "Check the path")
+    (here / "text.onnx").write_text("not a model at all\n")
+    refused(strop("optimize", "text.onnx", "--data", data), "text.onnx")
+    whole = saved(here).read_bytes()
+    (here / "cut.onnx").write_bytes(whole[: len(whole) // 2])
+    refused(strop("optimize", "cut.onnx", "--data", data), "cut.onnx")
+    (here / "model.pth").write_bytes(b"weights")
+    refused(strop("optimize", "model.pth", "--data", data), "onnx")
+    assert not (here / "strop-runs").exists() or not list((here / "strop-runs").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"x": None, "a": np.zeros((80, 3, 16, 16)), "b": np.zeros((80, 3, 16, 16))}, ["image", "a, b"]),
+        ({"x": np.zeros((80, 3, 15, 16), np.float32)}, ["[80, 3, 15, 16]"]),
+        ({"x": np.zeros((80, 3), np.float32)}, ["x"]),
+        ({"x": np.zeros((80, 3, 16, 16), np.complex64)}, ["complex64"]),
+        ({"x": np.full((80, 3, 16, 16), np.nan, np.float32)}, ["NaN"]),
+        ({"x": np.zeros((0, 3, 16, 16), np.float32), "labels": np.zeros(0, np.int64)}, ["0"]),
+        ({"labels": np.zeros(79, np.int64)}, ["79"]),
+        ({"labels": np.full(80, 99)}, ["99"]),
+    ],
+)
+def test_data_that_do_not_fit(here: Path, changes: dict[str, Any], words: list[str]) -> None:
+    refused(strop("optimize", saved(here), "--data", samples(here, **changes), "--budget", "60s"), *words)
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ("acuracy >= 0.9", ["acuracy", "accuracy"]),
+        ("accuracy >= 99%", ["99% of original", "0.99"]),
+        ("accuracy <= 0.9", ["accuracy"]),
+        ("latency.p95 >= 5 ms", ["latency.p95"]),
+        ("size < 20", ["MB"]),
+        ("size", ["size"]),
+        ("worst_slice(accuracy) >= 0.9", ["--slice"]),
+        ("nowhere:nothing >= 0.9", ["nowhere"]),
+    ],
+)
+def test_goals_that_can_not_be_kept(here: Path, limit: str, words: list[str]) -> None:
+    result = strop("optimize", saved(here), "--data", samples(here), "--limit", limit, "--budget", "60s")
+    refused(result, *words)
+
+
+def test_goals_that_contradict_each_other(here: Path) -> None:
+    limits = ["--limit", "size < 10 MB", "--limit", "size > 20 MB"]
+    refused(strop("optimize", saved(here), "--data", samples(here), *limits), "size")
+    both = ["--minimize", "size", "--maximize", "accuracy"]
+    refused(strop("optimize", saved(here), "--data", samples(here), *both), "one")
+
+
+def test_places_that_can_not_be_written(here: Path) -> None:
+    model, data = saved(here), samples(here)
+    (here / "there").mkdir()
+    (here / "there" / "file").touch()
+    refused(strop("optimize", model, "--data", data, "--out", "there"), "exists already", "there")
+    refused(strop("optimize", model, "--data", data, "--run", "model.onnx"), "run directory", "--run")
+    refused(strop("optimize", model, "--data", data, "--out", "/proc/bundle"), "/proc/bundle")
+    refused(strop("optimize", "--resume", "nothing"), "nothing", "no run")
+    refused(strop("verify", "nothing"), "nothing", "manifest.json")
+
+
+def test_options_that_make_no_sense(here: Path) -> None:
+    model, data = saved(here), samples(here)
+    refused(strop("optimize", model), "--data")
+    refused(strop("optimize", model, "--data", data, "--threads", "99"), "threads", "99")
+    refused(strop("optimize", model, "--data", data, "--batch", "0"), "batch")
+    refused(strop("optimize", model, "--data", data, "--budget", "soon"), "soon", "10m")
+    refused(strop("optimize", model, "--data", data, "--formats", "onyx"), "onyx", "onnx")
+    refused(strop("optimize", "--resume", here, "--limit", "size < 1 MB"), "--resume", "limit")
+    refused(strop("optimize"), "strop.toml")
+
+
+def test_plan_file_errors_name_the_line(here: Path) -> None:
+    (here / "strop.toml").write_text('model = "m.onnx"\ndata = "d.npz"\n\nbudjet = "10m"\n')
+    refused(strop("optimize"), "strop.toml:4", "budget")
+
+
+def test_techniques_say_why_they_do_not_fit(here: Path) -> None:
+    result = strop("techniques", saved(here), "--json")
+    rows = {row["technique"]: row for row in json.loads(result.stdout)}
+    assert {"simplify", "dynamic-int8", "static-int8", "to-openvino", "openvino-int8"} <= set(rows)
+    assert rows["static-int8"]["refused"] == ""
+    assert rows["static-int8"]["settings"]["per_channel"] is True
+    assert strop("techniques").stdout.count("\n") > 10
+
+
+def test_doctor_prints_what_is_there(here: Path) -> None:
+    assert "onnxruntime" in strop("doctor").stdout
+    assert json.loads(strop("doctor", "--json").stdout)
+
+
+def test_json_is_all_there_is_on_standard_output(here: Path) -> None:
+    model = fake_model(here / "m", seconds=0.002)
+    data = fake_data(model, 400)
+    np.savez(here / "data.npz", x=data.inputs["x"], labels=data.labels)
+    flags = ["--limit", "accuracy >= 90% of original", "--threads", "1", "--trials", "1", "--out", "bundle", "--json"]
+    result = strop("optimize", model.path, "--data", "data.npz", *flags)
+    assert result.exit_code == 0, result.output
+    manifest = json.loads(result.stdout)
+    assert manifest["verdict"] == "met" and manifest["hashes"]["files"]
+    assert json.loads((here / "bundle" / "manifest.json").read_text()) == manifest
+    compared = json.loads(strop("compare", model.path, "bundle", "--data", "data.npz", "--json").stdout)
+    assert set(compared) == {"original", "candidate", "ratios", "slices", "churn", "limits"}
+    assert 0 <= compared["churn"] < 0.2 and compared["ratios"]["latency.p50"]["high"] < 1
+    verified = strop("verify", "bundle", "--original", model.path, "--data", "data.npz", "--json")
+    assert json.loads(verified.stdout)["verified"]["verdict"] == "met"
+    assert verified.exit_code == 0
+    (here / "bundle" / "model.fake").write_text("{}")
+    refused(strop("verify", "bundle"), "hash differs")
+
+
+def test_the_demo_end_to_end(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "strop", "demo", "--out", tmp_path / "bundle", "--budget", "60s", "--json"]
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    manifest = json.loads(ended.stdout)
+    assert manifest["verdict"] == "met"
+    assert manifest["original"]["metrics"]["accuracy"]["value"] > 0.92
+    assert manifest["winner"]["route"], manifest["reason"]
+    assert manifest["winner"]["ratios"]["size"]["value"] < 0.35
+    assert {limit["verdict"] for limit in manifest["limits"]} == {"met"}
+    assert {"manifest.json", "report.html", "samples.npz"} < {path.name for path in (tmp_path / "bundle").iterdir()}
+    assert "Traceback" not in ended.stderr and "winner / original" in ended.stderr
