@@ -81,8 +81,8 @@ def main() -> int:
             half = torn(run)
             wrong += bool(lost) + repeated + len(half) + len(orphans)
             print(
-                f"{number:>3}: {'ended' if ended else f'killed after {wait:4.1f} s'}, {len(now)} finished, {len(lost)} lost, "
-                f"{repeated} repeated, {len(half)} torn, {len(orphans)} orphans", flush=True,
+                f"{number:>3}: {'ended' if ended else f'killed after {wait:4.1f} s'}, {len(now)} finished, "
+                f"{len(lost)} lost, {repeated} repeated, {len(half)} torn, {len(orphans)} orphans", flush=True,
             )  # fmt: skip
             before = now
             if ended:

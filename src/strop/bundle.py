@@ -14,7 +14,7 @@ import numpy as np
 
 from . import jobs, report, runtimes
 from .bench import load_outputs
-from .data import Data
+from .data import Data, match, read
 from .errors import BundleError
 from .model import Format, Model, Signature, digest_files
 from .plan import Candidate
@@ -124,14 +124,19 @@ class Bundle:
         """Run samples.
 
         Args:
-            inputs: One array an input, axis 0 being samples.
+            inputs: One array an input, axis 0 being samples; a scalar for an input without a sample axis.
 
         Returns:
             One array an output, axis 0 being samples.
+
+        Raises:
+            InvalidData: The arrays do not fit the model.
         """
+        names = [tensor.name for tensor in self.model.signature.inputs]
+        data, signature = match(read(inputs, names), self.model.signature)
         runner = self.runner()
         try:
-            return predict(runner, self.model.signature, Data(inputs), self.target.batch)
+            return predict(runner, signature, data, self.target.batch)
         finally:
             runner.close()
 

@@ -19,7 +19,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2.2rem }
 .wide { overflow-x: auto } table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; padding: .35rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top }
-td.n { font-variant-numeric: tabular-nums; white-space: nowrap } th { background: var(--soft) }
+td.n { font-variant-numeric: tabular-nums } th { background: var(--soft) }
 .met { color: var(--good) } .broken, .infeasible { color: var(--bad) } .inconclusive { color: var(--open) }
 .verdict { font-weight: 700 } pre { background: var(--soft); padding: .8rem; overflow-x: auto }
 """
@@ -100,11 +100,13 @@ def _slices(slices: Mapping[str, Mapping[str, Any]]) -> str:
 def _candidates(tried: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     rows = []
     for name, outcome in tried:
+        if outcome["cause"] == "refused" and not outcome["seconds"]:
+            continue  # a longer chain of something that was refused, and is listed, before
         figures = outcome["report"]["figures"]
         stopped = [j["limit"] for j in outcome["report"]["judged"] if j["verdict"] == "broken"]
         said = outcome["reason"] or (f"broke {', '.join(stopped)}" if stopped else "measured")
-        shown = "; ".join(f"{metric} {share(_interval(found['ratio']))}" for metric, found in figures.items())
-        rows.append([escape(name), escape(said), escape(shown), duration(outcome["seconds"])])
+        shown = [f"<div>{escape(f'{m} ' + share(_interval(f['ratio'])))}</div>" for m, f in figures.items()]
+        rows.append([escape(name), escape(said), "".join(shown), duration(outcome["seconds"])])
     return _table(["candidate", "outcome", "ratio to the original (search split)", "time"], rows)
 
 
