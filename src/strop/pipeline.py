@@ -13,6 +13,7 @@ from typing import Any
 from . import jobs
 from .baseline import choose_goal, lay_out, measure_original, noise, power, run_baseline, seconds_a_call
 from .bench import CONFIRMING, SEARCHING
+from .build import Failure
 from .bundle import Bundle
 from .clock import Clock
 from .confirm import Finding, confirm
@@ -176,6 +177,8 @@ def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener)
             outcome = try_candidate(setting, proposal.candidate, limits)
             if outcome.cause == "timeout" and limits.seconds < clock.most:
                 continue  # the budget's end, not the candidate's fault: it stays open for a resume
+            if outcome.cause != "done":
+                setting.workshop.remember(proposal.candidate.steps, Failure(outcome.cause, outcome.reason))
             searcher.tell(proposal, outcome)
             tell(Tried(number, name, outcome, _best(searcher, setting.goal)))
     except KeyboardInterrupt:
