@@ -137,13 +137,17 @@ def _carry_out(run: RunDir, request: Request, tell: Listener) -> Result:
     clock.reserve = _to_confirm(request, original, look)
     _explore(searcher, setting, clock, tell)
 
-    findings = confirm(run, setting, searcher.tried, request.digests["confirm"], clock, tell)
+    findings = confirm(
+        run, setting, searcher.tried, request.digests["confirm"], clock, noise(original, setting.goal.objective), tell
+    )
     if not any(finding.proven for finding in findings):
         if not clock.over:
             original = _on_confirm(setting, original.candidate, original.model, clock, otherwise=original)
         findings = findings or _nearest(setting, searcher, clock)
     seconds = clock.elapsed + clock.spent
-    result = conclude(request, setting, searcher.tried, findings, original, refused, noise(original), seconds)
+    result = conclude(
+        request, setting, searcher.tried, findings, original, refused, noise(original, "latency.p50"), seconds
+    )
     write_json(run / MANIFEST, finite(result.manifest))
     return result
 
