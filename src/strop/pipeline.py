@@ -124,6 +124,7 @@ def resume(run: str | Path, *, budget: Budget | None = None, listener: Listener 
 
 def _carry_out(run: RunDir, request: Request, tell: Listener) -> Result:
     clock = Clock(request.budget)
+    tell(Said(f"run directory {run.root}: --resume goes on with it"))
     for note in request.notes:
         tell(Said(note, warning=True))
     setting = lay_out(run, request)
