@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from strop.build import Workshop
+from strop.build import Failure, Workshop
 from strop.errors import NotApplicable, TechniqueError
 from strop.model import Model
 from strop.target import Target
@@ -120,13 +120,13 @@ def test_a_refusal_is_remembered_and_costs_no_second_try(workshop: Workshop) -> 
             raise NotApplicable("takes no such weights")
 
     chain = [Strip(), Choosy(), Compile()]
-    assert workshop.refusal(chain) is None
+    assert workshop.failure(chain) is None
     for _ in range(2):
         with pytest.raises(NotApplicable, match="takes no such weights"):
             workshop.build(chain)
     assert len(asked) == 1
-    assert workshop.refusal(chain) == "takes no such weights"
-    assert workshop.refusal([Strip()]) is None
+    assert workshop.failure(chain) == ("refused", "takes no such weights")
+    assert workshop.failure([Strip()]) is None
 
 
 def test_a_failure_is_no_refusal_and_leaves_nothing(workshop: Workshop) -> None:
@@ -143,9 +143,27 @@ def test_a_failure_is_no_refusal_and_leaves_nothing(workshop: Workshop) -> None:
     with pytest.raises(TechniqueError, match="ValueError: once"):
         workshop.build([Flaky()])
     assert not list(workshop.folder.iterdir())
-    assert workshop.refusal([Flaky()]) is None
+    assert workshop.failure([Flaky()]) is None
     model, _ = workshop.build([Flaky()])
     assert model.path.exists()
+
+
+def test_a_crash_is_blamed_on_the_first_step_that_is_not_built(workshop: Workshop) -> None:
+    workshop.build([Strip()])
+    (workshop.folder / ".part-killed").mkdir()
+    workshop.sweep()
+    workshop.remember([Strip(), FakeRound(), Compile()], Failure("crashed", "its process was killed by SIGSEGV"))
+    for chain in ([Strip(), FakeRound()], [Strip(), FakeRound(), Compile()]):
+        assert workshop.failure(chain) == ("crashed", "its process was killed by SIGSEGV")
+        with pytest.raises(TechniqueError, match="SIGSEGV"):
+            workshop.build(chain)
+    assert (
+        workshop.failure([Strip()]) is workshop.failure([FakeRound()]) is workshop.failure([Strip(), Compile()]) is None
+    )
+    workshop.build([Strip(), Compile()])
+    workshop.remember([Strip(), Compile()], Failure("timeout", "in running it"))
+    assert workshop.failure([Strip(), Compile()]) is None
+    assert not list(workshop.folder.glob(".part-*"))
 
 
 def test_what_is_being_made_is_never_seen(workshop: Workshop) -> None:

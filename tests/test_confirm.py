@@ -66,7 +66,7 @@ class Stage:
         self.events.clear()
         self.answers = {str(c): answer for (c, _), answer in zip(tried, answers, strict=True)}
         clock = Clock(Budget(seconds))
-        return confirm(self.fake.run, self.fake.setting, tried, "a digest", clock, self._listen)
+        return confirm(self.fake.run, self.fake.setting, tried, "a digest", clock, 0.0, self._listen)
 
     def tried(self, *entries: tuple[Candidate, float, Any]) -> Tried:
         return [(c, outcome(latency, limits, model=self.model)) for c, latency, limits in entries]

@@ -173,10 +173,16 @@ def test_a_report_survives_json() -> None:
 def test_the_score_is_the_ratio_turned_so_that_less_is_better(goal: str, value: float, better: bool) -> None:
     found = report(latency=0.5, accuracy=1.02)
     assert score(found, Goal.parse(goal)) == value
-    assert better_than_original(found, Goal.parse(goal)) == better
+    assert better_than_original(found, Goal.parse(goal), 0.0) == better
 
 
 def test_within_the_noise_nothing_is_better() -> None:
-    assert not better_than_original(report(latency=0.995), Goal.parse("minimize latency.p50"))
-    assert not better_than_original(report(accuracy=1.005), Goal.parse("maximize accuracy"))
+    assert not better_than_original(report(latency=0.995), Goal.parse("minimize latency.p50"), 0.0)
+    assert not better_than_original(report(accuracy=1.005), Goal.parse("maximize accuracy"), 0.0)
+
+
+def test_a_gain_under_the_noise_floor_is_none() -> None:
+    found, goal = report(latency=0.9), Goal.parse("minimize latency.p50")
+    assert better_than_original(found, goal, 0.05)
+    assert not better_than_original(found, goal, 0.15)
     assert score(Report(), Goal.parse("minimize latency.p50")) == float("inf")

@@ -51,7 +51,11 @@ def manifest(fake_run: FakeRun) -> dict[str, Any]:
 
 
 def tried() -> list[tuple[str, dict[str, Any]]]:
-    outcomes = [outcome(0.5, {ACCURACY: "met"}), outcome(0.3, {ACCURACY: "broken"}), Outcome("crashed", "SIGSEGV")]
+    outcomes = [
+        outcome(0.5, {ACCURACY: "met"}),
+        outcome(0.3, {ACCURACY: "broken"}),
+        Outcome("crashed", "SIGSEGV", seconds=1.0),
+    ]
     return [(f"candidate {number}", one.to_json()) for number, one in enumerate(outcomes)]
 
 

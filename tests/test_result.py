@@ -234,3 +234,10 @@ def test_the_schema_is_sound_and_refuses_what_is_not_so(fake_run: FakeRun, model
     for name in schema["required"]:
         with pytest.raises(jsonschema.ValidationError, match="required"):
             check_manifest({key: value for key, value in manifest.items() if key != name})
+
+
+def test_a_winner_that_is_slower_says_so(fake_run: FakeRun) -> None:
+    model = fake_run.setting.original.model.to_json(fake_run.run.root)
+    figures = {**report().figures, "latency.p50": figure(1.2, 0.010, "s")}
+    slower = dataclasses.replace(finding(ROUNDED, model, Report(figures, (judged(SIZE),))), better=True)
+    assert "it is slower: latency.p50 is 1.2x" in concluded(fake_run, [slower]).reason

@@ -92,7 +92,9 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 def main() -> None:
     torch.manual_seed(SEED)
-    images, test_images = (torch.tensor(read(f"{part}-images-idx3-ubyte")).float()[:, None] for part in ("train", "t10k"))
+    images, test_images = (
+        torch.tensor(read(f"{part}-images-idx3-ubyte")).float()[:, None] for part in ("train", "t10k")
+    )
     labels, test_labels = (torch.tensor(read(f"{part}-labels-idx1-ubyte")).long() for part in ("train", "t10k"))
     model = Classifier().to(memory_format=torch.channels_last)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters")

@@ -146,7 +146,13 @@ def seconds_a_call(original: Finding) -> float:
     return original.report.figures["latency.p50"].original.value
 
 
-def noise(original: Finding) -> float:
-    """Half the width of the latency ratio of the original to itself: differences under it are none."""
-    ratio = original.report.figures["latency.p50"].ratio
+def noise(original: Finding, metric: str) -> float:
+    """By how much a ratio of the original to itself is off 1, at the most: differences under it are none.
+
+    Quality has no such floor: the same outputs score the same.
+    """
+    known = metrics.find(metric)
+    if known.quality:
+        return 0.0
+    ratio = original.report.figures[known.name].ratio
     return max(ratio.high - 1, 1 - ratio.low)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .data import Data
 from .errors import NotApplicable, TechniqueError
@@ -20,7 +20,14 @@ from .settings import Choice
 from .target import Target
 from .technique import Context, Needs, Technique, apply
 
-MODEL, REFUSED = "model.json", "refused.json"
+MODEL, FAILED = "model.json", "failed.json"
+
+
+class Failure(NamedTuple):
+    """Why a chain can't be built: the cause of an `Outcome`, and the reason."""
+
+    cause: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class Workshop:
 
         Raises:
             NotApplicable: A step refuses the model, now or when it was tried before.
-            TechniqueError: A step failed, or the deadline has passed.
+            TechniqueError: A step failed, now or when it was tried before, or the deadline has passed.
         """
         seconds: dict[str, float] = {}
         model = self.original
@@ -77,8 +84,8 @@ class Workshop:
             if (home / MODEL).exists():
                 model = Model.of(json.loads((home / MODEL).read_text()), home)
                 continue
-            if reason := self.refusal(steps[:count]):
-                raise NotApplicable(reason)
+            if known := self.failure(steps[:count]):
+                raise (NotApplicable if known.cause == "refused" else TechniqueError)(known.reason)
             if time.monotonic() > deadline:
                 raise TechniqueError(f"no time was left for {step}")
             start = time.monotonic()
@@ -103,13 +110,34 @@ class Workshop:
             return False
         return True
 
-    def refusal(self, steps: Sequence[Technique]) -> str | None:
-        """Why a chain was refused when it was tried before; None where it was not."""
+    def failure(self, steps: Sequence[Technique]) -> Failure | None:
+        """Why a chain could not be built when it, or the beginning of it, was tried before; None where it was not."""
         for count in range(1, len(steps) + 1):
-            refused = self.folder / self.key(steps[:count]) / REFUSED
-            if refused.exists():
-                return str(json.loads(refused.read_text()))
+            failed = self.folder / self.key(steps[:count]) / FAILED
+            if failed.exists():
+                return Failure(*json.loads(failed.read_text()))
         return None
+
+    def remember(self, steps: Sequence[Technique], failure: Failure) -> None:
+        """Blame a failure on the first step that is not built, so that no other route runs into it again.
+
+        Where all steps are built, it came later, in running the model: then no step is to blame.
+        """
+        for count in range(1, len(steps) + 1):
+            home = self.folder / self.key(steps[:count])
+            if not (home / MODEL).exists():
+                if not (home / FAILED).exists():
+                    self._note(home, failure)
+                return
+
+    def sweep(self) -> None:
+        """Remove what a killed job has left half made; it may be what fills the disk."""
+        for part in self.folder.glob(".part-*"):
+            shutil.rmtree(part, ignore_errors=True)
+
+    def _note(self, home: Path, failure: Failure) -> None:
+        home.mkdir(exist_ok=True)
+        write_json(home / FAILED, list(failure))
 
     def _make(
         self,
@@ -128,8 +156,7 @@ class Workshop:
             write_json(part / MODEL, made.to_json(part))
             part.replace(home)
         except NotApplicable as error:
-            home.mkdir(exist_ok=True)
-            write_json(home / REFUSED, str(error))
+            self._note(home, Failure("refused", str(error)))
             raise
         finally:
             shutil.rmtree(part, ignore_errors=True)

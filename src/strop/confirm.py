@@ -78,9 +78,13 @@ def confirm(
     tried: Sequence[tuple[Candidate, Outcome]],
     digest: str,
     clock: Clock,
+    noise: float,
     tell: Callable[[Event], None],
 ) -> list[Finding]:
     """Measure the finalists on the confirm split until one is proven; what an earlier call has found is kept.
+
+    Args:
+        noise: Of the objective: a gain under it is none.
 
     Returns:
         What was found, in the order in which it was looked at; the last one is proven, or none is.
@@ -104,15 +108,17 @@ def confirm(
             continue
         tell(Confirming(str(candidate), place, len(chosen)))
         note_look(digest)
-        findings.append(_look(setting, candidate, outcome, 1 - ERROR_RATE / len(chosen), clock.whole()))
+        findings.append(_look(setting, candidate, outcome, 1 - ERROR_RATE / len(chosen), clock.whole(), noise))
         write_json(path, [finding.to_json() for finding in findings])
     return findings
 
 
-def _look(setting: Setting, candidate: Candidate, outcome: Outcome, confidence: float, limits: jobs.Limits) -> Finding:
+def _look(
+    setting: Setting, candidate: Candidate, outcome: Outcome, confidence: float, limits: jobs.Limits, noise: float
+) -> Finding:
     hosted = Hosted(model_of(outcome, setting.root), candidate.runtime, setting.workshop.target)
     ended = jobs.run(measure, setting, hosted, "confirm", CONFIRMING, confidence, True, limits=limits)
     model = outcome.model or {}
     if ended.value is None:
         return Finding(candidate, model, Report(), confidence, False, problem=ended.reason)
-    return Finding(candidate, model, ended.value, confidence, better_than_original(ended.value, setting.goal))
+    return Finding(candidate, model, ended.value, confidence, better_than_original(ended.value, setting.goal, noise))

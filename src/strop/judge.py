@@ -134,10 +134,15 @@ def score(report: Report, goal: Goal) -> float:
     return value if goal.direction == "minimize" else -value
 
 
-def better_than_original(report: Report, goal: Goal) -> bool:
-    """Whether the objective is proven better than the original's, at 95 %."""
+def better_than_original(report: Report, goal: Goal, noise: float) -> bool:
+    """Whether the objective is proven better than the original's, at 95 %, and by more than the noise floor.
+
+    Args:
+        noise: By how much the ratio of the original to itself is off 1.
+    """
     ratio = report.figures[metrics.find(goal.objective).name].ratio
-    return ratio.high < 1 if goal.direction == "minimize" else ratio.low > 1
+    proven = ratio.high < 1 if goal.direction == "minimize" else ratio.low > 1
+    return proven and abs(ratio.value - 1) > noise
 
 
 def slice_masks(bench: Bench) -> dict[str, Array]:

@@ -13,6 +13,7 @@ from typing import Any
 from . import jobs
 from .baseline import choose_goal, lay_out, measure_original, noise, power, run_baseline, seconds_a_call
 from .bench import CONFIRMING, SEARCHING
+from .build import Failure
 from .bundle import Bundle
 from .clock import Clock
 from .confirm import Finding, confirm
@@ -123,6 +124,7 @@ def resume(run: str | Path, *, budget: Budget | None = None, listener: Listener 
 
 def _carry_out(run: RunDir, request: Request, tell: Listener) -> Result:
     clock = Clock(request.budget)
+    tell(Said(f"run directory {run.root}: --resume goes on with it"))
     for note in request.notes:
         tell(Said(note, warning=True))
     setting = lay_out(run, request)
@@ -136,13 +138,17 @@ def _carry_out(run: RunDir, request: Request, tell: Listener) -> Result:
     clock.reserve = _to_confirm(request, original, look)
     _explore(searcher, setting, clock, tell)
 
-    findings = confirm(run, setting, searcher.tried, request.digests["confirm"], clock, tell)
+    findings = confirm(
+        run, setting, searcher.tried, request.digests["confirm"], clock, noise(original, setting.goal.objective), tell
+    )
     if not any(finding.proven for finding in findings):
         if not clock.over:
             original = _on_confirm(setting, original.candidate, original.model, clock, otherwise=original)
         findings = findings or _nearest(setting, searcher, clock)
     seconds = clock.elapsed + clock.spent
-    result = conclude(request, setting, searcher.tried, findings, original, refused, noise(original), seconds)
+    result = conclude(
+        request, setting, searcher.tried, findings, original, refused, noise(original, "latency.p50"), seconds
+    )
     write_json(run / MANIFEST, finite(result.manifest))
     return result
 
@@ -176,6 +182,8 @@ def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener)
             outcome = try_candidate(setting, proposal.candidate, limits)
             if outcome.cause == "timeout" and limits.seconds < clock.most:
                 continue  # the budget's end, not the candidate's fault: it stays open for a resume
+            if outcome.cause != "done":
+                setting.workshop.remember(proposal.candidate.steps, Failure(outcome.cause, outcome.reason))
             searcher.tell(proposal, outcome)
             tell(Tried(number, name, outcome, _best(searcher, setting.goal)))
     except KeyboardInterrupt:

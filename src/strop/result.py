@@ -110,7 +110,7 @@ def conclude(
     winner, closest, verdict, advice = None, best, "infeasible", []
     if proven:
         winner, closest, verdict = proven, None, "met"
-        reason = f"{proven.candidate} keeps every limit: {_gain(proven, goal)}"
+        reason = f"{proven.candidate} keeps every limit: {_gain(proven, goal)}{_price(proven)}"
     elif original.verdict == "met":
         winner, verdict = original, "met"
         why = _why_not(best, tried, findings, goal)
@@ -178,6 +178,14 @@ def _seen(tried: Sequence[tuple[Candidate, Outcome]], findings: Sequence[Finding
     searched = {candidate.key: outcome.report for candidate, outcome in tried if outcome.cause == "done"}
     confirmed = {finding.candidate.key: finding.report for finding in findings if not finding.problem}
     return list({**searched, **confirmed}.values())
+
+
+def _price(finding: Finding) -> str:
+    """What a smaller or better model costs in latency, where it is proven to: never in silence."""
+    latency = finding.report.figures.get("latency.p50")
+    if latency is None or not latency.ratio.low > 1:
+        return ""
+    return f"; it is slower: latency.p50 is {share(latency.ratio)} of the original's"
 
 
 def _why_not(

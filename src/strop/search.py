@@ -32,6 +32,8 @@ REPEATS = 5  # proposals of one route that were tried before, until it counts as
 PATIENCE = 12  # trials of settings in a row without a gain, after which the search ends
 GAIN = 0.01  # what counts as one: the noise of a quiet machine
 REACH = 0.15  # what lossless steps may gain
+UNMEASURED = 1.0
+NEAR = 0.1  # a violation up to which other settings may mend a route
 BROKEN = 1e6  # ranks a candidate that seems to break a limit behind all that seem to keep them
 FAR = 1.0  # the violation that stands for a limit that was not measured
 
@@ -132,12 +134,11 @@ class RouteSearch:
         if outcome.cause != "done":
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             return
-        if not math.isfinite(value):  # a limit was proven broken before the objective was measured
-            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-            return
-        for judged in outcome.report.judged:
-            trial.set_constraint(judged.limit, judged.violation)
-        study.tell(trial, value)
+        violations = {judged.limit: judged.violation for judged in outcome.report.judged}
+        for limit in map(str, self.goal.limits):
+            trial.set_constraint(limit, violations.get(limit, 0.0))
+        # where a limit was broken before the objective was measured, TPE sorts by how far it was broken
+        study.tell(trial, value if math.isfinite(value) else UNMEASURED)
 
     def _vary(self, route: Route, seen: set[str]) -> Proposal | None:
         study = self._study(route)
@@ -185,14 +186,20 @@ class RouteSearch:
                 found.setdefault(core(self._route_of[candidate.key]), []).append(rank(outcome, self.goal))
         return found
 
+    def _potential(self, route: Route, outcome: Outcome) -> float:
+        """What varying a route may come to: what was measured; where a limit is broken by little, what was expected."""
+        value = rank(outcome, self.goal)
+        near = 0 < sum(judged.violation for judged in outcome.report.judged) < NEAR
+        return min(value, route.expects(self.target)) if near else value
+
     def _leaders(self) -> list[Route]:
-        """The routes to vary, one a core: those with the best candidates, the one with the fewest trials first."""
+        """The routes to vary, one a core: those that promise most, the one with the fewest trials first."""
         best: dict[Core, tuple[float, Route]] = {}
         count: dict[str, int] = {}
         for candidate, outcome in self.tried:
             route = self._route_of[candidate.key]
             count[route.label] = count.get(route.label, 0) + 1
-            value = rank(outcome, self.goal)
+            value = self._potential(route, outcome)
             if outcome.cause == "done" and value < best.get(core(route), (math.inf, route))[0]:
                 best[core(route)] = value, route
         leaders = [route for _, route in sorted(best.values(), key=lambda entry: entry[0])][:LEADERS]

@@ -55,8 +55,8 @@ class Reporter:
                     self.task, description=f"{number}: {escape(candidate)} [dim]({why})[/]",
                     completed=spent, total=max(self.budget, spent), left=f"{duration(max(0.0, left or 0.0))} left",
                 )  # fmt: skip
-            case Tried(_, _, outcome, _) if outcome.cause == "refused" and not outcome.seconds:
-                pass  # a longer chain of something that was refused, and told, before
+            case Tried(_, _, outcome, _) if not outcome.seconds:
+                pass  # a longer chain of something that failed, and was told, before
             case Tried(number, candidate, outcome, best):
                 mark = " [green]best so far[/]" if best == candidate else ""
                 self._line(f"{number:>3} {escape(candidate)}: {escape(_outcome(outcome))}{mark}")

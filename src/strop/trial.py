@@ -92,10 +92,10 @@ class Setting:
 def try_candidate(setting: Setting, candidate: Candidate, limits: jobs.Limits) -> Outcome:
     """Build and measure a candidate on the search split, in a process of its own; a crash is tried once more.
 
-    A chain that is known to be refused costs no process.
+    A chain that is known to fail costs no process.
     """
-    if reason := setting.workshop.refusal(candidate.steps):
-        return Outcome("refused", reason)
+    if known := setting.workshop.failure(candidate.steps):
+        return Outcome(*known)
     outcome = _once(setting, candidate, limits)
     if outcome.cause == "crashed" and outcome.seconds < limits.seconds / 2:
         again = _once(setting, candidate, dataclasses.replace(limits, seconds=limits.seconds - outcome.seconds))
@@ -106,6 +106,7 @@ def try_candidate(setting: Setting, candidate: Candidate, limits: jobs.Limits) -
 def _once(setting: Setting, candidate: Candidate, limits: jobs.Limits) -> Outcome:
     start = time.monotonic()
     ended = jobs.run(_build_and_judge, setting, candidate, limits.seconds, limits=limits)
+    setting.workshop.sweep()
     outcome = ended.value or Outcome(ended.cause, ended.reason)
     return dataclasses.replace(outcome, seconds=time.monotonic() - start, peak=ended.peak)
 

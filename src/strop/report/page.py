@@ -100,8 +100,8 @@ def _slices(slices: Mapping[str, Mapping[str, Any]]) -> str:
 def _candidates(tried: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     rows = []
     for name, outcome in tried:
-        if outcome["cause"] == "refused" and not outcome["seconds"]:
-            continue  # a longer chain of something that was refused, and is listed, before
+        if outcome["cause"] != "done" and not outcome["seconds"]:
+            continue  # a longer chain of something that failed, and is listed, before
         figures = outcome["report"]["figures"]
         stopped = [j["limit"] for j in outcome["report"]["judged"] if j["verdict"] == "broken"]
         said = outcome["reason"] or (f"broke {', '.join(stopped)}" if stopped else "measured")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from ..errors import NotApplicable, RunFailed, StropError, UnsupportedModel
 from ..model import Model, ModelFormat
 from ..runtime import Runtime, predict
 from ..settings import Choice, Settings, Span
-from ..target import Target
+from ..target import Target, usable_cores
 from ..technique import Context, Needs, Technique, apply
 
 LOSSLESS = 1e-4
@@ -197,6 +198,20 @@ class RuntimeCase:
         call()
         call()
         runner.close()
+
+    def test_an_idle_runner_is_quiet(self, tmp_path: Path) -> None:
+        """It spends no time while nobody calls: else it would slow whatever is measured beside it."""
+        example = self.example(tmp_path)
+        runner = self.runtime().load(example.model, Target(threads=len(usable_cores())))
+        call = runner.bind(_call(example, 0))
+        for _ in range(5):
+            call()
+        time.sleep(0.05)  # what a call leaves to do may end
+        start = time.process_time()
+        time.sleep(0.5)
+        spent = time.process_time() - start
+        runner.close()
+        assert spent < 0.1, f"{self.runtime.label()} spent {spent:.2f} s of 0.5 s idle"
 
     def test_what_it_cannot_load_is_a_named_error(self, tmp_path: Path) -> None:
         model = self.broken(tmp_path)
