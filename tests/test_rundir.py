@@ -119,3 +119,12 @@ def test_a_folder_that_cannot_be_used_is_a_named_error(tmp_path: Path) -> None:
     for place in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(RunFailed, match=r"can't be used .*--run DIR"):
             RunDir(place)
+
+
+def test_a_folder_of_somebody_elses_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "work" / ".part-mine").mkdir(parents=True)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(RunFailed, match="is none"):
+        RunDir(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "work"]
+    assert (tmp_path / "work" / ".part-mine").exists()

@@ -53,7 +53,7 @@ def call(source: str) -> object:
     sys.path.insert(0, folder)
     try:
         return getattr(importlib.import_module(module), name)()
-    except Exception as error:  # whatever a user's own function raises is told as it is
+    except (Exception, SystemExit) as error:  # whatever a user's own function raises is told as it is
         raise InvalidData(
             f"{source} failed with {type(error).__name__}: {error}. It must be a function without arguments, "
             "importable from the working directory, that returns a mapping of arrays."
@@ -82,7 +82,7 @@ def open_file(
                 return _table(path, inputs, asked, guesses, storage)
     except InvalidData:
         raise
-    except (ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, OverflowError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise InvalidData(f"{path} can't be read as {kind}: {error}. It may be cut short: write it again.") from error
     raise InvalidData(f"Data files end in .npz, .npy, .parquet or .csv, and {path.name} doesn't. Save it as .npz.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -50,6 +51,8 @@ def silenced() -> Iterator[None]:
 
 
 def no_telemetry() -> None:
+    """Switch off what OpenVINO, NNCF and ONNX Runtime would send, in this process and in those it starts."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     # Both packages treat telemetry as optional: where its import fails they use a stub, which neither sends anything
     # nor writes a client's number to the user's home. An opt-out file would have to be written there.
     loaded = sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

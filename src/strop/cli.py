@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
-import tempfile
 from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
@@ -47,7 +47,7 @@ Batch = Annotated[int | None, typer.Option(help="Samples in one call; 1 by defau
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Text = Annotated[str | None, typer.Option()]
 Many = Annotated[list[str] | None, typer.Option()]
-Seed = Annotated[int | None, typer.Option(help="Of every random choice; 0 by default.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Of every random choice; 0 by default.")]
 
 
 @app.command()
@@ -73,7 +73,7 @@ def optimize(
     batch: Batch = None,
     formats: Annotated[str | None, typer.Option(help="Formats that may be handed over: onnx,openvino.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time in all: 90s, 10m, 1h; 10m by default.")] = None,
-    trials: Annotated[int | None, typer.Option(help="Candidates, at the most.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Candidates, at the most.")] = None,
     seed: Seed = None,
     out: Annotated[Path | None, typer.Option(help="Where the bundle goes; a new folder.")] = None,
     run: Annotated[Path | None, typer.Option(help="The run directory; a new one under strop-runs/ by default.")] = None,
@@ -122,7 +122,8 @@ def compare(
     def work() -> int:
         from .comparison import compare as measure
 
-        found = measure(
+        with _aside():
+            found = measure(
             original, candidate, data, Goal.of(limit or ()), metric=metric or [], label=label, slices=slice or (),
             group=group, target=_target(threads, batch), seed=seed or 0,
         )  # fmt: skip
@@ -147,7 +148,8 @@ def benchmark(
     def work() -> int:
         from .comparison import benchmark as measure
 
-        found = measure(model, other, data, target=_target(threads, batch), seed=seed or 0)
+        with _aside():
+            found = measure(model, other, data, target=_target(threads, batch), seed=seed or 0)
         return _show_comparison(found, as_json)
 
     _exit(work, debug)
@@ -158,6 +160,7 @@ def verify(
     bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
     original: Annotated[str | None, typer.Option(help="The original, for limits against it.")] = None,
     data: Annotated[str | None, typer.Option(help="Samples, for limits on quality.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="A metric of your own that a limit speaks of.")] = None,
     label: Text = None,
     as_json: Json = False,
     debug: bool = False,
@@ -170,7 +173,8 @@ def verify(
         from .terminal import console, show_limits
 
         opened = Bundle.load(bundle)
-        found = check(opened, original, data, label=label)
+        with _aside():
+            found = check(opened, original, data, metric=metric or (), label=label)
         if as_json:
             _print_json({**opened.manifest, "verified": found})
         outputs, screen = found["outputs"], console()
@@ -180,6 +184,8 @@ def verify(
             f"largest value (up to {outputs['tolerance']:g} is the same)", soft_wrap=True)  # fmt: skip
         show_limits(screen, found["limits"])
         screen.print(found["verdict"])
+        if any(limit["verdict"] == "not checked" for limit in found["limits"]):
+            screen.print("give --original MODEL and --data DATA (and --metric for one of your own) to check the others")
         return CODES[found["verdict"]]
 
     _exit(work, debug)
@@ -241,13 +247,11 @@ def demo(
     def work() -> int:
         if not (DEMO / "model.onnx").exists():
             raise InvalidPlan(f"the demo needs {DEMO}/model.onnx, and it is not here. Run it in a checkout of strop.")
-        with tempfile.TemporaryDirectory(prefix="strop-demo-") as scratch:
-            target = _next_free(out)
-            plan = Plan(
-                model=str(DEMO / "model.onnx"), data=str(DEMO / "test.npz"), limit=DEMO_GOAL, threads=threads,
-                budget=seconds(budget), seed=seed, out=target, run=Path(scratch) / "run",
-            )  # fmt: skip
-            return _run(plan, as_json)
+        plan = Plan(
+            model=str(DEMO / "model.onnx"), data=str(DEMO / "test.npz"), limit=DEMO_GOAL, threads=threads,
+            budget=seconds(budget), seed=seed, out=_next_free(out),
+        )  # fmt: skip
+        return _run(plan, as_json)
 
     _exit(work, debug)
 
@@ -263,6 +267,8 @@ def _plan(flags: dict[str, Any]) -> Plan:
 
 
 def _run(plan: Plan, as_json: bool) -> int:
+    if any("\0" in str(value) for value in vars(plan).values()):
+        raise InvalidPlan("names and paths must be text without NUL bytes. Look at what was given.")
     from .bundle import check_free
     from .pipeline import optimize as search
     from .terminal import Reporter, console
@@ -272,7 +278,7 @@ def _run(plan: Plan, as_json: bool) -> int:
     goal = Goal.of(plan.limit, plan.minimize, plan.maximize)
     budget = Budget(plan.budget or Budget().seconds, plan.trials)
     screen = console()
-    with Reporter(screen, budget.seconds) as reporter:
+    with _aside(), Reporter(screen, budget.seconds) as reporter:
         result = search(
             plan.model, plan.data, goal, metric=plan.metric, label=plan.label, slices=plan.slice, group=plan.group,
             calibration=plan.calibration, confirm_data=plan.confirm,
@@ -295,7 +301,7 @@ def _resume(run: Path, flags: dict[str, Any], as_json: bool) -> int:
     screen = console()
     given = flags.get("budget") or flags["trials"]
     new = Budget(flags.get("budget") or Budget().seconds, flags["trials"]) if given else None
-    with Reporter(screen, (new or Budget()).seconds) as reporter:
+    with _aside(), Reporter(screen, (new or Budget()).seconds) as reporter:
         result = go_on(run, budget=new, listener=reporter)
     return _hand_over(result, flags["out"], screen, as_json)
 
@@ -305,7 +311,7 @@ def _hand_over(result: Any, out: Path | None, screen: Any, as_json: bool) -> int
 
     place = None
     if result.handed_over:
-        bundle = result.save(out or result.setting.root / "bundle")
+        bundle = result.save(out or _next_free(result.setting.root / "bundle"))
         place = str(bundle.folder)
     show_result(screen, result, place)
     if as_json:
@@ -372,6 +378,11 @@ def _next_free(folder: Path) -> Path:
     return free
 
 
+def _aside() -> contextlib.AbstractContextManager[Any]:
+    """Send what a user's own functions print to standard error: standard output is for results."""
+    return contextlib.redirect_stdout(sys.stderr)
+
+
 def _print_json(value: object) -> None:
     sys.stdout.write(json.dumps(finite(value), indent=1) + "\n")
 
@@ -383,15 +394,23 @@ def _exit(work: Callable[[], int], debug: bool) -> None:
     try:
         code = work()
     except KeyboardInterrupt:
-        fail("interrupted. A search goes on with strop optimize --resume RUN.")
+        fail("interrupted.")
         code = 128 + signal.SIGINT
     except Infeasible as error:
         fail(str(error))
         code = Exit.INFEASIBLE
-    except (StropError, OSError) as error:
+    except StropError as error:
         if debug:
             raise
         fail(str(error))
+        code = Exit.USAGE
+    except OSError as error:
+        if debug:
+            raise
+        place = f" ({error.filename})" if error.filename else ""
+        fail(
+            f"{error.strerror or error}{place}. Make room, or name another place; a run that had begun can be resumed."
+        )
         code = Exit.USAGE
     raise typer.Exit(code)
 

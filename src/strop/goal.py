@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, Self, TypeAlias
 
 from .errors import InvalidGoal
@@ -77,8 +77,13 @@ class Limit:
         if read is None or value is None:
             raise InvalidGoal(f"`{text.strip()}` can't be read as a limit. A limit is {_SHAPE}.")
         scope: Any = read[1] or "whole"
-        metric, op, number = read[2] or read[3], read[4], Decimal(value[1])
-        if not math.isfinite(float(number)):
+        metric, op = read[2] or read[3], read[4]
+        try:
+            number = Decimal(value[1])
+            finite = math.isfinite(float(number))
+        except (InvalidOperation, OverflowError):
+            finite = False
+        if not finite:
             raise InvalidGoal(f"A limit needs a finite number, and `{text.strip()}` has {value[1]}.")
         suffix = re.sub(r"\s+", " ", value[2].strip())
         wants = _cost_unit(metric)

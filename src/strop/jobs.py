@@ -78,10 +78,13 @@ def without_main() -> Iterator[None]:
     """Keep a spawned process from running the caller's script again: jobs are never functions of `__main__`."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
+    # A process inherits what is blocked: Ctrl-C is the driver's to handle, from the first line on.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         sys.modules["__main__"] = main
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def die_with_parent() -> None:
@@ -149,7 +152,6 @@ def _family(name: str | None = None) -> list[Any]:
 def _guarded(function: Callable[..., T], args: tuple[Any, ...]) -> tuple[str, Any]:
     die_with_parent()
     no_telemetry()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     os.dup2(2, 1)  # libraries print; standard output belongs to the driver
     try:
         return "done", function(*args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import shutil
@@ -17,7 +18,7 @@ from .build import Failure
 from .bundle import Bundle
 from .clock import Clock
 from .confirm import Finding, confirm
-from .errors import RunFailed
+from .errors import InvalidData, InvalidGoal, InvalidPlan, RunFailed, UnsupportedModel, UntrustedModel
 from .events import Event, Listener, Planned, Said, Stopped, Tried, Trying
 from .goal import Goal
 from .judge import Report
@@ -84,6 +85,8 @@ def optimize(
     Raises:
         UnsupportedModel, UntrustedModel, InvalidData, InvalidGoal, RunFailed: Before the search, with the next step.
     """
+    if recipe is not None:
+        goal = _goal_of(Bundle.load(recipe), goal, metric)
     folder = Path(run) if run else _new_run(model)
     new = not folder.exists()
     directory = RunDir(folder)
@@ -96,9 +99,13 @@ def optimize(
             budget=budget or Budget(), seed=seed, recipe=_route_of(recipe),
         )  # fmt: skip
         return _carry_out(directory, request, listener or _ignore)
-    finally:
-        if new and directory.read_plan() is None:  # refused before it began: nothing in there is worth keeping
+    except (InvalidGoal, InvalidData, InvalidPlan, UnsupportedModel, UntrustedModel):
+        if new:  # refused before anything was tried: nothing in there is worth keeping
             shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                folder.parent.rmdir() if folder.parent == Path(RUNS) else None
+        raise
+    finally:
         directory.close()
 
 
@@ -221,6 +228,18 @@ def _to_confirm(request: Request, original: Finding, look: float) -> float:
     samples = (request.splits["confirm"] - request.splits["search"]) / request.target.batch
     longer = look * CONFIRMING.pairs / SEARCHING.pairs + samples * seconds_a_call(original)
     return min(longer * 2, request.budget.seconds * MOST_TO_CONFIRM)
+
+
+def _goal_of(recipe: Bundle, goal: Goal | str | None, metric: str | Sequence[str]) -> Goal | str:
+    """The goal of a recipe is its bundle's, where no limit is given."""
+    asked = Goal.parse(goal) if isinstance(goal, str) else goal
+    if asked and asked.limits:
+        return asked
+    kept = Goal.of_json(recipe.manifest["goal"])
+    own = [x.metric for x in kept.limits if ":" in x.metric and x.metric not in metric]
+    if own:
+        raise InvalidGoal(f"the recipe's goal asks for {own[0]}, code of your own. Name it with --metric to run it.")
+    return kept
 
 
 def _route_of(recipe: str | Path | None) -> Mapping[str, Any] | None:

@@ -84,6 +84,10 @@ def read(path: str | Path) -> Plan:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidPlan(_syntax(path, text, str(error))) from None
+    except (ValueError, RecursionError) as error:  # numbers and nesting beyond what Python reads
+        raise InvalidPlan(f"{path}: can't be read: {error}") from None
+    if "\0" in text:
+        raise InvalidPlan(f"{path}: must be text, and holds a NUL byte. Remove it.")
     lines = _Lines(text)
     known = [field.name for field in fields(Plan)]
     for key in table:

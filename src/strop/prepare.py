@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import formats, runtimes
+from . import metrics as room
 from ._lazy import installed
 from .data import Data, match, overlap, read, split
 from .errors import InvalidGoal, InvalidPlan, RunFailed, UnsupportedModel
@@ -89,6 +90,11 @@ def prepare(
         InvalidGoal: The goal can't be read.
     """
     parsed = _spelled_out(Goal.parse(goal) if isinstance(goal, str) else goal or Goal(()), metrics)
+    named = [limit.metric for limit in parsed.limits] + [parsed.objective, *metrics]
+    for name in named:
+        if ":" not in name:
+            room.find(name)
+    parsed.check(room.better(), room.units())
     opened = open_model(model, run.folder("original"))
     check_target(target, opened)
     names = [tensor.name for tensor in opened.signature.inputs]
@@ -101,6 +107,8 @@ def prepare(
         return Data.load(folder), replace(opened, signature=signature)
 
     whole, opened = stored(data, "all")
+    if target.batch > len(whole):
+        raise InvalidPlan(f"batch must be at most the {len(whole)} samples that there are, not {target.batch}.")
     extra = {
         name: stored(source, f"given-{name}")[0]
         for name, source in (("calibration", calibration), ("confirm", confirm))

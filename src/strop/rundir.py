@@ -52,12 +52,29 @@ def atomic(path: Path) -> Iterator[Path]:
         shutil.rmtree(handle, ignore_errors=True)
 
 
+def _foreign(path: Path) -> bool:
+    own = (".lock", "original", ARTIFACTS, OUTPUTS, DATA)
+    return path.name not in own and not path.name.startswith((".part-", JOURNAL))
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_json(path: Path) -> Any:
+    """Read what `write_json` wrote.
+
+    Raises:
+        RunFailed: It was altered, or can't be read.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunFailed(f"{path} is not what strop wrote ({error}). Start a new run.") from error
 
 
 class RunDir:
@@ -69,6 +86,10 @@ class RunDir:
 
     def __init__(self, root: Path):
         self.root = root.absolute()
+        if self.root.is_dir() and not (self.root / PLAN).exists() and any(map(_foreign, self.root.iterdir())):
+            raise RunFailed(
+                f"a run directory is new, empty, or holds a run, and {root} is none. Name another with --run."
+            )
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = (self.root / ".lock").open("w")
@@ -97,7 +118,7 @@ class RunDir:
         path = self.root / PLAN
         if not path.exists():
             return None
-        plan: dict[str, Any] = json.loads(path.read_text())
+        plan: dict[str, Any] = read_json(path)
         return plan
 
     def close(self) -> None:
@@ -117,5 +138,7 @@ class RunDir:
                 os.truncate(journal, whole)
 
     def _clear_parts(self) -> None:
-        for part in self.root.rglob(".part-*"):
+        """Only where strop itself makes parts: the folder, and what lies in its own subfolders."""
+        own = (self.root / name for name in (ARTIFACTS, OUTPUTS, DATA))
+        for part in [*self.root.glob(".part-*"), *(part for folder in own for part in folder.rglob(".part-*"))]:
             shutil.rmtree(part, ignore_errors=True)

@@ -18,6 +18,7 @@ from .result import Result
 from .stats import Interval
 from .units import duration, share, spread
 
+LONGEST = 1500  # characters of an error: a paragraph
 STYLE = {"met": "green", "broken": "red", "infeasible": "red", "inconclusive": "yellow", "not checked": "dim"}
 
 
@@ -70,7 +71,7 @@ class Reporter:
                 pass
 
     def _line(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, soft_wrap=not self.console.is_terminal)
 
 
 def console() -> Console:
@@ -148,4 +149,5 @@ def _outcome(outcome: Any) -> str:
 
 def fail(message: str) -> None:
     """One paragraph on standard error."""
-    sys.stderr.write(f"strop: {message}\n")
+    folded = " ".join(message.split())
+    sys.stderr.write(f"strop: {folded[:LONGEST]}{' ...' if len(folded) > LONGEST else ''}\n")

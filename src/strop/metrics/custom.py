@@ -69,7 +69,7 @@ class Custom(Metric):
     def _run(self, outputs: Outputs, labels: Array | None) -> Any:
         try:
             return self._function(outputs, labels)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             text = str(error).strip().split("\n")[0][:300]
             raise InvalidData(f"The metric {self.spelling} raised {type(error).__name__}: {text}") from error
 
@@ -113,7 +113,7 @@ def _load(spelling: str) -> Callable[[Outputs, Array | None], Any]:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         text = str(error).strip().split("\n")[0][:300]
         raise InvalidGoal(
             f"The metric {spelling} needs the module {module_name!r}, which can't be imported "

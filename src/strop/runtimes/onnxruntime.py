@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._lazy import lazy
+from .._quiet import no_telemetry
 from ..errors import NotApplicable, RunFailed
 from ..model import ONNX, Batch, Format, Model
 from ..runtime import Runtime
@@ -46,6 +47,7 @@ class Onnxruntime(Runtime):
             raise NotApplicable(f"this build of ONNX Runtime has no {PROVIDERS[self.provider]}")
 
     def load(self, model: Model, target: Target) -> _Runner:
+        no_telemetry()
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads or target.threads
         options.inter_op_num_threads = 1
