@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -106,6 +107,10 @@ def main() -> None:
         model, (test_images[:2],), HERE / "model.onnx", input_names=["image"], output_names=["logits"],
         dynamo=True, external_data=False, dynamic_shapes=({0: batch},), opset_version=18,
     )  # fmt: skip
+    exported = onnx.load(HERE / "model.onnx")
+    for part in (exported, exported.graph, *exported.graph.node, *exported.graph.value_info):
+        del part.metadata_props[:]  # where in which file each node comes from: of no use to anyone else
+    onnx.save(exported, HERE / "model.onnx")
     np.savez_compressed(
         HERE / "test.npz",
         image=test_images[:SHIPPED].numpy().astype(np.uint8),
