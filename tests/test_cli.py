@@ -192,3 +192,26 @@ def test_the_demo_end_to_end(tmp_path: Path) -> None:
     assert {limit["verdict"] for limit in manifest["limits"]} == {"met"}
     assert {"manifest.json", "report.html", "samples.npz"} < {path.name for path in (tmp_path / "bundle").iterdir()}
     assert "Traceback" not in ended.stderr and "winner / original" in ended.stderr
+
+
+def test_a_metric_that_kills_its_process_is_named(here: Path) -> None:
+    (here / "own.py").write_text(
+        "import os, signal\ndef score(outputs, labels):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    result = strop("optimize", saved(here), "--data", samples(here), "--metric", "own:score", "--budget", "60s")
+    refused(result, "metrics could not be tried", "SIGKILL")
+
+
+def test_a_model_that_answers_nothing_but_nan_is_refused(here: Path) -> None:
+    import onnx
+    from onnx import helper
+
+    model = cnn()
+    output = model.graph.output[0].name
+    for node in model.graph.node:
+        node.output[:] = ["finite" if name == output else name for name in node.output]
+    nan = helper.make_tensor("nan", onnx.TensorProto.FLOAT, [1], [float("nan")])
+    model.graph.initializer.append(nan)
+    model.graph.node.append(helper.make_node("Add", ["finite", "nan"], [output]))
+    onnx.save(model, here / "nan.onnx")
+    refused(strop("optimize", "nan.onnx", "--data", samples(here), "--budget", "60s"), "NaN for all samples")

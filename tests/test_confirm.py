@@ -170,3 +170,19 @@ def test_a_log_of_looks_that_cannot_be_read_or_written_stops_nothing(stage: Stag
 def test_nothing_usable_needs_no_look(stage: Stage) -> None:
     assert stage.confirm(stage.tried((A, 0.2, BROKEN)), ["never asked"]) == []
     assert looks_at("a digest") == 0
+
+
+def test_an_interrupt_keeps_what_was_confirmed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = stage.tried((A, 0.2, MET), (B, 0.3, MET))
+    calls = []
+
+    def interrupted(*arguments: Any, **more: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return jobs.Ended("done", report(0.2, OPEN))
+
+    monkeypatch.setattr("strop.confirm.jobs.run", interrupted)
+    found = stage.confirm(tried, [report(0.2, OPEN), report(0.3, MET)])
+    assert [finding.candidate for finding in found] == [A]
+    assert any("interrupted" in str(event) for event in stage.events)

@@ -20,13 +20,13 @@ def binding(reports: Collection[Report]) -> str:
         reports: Of the candidates that were measured, each on the last data that it was seen on.
     """
     if not reports:
-        return "no candidate could be measured"
+        return "no candidate was measured (raise --budget where it ended first, or go on with --resume)"
     counts = Counter(judged.limit for report in reports for judged in report.broken)
     said = [f"{limit} stopped {count} of {len(reports)}" for limit, count in counts.most_common()]
     return "; ".join(said) or "none could be confirmed"
 
 
-def what_would_help(goal: Goal, closest: Report, original: Report) -> list[str]:
+def what_would_help(goal: Goal, closest: Report, original: Report, who: str = "the closest candidate") -> list[str]:
     """Ways out, most direct first: a looser limit, more samples, a stronger machine, training data."""
     advice = []
     for judged in closest.judged:
@@ -36,7 +36,7 @@ def what_would_help(goal: Goal, closest: Report, original: Report) -> list[str]:
         if judged.verdict == "inconclusive" and judged.needed:
             advice.append(f"about {judged.needed:,} samples in the confirm split would decide {judged.limit}")
         if looser := _looser(limit, judged, closest):
-            advice.append(f"a looser limit: the closest candidate is proven to keep {looser}")
+            advice.append(f"a looser limit: {who} is proven to keep {looser}")
     advice += [said for judged in original.judged if (said := _stronger_machine(goal, judged, original))]
     if any(_is_quality(judged.limit, goal) for judged in closest.broken):
         advice.append(

@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
 
 from . import jobs, metrics
 from .bench import SEARCHING, load_outputs
 from .build import Workshop
 from .confirm import Finding
 from .data import Data
-from .errors import RunFailed
+from .errors import RunFailed, UnsupportedModel
 from .events import Listener, Measured, Said
 from .goal import Goal, Limit
 from .judge import Report
@@ -62,29 +66,43 @@ def run_baseline(run: RunDir, setting: Setting, limits: jobs.Limits) -> None:
     ended.raise_unless_done()
 
 
-def choose_goal(run: RunDir, request: Request, setting: Setting, tell: Listener) -> Setting:
+def choose_goal(run: RunDir, request: Request, setting: Setting, limits: jobs.Limits, tell: Listener) -> Setting:
     """Fill in what the goal leaves open, and refuse what the model or the data can't be judged by.
 
     Raises:
-        InvalidGoal: An unknown metric, or a limit that makes no sense for one.
         InvalidData: Outputs or labels that a metric can't judge.
+        UnsupportedModel: The original answers NaN only.
+        RunFailed: A metric of the user's own took its process down, or too long.
     """
     goal = setting.goal
-    outputs = load_outputs(run / OUTPUTS / "search.npz")
-    labels = Data.load(setting.search).label_array()
-    limited = [limit.metric for limit in goal.limits if metrics.find(limit.metric).quality]
-    if not limited:
-        name = next(iter(request.metrics), None) or metrics.default_quality(outputs, labels)
-        limit = Goal.parse(_default_limit(name)).limits[0]
+    judge = jobs.run(_check_metrics, goal, request.metrics, run / OUTPUTS / "search.npz", setting.search, limits=limits)
+    judge.raise_unless_done("the metrics could not be tried on the original's outputs")
+    if judge.value:
+        limit = Goal.parse(_default_limit(judge.value)).limits[0]
         goal = dataclasses.replace(goal, limits=(*goal.limits, limit))
         tell(Said(f"no limit on quality was given, so {limit} is required; another one is set with --limit"))
         write_json(run / PLAN, dataclasses.replace(request, goal=str(goal)).to_json())
-    goal.check(metrics.better(), metrics.units())
-    for name in dict.fromkeys([*(limit.metric for limit in goal.limits), goal.objective, *request.metrics]):
-        metric = metrics.find(name)
+    return dataclasses.replace(setting, goal=goal)
+
+
+def _check_metrics(goal: Goal, asked: Sequence[str], outputs_file: Path, search: Path) -> str | None:
+    """Try every quality metric on the original's outputs, in a job: a user's own function may do anything.
+
+    Returns:
+        The metric to require, where the goal has no limit on quality.
+    """
+    outputs, labels = load_outputs(outputs_file), Data.load(search).label_array()
+    for name, array in outputs.items():
+        if array.size and array.dtype.kind == "f" and np.isnan(array).all():
+            raise UnsupportedModel(f"the original must answer numbers, and its output {name!r} is NaN for all samples.")
+    missing = None
+    if not any(metrics.find(limit.metric).quality for limit in goal.limits):
+        missing = next(iter(asked), None) or metrics.default_quality(outputs, labels)
+    names = [*(limit.metric for limit in goal.limits), goal.objective, *asked, *([missing] if missing else [])]
+    for metric in map(metrics.find, dict.fromkeys(names)):
         if metric.quality:
             metric.check(outputs, labels)
-    return dataclasses.replace(setting, goal=goal)
+    return missing
 
 
 def measure_original(run: RunDir, setting: Setting, limits: jobs.Limits, tell: Listener) -> tuple[Finding, float]:

@@ -236,7 +236,7 @@ def doctor(as_json: Json = False) -> None:
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where the bundle goes.")] = Path("demo"),
-    budget: str = "45s",
+    budget: str = "70s",
     threads: Threads = 1,
     seed: Seed = None,
     as_json: Json = False,

@@ -10,7 +10,7 @@ from typing import Any, Self
 from . import jobs
 from .bench import CONFIRMING
 from .clock import Clock
-from .events import Confirming, Event, Said
+from .events import Confirmed, Confirming, Event, Said, Stopped
 from .goal import Goal
 from .judge import Report, better_than_original
 from .looks import looks_at, note_look
@@ -48,6 +48,16 @@ class Finding:
         """`met` where every limit is, `broken` where one is, else `inconclusive`."""
         found = {judged.verdict for judged in self.report.judged}
         return "broken" if self.problem or "broken" in found else "inconclusive" if "inconclusive" in found else "met"
+
+    @property
+    def why_not(self) -> str:
+        """The limits that are not met, with the samples that would decide an open one; empty where all are."""
+        said = []
+        for judged in self.report.judged:
+            if judged.verdict != "met":
+                needed = f" (about {judged.needed:,} samples would decide)" if judged.needed else ""
+                said.append(f"{judged.limit} is {judged.verdict}{needed}")
+        return self.problem or ", ".join(said)
 
     @property
     def proven(self) -> bool:
@@ -108,8 +118,14 @@ def confirm(
             continue
         tell(Confirming(str(candidate), place, len(chosen)))
         note_look(digest)
-        findings.append(_look(setting, candidate, outcome, 1 - ERROR_RATE / len(chosen), clock.whole(), noise))
+        try:
+            findings.append(_look(setting, candidate, outcome, 1 - ERROR_RATE / len(chosen), clock.whole(), noise))
+        except KeyboardInterrupt:
+            tell(Stopped("interrupted; what was confirmed so far decides (Ctrl-C again ends that too)"))
+            break
         write_json(path, [finding.to_json() for finding in findings])
+        verdict = "no better" if findings[-1].verdict == "met" and not findings[-1].better else findings[-1].verdict
+        tell(Confirmed(str(candidate), verdict, findings[-1].why_not))
     return findings
 
 

@@ -79,6 +79,20 @@ class Confirming(Event):
 
 
 @dataclass(frozen=True)
+class Confirmed(Event):
+    """A finalist has been measured on the confirm split.
+
+    Attributes:
+        verdict: `met`, `broken` or `inconclusive`; `no better` where it keeps the limits and gains nothing.
+        why: The limits that are not met, with the samples that would decide an open one; empty where all are.
+    """
+
+    candidate: str
+    verdict: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Stopped(Event):
     """The search ended early, and why."""
 

@@ -56,8 +56,11 @@ class Ended(Generic[T]):
     error: BaseException | None = None
     peak: int = 0
 
-    def raise_unless_done(self) -> None:
+    def raise_unless_done(self, what: str = "the model could not be run") -> None:
         """Raise where there is no value.
+
+        Args:
+            what: What it was that could not be done, for the message.
 
         Raises:
             StropError: The one that ended the job, or RunFailed with the reason.
@@ -65,7 +68,7 @@ class Ended(Generic[T]):
         if isinstance(self.error, StropError):
             raise self.error
         if self.cause != "done":
-            raise RunFailed(f"the model could not be run: {self.reason}.") from self.error
+            raise RunFailed(f"{what}: {self.reason}.") from self.error
 
 
 def spawn_context() -> SpawnContext:

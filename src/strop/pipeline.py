@@ -136,7 +136,7 @@ def _carry_out(run: RunDir, request: Request, tell: Listener) -> Result:
         tell(Said(note, warning=True))
     setting = lay_out(run, request)
     run_baseline(run, setting, clock.whole())
-    setting = choose_goal(run, request, setting, tell)
+    setting = choose_goal(run, request, setting, clock.whole(), tell)
     original, look = measure_original(run, setting, clock.whole(), tell)
     tell(Said(power(setting, request)))
 
@@ -175,7 +175,7 @@ def _searcher(run: RunDir, request: Request, setting: Setting, tell: Listener) -
 def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener) -> None:
     """Try candidates until the searcher has no more, the budget is spent, or somebody stops it."""
     try:
-        while not (reason := clock.why_not(len(searcher.tried))):
+        while not (reason := clock.why_not(sum(outcome.cause != "refused" for _, outcome in searcher.tried))):
             proposal = searcher.ask()
             if proposal is None:
                 reason = "nothing is left that promises more"
@@ -188,7 +188,8 @@ def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener)
             limits = clock.limits()
             outcome = try_candidate(setting, proposal.candidate, limits)
             if outcome.cause == "timeout" and limits.seconds < clock.most:
-                continue  # the budget's end, not the candidate's fault: it stays open for a resume
+                reason = f"the time budget ended while {name} was tried; it stays open for --resume"
+                break
             if outcome.cause != "done":
                 setting.workshop.remember(proposal.candidate.steps, Failure(outcome.cause, outcome.reason))
             searcher.tell(proposal, outcome)

@@ -111,6 +111,8 @@ def conclude(
     if proven:
         winner, closest, verdict = proven, None, "met"
         reason = f"{proven.candidate} keeps every limit: {_gain(proven, goal)}{_price(proven)}"
+        if passed := [f"{f.candidate} ({f.why_not or 'no better'})" for f in findings if f is not proven]:
+            reason += f". Others that seemed faster were not proven: {'; '.join(passed)}"
     elif original.verdict == "met":
         winner, verdict = original, "met"
         why = _why_not(best, tried, findings, goal)
@@ -123,8 +125,11 @@ def conclude(
         reason = f"these data can't decide whether {', '.join(_open(best or original))} is kept"
     else:
         reason = f"no candidate keeps the limits: {binding(_seen(tried, findings))}"
-    if best and not proven:
-        advice = what_would_help(goal, best.report, original.report)
+    if verdict != "met" or (best and not proven):
+        who = "the closest candidate" if best else "the original"
+        advice = what_would_help(goal, (best or original).report, original.report, who)
+    if verdict != "met" and best is None:
+        reason += f"; of the original, {original.why_not}"
     shown = winner or closest or original
     manifest = {
         "schema": SCHEMA,

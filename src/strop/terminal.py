@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from .events import Confirming, Event, Measured, Planned, Said, Stopped, Tried, Trying
+from .events import Confirmed, Confirming, Event, Measured, Planned, Said, Stopped, Tried, Trying
 from .judge import Report
 from .result import Result
 from .stats import Interval
@@ -67,6 +67,9 @@ class Reporter:
                 said = f"confirming {place} of {finalists} on unseen samples: {escape(candidate)}"
                 self.progress.update(self.task, description=said, left="")
                 self._line(said)
+            case Confirmed(candidate, verdict, why):
+                said = f"{candidate} is {verdict}{f': {why}' if why else ''}"
+                self._line(f"[{STYLE.get(verdict, 'yellow')}]{escape(said)}[/]")
             case _:
                 pass
 
