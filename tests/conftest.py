@@ -37,7 +37,7 @@ def fake_run(fakes: None, tmp_path: Path) -> Iterator[FakeRun]:
     request = prepare(
         run, model.path, data, "minimize latency.p50; accuracy >= 99% of original; size < 1 MB", metrics=(), label=None,
         slices=(), group=None, calibration=None, confirm=None, target=Target(threads=1), budget=Budget(60), seed=0,
-        recipe=None,
+        recipe=None, out=None,
     )  # fmt: skip
     yield FakeRun(run, request, lay_out(run, request))
     run.close()

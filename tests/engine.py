@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -104,3 +104,25 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
     schema = json.loads(resources.files("strop").joinpath("manifest.schema.json").read_text())
     written = json.loads(json.dumps(finite(manifest), allow_nan=False))
     jsonschema.Draft202012Validator(schema).validate(written)
+
+
+WRONG = (None, [], {}, "x", -1, [None], {"x": "x"})
+
+
+def mutations(plain: Any) -> Iterator[tuple[str, Any]]:
+    """Every way to spoil plain data in one place: a part taken away, or of another kind. Of a list, its first entry.
+
+    Yields:
+        What was done, and the data that came of it.
+    """
+    if isinstance(plain, dict):
+        for key, inner in plain.items():
+            yield f"{key} is missing", {k: v for k, v in plain.items() if k != key}
+            for what, spoiled in mutations(inner):
+                yield f"{key}.{what}", {**plain, key: spoiled}
+    elif isinstance(plain, list) and plain:
+        for what, spoiled in mutations(plain[0]):
+            yield f"0.{what}", [spoiled, *plain[1:]]
+    for wrong in WRONG:
+        if wrong != plain:
+            yield f"is {wrong!r}", wrong

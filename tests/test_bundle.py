@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine import ROUNDED, check_manifest, concluded, finding, outcome, report
+from engine import ROUNDED, check_manifest, concluded, finding, mutations, outcome, report
 from strop.baseline import lay_out
 from strop.bundle import Bundle, check_free
 from strop.errors import BundleError, RunFailed
+from strop.model import digest_files
 from strop.prepare import Budget, prepare
 from strop.result import Result
 from strop.rundir import RunDir
@@ -40,7 +41,7 @@ def result_in(folder: Path, **model: Any) -> Result:
     request = prepare(
         run, given.path, fake_data(given), "minimize latency.p50; accuracy >= 99% of original; size < 1 MB",
         metrics=(), label=None, slices=(), group=None, calibration=None, confirm=None, target=Target(threads=1),
-        budget=Budget(60), seed=0, recipe=None,
+        budget=Budget(60), seed=0, recipe=None, out=None,
     )  # fmt: skip
     fake = FakeRun(run, request, lay_out(run, request))
     run.close()
@@ -144,14 +145,57 @@ def test_a_newer_bundle_asks_for_a_newer_strop(bundle: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("{", "is no JSON"), ("[1]", "has schema None"), ("null", "has schema None"), ('{"schema": 1}', "is incomplete"),
+    [("{", "is no JSON"), ("[1]", "has schema None"), ("null", "has schema None"),
+     ('{"schema": 1}', "is not what strop wrote"),
      ('{"schema": 1, "winner": null, "closest": null, "hashes": {"files": {}}}', "names no model"),
-     ('{"schema": 1, "winner": {"files": ["model.fake"]}, "closest": null, "hashes": {}}', "is incomplete")],
+     ('{"schema": 1, "winner": {"files": ["model.fake"]}, "closest": null, "hashes": {}}', "is not what strop wrote")],
 )  # fmt: skip
 def test_a_broken_manifest_is_a_named_error(bundle: Path, text: str, said: str) -> None:
     (bundle / "manifest.json").write_text(text)
     with pytest.raises(BundleError, match=said):
         Bundle.load(bundle)
+
+
+def test_a_manifest_spoiled_anywhere_is_a_named_error_or_harmless(bundle: Path) -> None:
+    whole = json.loads((bundle / "manifest.json").read_text())
+    refused = 0
+    for what, spoiled in mutations(whole):
+        (bundle / "manifest.json").write_text(json.dumps(spoiled))
+        try:
+            opened = Bundle.load(bundle)
+            opened.samples()
+            opened.hosted()
+            assert opened.candidate
+        except BundleError:
+            refused += 1
+        except Exception as error:
+            raise AssertionError(f"{what}: {error!r}") from error
+    assert refused > 100
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda arrays: {}, lambda arrays: {"x": arrays["input.x"]},
+    lambda arrays: {**arrays, "input.x": np.array(["a"] * 8)},
+    lambda arrays: {**arrays, "input.x": arrays["input.x"][:, :1]},
+    lambda arrays: {k: v for k, v in arrays.items() if k != "output.y"}])  # fmt: skip
+def test_samples_that_do_not_fit_the_model_are_a_named_error(bundle: Path, spoil: Callable[[Any], Any]) -> None:
+    np.savez(bundle / "samples.npz", **spoil(dict(np.load(bundle / "samples.npz"))))
+    _rehash(bundle)
+    with pytest.raises(BundleError, match="is not what strop wrote"):
+        Bundle.load(bundle).samples()
+
+
+def test_samples_that_are_no_archive_are_a_named_error(bundle: Path) -> None:
+    for content in (b"", b"text", (bundle / "samples.npz").read_bytes()[:-40]):
+        (bundle / "samples.npz").write_bytes(content)
+        _rehash(bundle)
+        with pytest.raises(BundleError, match="is not what strop wrote"):
+            Bundle.load(bundle).samples()
+
+
+def _rehash(bundle: Path) -> None:
+    hashed = digest_files([bundle / "samples.npz"])
+    rewrite(bundle, lambda manifest: manifest["hashes"]["files"].update({"samples.npz": hashed}))
 
 
 def test_what_is_no_bundle_is_a_named_error(tmp_path: Path) -> None:

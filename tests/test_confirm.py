@@ -19,6 +19,7 @@ from strop.judge import Report
 from strop.looks import looks_at
 from strop.plan import Candidate
 from strop.prepare import Budget
+from strop.rundir import SPENT
 from strop.testing import FakeRound, FakeRuntime, FakeStrip
 from strop.trial import Outcome
 
@@ -65,7 +66,7 @@ class Stage:
         self.asked.clear()
         self.events.clear()
         self.answers = {str(c): answer for (c, _), answer in zip(tried, answers, strict=True)}
-        clock = Clock(Budget(seconds))
+        clock = Clock(Budget(seconds), self.fake.run / SPENT)
         return confirm(self.fake.run, self.fake.setting, tried, "a digest", clock, 0.0, self._listen)
 
     def tried(self, *entries: tuple[Candidate, float, Any]) -> Tried:

@@ -106,7 +106,7 @@ def test_half_saved_data_are_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(OSError, match="No space"):
         data.save(tmp_path / "d")
     assert [file for file in (tmp_path / "d").iterdir() if file.name.startswith(".")] == []
-    with pytest.raises(InvalidData, match="holds no saved data"):
+    with pytest.raises(InvalidData, match="holds no data that strop saved"):
         Data.load(tmp_path / "d")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from strop.errors import RunFailed
-from strop.rundir import JOURNAL, RunDir, atomic, finite, write_json
+from strop.rundir import JOURNAL, PLAN, RunDir, atomic, finite, write_json
 
 
 def test_what_is_written_replaces_what_was(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_json_knows_no_nan() -> None:
 
 def test_a_new_run_is_the_owners_alone_and_has_no_plan(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "deep" / "run")
-    assert run.read_plan() is None
+    assert not (run / PLAN).exists()
     assert (tmp_path / "deep" / "run").stat().st_mode & 0o777 == 0o700
     assert run.folder("data/search").is_dir()
     run.close()

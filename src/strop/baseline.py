@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from .judge import Report
 from .model import Model
 from .plan import Candidate
 from .prepare import Request, reference_runtime
-from .rundir import ARTIFACTS, DATA, OUTPUTS, PLAN, RunDir, write_json
+from .rundir import ARTIFACTS, DATA, OUTPUTS, PLAN, RunDir, as_written, read_json, write_json
 from .server import Hosted
 from .stats import detectable_drop
 from .trial import Setting, measure, run_original
@@ -121,11 +120,12 @@ def measure_original(run: RunDir, setting: Setting, limits: jobs.Limits, tell: L
         ended.raise_unless_done()
         taken = time.monotonic() - start
         write_json(path, {"report": (ended.value or Report()).to_json(), "seconds": taken})
-    stored = json.loads(path.read_text())
-    report = Report.of(stored["report"])
+    report, seconds = read_json(path, lambda plain: (Report.of(plain["report"]), float(plain["seconds"])))
+    with as_written(path):
+        report.figures["latency.p50"], report.figures[metrics.find(setting.goal.objective).name]
     tell(Measured(report))
     candidate = Candidate((), setting.original.runtime)
-    return Finding(candidate, setting.original.model.to_json(run.root), report, 0.95, False), stored["seconds"]
+    return Finding(candidate, setting.original.model.to_json(run.root), report, 0.95, False), seconds
 
 
 def power(setting: Setting, request: Request) -> str:

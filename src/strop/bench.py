@@ -189,5 +189,5 @@ def one_at_a_time() -> Iterator[None]:
 
 def load_outputs(path: Path) -> Outputs:
     """Read stored outputs."""
-    with np.load(path, allow_pickle=False) as stored:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}

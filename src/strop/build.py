@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from .data import Data
 from .errors import NotApplicable, TechniqueError
 from .model import Model
-from .rundir import write_json
+from .rundir import read_json, write_json
 from .settings import Choice
 from .target import Target
 from .technique import Context, Needs, Technique, apply
@@ -82,7 +82,7 @@ class Workshop:
         for count in range(1, len(steps) + 1):
             step, home = steps[count - 1], self.folder / self.key(steps[:count])
             if (home / MODEL).exists():
-                model = Model.of(json.loads((home / MODEL).read_text()), home)
+                model = _made(home)
                 continue
             if known := self.failure(steps[:count]):
                 raise (NotApplicable if known.cause == "refused" else TechniqueError)(known.reason)
@@ -115,7 +115,7 @@ class Workshop:
         for count in range(1, len(steps) + 1):
             failed = self.folder / self.key(steps[:count]) / FAILED
             if failed.exists():
-                return Failure(*json.loads(failed.read_text()))
+                return read_json(failed, lambda plain: Failure(*plain))
         return None
 
     def remember(self, steps: Sequence[Technique], failure: Failure) -> None:
@@ -160,4 +160,8 @@ class Workshop:
             raise
         finally:
             shutil.rmtree(part, ignore_errors=True)
-        return Model.of(json.loads((home / MODEL).read_text()), home)
+        return _made(home)
+
+
+def _made(home: Path) -> Model:
+    return read_json(home / MODEL, lambda plain: Model.of(plain, home))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,9 +14,11 @@ from typing import Any, Self
 import numpy as np
 
 from . import jobs, report, runtimes
+from ._plain import restore
 from .bench import load_outputs
 from .data import Data, match, read
-from .errors import BundleError
+from .errors import BundleError, StropError
+from .goal import Goal
 from .model import Format, Model, Signature, digest_files
 from .plan import Candidate
 from .rundir import finite
@@ -63,7 +66,7 @@ class Bundle:
             manifest = json.loads((root / MANIFEST).read_text())
         except OSError as error:
             raise BundleError(f"{root} is no bundle: its {MANIFEST} can't be read ({error.strerror}).") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BundleError(f"{root / MANIFEST} is no JSON: {error}. Make the bundle again.") from error
         schema = manifest.get("schema") if isinstance(manifest, dict) else None
         if schema != 1:
@@ -71,10 +74,11 @@ class Bundle:
                 f"{root / MANIFEST} has schema {schema!r}, and this strop reads 1. Install the strop that wrote it."
             )
         bundle = cls(root, manifest)
-        try:
-            names, hashes = [*bundle.content["files"], SAMPLES], manifest["hashes"]["files"]
-        except (KeyError, TypeError) as error:
-            raise BundleError(f"{root / MANIFEST} is incomplete ({error}). Make the bundle again.") from error
+        with _as_written(root / MANIFEST):
+            hashes = restore(dict[str, str], manifest["hashes"]["files"])
+            names = [*restore(list[str], bundle.content["files"]), SAMPLES]
+            for made in ("model", "runtime", "target", "goal"):
+                getattr(bundle, made)
         for name in names:
             file = root / name
             if not file.resolve().is_relative_to(root.resolve()):
@@ -104,13 +108,22 @@ class Bundle:
         return runtimes.find(chosen["name"]).of(chosen["options"])
 
     @property
+    def goal(self) -> Goal:
+        return Goal.of_json(self.manifest["goal"])
+
+    @property
     def target(self) -> Target:
-        target = self.manifest["target"]
-        return Target(**{**target, "formats": tuple(target["formats"])})
+        return restore(Target, self.manifest["target"])
 
     @property
     def candidate(self) -> Candidate:
-        return Candidate.of(self.content)
+        """The route, its settings and the runtime.
+
+        Raises:
+            BundleError: It names a technique or a setting that is not known here.
+        """
+        with _as_written(self.folder / MANIFEST):
+            return Candidate.of(self.content)
 
     def hosted(self, target: Target | None = None) -> Hosted:
         """The model and what runs it."""
@@ -142,12 +155,26 @@ class Bundle:
 
     def samples(self) -> tuple[Data, dict[str, np.ndarray[Any, Any]]]:
         """The stored samples, and the outputs that were had from them where the bundle was made."""
-        stored = load_outputs(self.folder / SAMPLES)
         parts: dict[str, dict[str, np.ndarray[Any, Any]]] = {"input": {}, "constant": {}, "output": {}}
-        for name, array in stored.items():
-            kind, _, tensor = name.partition(".")
-            parts[kind][tensor] = array
-        return Data(parts["input"], constants=parts["constant"]), parts["output"]
+        with _as_written(self.folder / SAMPLES):
+            for name, array in load_outputs(self.folder / SAMPLES).items():
+                kind, _, tensor = name.partition(".")
+                parts[kind][tensor] = array
+            data = Data(parts["input"], constants=parts["constant"])
+            outputs = {t.name: parts["output"][t.name] for t in self.model.signature.visible_outputs}
+            return match(data, self.model.signature)[0], outputs
+
+
+@contextlib.contextmanager
+def _as_written(file: Path) -> Iterator[None]:
+    """Whatever goes wrong in here does so because `file` is not what strop wrote."""
+    try:
+        yield
+    except BundleError:
+        raise
+    except Exception as error:  # of libraries too, which an altered file may lead anywhere
+        said = str(error) if isinstance(error, StropError) else f"{type(error).__name__}: {error}"
+        raise BundleError(f"{file} is not what strop wrote ({said}). Make the bundle again.") from error
 
 
 def check_free(folder: Path) -> None:
@@ -166,6 +193,15 @@ def check_free(folder: Path) -> None:
             pass
     except OSError as error:
         raise BundleError(f"{folder} can't be made ({error.strerror}). Name a folder that can be written.") from error
+
+
+def next_free(folder: Path) -> Path:
+    """The folder, or where it exists, `folder-2`, `folder-3`, ..."""
+    number, free = 1, folder
+    while free.exists():
+        number += 1
+        free = folder.with_name(f"{folder.name}-{number}")
+    return free
 
 
 def write(

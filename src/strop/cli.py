@@ -247,9 +247,11 @@ def demo(
     def work() -> int:
         if not (DEMO / "model.onnx").exists():
             raise InvalidPlan(f"the demo needs {DEMO}/model.onnx, and it is not here. Run it in a checkout of strop.")
+        from .bundle import next_free
+
         plan = Plan(
             model=str(DEMO / "model.onnx"), data=str(DEMO / "test.npz"), limit=DEMO_GOAL, threads=threads,
-            budget=seconds(budget), seed=seed, out=_next_free(out),
+            budget=seconds(budget), seed=seed, out=next_free(out),
         )  # fmt: skip
         return _run(plan, as_json)
 
@@ -269,12 +271,9 @@ def _plan(flags: dict[str, Any]) -> Plan:
 def _run(plan: Plan, as_json: bool) -> int:
     if any("\0" in str(value) for value in vars(plan).values()):
         raise InvalidPlan("names and paths must be text without NUL bytes. Look at what was given.")
-    from .bundle import check_free
     from .pipeline import optimize as search
     from .terminal import Reporter, console
 
-    if plan.out:
-        check_free(plan.out)
     goal = Goal.of(plan.limit, plan.minimize, plan.maximize)
     budget = Budget(plan.budget or Budget().seconds, plan.trials)
     screen = console()
@@ -283,9 +282,9 @@ def _run(plan: Plan, as_json: bool) -> int:
             plan.model, plan.data, goal, metric=plan.metric, label=plan.label, slices=plan.slice, group=plan.group,
             calibration=plan.calibration, confirm_data=plan.confirm,
             target=_target(plan.threads, plan.batch, plan.formats), budget=budget, seed=plan.seed or 0, run=plan.run,
-            recipe=plan.recipe, listener=reporter,
+            recipe=plan.recipe, out=plan.out, listener=reporter,
         )  # fmt: skip
-    return _hand_over(result, plan.out, screen, as_json)
+    return _hand_over(result, None, screen, as_json)
 
 
 def _resume(run: Path, flags: dict[str, Any], as_json: bool) -> int:
@@ -311,7 +310,7 @@ def _hand_over(result: Any, out: Path | None, screen: Any, as_json: bool) -> int
 
     place = None
     if result.handed_over:
-        bundle = result.save(out or _next_free(result.setting.root / "bundle"))
+        bundle = result.save(out)
         place = str(bundle.folder)
     show_result(screen, result, place)
     if as_json:
@@ -367,15 +366,6 @@ def _target(threads: int | None, batch: int | None, formats: tuple[str, ...] = (
     return Target(
         default.threads if threads is None else threads, default.batch if batch is None else batch, tuple(formats)
     )
-
-
-def _next_free(folder: Path) -> Path:
-    """The demo may be run again: `demo`, `demo-2`, ..."""
-    number, free = 1, folder
-    while free.exists():
-        number += 1
-        free = folder.with_name(f"{folder.name}-{number}")
-    return free
 
 
 def _aside() -> contextlib.AbstractContextManager[Any]:

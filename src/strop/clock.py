@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from . import jobs
 from ._lazy import lazy
 from .prepare import Budget
+from .rundir import read_json, write_json
 
 psutil = lazy("psutil")
 
@@ -19,31 +21,41 @@ FREE_MEMORY = 0.8  # share of what is free at the start, that one candidate may 
 class Clock:
     """Keeps a search within its budget.
 
+    Args:
+        spent: The file that tells a later session of the same run what this one has taken.
+
     Attributes:
-        spent: Seconds that earlier sessions of the same run took.
         reserve: Seconds to keep for confirming.
+
+    Raises:
+        RunFailed: The file is not what strop wrote.
     """
 
-    def __init__(self, budget: Budget):
+    def __init__(self, budget: Budget, spent: Path):
         self.budget = budget
-        self.start = time.monotonic()
-        self.spent = 0.0
+        self._spent = spent
+        self._start = time.monotonic() - (read_json(spent, float) if spent.exists() else 0.0)
         self.reserve = 0.0
         self.memory = budget.memory or int(psutil.virtual_memory().available * FREE_MEMORY)
 
     @property
     def elapsed(self) -> float:
-        return time.monotonic() - self.start
+        """Seconds that this session and those before it have taken."""
+        return time.monotonic() - self._start
+
+    def keep(self) -> None:
+        """Write down what was taken so far."""
+        write_json(self._spent, self.elapsed)
 
     @property
     def over(self) -> bool:
         """Whether nothing is left, not even for confirming."""
-        return self.spent + self.elapsed >= self.budget.seconds
+        return self.elapsed >= self.budget.seconds
 
     @property
     def left(self) -> float:
         """Seconds left for trying candidates."""
-        return self.budget.seconds - self.reserve - self.spent - self.elapsed
+        return self.budget.seconds - self.reserve - self.elapsed
 
     @property
     def most(self) -> float:
@@ -56,7 +68,7 @@ class Clock:
 
     def whole(self) -> jobs.Limits:
         """What a job may use that the run can't do without: all that is left."""
-        left = self.budget.seconds * OVERRUN - self.spent - self.elapsed
+        left = self.budget.seconds * OVERRUN - self.elapsed
         return jobs.Limits(max(LEAST_SECONDS, left), self.memory)
 
     def why_not(self, tried: int) -> str | None:

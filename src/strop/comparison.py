@@ -125,7 +125,7 @@ def verify(
         `limits`, `verdict`: `met` where nothing differs and every limit is met, `broken` where one is not or the
         outputs differ, else `inconclusive`.
     """
-    goal = Goal.of_json(bundle.manifest["goal"])
+    goal = bundle.goal
     known = [limit for limit in goal.limits if ":" not in limit.metric or limit.metric in metric]
     compared = original is not None and data is not None
     checked = known if compared else [x for x in known if not x.relative and not metrics.find(x.metric).quality]

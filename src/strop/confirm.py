@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -15,7 +14,7 @@ from .goal import Goal
 from .judge import Report, better_than_original
 from .looks import looks_at, note_look
 from .plan import Candidate
-from .rundir import RunDir, write_json
+from .rundir import RunDir, read_json, write_json
 from .search import rank
 from .server import Hosted
 from .trial import Outcome, Setting, measure, model_of
@@ -101,7 +100,7 @@ def confirm(
     """
     chosen = finalists(tried, setting.goal)
     path = run / CONFIRMED
-    findings = [Finding.of(entry) for entry in json.loads(path.read_text())] if path.exists() else []
+    findings = read_json(path, lambda plain: [Finding.of(entry) for entry in plain]) if path.exists() else []
     known = {finding.candidate.key for finding in findings}
     wanted = {candidate.key for candidate, _ in chosen}
     fresh = wanted - known and not any(finding.proven for finding in findings)
@@ -124,6 +123,7 @@ def confirm(
             tell(Stopped("interrupted; what was confirmed so far decides (Ctrl-C again ends that too)"))
             break
         write_json(path, [finding.to_json() for finding in findings])
+        clock.keep()
         verdict = "no better" if findings[-1].verdict == "met" and not findings[-1].better else findings[-1].verdict
         tell(Confirmed(str(candidate), verdict, findings[-1].why_not))
     return findings

@@ -15,6 +15,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 
 from ._arrays import PIECE, call, follow, in_memory, listed, open_file, reference, replace_file, unknown, write
+from ._plain import restore
 from .errors import InvalidData
 from .model import Signature, Tensor
 
@@ -119,17 +120,26 @@ class Data:
         Raises:
             InvalidData: The folder holds no data, or a file that it refers to has changed or is gone.
         """
+        parts: dict[str, dict[str, Array]] = {"inputs": {}, "slices": {}, "constants": {}, "labels": {}, "groups": {}}
         try:
             saved = json.loads((folder / "data.json").read_text())
-        except (OSError, ValueError) as error:
-            raise InvalidData(f"{folder} holds no saved data ({error}). Give the data again.") from error
-        parts: dict[str, dict[str, Array]] = {"inputs": {}, "slices": {}, "constants": {}, "labels": {}, "groups": {}}
-        for full, where in saved["arrays"].items():
-            part, _, name = full.partition("/")
-            parts[part][name] = follow(where, folder)
-        rows = None if saved["rows"] is None else np.array(follow(saved["rows"], folder))
-        labels, groups = parts.pop("labels").get(""), parts.pop("groups").get("")
-        return cls(**parts, labels=labels, groups=groups, rows=rows, dtypes=saved["dtypes"])
+            for full, where in saved["arrays"].items():
+                part, _, name = full.partition("/")
+                parts[part][name] = follow(where, folder)
+            rows = None if saved["rows"] is None else np.array(follow(saved["rows"], folder))
+            labels, groups = parts.pop("labels").get(""), parts.pop("groups").get("")
+            dtypes = restore(dict[str, str], saved["dtypes"])
+            [np.dtype(name) for name in dtypes.values()]
+            data = cls(**parts, labels=labels, groups=groups, rows=rows, dtypes=dtypes)
+            for full, array in data._arrays():
+                if not full.startswith("constants/"):
+                    data._rows(array, 0, 1)
+            return data
+        except InvalidData:
+            raise
+        except Exception as error:  # of NumPy too, which an altered file may lead anywhere
+            said = f"{type(error).__name__}: {error}"
+            raise InvalidData(f"{folder} holds no data that strop saved ({said}). Give the data again.") from error
 
     def _arrays(self) -> Iterator[tuple[str, Array]]:
         for part, arrays in (("inputs", self.inputs), ("slices", self.slices), ("constants", self.constants)):

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from . import metrics
+from ._plain import restore
 from .bench import Bench
 from .errors import InvalidGoal
 from .goal import Goal, Limit
@@ -78,11 +79,7 @@ class Report:
 
     @classmethod
     def of(cls, json: dict[str, Any]) -> Self:
-        return cls(
-            {name: _figure(f) for name, f in json["figures"].items()},
-            tuple(Judged(**j) for j in json["judged"]),
-            {s: {name: _figure(f) for name, f in found.items()} for s, found in json["slices"].items()},
-        )
+        return restore(cls, json)
 
 
 def judge(
@@ -186,8 +183,3 @@ def _by_slice(bench: Bench, quality: Sequence[Metric]) -> dict[str, dict[str, Fi
         for name, rows in slice_masks(bench).items()
         if len(rows) >= SMALLEST_SLICE
     }
-
-
-def _figure(json: dict[str, Any]) -> Figure:
-    sides = {side: Interval(**json[side]) for side in ("original", "candidate", "ratio")}
-    return Figure(**sides, unit=json["unit"], n=json["n"])

@@ -13,6 +13,8 @@ from typing import Any, ClassVar, NewType, Self, TypeAlias
 
 import numpy as np
 
+from ._plain import restore
+
 Batch: TypeAlias = Mapping[str, np.ndarray[Any, Any]]
 """Named arrays; the only currency between rooms. Axis 0 is samples, except where a signature says there is none."""
 
@@ -81,9 +83,7 @@ class Signature:
 
     @classmethod
     def of(cls, json: Mapping[str, Any]) -> Self:
-        return cls(*(
-            tuple(Tensor(**{**t, "shape": tuple(t["shape"])}) for t in json[side]) for side in ("inputs", "outputs")
-        ))  # fmt: skip
+        return restore(cls, json)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from . import jobs
 from .baseline import choose_goal, lay_out, measure_original, noise, power, run_baseline, seconds_a_call
 from .bench import CONFIRMING, SEARCHING
 from .build import Failure
-from .bundle import Bundle
+from .bundle import Bundle, check_free, next_free
 from .clock import Clock
 from .confirm import Finding, confirm
 from .errors import InvalidData, InvalidGoal, InvalidPlan, RunFailed, UnsupportedModel, UntrustedModel
@@ -26,7 +25,7 @@ from .model import Model
 from .plan import Candidate, routes
 from .prepare import Budget, Request, prepare, resumed
 from .result import Result, conclude
-from .rundir import JOURNAL, RunDir, finite, write_json
+from .rundir import JOURNAL, PLAN, SPENT, RunDir, as_written, finite, write_json
 from .search import Replay, RouteSearch, Searcher, rank
 from .server import Hosted
 from .target import Target
@@ -55,6 +54,7 @@ def optimize(
     seed: int = 0,
     run: str | Path | None = None,
     recipe: str | Path | None = None,
+    out: str | Path | None = None,
     listener: Listener | None = None,
 ) -> Result:
     """Find the model that is best by the goal's objective and provably keeps its limits.
@@ -77,6 +77,7 @@ def optimize(
         seed: Of every random choice.
         run: The run directory; by default a new one under `strop-runs/`.
         recipe: A bundle whose route is replayed on this model and proven anew, in place of a search.
+        out: Where `result.save()` is to write, checked before anything is spent and remembered by the run.
         listener: Called with every event.
 
     Returns:
@@ -85,18 +86,20 @@ def optimize(
     Raises:
         UnsupportedModel, UntrustedModel, InvalidData, InvalidGoal, RunFailed: Before the search, with the next step.
     """
+    if out is not None:
+        check_free(Path(out))
     if recipe is not None:
         goal = _goal_of(Bundle.load(recipe), goal, metric)
     folder = Path(run) if run else _new_run(model)
     new = not folder.exists()
     directory = RunDir(folder)
     try:
-        if directory.read_plan() is not None:
+        if (directory / PLAN).exists():
             raise RunFailed(f"{directory.root} holds a run already. Go on with it by --resume, or name a new folder.")
         request = prepare(
             directory, model, data, goal, metrics=[metric] if isinstance(metric, str) else list(metric), label=label,
             slices=slices, group=group, calibration=calibration, confirm=confirm_data, target=target or Target(),
-            budget=budget or Budget(), seed=seed, recipe=_route_of(recipe),
+            budget=budget or Budget(), seed=seed, recipe=_route_of(recipe), out=out,
         )  # fmt: skip
         return _carry_out(directory, request, listener or _ignore)
     except (InvalidGoal, InvalidData, InvalidPlan, UnsupportedModel, UntrustedModel):
@@ -130,7 +133,7 @@ def resume(run: str | Path, *, budget: Budget | None = None, listener: Listener 
 
 
 def _carry_out(run: RunDir, request: Request, tell: Listener) -> Result:
-    clock = Clock(request.budget)
+    clock = Clock(request.budget, run / SPENT)
     tell(Said(f"run directory {run.root}: --resume goes on with it"))
     for note in request.notes:
         tell(Said(note, warning=True))
@@ -138,10 +141,10 @@ def _carry_out(run: RunDir, request: Request, tell: Listener) -> Result:
     run_baseline(run, setting, clock.whole())
     setting = choose_goal(run, request, setting, clock.whole(), tell)
     original, look = measure_original(run, setting, clock.whole(), tell)
+    clock.keep()
     tell(Said(power(setting, request)))
 
     searcher, refused = _searcher(run, request, setting, tell)
-    clock.spent = sum(outcome.seconds for _, outcome in searcher.tried)
     clock.reserve = _to_confirm(request, original, look)
     _explore(searcher, setting, clock, tell)
 
@@ -152,9 +155,16 @@ def _carry_out(run: RunDir, request: Request, tell: Listener) -> Result:
         if not clock.over:
             original = _on_confirm(setting, original.candidate, original.model, clock, otherwise=original)
         findings = findings or _nearest(setting, searcher, clock)
-    seconds = clock.elapsed + clock.spent
+    clock.keep()
     result = conclude(
-        request, setting, searcher.tried, findings, original, refused, noise(original, "latency.p50"), seconds
+        request,
+        setting,
+        searcher.tried,
+        findings,
+        original,
+        refused,
+        noise(original, "latency.p50"),
+        clock.elapsed,
     )
     write_json(run / MANIFEST, finite(result.manifest))
     return result
@@ -169,7 +179,8 @@ def _searcher(run: RunDir, request: Request, setting: Setting, tell: Listener) -
     found, refused = routes(setting.original.model, request.target, Needs.SAMPLES)
     found = [route for route in found if route.steps or route.runtime is not type(setting.original.runtime)]
     tell(Planned(tuple(route.label for route in found), refused))
-    return RouteSearch(found, setting.goal, request.target, request.seed, run / JOURNAL), refused
+    with as_written(run / JOURNAL):
+        return RouteSearch(found, setting.goal, request.target, request.seed, run / JOURNAL), refused
 
 
 def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener) -> None:
@@ -193,6 +204,7 @@ def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener)
             if outcome.cause != "done":
                 setting.workshop.remember(proposal.candidate.steps, Failure(outcome.cause, outcome.reason))
             searcher.tell(proposal, outcome)
+            clock.keep()
             tell(Tried(number, name, outcome, _best(searcher, setting.goal)))
     except KeyboardInterrupt:
         reason = "interrupted; what was found so far is confirmed (Ctrl-C again ends that too)"
@@ -236,7 +248,7 @@ def _goal_of(recipe: Bundle, goal: Goal | str | None, metric: str | Sequence[str
     asked = Goal.parse(goal) if isinstance(goal, str) else goal
     if asked and asked.limits:
         return asked
-    kept = Goal.of_json(recipe.manifest["goal"])
+    kept = recipe.goal
     own = [x.metric for x in kept.limits if ":" in x.metric and x.metric not in metric]
     if own:
         raise InvalidGoal(f"the recipe's goal asks for {own[0]}, code of your own. Name it with --metric to run it.")
@@ -251,8 +263,7 @@ def _route_of(recipe: str | Path | None) -> Mapping[str, Any] | None:
 
 def _new_run(model: object) -> Path:
     name = Path(model).stem if isinstance(model, (str, Path)) else type(model).__name__
-    wanted = Path(RUNS) / time.strftime(f"{name}-%Y%m%d-%H%M%S")
-    return next(path for n in itertools.count(1) if not (path := wanted if n == 1 else Path(f"{wanted}-{n}")).exists())
+    return next_free(Path(RUNS) / time.strftime(f"{name}-%Y%m%d-%H%M%S"))
 
 
 def _ignore(event: Event) -> None:

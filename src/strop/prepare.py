@@ -12,11 +12,12 @@ from typing import Any
 from . import formats, runtimes
 from . import metrics as room
 from ._lazy import installed
+from ._plain import restore
 from .data import Data, match, overlap, read, split
 from .errors import InvalidGoal, InvalidPlan, RunFailed, UnsupportedModel
 from .goal import Goal
 from .model import Format, Model
-from .rundir import DATA, PLAN, RunDir, write_json
+from .rundir import DATA, PLAN, RunDir, as_written, read_json, write_json
 from .runtime import Runtime
 from .target import Target, cpu_name, instruction_sets, usable_cores
 
@@ -53,6 +54,7 @@ class Request:
     splits: Mapping[str, int]
     notes: tuple[str, ...] = ()
     recipe: Mapping[str, Any] | None = None
+    out: str | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -60,9 +62,7 @@ class Request:
 
     @classmethod
     def of(cls, json: Mapping[str, Any]) -> Request:
-        target = Target(**{**json["target"], "formats": tuple(json["target"]["formats"])})
-        plain = {**json, "target": target, "budget": Budget(**json["budget"])}
-        return cls(**{**plain, "metrics": tuple(json["metrics"]), "notes": tuple(json["notes"])})
+        return restore(cls, json)
 
 
 def prepare(
@@ -81,6 +81,7 @@ def prepare(
     budget: Budget,
     seed: int,
     recipe: Mapping[str, Any] | None,
+    out: str | Path | None,
 ) -> Request:
     """Read model and data, make them fit, split the data, and write all of it into the run directory.
 
@@ -134,6 +135,7 @@ def prepare(
         splits={name: len(getattr(parts, name)) for name in SPLITS},
         notes=tuple(notes),
         recipe=recipe,
+        out=str(Path(out).absolute()) if out else None,
         digests={name: getattr(parts, name).digest() for name in ("calibration", "confirm")},
     )
     write_json(run / PLAN, request.to_json())
@@ -146,11 +148,15 @@ def resumed(run: RunDir) -> Request:
     Raises:
         RunFailed: The folder holds no run, or the model has changed since.
     """
-    plan = run.read_plan()
-    if plan is None:
+    path = run / PLAN
+    if not path.exists():
         raise RunFailed(f"{run.root} holds no run to go on with (no {PLAN}). Start one with strop optimize --run DIR.")
-    request = Request.of(plan)
-    original = Model.of(request.original, run.root)
+    request = read_json(path, Request.of)
+    with as_written(path):
+        Goal.parse(request.goal).check(room.better(), room.units())
+        original = Model.of(request.original, run.root)
+        reference_runtime(original.format)
+        [request.splits[name] for name in SPLITS], request.digests["calibration"], request.digests["confirm"]
     missing = [file for file in original.files if not file.exists()]
     if missing or original.digest() != request.original_digest:
         raise RunFailed(

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import metrics
 from .advice import binding, what_would_help
-from .bundle import Bundle, Source, write
+from .bundle import Bundle, Source, next_free, write
 from .confirm import Finding
 from .errors import Infeasible
 from .goal import Goal
@@ -48,17 +48,19 @@ class Result:
     tried: tuple[tuple[Candidate, Outcome], ...]
     manifest: Mapping[str, Any]
     setting: Setting = field(repr=False)
+    out: str | None = None
 
     @property
     def handed_over(self) -> Finding | None:
         """What a bundle would hold: the winner, else the closest candidate."""
         return self.winner or self.closest
 
-    def save(self, folder: str | Path) -> Bundle:
+    def save(self, folder: str | Path | None = None) -> Bundle:
         """Write the winner (or, without one, the closest candidate) as a bundle.
 
         Args:
-            folder: A folder that does not exist yet, or is empty.
+            folder: A folder that does not exist yet, or is empty. By default the one that `optimize` was given as
+                `out`, or a new one in the run directory.
 
         Raises:
             BundleError: The folder exists, or can't be written.
@@ -69,7 +71,8 @@ class Result:
             raise Infeasible(f"there is nothing to save: {self.reason}.")
         model = Model.of(finding.model, self.setting.root)
         source = Source(model, finding.candidate.runtime, self.setting.workshop.target, self.setting.search)
-        return write(Path(folder), source, self.manifest, self.tried)
+        place = Path(folder or self.out or next_free(self.setting.root / "bundle"))
+        return write(place, source, self.manifest, self.tried)
 
     def raise_for_verdict(self) -> None:
         """Raise where the limits are not met, for scripts that must not go on.
@@ -159,7 +162,9 @@ def conclude(
         "not_tried": dict(refused),
         "notes": list(request.notes),
     }
-    return Result(verdict, winner, closest, original, reason, tuple(advice), tuple(tried), manifest, setting)
+    return Result(
+        verdict, winner, closest, original, reason, tuple(advice), tuple(tried), manifest, setting, request.out
+    )
 
 
 def _closest(findings: Sequence[Finding], goal: Goal) -> Finding | None:

@@ -9,13 +9,16 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import RunFailed
 
-PLAN, JOURNAL, ARTIFACTS, DATA, OUTPUTS = "run.json", "journal.log", "artifacts", "data", "outputs"
+T = TypeVar("T")
+
+PLAN, JOURNAL, SPENT = "run.json", "journal.log", "spent.json"
+ARTIFACTS, DATA, OUTPUTS = "artifacts", "data", "outputs"
 
 
 def finite(value: Any) -> Any:
@@ -65,16 +68,33 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, of: Callable[[Any], T]) -> T:
     """Read what `write_json` wrote.
+
+    Args:
+        of: Makes the value out of the plain data.
 
     Raises:
         RunFailed: It was altered, or can't be read.
     """
+    with as_written(path):
+        return of(json.loads(path.read_text()))
+
+
+@contextlib.contextmanager
+def as_written(path: Path) -> Iterator[None]:
+    """Whatever goes wrong in here does so because `path` is not what strop wrote.
+
+    Raises:
+        RunFailed: Something did.
+    """
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunFailed(f"{path} is not what strop wrote ({error}). Start a new run.") from error
+        yield
+    except RunFailed:
+        raise
+    except Exception as error:  # of libraries too, which an altered file may lead anywhere
+        said = f"{type(error).__name__}: {error}"
+        raise RunFailed(f"{path} is not what strop wrote ({said}). Start a new run.") from error
 
 
 class RunDir:
@@ -112,14 +132,6 @@ class RunDir:
         path = self.root / name
         path.mkdir(parents=True, exist_ok=True)
         return path
-
-    def read_plan(self) -> dict[str, Any] | None:
-        """What the run was started with, or None where it is new."""
-        path = self.root / PLAN
-        if not path.exists():
-            return None
-        plan: dict[str, Any] = read_json(path)
-        return plan
 
     def close(self) -> None:
         """Remove what candidates that crashed left half done, and let another process in."""

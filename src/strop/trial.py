@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from . import jobs
+from ._plain import restore
 from .bench import SEARCHING, Bench, Effort
 from .build import Workshop
 from .goal import Goal
@@ -50,7 +51,7 @@ class Outcome:
 
     @classmethod
     def of(cls, json: Mapping[str, Any]) -> Self:
-        return cls(**{**json, "report": Report.of(json["report"])})
+        return restore(cls, json)
 
     @property
     def usable(self) -> bool:

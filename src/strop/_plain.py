@@ -1,0 +1,28 @@
+"""Plain data: dataclasses restored from JSON, every value held against the type of its field."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ._lazy import lazy
+
+if TYPE_CHECKING:
+    import pydantic
+else:
+    pydantic = lazy("pydantic")
+
+T = TypeVar("T")
+
+_ADAPTERS: dict[Any, pydantic.TypeAdapter[Any]] = {}
+
+
+def restore(kind: type[T], plain: Any) -> T:
+    """Make a dataclass, and those within it, of what `json.loads` gave.
+
+    Raises:
+        ValueError: A value is missing, or none of its field's type.
+    """
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = pydantic.TypeAdapter(kind)
+    made: T = _ADAPTERS[kind].validate_python(plain)
+    return made
