@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import pickle
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
+from strop._numerics import mean_bound
 from strop.stats import (
     Binary,
     Exact,
@@ -34,16 +35,11 @@ def binary(neither: int, gained: int, lost: int, both: int) -> Binary:
     return Binary(original, candidate)
 
 
-@functools.cache
-def bounds(cells: tuple[int, ...], factor: float) -> tuple[float, float]:
-    margin = binary(*cells).margin(factor, 0)
-    return margin.low, margin.high
-
-
 def drawn(probabilities: list[float], n: int, repeats: int, factor: float, seed: int = 0) -> np.ndarray:
     """Bounds [repeats, 2] of the margin, for counts drawn from cell probabilities."""
     counts = RNG(seed).multinomial(n, probabilities, size=repeats)
-    return np.array([bounds(tuple(map(int, row)), factor) for row in counts])
+    contrast = np.array([0, 1, -factor, 1 - factor])
+    return np.stack([mean_bound(counts, contrast, 0.95), -mean_bound(counts, -contrast, 0.95)], axis=1)
 
 
 def cells_of(rate: float, flips: float) -> list[float]:
@@ -55,23 +51,34 @@ def cells_of(rate: float, flips: float) -> list[float]:
 # --- 0/1 scores ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("gained", "lost", "n"), [(3, 9, 100), (1, 4, 50), (12, 1, 400), (7, 7, 30)])
-def test_margin_of_a_difference_is_tangos_score_interval(gained: int, lost: int, n: int) -> None:
+@pytest.mark.parametrize(("gained", "lost", "n"), [(3, 9, 100), (1, 4, 50), (12, 1, 400), (0, 3, 200), (7, 0, 30)])
+@pytest.mark.parametrize("factor", [1.0, 0.99])
+def test_margin_is_the_quantile_under_dirichlet_weights(gained: int, lost: int, n: int, factor: float) -> None:
+    cells = (n // 3, gained, lost, n - n // 3 - gained - lost)
+    margin = binary(*cells).margin(factor, 0)
+    values = np.array([0, 1, -factor, 1 - factor])
+    for bound, cell, share in ((margin.low, 2, 0.05), (margin.high, 1, 0.95)):  # the cell that one more may be in
+        weights = RNG(0).dirichlet(np.maximum(np.array(cells) + np.eye(4)[cell], 1e-9), 200_000)
+        # three standard errors of the draws, and the 2 % of itself by which the saddlepoint is off
+        assert (weights @ values <= bound).mean() == pytest.approx(share, abs=0.0015 + 0.001)
+    assert margin.low < margin.value < margin.high
+
+
+@pytest.mark.parametrize(("gained", "lost", "n"), [(300, 900, 30_000), (1000, 400, 50_000)])
+def test_margin_of_a_difference_nears_tangos_score_interval(gained: int, lost: int, n: int) -> None:
     margin = binary(n // 3, gained, lost, n - n // 3 - gained - lost).margin(1, 0)
     for delta in (margin.low, margin.high):  # Tango 1998, equation 5 and the closed form of its restricted estimate
         a = 2 * n
         b = -gained - lost + (2 * n - gained + lost) * delta
         c = -lost * delta * (1 - delta)
         q = (math.sqrt(b * b - 4 * a * c) - b) / (2 * a)
-        assert (gained - lost - n * delta) ** 2 / (n * (2 * q + delta * (1 - delta))) == pytest.approx(Z2, rel=1e-6)
-    assert margin.low < margin.value < margin.high
+        assert (gained - lost - n * delta) ** 2 / (n * (2 * q + delta * (1 - delta))) == pytest.approx(Z2, rel=0.1)
 
 
-def test_margin_against_nothing_is_wilsons_interval() -> None:
-    n, right = 200, 180
-    centre, half = (right + Z2 / 2) / (n + Z2), math.sqrt(Z2 * (right * (n - right) / n + Z2 / 4)) / (n + Z2)
+def test_margin_against_nothing_is_clopper_and_pearsons_interval() -> None:
+    exact = scipy.stats.binomtest(180, 200).proportion_ci(0.9, "exact")
     for interval in (binary(10, 10, 10, 170).candidate(), binary(10, 10, 10, 170).margin(0, 0)):
-        assert (interval.low, interval.high) == pytest.approx((centre - half, centre + half), abs=1e-9)
+        assert (interval.low, interval.high) == pytest.approx((exact.low, exact.high), abs=1e-9)
 
 
 @pytest.mark.parametrize("n", [10, 100, 1000, 100_000])
@@ -128,25 +135,6 @@ def test_ratio_is_the_factor_whose_margin_reaches_zero(cells: tuple[int, ...]) -
     assert binary(*cells).margin(ratio.low, 0).low == pytest.approx(0, abs=1e-7)
     assert binary(*cells).margin(ratio.high, 0).high == pytest.approx(0, abs=1e-7)
     assert ratio.low < ratio.value < ratio.high
-
-
-@pytest.mark.parametrize("rate", [0.5, 0.9, 0.99])
-@pytest.mark.parametrize(("n", "flips"), [(100, 0.3), (100, 0.02), (1000, 0.05), (1000, 0.01), (1000, 0.002)])
-@pytest.mark.parametrize("factor", [1.0, 0.99, 0.0])
-def test_binary_bounds_cover(rate: float, n: int, flips: float, factor: float) -> None:
-    probabilities = cells_of(rate, flips)
-    truth = float(np.dot(probabilities, [0, 1, -factor, 1 - factor]))
-    found = drawn(probabilities, n, 1500, factor)
-    # 95 %, less three standard errors of 1,500 repetitions, less what discreteness costs any score interval
-    assert (found[:, 0] <= truth + 1e-12).mean() >= 0.95 - 0.017 - 0.02
-    assert (found[:, 1] >= truth - 1e-12).mean() >= 0.95 - 0.017 - 0.02
-
-
-@pytest.mark.parametrize(("n", "flips"), [(100, 0.1), (1000, 0.02), (1000, 0.001)])
-def test_a_against_a_is_seldom_called_different(n: int, flips: float) -> None:
-    found = drawn(cells_of(0.9, flips), n, 2000, 1.0)
-    assert (found[:, 1] < 0).mean() <= 0.05 + 0.015
-    assert (found[:, 0] >= 0).mean() <= 0.05 + 0.015
 
 
 def test_a_limit_truly_broken_is_found_broken_and_a_kept_one_met() -> None:

@@ -17,53 +17,80 @@ def unseen(n: int, confidence: float) -> float:
     return -math.expm1(math.log1p(-confidence) / max(n, 1))
 
 
-def score_bound(cells: tuple[int, ...], values: tuple[float, ...], confidence: float) -> float:
-    """The lower bound on the mean of `values` over a multinomial, by inverting its score test.
+def mean_bound(counts: Array, values: Array, confidence: float) -> Array:
+    """The lower bound on the mean of `values` over a multinomial, of which `counts` were seen.
 
-    With mean m observed, delta tested and the restricted estimate p_k = n_k / (n (1 + l (d_k - delta))), the test
-    statistic obeys Z^2 = n l (m - delta); so at the bound l = z^2 / (n (m - delta)), and delta is where the p_k sum
-    to 1. An unseen worst cell u takes the rest of the mass once 1 + l (d_u - delta) = 0, which is at
-    delta = (n m + z^2 d_u) / (n + z^2), above which there is no solution.
+    Gaffke's bound (Gaffke 2005; Learned-Miller & Thomas 2020, section 3): one sample more is reckoned with, which
+    scored the worst; the bound is the quantile 1 - confidence of the mean under weights that are Dirichlet of these
+    counts. Of two values it is the exact bound of Clopper & Pearson 1934, so that no event in n trials leaves
+    1 - (1 - confidence)^(1/n). For more values its validity is a conjecture that nobody has seen fail; score bounds
+    (Tango 1998) are a tenth narrower and cover 91 % instead of 95 % where events are few.
+
+    The quantile is found on the path of Dirichlet weights p_k = c_k / (1 + b v_k) / sum: each b > 0 is the saddlepoint
+    of one mean t, and P(mean < t) follows from Lugannani & Rice 1980, equation 15, good to 2 % of itself.
+
+    Args:
+        counts: [..., k].
+        values: [..., k], broadcast against the counts.
+        confidence: Above 0.5.
+
+    Returns:
+        [...].
     """
-    n = sum(cells)
-    mean = sum(count * value for count, value in zip(cells, values, strict=True)) / n
-    square = NormalDist().inv_cdf(confidence) ** 2
-    worst = min(values)
-    seen = any(count and value == worst for count, value in zip(cells, values, strict=True))
-    if seen and mean == worst:
-        return worst
-    most = (n * mean + square * worst) / (n + square)
+    from scipy.special import betaincinv, ndtr, xlogy
 
-    def mass(delta: float) -> float:
-        weight = square / (n * (mean - delta))
-        return sum(
-            count / (n * (1 + weight * (value - delta))) for count, value in zip(cells, values, strict=True) if count
-        )
+    counts, values = np.broadcast_arrays(np.asarray(counts, np.float64), np.asarray(values, np.float64))
+    worst = values.min(axis=-1)
+    excess = values - worst[..., None]
+    better = np.where(counts > 0, excess, 0).max(axis=-1)
+    above = np.where(excess > 0, counts, 0).sum(axis=-1)
+    two_values = (counts * excess * (excess - better[..., None]) == 0).all(axis=-1)
+    weights = counts + (np.arange(values.shape[-1]) == excess.argmin(axis=-1)[..., None])
+    total = weights.sum(axis=-1)
+    exact = worst + better * np.where(above > 0, betaincinv(np.maximum(above, 1), total - above, 1 - confidence), 0)
+    if two_values.all():
+        return cast(Array, exact)
 
-    inside = seen or (square > 0 and mass(most) > 1)
-    bound = _bisect(lambda delta: mass(delta) < 1, worst, most) if inside else most
-    if not seen:
-        rare = unseen(n, confidence)
-        bound = min(bound, (1 - rare) * mean + rare * worst)
-    return bound
+    def path(b: Array) -> tuple[Array, Array]:
+        """Means t, and the probability of a lower one."""
+        tilted = weights / (1 + b[..., None] * excess)
+        tilted /= tilted.sum(axis=-1)[..., None]
+        mean = (tilted * excess).sum(axis=-1)
+        scaled = total[..., None] * tilted
+        ratio = np.divide(scaled, weights, out=np.ones_like(scaled), where=weights > 0)
+        root = -np.sqrt(np.maximum(-2 * xlogy(weights, ratio).sum(axis=-1), 0))
+        steep = -b / (1 + b * mean) * np.sqrt((scaled * ratio * (excess - mean[..., None]) ** 2).sum(axis=-1))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            below = ndtr(root) + np.exp(-(root**2) / 2) / math.sqrt(2 * math.pi) * (1 / root - 1 / steep)
+        return mean, below
+
+    low, high = np.full(total.shape, -20.0), np.full(total.shape, 25.0)
+    for _ in range(50):
+        middle = (low + high) / 2
+        likely = ~(path(np.exp(middle))[1] <= 1 - confidence)  # NaN where b is 0 for the computer
+        low, high = np.where(likely, middle, low), np.where(likely, high, middle)
+    return cast(Array, np.where(two_values, exact, worst + path(np.exp(high))[0]))
 
 
-def least_ratio(cells: tuple[int, ...], confidence: float) -> float:
+def least_ratio(cells: Array, confidence: float) -> float:
     """The greatest factor f for which mean(candidate - f original) is bounded above 0; cells as in `Binary`."""
     right = cells[1] + cells[3]
     if right == 0:
         return 0.0
-    most = right / (cells[2] + cells[3] + NormalDist().inv_cdf(confidence) ** 2)
-    return _bisect(lambda f: score_bound(cells, (0, 1, -f, 1 - f), confidence) > 0, 0.0, most)
+    low, high = 0.0, float(right / max(cells[2] + cells[3], 0.5))
+    for _ in range(8):
+        f = np.linspace(low, high, 33)
+        contrast = np.stack([np.zeros(33), np.ones(33), -f, 1 - f], axis=1)
+        kept = int((mean_bound(cells, contrast, confidence) > 0)[:-1].sum())
+        low, high = (f[max(kept - 1, 0)], f[max(kept, 1)])
+    return float(low)
 
 
-def _bisect(below: Callable[[float], bool], low: float, high: float) -> float:
-    """The point up to which `below` holds."""
-    for _ in range(100):
+def between(kept: Callable[[float], bool], low: float, high: float) -> float:
+    """The point between two up to which `kept` holds."""
+    for _ in range(60):
         middle = (low + high) / 2
-        if middle in (low, high):
-            break
-        low, high = (middle, high) if below(middle) else (low, middle)
+        low, high = (middle, high) if kept(middle) else (low, middle)
     return low
 
 
