@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .._delong import Area, DeLong
 from ..errors import InvalidData
 from ..metric import Metric, Outputs, Probe
 from ..stats import Comparison, Samples, Statistic
@@ -107,8 +108,8 @@ class F1(_Classification):
 class Auroc(_Classification):
     """Area under the ROC curve; with more than two classes the mean of each against the rest.
 
-    Its spread is that of DeLong's structural components (DeLong et al. 1988; with groups Obuchowski 1997): each
-    decision contributes area + m * influence, the mean of which is the area, and these are resampled.
+    Its spread is that of DeLong's structural components (DeLong et al. 1988), one a decision, of which the area is the
+    mean. With groups these are resampled together (Obuchowski 1997).
     """
 
     name = "auroc"
@@ -116,8 +117,14 @@ class Auroc(_Classification):
 
     def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
         case = decisions(self, probe, rows)
-        sides = [_area_components(values, case) for values in (case.original, case.candidate)]
-        return Samples(sides[0], sides[1], case.groups, bounds=(0, 1), support=case.support, seed=case.seed)
+        original, candidate = (
+            Area.of(class_scores(values, case.labels, case.probabilities)) for values in (case.original, case.candidate)
+        )
+        if case.groups is None:
+            return DeLong(original, candidate, case.labels)
+        return Samples(
+            original.influence, candidate.influence, case.groups, bounds=(0, 1), support=case.support, seed=case.seed
+        )
 
 
 class AveragePrecision(_Classification):
@@ -159,26 +166,6 @@ class Perplexity(_Classification):
     def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
         case = decisions(self, probe, rows)
         return Samples(*_losses(self, case), case.groups, transform=np.exp, seed=case.seed)
-
-
-def _area_components(values: Array, case: Decisions) -> Array:
-    each = [_one_area(*pair) for pair in class_scores(values, case.labels, case.probabilities)]
-    known = [components for components in each if components is not None]
-    return np.mean(known, axis=0) if known else np.full(len(values), np.nan)
-
-
-def _one_area(truth: Array, score: Array) -> Array | None:
-    from scipy.stats import rankdata
-
-    positives, negatives = int(truth.sum()), int((~truth).sum())
-    if not positives or not negatives:
-        return None
-    over_all = rankdata(score)
-    placements = np.empty(len(score))
-    placements[truth] = (over_all[truth] - rankdata(score[truth])) / negatives
-    placements[~truth] = 1 - (over_all[~truth] - rankdata(score[~truth])) / positives
-    area = placements[truth].mean()
-    return np.asarray(area + (placements - area) * len(score) / np.where(truth, positives, negatives))
 
 
 def _average_precision(truth: Array, score: Array) -> float:
