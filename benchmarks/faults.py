@@ -85,8 +85,8 @@ def main() -> int:
                 f"{len(lost)} lost, {repeated} repeated, {len(half)} torn, {len(orphans)} orphans", flush=True,
             )  # fmt: skip
             before = now
-            if ended:
-                break
+            if ended and number < kills:  # it came to its end between two kills: the next search
+                run, before = Path(scratch) / f"run-{number}", []
         start = time.monotonic()
         last = subprocess.run(
             [*STROP, "optimize", "--resume", str(run), "--budget", "1h", "--trials", str(len(before) + 2), "--json"],

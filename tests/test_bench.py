@@ -5,19 +5,25 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from strop import bench
-from strop.bench import WARM_UP_BLOCKS, Bench, Effort, warm_up
+from strop import bench, timing
+from strop.bench import Bench
+from strop.data import Data
+from strop.decision import Decision
+from strop.disturbance import Strain
 from strop.errors import RunFailed
-from strop.server import Hosted, Server
+from strop.goal import Goal
+from strop.judge import judge
+from strop.server import Block, Hosted, Server
 from strop.target import Target
 from strop.testing import FakeRuntime, fake_data, fake_model
+from strop.timing import WARM_UP_BLOCKS, Effort, warm_up
 
 TARGET = Target(threads=1)
 
@@ -27,10 +33,16 @@ class FakeServer:
 
     log: list[tuple[str, str]] = []  # noqa: RUF012
     seconds: dict[str, float] = {}  # noqa: RUF012
+    strains: list[Strain] = []  # noqa: RUF012
     runs = 5
 
-    def __init__(self, hosted: Any, pinned: bool):
-        self.name = hosted
+    noise = 0.0
+    names: dict[int, str] = {}  # noqa: RUF012
+    a_sample: dict[str, float] = {}  # noqa: RUF012
+    rng = np.random.default_rng(0)
+
+    def __init__(self, hosted: Any, cores: Sequence[int]):
+        self.name, self.cores, self.batch = self.names.get(id(hosted), hosted), cores, 1
         self._note("start")
 
     def __enter__(self) -> FakeServer:
@@ -42,16 +54,23 @@ class FakeServer:
     def _note(self, what: str) -> None:
         self.log.append((self.name, what))
 
-    def prepare(self, data: Path) -> None:
+    def prepare(self, data: Path, batch: int) -> None:
+        self.batch = batch
         self._note("prepare")
 
-    def predict(self, data: Path, destination: Path) -> None:
+    def predict(self, data: Path, destination: Path, rows: Any = None) -> None:
         self._note("predict")
         np.savez(destination, y=np.ones(3))
 
     def block(self, seconds: float) -> Any:
         self._note("block")
-        return np.full(self.runs, self.seconds[self.name])
+        strain = self.strains.pop(0) if self.strains else Strain()
+        seconds = self.seconds[self.name] + self.batch * self.a_sample.get(self.name, 0.0)
+        return Block(seconds * self.rng.lognormal(0, self.noise, self.runs), strain)
+
+    def serve(self, rate: float, seconds: float, seed: int) -> Any:
+        self._note(f"serve {rate} {seconds} {seed}")
+        return Block(np.full(self.runs, self.seconds[self.name]), Strain())
 
     def memory(self) -> int:
         return {"original": 100, "candidate": 40}[self.name]
@@ -59,9 +78,12 @@ class FakeServer:
 
 @pytest.fixture
 def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeServer]]:
-    monkeypatch.setattr(bench, "Server", FakeServer)
-    monkeypatch.setattr(bench, "one_at_a_time", contextlib.nullcontext)  # what is faked disturbs nobody
-    monkeypatch.setattr(FakeServer, "log", [])
+    for module in (bench, timing):
+        monkeypatch.setattr(module, "Server", FakeServer)
+        monkeypatch.setattr(module, "one_at_a_time", contextlib.nullcontext)  # what is faked disturbs nobody
+        monkeypatch.setattr(module, "quiet_cores", lambda count: (0,))
+    for name, fresh in (("log", []), ("strains", []), ("noise", 0.0), ("names", {}), ("a_sample", {})):
+        monkeypatch.setattr(FakeServer, name, fresh)
     monkeypatch.setattr(FakeServer, "seconds", {"original": 0.010, "candidate": 0.005})
     yield FakeServer
 
@@ -73,7 +95,8 @@ class Named(str):
 
 
 def faked(folder: Path, effort: Effort) -> Bench:
-    return Bench(Named("original"), Named("candidate"), folder, folder, folder, effort, 0)  # type: ignore[arg-type]
+    decision = Decision(Goal(()), width=effort.width)
+    return Bench(Named("original"), Named("candidate"), folder, folder, folder, effort, 0, decision)  # type: ignore[arg-type]
 
 
 def timed(log: list[tuple[str, str]]) -> list[str]:
@@ -83,17 +106,17 @@ def timed(log: list[tuple[str, str]]) -> list[str]:
 
 
 def test_original_and_candidate_take_turns_and_so_does_who_is_first(servers: Any, tmp_path: Path) -> None:
-    timing = faked(tmp_path, Effort(pairs=1, blocks=4, runs=1)).timing()
+    timed_ = faked(tmp_path, Effort(pairs=1, blocks=4, runs=1)).timing("single_stream")
     turns = timed(servers.log)
     pairs = [set(turns[at : at + 2]) for at in range(0, len(turns), 2)]
     assert pairs == [{"original", "candidate"}] * 4
     assert [turns[at] for at in range(0, len(turns), 2)] == ["candidate", "original"] * 2
-    assert [[len(block) for block in pair] for pair in timing.original] == [[5] * 4]
-    assert [float(block[0]) for block in timing.candidate[0]] == [0.005] * 4
+    assert [[len(block) for block in pair] for pair in timed_.original] == [[5] * 4]
+    assert [float(block[0]) for block in timed_.candidate[0]] == [0.005] * 4
 
 
 def test_both_are_warm_before_either_is_timed(servers: Any, tmp_path: Path) -> None:
-    _ = faked(tmp_path, Effort(pairs=1, blocks=2, runs=1)).timing()
+    _ = faked(tmp_path, Effort(pairs=1, blocks=2, runs=1)).timing("single_stream")
     assert servers.log[:10] == [
         ("original", "start"), ("candidate", "start"),
         ("original", "prepare"), *[("original", "block")] * 3,
@@ -102,22 +125,29 @@ def test_both_are_warm_before_either_is_timed(servers: Any, tmp_path: Path) -> N
 
 
 def test_enough_calls_are_timed_however_few_fit_a_block(servers: Any, tmp_path: Path) -> None:
-    timing = faked(tmp_path, Effort(pairs=2, blocks=2, runs=100, width=0)).timing()
-    assert sum(len(block) for pair in timing.candidate for block in pair) == 100
+    timed_ = faked(tmp_path, Effort(pairs=2, blocks=2, runs=100)).timing("single_stream")
+    assert sum(len(block) for pair in timed_.candidate for block in pair) == 100
 
 
 def test_fresh_processes_until_the_ratio_is_narrow(servers: Any, tmp_path: Path) -> None:
     effort = Effort(pairs=5, blocks=2, runs=1, width=0.03)
-    assert len(faked(tmp_path, effort).timing().original) == 2, "narrow after two pairs; one tells nothing of spread"
+    assert len(faked(tmp_path, effort).timing("single_stream").original) == 2, (
+        "narrow after two pairs; one tells nothing of spread"
+    )
     servers.log.clear()
     servers.seconds["candidate"] = 0.020
-    assert len(faked(tmp_path, effort).timing().original) == 1, "hopeless after one"
+    assert len(faked(tmp_path, effort).timing("single_stream").original) == 1, "hopeless after one"
     assert servers.log[-2:] == [("candidate", "stop"), ("original", "stop")]
 
 
 def test_each_pair_is_fresh_but_the_first_reuses_the_server_that_ran_the_samples(servers: Any, tmp_path: Path) -> None:
     with faked(tmp_path, Effort(pairs=2, blocks=2, runs=1, width=0)) as probe:
-        _ = probe.candidate_outputs, probe.candidate_outputs, probe.timing(), probe.timing()
+        _ = (
+            probe.candidate_outputs,
+            probe.candidate_outputs,
+            probe.timing("single_stream"),
+            probe.timing("single_stream"),
+        )
     starts = [name for name, what in servers.log if what == "start"]
     assert starts == ["candidate", "original", "original", "candidate"]
     assert sum(what == "predict" for _, what in servers.log) == 1
@@ -133,8 +163,8 @@ def test_a_server_that_only_ran_the_samples_is_stopped(servers: Any, tmp_path: P
 
 def test_memory_is_that_of_fresh_processes_in_turn(servers: Any, tmp_path: Path) -> None:
     probe = faked(tmp_path, Effort())
-    assert probe.memory() == ([100, 100], [40, 40])
-    assert [name for name, what in servers.log if what == "start"] == ["original", "candidate"] * 2
+    assert probe.memory() == ([100] * 3, [40] * 3)
+    assert [name for name, what in servers.log if what == "start"] == ["original", "candidate"] * 3
     assert probe.memory() is probe.memory()
 
 
@@ -146,7 +176,7 @@ class Warming:
 
     def block(self, seconds: float) -> Any:
         self.asked += 1
-        return np.full(3, self.medians[min(self.asked, len(self.medians)) - 1])
+        return Block(np.full(3, self.medians[min(self.asked, len(self.medians)) - 1]), Strain())
 
 
 @pytest.mark.parametrize(
@@ -163,7 +193,7 @@ def test_one_measures_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for _ in range(2):  # the file is made, and then found
         with (
-            bench.one_at_a_time(),
+            timing.one_at_a_time(),
             (tmp_path / "strop-measuring.lock").open() as other,
             pytest.raises(BlockingIOError),
         ):
@@ -175,7 +205,7 @@ def test_one_measures_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 def test_a_link_in_place_of_the_lock_is_not_followed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "strop-measuring.lock").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match="symbolic"), bench.one_at_a_time():
+    with pytest.raises(OSError, match="symbolic"), timing.one_at_a_time():
         pass
     assert not (tmp_path / "elsewhere").exists()
 
@@ -195,9 +225,9 @@ def test_real_processes_are_measured(fakes: None, monkeypatch: pytest.MonkeyPatc
         assert (probe.candidate_outputs["y"].argmax(1) == data.labels).all()
         assert probe.original_outputs["y"].shape == probe.candidate_outputs["y"].shape == (20, 3)
         assert probe.sizes[0] > probe.sizes[1] + 3000
-        timing = probe.timing()
-    assert np.median(np.concatenate(timing.original[0])) >= 0.02, "who sleeps so long can't be quicker"
-    assert np.concatenate(timing.candidate[0]).size >= 4
+        timed = probe.timing("single_stream")
+    assert np.median(np.concatenate(timed.original[0])) >= 0.02, "who sleeps so long can't be quicker"
+    assert np.concatenate(timed.candidate[0]).size >= 4
 
 
 @pytest.mark.parametrize(
@@ -210,7 +240,143 @@ def test_what_goes_wrong_in_a_server_is_told(fakes: None, tmp_path: Path, fault:
     fake_data(model, 5).save(tmp_path / "data")
     with (
         pytest.raises(RunFailed, match=said),
-        Server(Hosted(model, FakeRuntime(), TARGET), pinned=False) as server,
+        Server(Hosted(model, FakeRuntime(), TARGET)) as server,
     ):
         server.predict(tmp_path / "data", tmp_path / "outputs.npz")
     assert not (tmp_path / "outputs.npz").exists()
+
+
+BUSY = Strain(waited=0.5)
+
+
+def disturbed(servers: Any, *turns: bool) -> None:
+    """Which turns after the warm-up (of three blocks each) are disturbed."""
+    servers.strains[:] = [Strain()] * 6 + [BUSY if turn else Strain() for turn in turns for _ in range(2)]
+
+
+def test_a_disturbed_turn_is_taken_again(servers: Any, tmp_path: Path) -> None:
+    disturbed(servers, False, True, True, False)
+    probe = faked(tmp_path, Effort(pairs=1, blocks=3, runs=1))
+    found = probe.timing("single_stream")
+    assert (len(found.original[0]), found.repeated, found.disturbed) == (3, 2, 0)
+    assert probe.notes() == (
+        "2 turns of the single_stream timing were disturbed (other work ran on the measured cores), and taken again",
+    )
+
+
+def test_a_disturbance_that_stays_is_told_and_ends_nothing(servers: Any, tmp_path: Path) -> None:
+    disturbed(servers, *[True] * 20)
+    probe = faked(tmp_path, Effort(pairs=1, blocks=3, runs=1))
+    found = probe.timing("single_stream")
+    assert (len(found.original[0]), found.repeated, found.disturbed) == (3, 6, 3)
+    assert "3 of 3 turns of the single_stream timing were disturbed" in probe.notes()[0]
+
+
+def test_a_quiet_machine_has_nothing_to_note(servers: Any, tmp_path: Path) -> None:
+    probe = faked(tmp_path, Effort(pairs=1, blocks=3, runs=1))
+    probe.timing("single_stream")
+    assert probe.notes() == ()
+
+
+def test_a_limit_far_away_needs_few_pairs_and_a_close_one_more(servers: Any, tmp_path: Path) -> None:
+    servers.noise = 0.2
+    pairs = {}
+    for limit in ("latency.p50 < 50 ms", "latency.p50 < 5.5 ms", "latency.p50 < 5.03 ms"):
+        probe = faked(tmp_path, Effort(pairs=40, blocks=6, runs=1, width=1.0))
+        probe.decision = Decision(Goal.parse(limit), width=1.0)
+        pairs[limit] = len(probe.timing("single_stream").original)
+    counts = list(pairs.values())
+    assert counts[0] == 2
+    assert counts[0] <= counts[1] <= counts[2]
+    assert counts[2] > 3, pairs
+
+
+def test_a_deadline_ends_timing_after_two_pairs(servers: Any, tmp_path: Path) -> None:
+    probe = faked(tmp_path, Effort(pairs=9, blocks=2, runs=1, width=0.0))
+    probe.deadline = 0.0
+    assert len(probe.timing("single_stream").original) == 2
+
+
+def test_offline_each_has_the_batch_that_is_best_for_it(fakes: None, servers: Any, tmp_path: Path) -> None:
+    model = fake_model(tmp_path / "model")
+    fake_data(model, 200).save(tmp_path / "data")
+    hosted = {name: Hosted(model, FakeRuntime(), TARGET) for name in ("original", "candidate")}
+    servers.seconds = {"original": 0.010, "candidate": 0.001}
+    servers.names = {id(one): name for name, one in hosted.items()}
+    servers.a_sample = {"original": 0.0001, "candidate": 0.001}
+    data = tmp_path / "data"
+    probe = Bench(hosted["original"], hosted["candidate"], data, data, data, Effort(pairs=1, blocks=2, runs=1), 0)
+    found = probe.timing("offline")
+    assert found.batches[0] == 128, "a call of 10 ms that takes 0.1 ms more a sample"
+    assert found.batches[1] < 128, "a call of 1 ms that takes 1 ms more a sample gains 2 % no more from some batch on"
+
+
+def test_a_server_is_timed_at_the_rate_of_the_target(servers: Any, tmp_path: Path) -> None:
+    probe = faked(tmp_path, Effort(pairs=2, blocks=2, runs=1, width=9.0))
+    probe.candidate.target = Target(threads=1, rate=40.0)  # type: ignore[misc]
+    probe.timing("server")
+    served = [what for _, what in servers.log if what.startswith("serve")]
+    assert served == ["serve 40.0 0.75 0"] * 2 + ["serve 40.0 0.75 1"] * 2 + ["serve 40.0 0.75 1000"] * 2 + [
+        "serve 40.0 0.75 1001"
+    ] * 2, "equal times of arrival for both"  # fmt: skip
+
+
+class Racing:
+    """Data of 1,000 samples with labels 0, an original that is always right, and a candidate that is so at times."""
+
+    def __init__(self, folder: Path, right: float):
+        rng = np.random.default_rng(0)
+        wrong = rng.random(1000) >= right
+        Data({"x": wrong[:, None].astype(np.float32)}, np.zeros(1000, np.int64)).save(folder / "data")
+        np.savez(folder / "outputs.npz", y=np.tile(np.float32([1, 0]), (1000, 1)))
+        self.wrong, self.folder = wrong, folder
+
+    def bench(self, limit: str, race: bool = True) -> Bench:
+        return Bench(
+            Named("original"), Named("candidate"), self.folder / "data", self.folder / "outputs.npz", self.folder,
+            Effort(), 0, Decision(Goal.parse(limit), race=race),
+        )  # type: ignore[arg-type]  # fmt: skip
+
+
+@pytest.fixture
+def by_rows(servers: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let the candidate answer by its input, and note how many samples each call had."""
+    asked: list[int] = []
+
+    def predict(self: Any, data: Path, destination: Path, rows: Any = None) -> None:
+        samples = Data.load(data) if rows is None else Data.load(data).take(rows)
+        asked.append(len(samples))
+        wrong = samples.batch(0, len(samples))["x"][:, 0]
+        np.savez(destination, y=np.stack([1 - wrong, wrong], axis=1))
+
+    monkeypatch.setattr(servers, "predict", predict)
+    return asked
+
+
+def test_a_candidate_that_is_surely_lost_is_dropped_early(by_rows: list[int], tmp_path: Path) -> None:
+    race = Racing(tmp_path, right=0.5)
+    with race.bench("accuracy >= 99% of original") as probe:
+        found = probe.candidate_outputs
+        assert sum(by_rows) < 500
+        assert by_rows[0] == 64
+        seen = len(found["y"])
+        assert seen == sum(by_rows) == len(probe.labels) == len(probe.original_outputs["y"]) == len(probe.data)
+        assert (found["y"].argmax(1) == probe.data.batch(0, seen)["x"][:, 0]).all(), "rows that belong together"
+        report = judge(probe, probe.decision.goal, confidence=0.95, whole=False)
+    assert report.figures["accuracy"].n == seen
+    assert [judged.verdict for judged in report.judged] == ["broken"]
+
+
+def test_one_that_may_keep_its_limit_is_run_whole_and_in_order(by_rows: list[int], tmp_path: Path) -> None:
+    race = Racing(tmp_path, right=0.97)
+    with race.bench("accuracy >= 95% of original") as probe:
+        found = probe.candidate_outputs
+    assert by_rows == [64, 64, 128, 256, 488]
+    assert (found["y"].argmax(1) == race.wrong).all()
+    assert len(probe.labels) == 1000
+
+
+def test_without_a_race_all_samples_are_run_at_once(by_rows: list[int], tmp_path: Path) -> None:
+    with Racing(tmp_path, right=0.1).bench("accuracy >= 99% of original", race=False) as probe:
+        assert len(probe.candidate_outputs["y"]) == 1000
+    assert by_rows == [1000]

@@ -11,7 +11,6 @@ import pytest
 
 from engine import ACCURACY, SIZE, FakeRun, outcome, report
 from strop import jobs
-from strop.bench import CONFIRMING
 from strop.clock import Clock
 from strop.confirm import CONFIRMED, Finding, confirm, finalists
 from strop.events import Confirming, Event, Said
@@ -21,6 +20,7 @@ from strop.plan import Candidate
 from strop.prepare import Budget
 from strop.rundir import SPENT
 from strop.testing import FakeRound, FakeRuntime, FakeStrip
+from strop.timing import CONFIRMING
 from strop.trial import Outcome
 
 Tried = list[tuple[Candidate, Outcome]]
@@ -51,8 +51,8 @@ class Stage:
         monkeypatch.setattr(jobs, "run", self._measure)
 
     def _measure(self, function: Callable[..., Any], *args: Any, limits: jobs.Limits) -> jobs.Ended[Report]:
-        _, _, split, effort, confidence, whole = args
-        assert (split, effort, whole) == ("confirm", CONFIRMING, True)
+        _, _, split, effort, confidence, _ = args
+        assert (split, effort) == ("confirm", CONFIRMING)
         self.asked.append((self.current, confidence))
         answer = self.answers[self.current]
         return jobs.Ended("crashed", reason=answer) if isinstance(answer, str) else jobs.Ended("done", answer)

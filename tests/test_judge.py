@@ -57,10 +57,13 @@ class Probe:
         self.looked.append("size")
         return 1000, int(1000 * self._size)
 
-    def timing(self) -> Timing:
+    def notes(self) -> tuple[str, ...]:
+        return ()
+
+    def timing(self, scenario: str) -> Timing:
         self.looked.append("timing")
         block = np.full(20, 0.01)
-        return Timing([[block] * 4] * 2, [[block * self.speed] * 4] * 2, 1)
+        return Timing([[block] * 4] * 2, [[block * self.speed] * 4] * 2)
 
     def memory(self) -> tuple[list[int], list[int]]:
         self.looked.append("memory")

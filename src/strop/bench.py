@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
+import copy
+import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,38 +14,18 @@ from typing import Any, Self
 import numpy as np
 
 from .data import Data
-from .metric import Outputs, Timing
+from .decision import Decision
+from .disturbance import quiet_cores
+from .goal import Goal
+from .metric import Outputs, Scenario, Timing
 from .server import Hosted, Server
-from .stats import bootstrap_timing
+from .target import Target
+from .timing import Effort, Turns, best_batch, one_at_a_time
 
 Array = np.ndarray[Any, Any]
 
-
-@dataclass(frozen=True)
-class Effort:
-    """How much measuring is worth its time.
-
-    Attributes:
-        pairs: Fresh pairs of processes, at the most.
-        blocks: Timed blocks of each, in every pair.
-        seconds: Length of a block.
-        runs: Calls of each that must be timed in all; a bound on a high percentile needs hundreds.
-        width: Half-width of the ratio's interval, relative, at which no further pair is started.
-    """
-
-    pairs: int = 3
-    blocks: int = 6
-    seconds: float = 0.05
-    runs: int = 30
-    width: float = 0.03
-
-
-SEARCHING = Effort()
-CONFIRMING = Effort(pairs=5, blocks=8, runs=100, width=0.015)
-
-SETTLED = 0.05  # the last three block medians within this share of each other: warm
-WARM_UP_BLOCKS = 12  # at the most
-HOPELESS = 1.25  # a ratio proven above this is not worth a further pair
+FIRST_LOOK = 64  # samples; every later look has twice as many
+PROCESSES = 3  # fresh ones, to tell how much memory varies
 
 
 @dataclass
@@ -59,6 +38,10 @@ class Bench:
         split: Folder of the stored samples to judge by.
         original_outputs_file: Outputs of the original on them.
         folder: Where outputs of the candidate may be written.
+        effort: What timing may take.
+        seed: Of resamples, and of the order in which samples are run.
+        decision: What it is for.
+        deadline: When timing should come to its end, on the clock of `time.monotonic`.
     """
 
     original: Hosted
@@ -68,7 +51,10 @@ class Bench:
     folder: Path
     effort: Effort
     seed: int
+    decision: Decision = field(default_factory=lambda: Decision(Goal(())))
+    deadline: float = float("inf")
     _server: Server | None = field(default=None, init=False)
+    _timings: dict[Scenario, Timing] = field(default_factory=dict, init=False)
 
     def __enter__(self) -> Self:
         return self
@@ -95,56 +81,87 @@ class Bench:
 
     @cached_property
     def candidate_outputs(self) -> Outputs:
+        """Of all samples, or, where a limit was proven broken before, of those that were run: then all else is cut."""
+        with one_at_a_time():
+            self._server = Server(self.candidate, quiet_cores(self.candidate.target.threads)).__enter__()
+            if not self.decision.race:
+                return self._run(None)
+            order, ends = _drawn(len(self.data), self.groups, self.seed)
+            parts: list[Outputs] = []
+            for start, stop in itertools.pairwise(_looks(ends)):
+                parts.append(self._run(order[start:stop]))
+                outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+                if stop < len(order) and self.decision.lost(self._glimpse(self._cut(order[:stop], outputs))):
+                    self.__dict__.update(self._cut(order[:stop], outputs))
+                    return outputs
+        places = np.argsort(order)
+        return {name: array[places] for name, array in outputs.items()}
+
+    def _run(self, rows: Array | None) -> Outputs:
+        assert self._server
         with tempfile.TemporaryDirectory(prefix=".part-", dir=self.folder) as folder:
             destination = Path(folder) / "outputs.npz"
-            with one_at_a_time():
-                self._server = Server(self.candidate, pinned=True).__enter__()
-                self._server.predict(self.split, destination)
+            self._server.predict(self.split, destination, rows)
             return load_outputs(destination)
+
+    def _cut(self, rows: Array, candidate_outputs: Outputs) -> Mapping[str, Any]:
+        data = self.data.take(rows)
+        return {
+            "data": data,
+            "labels": data.label_array(),
+            "groups": data.group_array(),
+            "original_outputs": {name: array[rows] for name, array in self.original_outputs.items()},
+            "candidate_outputs": candidate_outputs,
+        }
+
+    def _glimpse(self, known: Mapping[str, Any]) -> Self:
+        """This bench as far as it has come: what is known so far stands for what would be measured."""
+        view = copy.copy(self)
+        view.__dict__.update(known)
+        return view
 
     @property
     def sizes(self) -> tuple[int, int]:
         return self.original.model.size, self.candidate.model.size
 
-    def timing(self) -> Timing:
-        return self._timing
+    @property
+    def target(self) -> Target:
+        return self.candidate.target
 
-    @cached_property
-    def _timing(self) -> Timing:
-        timing = Timing([], [], self.candidate.target.batch)
+    def timing(self, scenario: Scenario) -> Timing:
+        if scenario not in self._timings:
+            self._timings[scenario] = self._time(scenario)
+        return self._timings[scenario]
+
+    def _time(self, scenario: Scenario) -> Timing:
+        def enough(timing: Timing) -> bool:
+            so_far = self._glimpse({"_timings": {**self._timings, scenario: timing}})
+            return self.decision.timed_enough(so_far, scenario)
+
         with one_at_a_time():
-            for pair in range(self.effort.pairs):
-                first, second = Server(self.original, pinned=True), self._candidate_server()
-                with first, second:
-                    ours, theirs = self._alternate(first, second, pair)
-                timing.original.append(ours)
-                timing.candidate.append(theirs)
-                if self._enough(timing):
-                    break
-        return timing
+            server, self._server = self._server, None
+            batches = (self.target.batch, self.target.batch)
+            if scenario == "offline":
+                batches = best_batch(self.original, self.split), best_batch(self.candidate, self.split)
+            rate = self.target.rate if scenario == "server" else None
+            turns = Turns(self.original, self.candidate, self.split, batches, self.effort, self.deadline, rate)
+            return turns.take(enough, server)
 
-    def _candidate_server(self) -> Server:
-        """The server that ran the samples serves for the first pair too; every other pair gets a fresh one."""
-        server, self._server = self._server or Server(self.candidate, pinned=True), None
-        return server
-
-    def _alternate(self, first: Server, second: Server, pair: int) -> tuple[list[Array], list[Array]]:
-        for server in (first, second):
-            server.prepare(self.split)
-            warm_up(server, self.effort.seconds)
-        ours: list[Array] = []
-        theirs: list[Array] = []
-        wanted = self.effort.runs / self.effort.pairs
-        while len(ours) < self.effort.blocks or min(sum(map(len, ours)), sum(map(len, theirs))) < wanted:
-            # who goes first changes from block to block, so that neither always runs in the other's wake
-            for server, blocks in [(first, ours), (second, theirs)][:: 1 if (len(ours) + pair) % 2 else -1]:
-                blocks.append(server.block(self.effort.seconds))
-        return ours, theirs
-
-    def _enough(self, timing: Timing) -> bool:
-        ratio = bootstrap_timing(timing.original, timing.candidate, "p50", self.seed, resamples=100).ratio()
-        narrow = (ratio.high - ratio.low) / 2 < self.effort.width * ratio.value
-        return ratio.low > HOPELESS or (narrow and len(timing.original) > 1)
+    def notes(self) -> tuple[str, ...]:
+        """What disturbed the timing, for a person."""
+        said = []
+        for scenario, timing in self._timings.items():
+            turns = sum(map(len, timing.original))
+            if timing.disturbed:
+                said.append(
+                    f"{timing.disturbed} of {turns} turns of the {scenario} timing were disturbed ({timing.why}), also "
+                    "when they were taken again: trust the ratios, and measure again on a quiet machine"
+                )
+            elif timing.repeated:
+                said.append(
+                    f"{timing.repeated} turns of the {scenario} timing were disturbed ({timing.why}), and taken again"
+                )
+        return tuple(said)
 
     def memory(self) -> tuple[list[int], list[int]]:
         return self._memory
@@ -152,39 +169,33 @@ class Bench:
     @cached_property
     def _memory(self) -> tuple[list[int], list[int]]:
         peaks: tuple[list[int], list[int]] = ([], [])
-        for _ in range(2):
+        for _ in range(PROCESSES):
             for hosted, found in zip((self.original, self.candidate), peaks, strict=True):
-                with Server(hosted, pinned=True) as server:
-                    server.prepare(self.split)
+                with Server(hosted, hosted.target.cores()) as server:
+                    server.prepare(self.split, hosted.target.batch)
                     server.block(self.effort.seconds)
                     found.append(server.memory())
         return peaks
 
 
-def warm_up(server: Server, seconds: float) -> None:
-    """Run until the medians of three blocks on end agree."""
-    medians: list[float] = []
-    for _ in range(WARM_UP_BLOCKS):
-        medians.append(float(np.median(server.block(seconds))))
-        last = medians[-3:]
-        if len(last) == 3 and max(last) - min(last) < SETTLED * min(last):
-            return
+def _drawn(count: int, groups: Array | None, seed: int) -> tuple[Array, Array]:
+    """Positions of samples in random order, those of a group together; and the counts at which a group ends."""
+    rng = np.random.default_rng(seed)
+    if groups is None:
+        return rng.permutation(count), np.arange(1, count + 1)
+    _, group = np.unique(groups, return_inverse=True)
+    place = rng.permutation(group.max() + 1)[group]
+    return np.argsort(place, kind="stable"), np.cumsum(np.bincount(place))
 
 
-@contextlib.contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Hold the host's lock for measuring: two at once would disturb each other."""
-    path = Path(tempfile.gettempdir()) / "strop-measuring.lock"
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)
-    try:
-        descriptor = os.open(path, flags)  # another user's, perhaps: there it may be read only, and not with O_CREAT
-    except FileNotFoundError:
-        descriptor = os.open(path, flags | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def _looks(ends: Array) -> Iterator[int]:
+    """Where to look: 0, 64, 128, 256, ... (or where the group ends that is begun then), and all."""
+    yield 0
+    step, last = FIRST_LOOK, int(ends[-1])
+    while step < last and (stop := int(ends[np.searchsorted(ends, step)])) < last:
+        yield stop
+        step = 2 * stop
+    yield last
 
 
 def load_outputs(path: Path) -> Outputs:

@@ -261,5 +261,5 @@ def run_samples(hosted: Hosted, data: Path, destination: Path) -> dict[str, np.n
 
 
 def _predict(hosted: Hosted, data: Path, destination: Path) -> None:
-    with Server(hosted, pinned=False) as server:
+    with Server(hosted) as server:
         server.predict(data, destination)

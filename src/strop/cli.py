@@ -44,6 +44,8 @@ app = typer.Typer(
 
 Threads = Annotated[int | None, typer.Option(help="Cores that one inference may use; all by default.")]
 Batch = Annotated[int | None, typer.Option(help="Samples in one call; 1 by default.")]
+Rate = Annotated[float | None, typer.Option(help="Calls a second that arrive at random times: tells server.p99.")]
+P99 = Annotated[str | None, typer.Option(help="A time, as 20ms, that 99 % of them must keep: tells server.rate.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Text = Annotated[str | None, typer.Option()]
 Many = Annotated[list[str] | None, typer.Option()]
@@ -72,6 +74,8 @@ def optimize(
     threads: Threads = None,
     batch: Batch = None,
     formats: Annotated[str | None, typer.Option(help="Formats that may be handed over: onnx,openvino.")] = None,
+    rate: Rate = None,
+    p99: P99 = None,
     budget: Annotated[str | None, typer.Option(help="Time in all: 90s, 10m, 1h; 10m by default.")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Candidates, at the most.")] = None,
     seed: Seed = None,
@@ -87,13 +91,15 @@ def optimize(
         "model": model, "data": data, "limit": tuple(limit or ()), "minimize": minimize, "maximize": maximize,
         "metric": tuple(metric or ()), "calibration": calibration, "confirm": confirm, "label": label,
         "slice": tuple(slice or ()), "group": group, "threads": threads, "batch": batch,
-        "formats": tuple(formats.split(",")) if formats else (), "trials": trials, "seed": seed, "out": out,
-        "run": run, "recipe": recipe,
+        "formats": tuple(formats.split(",")) if formats else (), "rate": rate, "trials": trials, "seed": seed,
+        "out": out, "run": run, "recipe": recipe,
     }  # fmt: skip
 
     def work() -> int:
         if budget:
             flags["budget"] = seconds(budget)
+        if p99:
+            flags["p99"] = seconds(p99)
         if resume:
             return _resume(resume, flags, as_json)
         return _run(_plan(flags), as_json)
@@ -113,6 +119,8 @@ def compare(
     group: Text = None,
     threads: Threads = None,
     batch: Batch = None,
+    rate: Rate = None,
+    p99: P99 = None,
     seed: Seed = None,
     as_json: Json = False,
     debug: bool = False,
@@ -125,7 +133,7 @@ def compare(
         with _aside():
             found = measure(
             original, candidate, data, Goal.of(limit or ()), metric=metric or [], label=label, slices=slice or (),
-            group=group, target=_target(threads, batch), seed=seed or 0,
+            group=group, target=_target(threads, batch, rate=rate, p99=seconds(p99) if p99 else None), seed=seed or 0,
         )  # fmt: skip
         return _show_comparison(found, as_json)
 
@@ -139,6 +147,8 @@ def benchmark(
     data: Annotated[str | None, typer.Option(help="Inputs to run; random ones by default.")] = None,
     threads: Threads = None,
     batch: Batch = None,
+    rate: Rate = None,
+    p99: P99 = None,
     seed: Seed = None,
     as_json: Json = False,
     debug: bool = False,
@@ -149,7 +159,13 @@ def benchmark(
         from .comparison import benchmark as measure
 
         with _aside():
-            found = measure(model, other, data, target=_target(threads, batch), seed=seed or 0)
+            found = measure(
+                model,
+                other,
+                data,
+                target=_target(threads, batch, rate=rate, p99=seconds(p99) if p99 else None),
+                seed=seed or 0,
+            )
         return _show_comparison(found, as_json)
 
     _exit(work, debug)
@@ -281,8 +297,8 @@ def _run(plan: Plan, as_json: bool) -> int:
         result = search(
             plan.model, plan.data, goal, metric=plan.metric, label=plan.label, slices=plan.slice, group=plan.group,
             calibration=plan.calibration, confirm_data=plan.confirm,
-            target=_target(plan.threads, plan.batch, plan.formats), budget=budget, seed=plan.seed or 0, run=plan.run,
-            recipe=plan.recipe, out=plan.out, listener=reporter,
+            target=_target(plan.threads, plan.batch, plan.formats, plan.rate, plan.p99), budget=budget,
+            seed=plan.seed or 0, run=plan.run, recipe=plan.recipe, out=plan.out, listener=reporter,
         )  # fmt: skip
     return _hand_over(result, None, screen, as_json)
 
@@ -319,7 +335,7 @@ def _hand_over(result: Any, out: Path | None, screen: Any, as_json: bool) -> int
 
 
 def _show_comparison(found: dict[str, Any], as_json: bool) -> int:
-    from .terminal import console, show_figures, show_limits
+    from .terminal import console, show_figures, show_limits, show_notes
 
     screen = console()
     if as_json:
@@ -327,6 +343,7 @@ def _show_comparison(found: dict[str, Any], as_json: bool) -> int:
     else:
         show_figures(screen, found["original"]["metrics"], found["candidate"]["metrics"], found["ratios"], "candidate")
         show_limits(screen, found["limits"])
+        show_notes(screen, found["notes"])
         if found["churn"] is not None:
             screen.print(f"churn: {found['churn']:.2%} of the predictions changed")
     verdicts = {limit["verdict"] for limit in found["limits"]}
@@ -361,11 +378,18 @@ def _techniques(model: str | None) -> list[dict[str, Any]]:
     return rows
 
 
-def _target(threads: int | None, batch: int | None, formats: tuple[str, ...] = ()) -> Target:
+def _target(
+    threads: int | None,
+    batch: int | None,
+    formats: tuple[str, ...] = (),
+    rate: float | None = None,
+    p99: float | None = None,
+) -> Target:
     default = Target()
     return Target(
-        default.threads if threads is None else threads, default.batch if batch is None else batch, tuple(formats)
-    )
+        default.threads if threads is None else threads, default.batch if batch is None else batch, tuple(formats),
+        rate, p99,
+    )  # fmt: skip
 
 
 def _aside() -> contextlib.AbstractContextManager[Any]:

@@ -14,6 +14,7 @@ psutil = lazy("psutil")
 
 SHARE_OF_ONE = 0.25  # of the budget, that a single candidate may take
 LEAST_SECONDS = 30.0  # that it gets all the same
+TO_WRITE = 0.03  # of the budget, for writing the bundle
 OVERRUN = 1.05  # of the budget, at which confirming ends
 FREE_MEMORY = 0.8  # share of what is free at the start, that one candidate may use
 
@@ -61,6 +62,11 @@ class Clock:
     def most(self) -> float:
         """Seconds that one candidate may take, however much is left."""
         return max(LEAST_SECONDS, self.budget.seconds * SHARE_OF_ONE)
+
+    @property
+    def to_confirm(self) -> float:
+        """Seconds left for measuring a finalist; what a bundle takes to write is kept."""
+        return self.budget.seconds * (1 - TO_WRITE) - self.elapsed
 
     def limits(self) -> jobs.Limits:
         """What the next candidate may use."""

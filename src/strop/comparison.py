@@ -12,9 +12,10 @@ import numpy as np
 
 from . import jobs, metrics
 from .baseline import ALWAYS
-from .bench import CONFIRMING, Bench
+from .bench import Bench
 from .bundle import Bundle, run_samples
 from .data import Data, match, read
+from .decision import Decision
 from .errors import InvalidData
 from .goal import Goal
 from .judge import Judged, Report, judge
@@ -23,6 +24,7 @@ from .prepare import check_target, open_model, reference_runtime
 from .runtime import Runtime
 from .server import Hosted
 from .target import Target
+from .timing import CONFIRMING
 
 COSTS = ("latency.p50", "latency.p95", "latency.p99", "latency.mean", "throughput", "size", "memory")
 TIME = 3600.0  # seconds that comparing two models may take
@@ -75,7 +77,8 @@ def compare(
         quality = list(metric) or [metrics.default_quality(outputs, labels)]
         for name in quality:
             metrics.find(name).check(outputs, labels)
-        return _measured(first, second, folder, parsed, (*quality, *COSTS), seed)
+        also = (*quality, *COSTS, *metrics.called_for(target))
+        return _measured(first, second, folder, parsed, also, seed)
 
 
 def benchmark(
@@ -100,7 +103,7 @@ def benchmark(
         fitted.save(folder / "data")
         first, second = _with(first, signature), _with(second, _same(signature, second.model.signature))
         run_samples(first, folder / "data", folder / "outputs.npz")
-        return _measured(first, second, folder, Goal(()), COSTS, seed)
+        return _measured(first, second, folder, Goal(()), (*COSTS, *metrics.called_for(target)), seed)
 
 
 def verify(
@@ -141,7 +144,9 @@ def verify(
             found = compare(original, bundle.folder, data, asked, label=label, target=bundle.target, seed=seed)
             limits = found["limits"]
         else:
-            with Bench(hosted, hosted, folder / "samples", folder / "outputs.npz", folder, CONFIRMING, seed) as bench:
+            with Bench(
+                hosted, hosted, folder / "samples", folder / "outputs.npz", folder, CONFIRMING, seed, Decision(asked)
+            ) as bench:
                 report = judge(bench, asked, ALWAYS, confidence=0.95, whole=True)
             limits = [_shown(j) for j in report.judged]
     limits += [{"limit": str(x), "verdict": "not checked"} for x in goal.limits if x not in checked]
@@ -168,11 +173,13 @@ def _measured(
         "slices": {s: {n: asdict(f) for n, f in found.items()} for s, found in report.slices.items()},
         "churn": 1 - agreement.candidate.value if agreement else None,
         "limits": [_shown(j) for j in report.judged],
+        "notes": list(report.notes),
     }
 
 
 def _judge_whole(first: Hosted, second: Hosted, folder: Path, goal: Goal, also: tuple[str, ...], seed: int) -> Report:
-    with Bench(first, second, folder / "data", folder / "outputs.npz", folder, CONFIRMING, seed) as bench:
+    decision = Decision(goal, width=CONFIRMING.width)
+    with Bench(first, second, folder / "data", folder / "outputs.npz", folder, CONFIRMING, seed, decision) as bench:
         if bench.labels is not None and _classes(bench.original_outputs, bench.labels):
             also = (*also, "agreement")
         return judge(bench, goal, also, confidence=0.95, whole=True)
@@ -216,7 +223,7 @@ def _random(signature: Signature, batch: int, seed: int) -> Data:
         free = [d for d in tensor.shape[1:] if not isinstance(d, int)]
         if free:
             raise InvalidData(f"input {tensor} has free sizes, so strop can't make up inputs. Give some with --data.")
-        shape = (max(16, 4 * batch), *(int(d or 1) for d in tensor.shape[1:]))
+        shape = (max(64, 4 * batch), *(int(d or 1) for d in tensor.shape[1:]))
         if np.issubdtype(np.dtype(tensor.dtype), np.floating):
             arrays[tensor.name] = random.standard_normal(shape).astype(tensor.dtype)
         else:

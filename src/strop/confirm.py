@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from . import jobs
-from .bench import CONFIRMING
 from .clock import Clock
 from .events import Confirmed, Confirming, Event, Said, Stopped
 from .goal import Goal
@@ -17,6 +16,7 @@ from .plan import Candidate
 from .rundir import RunDir, read_json, write_json
 from .search import rank
 from .server import Hosted
+from .timing import CONFIRMING
 from .trial import Outcome, Setting, measure, model_of
 
 FINALISTS = 3
@@ -118,7 +118,7 @@ def confirm(
         tell(Confirming(str(candidate), place, len(chosen)))
         note_look(digest)
         try:
-            findings.append(_look(setting, candidate, outcome, 1 - ERROR_RATE / len(chosen), clock.whole(), noise))
+            findings.append(_look(setting, candidate, outcome, 1 - ERROR_RATE / len(chosen), clock, noise))
         except KeyboardInterrupt:
             tell(Stopped("interrupted; what was confirmed so far decides (Ctrl-C again ends that too)"))
             break
@@ -130,10 +130,12 @@ def confirm(
 
 
 def _look(
-    setting: Setting, candidate: Candidate, outcome: Outcome, confidence: float, limits: jobs.Limits, noise: float
+    setting: Setting, candidate: Candidate, outcome: Outcome, confidence: float, clock: Clock, noise: float
 ) -> Finding:
     hosted = Hosted(model_of(outcome, setting.root), candidate.runtime, setting.workshop.target)
-    ended = jobs.run(measure, setting, hosted, "confirm", CONFIRMING, confidence, True, limits=limits)
+    ended = jobs.run(
+        measure, setting, hosted, "confirm", CONFIRMING, confidence, clock.to_confirm, limits=clock.whole()
+    )
     model = outcome.model or {}
     if ended.value is None:
         return Finding(candidate, model, Report(), confidence, False, problem=ended.reason)

@@ -264,7 +264,8 @@ def _clauses(text: str) -> list[str]:
 
 def _cost_unit(metric: str) -> str | None:
     """What the numbers of a built-in cost metric are in; None for any other metric."""
-    return {"latency": "s", "size": "bytes", "memory": "bytes", "throughput": "/s"}.get(metric.split(".")[0])
+    kinds = {"latency": "s", "size": "bytes", "memory": "bytes", "throughput": "/s", "server.rate": "/s", "server": "s"}
+    return kinds.get(metric, kinds.get(metric.split(".")[0]))
 
 
 def _digits(number: Decimal) -> str:

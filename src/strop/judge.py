@@ -64,11 +64,13 @@ class Report:
         figures: By metric.
         judged: The limits that were looked at; those after the first broken one may be missing.
         slices: Slice (`column=value`) to metric to figure.
+        notes: What disturbed the measuring.
     """
 
     figures: dict[str, Figure] = field(default_factory=dict)
     judged: tuple[Judged, ...] = ()
     slices: dict[str, dict[str, Figure]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def broken(self) -> tuple[Judged, ...]:
@@ -112,7 +114,7 @@ def judge(
         if not whole and any(j.verdict == "broken" for j in judged):
             break
     slices = _by_slice(bench, [m for m in wanted if m.quality]) if whole else {}
-    return Report(figures, tuple(judged), slices)
+    return Report(figures, tuple(judged), slices, bench.notes())
 
 
 def figure(metric: Metric, comparison: Comparison) -> Figure:

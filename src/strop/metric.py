@@ -4,29 +4,62 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
 from .stats import Comparison
+from .target import Target
 
 Array = np.ndarray[Any, Any]
 Outputs = dict[str, Array]
 
 
+Scenario: TypeAlias = Literal["single_stream", "offline", "server"]
+"""How calls are made (MLPerf Inference, Reddi et al. 2020, section 3): one after another; as many samples a call as
+are best for throughput; or at random times, as a Poisson process, each waiting for those before it."""
+
+
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of single calls, original and candidate in turn.
+    """Seconds that calls take, original and candidate in turn; in the `server` scenario, from arrival to answer.
 
     Attributes:
         original: One list a pair of processes, of one array a block.
         candidate: The same, block by block beside the original's.
-        batch: Samples in one call.
+        batches: Samples in one call, of original and candidate.
+        repeated: Turns that were taken again because the machine was disturbed.
+        disturbed: Turns that count although it was, since it went on.
+        why: What disturbed it, for a person.
     """
 
     original: list[list[Array]]
     candidate: list[list[Array]]
-    batch: int
+    batches: tuple[int, int] = (1, 1)
+    repeated: int = 0
+    disturbed: int = 0
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One score a sample, whose mean is the metric; or two of them, whose sums have the metric as their ratio.
+
+    Attributes:
+        original: [n].
+        candidate: [n], the same samples.
+        groups: [n], what samples belong together; None where each is one of its own.
+        least: The least score possible; minus infinity where that is not known.
+        most: The greatest; infinity likewise.
+        weights: [n], the denominators of a ratio of sums, which are the same for both; None for 1 each.
+    """
+
+    original: Array
+    candidate: Array
+    groups: Array | None = None
+    least: float = 0.0
+    most: float = 1.0
+    weights: Array | None = None
 
 
 class Probe(Protocol):
@@ -46,7 +79,11 @@ class Probe(Protocol):
     def sizes(self) -> tuple[int, int]:
         """Bytes on disk of original and candidate."""
 
-    def timing(self) -> Timing: ...
+    @property
+    def target(self) -> Target: ...
+
+    def timing(self, scenario: Scenario) -> Timing:
+        """Calls of original and candidate, as they are made in a scenario."""
 
     def memory(self) -> tuple[list[int], list[int]]:
         """Peak resident bytes over those of a bare runtime, one value a fresh process, of original and candidate."""
@@ -64,6 +101,7 @@ class Metric(ABC):
         rank: Cheap ones are measured first.
         unit: What its numbers are in (`s`, `bytes`, empty for a share).
         quality: Whether it judges outputs (True) or cost (False). Quality metrics are also reported by slice.
+        scenario: Of a metric that is had from `Probe.timing`: which; more pairs of processes then narrow it.
         needs_labels: Whether it can't do without labels.
     """
 
@@ -72,6 +110,7 @@ class Metric(ABC):
     rank: int
     unit: str = ""
     quality: bool = True
+    scenario: Scenario | None = None
     needs_labels: bool = False
 
     def check(self, outputs: Outputs, labels: Array | None) -> None:  # noqa: B027 (most need no check)
@@ -80,6 +119,14 @@ class Metric(ABC):
         Raises:
             InvalidData: What is wrong with them, and the next step.
         """
+
+    def by_sample(self, probe: Probe) -> Scores | None:
+        """The scores of single samples, so that a candidate can be dropped while its samples are still being run.
+
+        Returns:
+            None where the metric is no mean of scores, and no ratio of sums with one denominator for both.
+        """
+        return None
 
     @abstractmethod
     def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:

@@ -12,7 +12,6 @@ from typing import Any
 
 from . import jobs
 from .baseline import choose_goal, lay_out, measure_original, noise, power, run_baseline, seconds_a_call
-from .bench import CONFIRMING, SEARCHING
 from .build import Failure
 from .bundle import Bundle, check_free, next_free
 from .clock import Clock
@@ -30,9 +29,11 @@ from .search import Replay, RouteSearch, Searcher, rank
 from .server import Hosted
 from .target import Target
 from .technique import Needs
+from .timing import CONFIRMING
 from .trial import Setting, measure, try_candidate
 
 LEAST_DISK = 200e6  # bytes free, below which no candidate is started
+CONFIRMING_LONGER = 2.0  # a look on the confirm split, over one on the search split, its samples left out
 MOST_TO_CONFIRM = 0.4  # of the budget
 MANIFEST = "manifest.json"
 RUNS = "strop-runs"
@@ -230,16 +231,16 @@ def _on_confirm(
 ) -> Finding:
     """Measure what is no finalist on the confirm split: the original, or the closest candidate."""
     hosted = Hosted(Model.of(model, setting.root), candidate.runtime, setting.workshop.target)
-    ended = jobs.run(measure, setting, hosted, "confirm", CONFIRMING, 0.95, True, limits=clock.whole())
+    ended = jobs.run(measure, setting, hosted, "confirm", CONFIRMING, 0.95, clock.to_confirm, limits=clock.whole())
     if ended.value is None and otherwise:
         return otherwise
     return Finding(candidate, model, ended.value or Report(), 0.95, False, problem=ended.reason)
 
 
 def _to_confirm(request: Request, original: Finding, look: float) -> float:
-    """Seconds to keep for confirming: two looks, each longer than one of the search by its pairs and its samples."""
+    """Seconds to keep for confirming: two looks, each longer than one of the search by its timing and its samples."""
     samples = (request.splits["confirm"] - request.splits["search"]) / request.target.batch
-    longer = look * CONFIRMING.pairs / SEARCHING.pairs + samples * seconds_a_call(original)
+    longer = look * CONFIRMING_LONGER + samples * seconds_a_call(original)
     return min(longer * 2, request.budget.seconds * MOST_TO_CONFIRM)
 
 

@@ -19,7 +19,7 @@ from .errors import InvalidGoal, InvalidPlan
 from .goal import Goal
 
 FILENAME = "strop.toml"
-UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Plan:
         slice: Columns or arrays whose values are reported one by one.
         group: The column or array that says which samples belong together.
         formats: Formats that may be handed over; empty for any that an installed runtime loads.
+        rate: Calls a second that arrive at random times, for `server.p99`.
+        p99: Seconds within which 99 % of such calls must be answered, for `server.rate`.
         budget: Seconds that the search may take.
         out: Where the bundle is written.
         run: The run directory.
@@ -56,6 +58,8 @@ class Plan:
     threads: int | None = None
     batch: int | None = None
     formats: tuple[str, ...] = ()
+    rate: float | None = None
+    p99: float | None = None
     budget: float | None = None
     trials: int | None = None
     seed: int | None = None
@@ -121,14 +125,14 @@ def _check_goal(plan: Plan, path: Path, lines: _Lines) -> None:
 
 
 def seconds(text: str) -> float:
-    """Seconds of a span of time as people write it: `90s`, `10m`, `1.5h`.
+    """Seconds of a span of time as people write it: `20ms`, `90s`, `10m`, `1.5h`.
 
     Raises:
         InvalidPlan: It is no such span, or is not above zero.
     """
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([smh])\s*", text)
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|[smh])\s*", text)
     if not match or float(match[1]) == 0:
-        raise InvalidPlan(f"a span of time must be like '90s', '10m' or '1.5h', and above zero, not {text!r}")
+        raise InvalidPlan(f"a span of time must be like '20ms', '90s', '10m' or '1.5h', and above zero, not {text!r}")
     return float(match[1]) * UNITS[match[2]]
 
 
@@ -172,11 +176,17 @@ def _at_least(low: int) -> Callable[[object, Path], int]:
     return read
 
 
-def _budget(value: object, folder: Path) -> float:
+def _span(value: object, folder: Path) -> float:
     try:
         return seconds(_string(value, folder))
     except (InvalidPlan, _Wrong):
-        raise _Wrong("like '90s', '10m' or '1.5h', and above zero", value) from None
+        raise _Wrong("like '20ms', '90s', '10m' or '1.5h', and above zero", value) from None
+
+
+def _above_zero(value: object, folder: Path) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
+        raise _Wrong("a number above zero", value)
+    return float(value)
 
 
 READERS: dict[str, Callable[[Any, Path], Any]] = {
@@ -186,7 +196,8 @@ READERS: dict[str, Callable[[Any, Path], Any]] = {
     **dict.fromkeys(("threads", "batch", "trials"), _at_least(1)),
     **dict.fromkeys(("out", "run", "recipe"), _path),
     "seed": _at_least(0),
-    "budget": _budget,
+    **dict.fromkeys(("budget", "p99"), _span),
+    "rate": _above_zero,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -204,6 +205,8 @@ def check_target(target: Target, model: Model) -> None:
     cores = len(usable_cores())
     if not 1 <= target.threads <= cores:
         raise InvalidPlan(f"threads must be between 1 and the {cores} cores usable here, not {target.threads}.")
+    if target.rate is not None and not 0 < target.rate < math.inf:
+        raise InvalidPlan(f"rate must be above zero and finite, not {target.rate}.")
     if target.batch < 1:
         raise InvalidPlan(f"batch must be 1 or more, not {target.batch}.")
     fixed = {tensor.fixed_batch for tensor in model.signature.inputs} - {None}

@@ -160,7 +160,7 @@ def conclude(
         "environment": environment(),
         "hashes": {"original": request.original_digest, **request.digests},
         "not_tried": dict(refused),
-        "notes": list(request.notes),
+        "notes": [*request.notes, *shown.report.notes],
     }
     return Result(
         verdict, winner, closest, original, reason, tuple(advice), tuple(tried), manifest, setting, request.out

@@ -9,7 +9,7 @@ import contextlib
 import gc
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,17 +19,19 @@ import numpy as np
 
 from ._quiet import no_telemetry
 from .data import Data
+from .disturbance import Strain, Watch
 from .errors import RunFailed, StropError
 from .jobs import die_with_parent, spawn_context
 from .model import Batch, Model, Signature
 from .rundir import atomic
 from .runtime import Runner, Runtime, calls, predict
-from .target import Target
+from .target import Target, usable_cores
 
 Array = np.ndarray[Any, Any]
 
-DISTINCT = 32  # inputs that take turns in a timed block
+DISTINCT = 32  # samples that take turns in a timed block
 RUNS_A_BLOCK = 2  # at the least
+SPUN = 0.0005  # seconds before an arrival that are not slept, since a sleep may end late
 
 
 @dataclass(frozen=True)
@@ -41,20 +43,37 @@ class Hosted:
     target: Target
 
 
+@dataclass(frozen=True)
+class Block:
+    """Calls that were timed one after another.
+
+    Attributes:
+        calls: Seconds of each.
+        strain: What befell the process meanwhile.
+    """
+
+    calls: Array
+    strain: Strain
+
+
 class Server:
     """A process that holds one loaded model. Loading begins at once, and is waited for on entry.
+
+    Args:
+        hosted: What it runs.
+        cores: What it is pinned to; empty for no pinning.
 
     Raises:
         RunFailed: The model can't be loaded or run, or its process died.
     """
 
-    def __init__(self, hosted: Hosted, pinned: bool):
+    def __init__(self, hosted: Hosted, cores: Sequence[int] = ()):
         context = spawn_context()
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, hosted, pinned), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, hosted, tuple(cores)), daemon=True)
         self._process.start()
         theirs.close()
-        self.name = str(hosted.runtime)
+        self.name, self.cores = str(hosted.runtime), tuple(cores)
         self._loaded = False
 
     def __enter__(self) -> Self:
@@ -72,17 +91,27 @@ class Server:
             self._process.join()
         self._pipe.close()
 
-    def predict(self, data: Path, destination: Path) -> None:
-        """Run all samples of stored data and store the outputs."""
-        self._ask("predict", data, destination)
+    def predict(self, data: Path, destination: Path, rows: Array | None = None) -> None:
+        """Run samples of stored data, all or those at some positions, and store the outputs."""
+        self._ask("predict", data, destination, rows)
 
-    def prepare(self, data: Path) -> None:
-        """Bind a few dozen inputs, which then take turns in `block`."""
-        self._ask("prepare", data)
+    def prepare(self, data: Path, batch: int) -> None:
+        """Bind a few dozen samples, which then take turns in `block`."""
+        self._ask("prepare", data, batch)
 
-    def block(self, seconds: float) -> Array:
-        """Time calls for so many seconds; the seconds of each call come back."""
+    def block(self, seconds: float) -> Block:
+        """Time calls for so many seconds."""
         return self._ask("block", seconds)  # type: ignore[no-any-return]
+
+    def serve(self, rate: float, seconds: float, seed: int) -> Block:
+        """Answer calls that arrive at random times; the seconds of each run from its arrival.
+
+        Args:
+            rate: Calls a second that arrive, as a Poisson process.
+            seconds: For how long they do.
+            seed: Of the times: equal seeds, equal times.
+        """
+        return self._ask("serve", rate, seconds, seed)  # type: ignore[no-any-return]
 
     def memory(self) -> int:
         """Peak resident bytes so far, over those of the process before the model was loaded."""
@@ -111,13 +140,13 @@ class Server:
         return f"{self.name} crashed: its process ended with {how}"
 
 
-def _serve(pipe: Connection, hosted: Hosted, pinned: bool) -> None:
+def _serve(pipe: Connection, hosted: Hosted, cores: tuple[int, ...]) -> None:
     die_with_parent()
     no_telemetry()
-    if pinned and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, hosted.target.cores())
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
     try:
-        state = _Loaded(hosted)
+        state = _Loaded(hosted, cores)
         pipe.send(None)
         while (question := pipe.recv()) is not None:
             verb, *arguments = question
@@ -131,7 +160,7 @@ def _serve(pipe: Connection, hosted: Hosted, pinned: bool) -> None:
 
 
 class _Loaded:
-    def __init__(self, hosted: Hosted):
+    def __init__(self, hosted: Hosted, cores: tuple[int, ...]):
         __import__(hosted.runtime.module)
         self.empty = _peak_resident()
         self.signature: Signature = hosted.model.signature
@@ -139,18 +168,21 @@ class _Loaded:
         self.runner: Runner = hosted.runtime.load(hosted.model, hosted.target)
         self.bound: list[Callable[[], object]] = []
         self.turn = 0
+        self.watch = Watch(cores or usable_cores())
 
-    def predict(self, data: Path, destination: Path) -> None:
-        outputs = predict(self.runner, self.signature, Data.load(data), self.batch)
+    def predict(self, data: Path, destination: Path, rows: Array | None) -> None:
+        samples = Data.load(data) if rows is None else Data.load(data).take(rows)
+        outputs = predict(self.runner, self.signature, samples, self.batch)
         with atomic(destination) as temporary:
             np.savez(temporary.with_suffix(".npz"), allow_pickle=False, **outputs)
             if temporary.suffix != ".npz":
                 temporary.with_suffix(".npz").replace(temporary)
 
-    def prepare(self, data: Path) -> None:
-        self.bound = [self.runner.bind(feed) for feed in _first_feeds(self.signature, Data.load(data), self.batch)]
+    def prepare(self, data: Path, batch: int) -> None:
+        self.bound = [self.runner.bind(feed) for feed in _first_feeds(self.signature, Data.load(data), batch)]
 
-    def block(self, seconds: float) -> Array:
+    def block(self, seconds: float) -> Block:
+        self.watch.strain()
         clock, bound, count = time.perf_counter, self.bound, len(self.bound)
         taken: list[float] = []
         gc.disable()
@@ -165,10 +197,31 @@ class _Loaded:
             if stop >= end and len(taken) >= RUNS_A_BLOCK:
                 break
         gc.enable()
-        return np.array(taken)
+        return Block(np.array(taken), self.watch.strain())
+
+    def serve(self, rate: float, seconds: float, seed: int) -> Block:
+        gaps = np.random.default_rng(seed).exponential(1 / rate, max(RUNS_A_BLOCK, round(rate * seconds)))
+        self.watch.strain()
+        taken: list[float] = []
+        gc.disable()
+        start = time.perf_counter()
+        for arrival in (start + np.cumsum(gaps)).tolist():
+            wait_until(arrival)
+            self.bound[self.turn % len(self.bound)]()
+            self.turn += 1
+            taken.append(time.perf_counter() - arrival)
+        gc.enable()
+        return Block(np.array(taken), self.watch.strain())
 
     def memory(self) -> int:
         return max(0, _peak_resident() - self.empty)
+
+
+def wait_until(moment: float) -> None:
+    """Sleep until shortly before a moment on the clock of `time.perf_counter`, then watch it come."""
+    while (left := moment - time.perf_counter()) > 0:
+        if left > SPUN:
+            time.sleep(left - SPUN)
 
 
 def _first_feeds(signature: Signature, data: Data, batch: int) -> list[Batch]:
@@ -176,7 +229,7 @@ def _first_feeds(signature: Signature, data: Data, batch: int) -> list[Batch]:
     feeds = []
     for _, steps in calls(signature, data, batch):
         feeds.append(next(steps))
-        if len(feeds) == DISTINCT:
+        if len(feeds) >= max(2, DISTINCT // batch):
             break
     return feeds
 

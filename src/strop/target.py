@@ -49,11 +49,15 @@ class Target:
         threads: Cores that one inference may use.
         batch: Samples in one call.
         formats: Formats that may be handed over; empty for any that an installed runtime loads.
+        rate: Calls a second that arrive at random times, for `server.p99`.
+        p99: Seconds within which 99 % of such calls must be answered, for `server.rate`.
     """
 
     threads: int = field(default_factory=lambda: len(usable_cores()))
     batch: int = 1
     formats: tuple[str, ...] = ()
+    rate: float | None = None
+    p99: float | None = None
 
     def cores(self) -> tuple[int, ...]:
         """The cores to pin to: the last ones, since the first serves most interrupts."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -96,6 +96,7 @@ def show_result(console: Console, result: Result, bundle: str | None) -> None:
         show_figures(console, manifest["original"]["metrics"], content["metrics"], content["ratios"],
                      "winner" if manifest["winner"] else "closest")  # fmt: skip
     show_limits(console, manifest["limits"])
+    show_notes(console, manifest["notes"])
     for line in result.advice:
         console.print(f"  would help: {escape(line)}", soft_wrap=True)
     console.print(
@@ -134,6 +135,12 @@ def show_limits(console: Console, limits: Any) -> None:
         )
 
 
+def show_notes(console: Console, notes: Iterable[str]) -> None:
+    """What to know of how it was measured."""
+    for note in notes:
+        console.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
+
+
 def _spread(found: Mapping[str, Any]) -> str:
     return spread(Interval(found["value"], found["low"], found["high"]), found["unit"])
 
@@ -147,7 +154,7 @@ def _outcome(outcome: Any) -> str:
         return f"{outcome.cause}: {outcome.reason}"
     shown = [f"{name} {share(figure.ratio)}" for name, figure in outcome.report.figures.items()]
     broken = [f"breaks {judged.limit}" for judged in outcome.report.broken]
-    return ", ".join([*broken, *shown])
+    return ", ".join([*broken, *shown]) + "".join(f" ({note})" for note in outcome.report.notes)
 
 
 def fail(message: str) -> None:

@@ -11,13 +11,15 @@ from typing import Any, Self
 
 from . import jobs
 from ._plain import restore
-from .bench import SEARCHING, Bench, Effort
+from .bench import Bench
 from .build import Workshop
+from .decision import Decision
 from .goal import Goal
 from .judge import Report, judge
 from .model import Model
 from .plan import Candidate
 from .server import Hosted, Server
+from .timing import SEARCHING, Effort
 
 RUNS_FOR_P99 = 300  # three beyond it: fewer say nothing of a bound
 
@@ -81,13 +83,16 @@ class Setting:
     goal: Goal
     also: tuple[str, ...]
 
-    def bench(self, candidate: Hosted, split: str, effort: Effort) -> Bench:
-        """A bench for a candidate on one of the splits, `search` or `confirm`."""
+    def bench(self, candidate: Hosted, split: str, effort: Effort, decision: Decision, seconds: float) -> Bench:
+        """A bench for a candidate on a split, `search` or `confirm`; timing ends after so many seconds."""
         data = self.search if split == "search" else self.confirm
         if any("p99" in metric for metric in (*self.also, self.goal.objective, *(x.metric for x in self.goal.limits))):
             effort = dataclasses.replace(effort, runs=max(effort.runs, RUNS_FOR_P99))
         outputs = self.root / "outputs"
-        return Bench(self.original, candidate, data, outputs / f"{split}.npz", outputs, effort, self.workshop.seed)
+        return Bench(
+            self.original, candidate, data, outputs / f"{split}.npz", outputs, effort, self.workshop.seed, decision,
+            time.monotonic() + seconds,
+        )  # fmt: skip
 
 
 def try_candidate(setting: Setting, candidate: Candidate, limits: jobs.Limits) -> Outcome:
@@ -113,10 +118,12 @@ def _once(setting: Setting, candidate: Candidate, limits: jobs.Limits) -> Outcom
 
 
 def _build_and_judge(setting: Setting, candidate: Candidate, seconds: float) -> Outcome:
+    start = time.monotonic()
     candidate.runtime.requires(setting.workshop.target)
-    model, steps = setting.workshop.build(candidate.steps, deadline=time.monotonic() + seconds)
+    model, steps = setting.workshop.build(candidate.steps, deadline=start + seconds)
     hosted = Hosted(model, candidate.runtime, setting.workshop.target)
-    with setting.bench(hosted, "search", SEARCHING) as bench:
+    decision = Decision(setting.goal, width=SEARCHING.width, race=True)
+    with setting.bench(hosted, "search", SEARCHING, decision, seconds - (time.monotonic() - start)) as bench:
         report = judge(bench, setting.goal, setting.also, confidence=0.95, whole=False)
     defaults = all(step == type(step)() for step in candidate.steps)
     fits = setting.workshop.fitting(candidate.steps) if defaults else {}
@@ -129,16 +136,21 @@ def run_original(hosted: Hosted, splits: Sequence[tuple[Path, Path]]) -> None:
     Raises:
         RunFailed: It can't be loaded or run.
     """
-    with Server(hosted, pinned=False) as server:
+    with Server(hosted) as server:
         for data, destination in splits:
             if not destination.exists():
                 server.predict(data, destination)
 
 
-def measure(setting: Setting, hosted: Hosted, split: str, effort: Effort, confidence: float, whole: bool) -> Report:
-    """Measure a stored model against the original. Runs in a job."""
-    with setting.bench(hosted, split, effort) as bench:
-        return judge(bench, setting.goal, setting.also, confidence=confidence, whole=whole)
+def measure(setting: Setting, hosted: Hosted, split: str, effort: Effort, confidence: float, seconds: float) -> Report:
+    """Measure a stored model against the original, whole. Runs in a job.
+
+    Args:
+        seconds: After which timing comes to its end, however wide the intervals are.
+    """
+    decision = Decision(setting.goal, confidence, effort.width)
+    with setting.bench(hosted, split, effort, decision, seconds) as bench:
+        return judge(bench, setting.goal, setting.also, confidence=confidence, whole=True)
 
 
 def model_of(outcome: Outcome, root: Path) -> Model:

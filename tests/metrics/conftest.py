@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from strop.metric import Timing
+from strop.metric import Scenario, Timing
+from strop.target import Target
 
 
 @dataclass
@@ -19,11 +20,12 @@ class ArrayProbe:
     labels: np.ndarray | None = None
     groups: np.ndarray | None = None
     sizes: tuple[int, int] = (1000, 250)
-    times: Timing = field(default_factory=lambda: Timing([[np.ones(4)]], [[np.full(4, 0.5)]], 8))
+    times: Timing = field(default_factory=lambda: Timing([[np.ones(4)]], [[np.full(4, 0.5)]], (8, 8)))
     peaks: tuple[list[int], list[int]] = ([100, 90, 120], [50, 49, 60])
     seed: int = 0
+    target: Target = field(default_factory=Target)
 
-    def timing(self) -> Timing:
+    def timing(self, scenario: Scenario) -> Timing:
         return self.times
 
     def memory(self) -> tuple[list[int], list[int]]:

@@ -11,14 +11,16 @@ import numpy as np
 from .._plugins import with_plugins
 from ..errors import InvalidData, InvalidGoal
 from ..metric import Metric, Outputs
+from ..target import Target
 from .classification import F1, Accuracy, Auroc, AveragePrecision, LogLoss, Perplexity, TopK
 from .cost import Latency, Memory, Size, Throughput
 from .custom import Custom
 from .likeness import Agreement, Fidelity
 from .quality import scores
 from .regression import R2, Mae, Mse, Spearman
+from .serving import ServerP99, ServerRate
 
-__all__ = ["METRICS", "better", "default_quality", "find", "units"]
+__all__ = ["METRICS", "better", "called_for", "default_quality", "find", "units"]
 
 METRICS: tuple[Metric, ...] = with_plugins(
     "strop.metrics",
@@ -38,6 +40,8 @@ METRICS: tuple[Metric, ...] = with_plugins(
         Fidelity(),
         *(Latency(statistic) for statistic in ("p50", "p95", "p99", "mean")),
         Throughput(),
+        ServerP99(),
+        ServerRate(),
         Size(),
         Memory(),
     ),
@@ -61,6 +65,11 @@ def find(name: str) -> Metric:
             f"There is no metric {name!r}.{guess} Known are {', '.join(sorted(known))}, and module:function."
         )
     return known[name]
+
+
+def called_for(target: Target) -> tuple[str, ...]:
+    """The metrics that tell what a target's own fields ask."""
+    return (*(["server.p99"] if target.rate else []), *(["server.rate"] if target.p99 else []))
 
 
 def better() -> dict[str, Literal["lower", "higher"]]:

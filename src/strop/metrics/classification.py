@@ -7,13 +7,14 @@ Where the candidate's output is NaN, its score is the worst possible: a wrong cl
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, Literal
 
 import numpy as np
 
 from .._delong import Area, DeLong
 from ..errors import InvalidData
-from ..metric import Metric, Outputs, Probe
+from ..metric import Metric, Outputs, Probe, Scores
 from ..stats import Comparison, Samples, Statistic
 from .decisions import Decisions, check_decisions, class_scores, decisions, predicted
 from .quality import compare, require_finite
@@ -44,19 +45,37 @@ class _Classification(Metric):
             )
 
 
-class Accuracy(_Classification):
+class _Right(_Classification):
+    """A share of decisions that are right in some sense."""
+
+    def by_sample(self, probe: Probe) -> Scores | None:
+        case = decisions(self, probe, None)
+        return Scores(*self._both(case), case.groups)
+
+    def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
+        case = decisions(self, probe, rows)
+        return compare(*self._both(case), case.groups, case.seed)
+
+    def _both(self, case: Decisions) -> tuple[Array, Array]:
+        return self._right(case, case.original), self._right(case, case.candidate)
+
+    @abstractmethod
+    def _right(self, case: Decisions, values: Array) -> Array:
+        """Which decisions are right, [m] of bool."""
+
+
+class Accuracy(_Right):
     """Share of decisions whose class is right."""
 
     name = "accuracy"
     soft = False
 
-    def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
-        case = decisions(self, probe, rows)
-        right = [predicted(values, case.probabilities) == case.labels for values in (case.original, case.candidate)]
-        return compare(right[0], right[1], case.groups, case.seed)
+    def _right(self, case: Decisions, values: Array) -> Array:
+        right: Array = predicted(values, case.probabilities) == case.labels
+        return right
 
 
-class TopK(_Classification):
+class TopK(_Right):
     """Share of decisions whose right class is among the k best scores; of equal scores the first class is better."""
 
     def __init__(self, k: int):
@@ -71,14 +90,9 @@ class TopK(_Classification):
                 "always be 1. Choose `accuracy`, or a smaller number."
             )
 
-    def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
-        case = decisions(self, probe, rows)
-        right = [self._right(values, case.labels) for values in (case.original, case.candidate)]
-        return compare(right[0], right[1], case.groups, case.seed)
-
-    def _right(self, values: Array, labels: Array) -> Array:
-        own = np.take_along_axis(values, labels[:, None], axis=1)
-        ahead = (values > own) | ((values == own) & (np.arange(values.shape[1]) < labels[:, None]))
+    def _right(self, case: Decisions, values: Array) -> Array:
+        own = np.take_along_axis(values, case.labels[:, None], axis=1)
+        ahead = (values > own) | ((values == own) & (np.arange(values.shape[1]) < case.labels[:, None]))
         right: Array = (ahead.sum(axis=1) < self.k) & ~np.isnan(values).any(axis=1)
         return right
 

@@ -23,33 +23,36 @@ class Latency(Metric):
     rank = 20
     unit = "s"
     quality = False
+    scenario = "single_stream"
 
     def __init__(self, statistic: str):
         self.statistic = statistic
         self.name = f"latency.{statistic}"
 
     def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
-        timing = probe.timing()
+        timing = probe.timing("single_stream")
         return bootstrap_timing(timing.original, timing.candidate, self.statistic, probe.seed)
 
 
 class Throughput(Metric):
-    """Samples a second: the batch over the mean time of a call."""
+    """Samples a second, offline: the batch over the mean time of a call, each model at its best batch."""
 
     name = "throughput"
     better = "higher"
     rank = 20
     unit = "1/s"
     quality = False
+    scenario = "offline"
 
     def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
-        timing = probe.timing()
+        timing = probe.timing("offline")
+        original, candidate = timing.batches
         mean = bootstrap_timing(timing.original, timing.candidate, "mean", probe.seed)
         return Replicates(
-            timing.batch / mean.original_value,
-            timing.batch / mean.candidate_value,
-            timing.batch / mean.original_reps,
-            timing.batch / mean.candidate_reps,
+            original / mean.original_value,
+            candidate / mean.candidate_value,
+            original / mean.original_reps,
+            candidate / mean.candidate_reps,
             mean.n,
         )
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidData, InvalidGoal
-from ..metric import Metric, Outputs, Probe
+from ..metric import Metric, Outputs, Probe, Scores
 from ..stats import Comparison, Samples, Statistic, taken
 from .quality import compare
 
@@ -47,6 +47,16 @@ class Custom(Metric):
 
     def check(self, outputs: Outputs, labels: Array | None) -> None:
         self._call(outputs, labels)
+
+    def by_sample(self, probe: Probe) -> Scores | None:
+        first, second = (
+            self._call(dict(outputs), probe.labels) for outputs in (probe.original_outputs, probe.candidate_outputs)
+        )
+        if isinstance(first, tuple) and isinstance(second, tuple) and np.array_equal(first[1], second[1]):
+            return Scores(first[0], second[0], probe.groups, -np.inf, np.inf, first[1])
+        if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+            return Scores(first, second, probe.groups, -np.inf, np.inf)
+        return None
 
     def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
         original, candidate = dict(probe.original_outputs), dict(probe.candidate_outputs)

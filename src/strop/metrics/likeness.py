@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidData
-from ..metric import Metric, Outputs, Probe
+from ..metric import Metric, Outputs, Probe, Scores
 from ..stats import Comparison, Samples
 from .decisions import are_probabilities, predicted
-from .quality import compare, scores, select
+from .quality import Case, compare, scores, select
 
 Array = np.ndarray[Any, Any]
 
@@ -32,8 +32,16 @@ class Agreement(Metric):
                 f"agreement needs classes or scores, and the output is {scores(outputs).dtype}. Use `fidelity`."
             )
 
+    def by_sample(self, probe: Probe) -> Scores | None:
+        same, groups = self._same(select(probe, None))
+        return Scores(np.ones(len(same)), same, groups)
+
     def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
         case = select(probe, rows)
+        same, groups = self._same(case)
+        return compare(np.ones(len(same)), same, groups, case.seed)
+
+    def _same(self, case: Case) -> tuple[Array, Array | None]:
         if case.original.dtype.kind == "f":
             flat = [_columns(values) for values in (case.original, case.candidate)]
             likely = are_probabilities(flat[0])
@@ -44,7 +52,7 @@ class Agreement(Metric):
         groups = case.groups
         if (steps := len(same) // len(case.original)) > 1:
             groups = np.repeat(np.arange(len(case.original)) if groups is None else groups, steps)
-        return compare(np.ones(len(same)), same, groups, case.seed)
+        return same, groups
 
 
 class Fidelity(Metric):
@@ -63,8 +71,17 @@ class Fidelity(Metric):
             kinds = ", ".join(f"{name}: {array.dtype}" for name, array in outputs.items())
             raise InvalidData(f"fidelity needs an output of floats, and there is none ({kinds}). Use `agreement`.")
 
+    def by_sample(self, probe: Probe) -> Scores | None:
+        least = self._least(probe, None)
+        return Scores(np.ones(len(least)), least, probe.groups, -1.0, 1.0)
+
     def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
         self.check(probe.original_outputs, None)
+        case = select(probe, rows)
+        least = self._least(probe, rows)
+        return Samples(np.ones(len(least)), least, case.groups, seed=case.seed)
+
+    def _least(self, probe: Probe, rows: Array | None) -> Array:
         case = select(probe, rows)
         least = np.ones(len(case.original))
         for name, original in probe.original_outputs.items():
@@ -73,7 +90,7 @@ class Fidelity(Metric):
                 if rows is not None:
                     original, candidate = original[rows], candidate[rows]
                 least = np.minimum(least, _cosine(original, candidate))
-        return Samples(np.ones(len(least)), least, case.groups, seed=case.seed)
+        return least
 
 
 def _columns(values: Array) -> Array:

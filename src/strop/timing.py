@@ -1,0 +1,186 @@
+"""Timing: original and candidate take turns on the same cores, until the decision at hand can be made."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .data import Data
+from .disturbance import quiet_cores
+from .metric import Timing
+from .server import Block, Hosted, Server
+
+Array = np.ndarray[Any, Any]
+
+SETTLED = 0.05  # the last three block medians within this share of each other: warm
+WARM_UP_BLOCKS = 12  # at the most
+LOOK = 0.05  # seconds of a block that is only to find the best batch
+MOST_A_CALL = 128  # samples, up to which batches are tried
+WORTH_IT = 0.02  # what a batch of twice the size must gain
+LEAST_PAIRS = 2  # one tells nothing of how processes differ
+CALLS_A_BLOCK = 30  # that arrive at random times, at the least: fewer show no queue
+REPEATS = 2.0  # disturbed turns that are taken again, for each that is wanted, before they count as they are
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much measuring is worth its time.
+
+    Attributes:
+        pairs: Fresh pairs of processes, at the most.
+        blocks: Timed blocks of each, in every pair.
+        seconds: Length of a block.
+        runs: Calls of each that must be timed in all; a bound on a high percentile needs hundreds.
+        width: Half-width of the ratio's interval, relative, that is narrow enough.
+    """
+
+    pairs: int = 3
+    blocks: int = 6
+    seconds: float = 0.05
+    runs: int = 30
+    width: float = 0.03
+
+
+SEARCHING = Effort()
+CONFIRMING = Effort(pairs=12, blocks=8, runs=100, width=0.015)
+
+
+@dataclass
+class Turns:
+    """Fresh pairs of processes, one after another; in each, original and candidate are timed in alternating blocks.
+
+    A turn during which either was disturbed is taken again: what would be reported is the machine, not the model.
+
+    Attributes:
+        original: The model as given.
+        candidate: What it is compared with.
+        data: Folder of stored samples.
+        batches: Samples a call, of original and candidate.
+        rate: Calls a second that arrive at random times; None for one call after another.
+        effort: What it may take.
+        deadline: No pair beyond the second is started after it, on the clock of `time.monotonic`.
+    """
+
+    original: Hosted
+    candidate: Hosted
+    data: Path
+    batches: tuple[int, int]
+    effort: Effort
+    deadline: float = float("inf")
+    rate: float | None = None
+    _causes: collections.Counter[str] = field(default_factory=collections.Counter)
+    _repeated: int = 0
+    _kept: int = 0
+
+    def take(self, enough: Callable[[Timing], bool], server: Server | None = None) -> Timing:
+        """Time pairs until it is enough, or the effort is spent.
+
+        Args:
+            enough: Asked after every pair.
+            server: One that holds the candidate already, for the first pair.
+        """
+        ours: list[list[Array]] = []
+        theirs: list[list[Array]] = []
+        while True:
+            cores = server.cores if server else quiet_cores(self.candidate.target.threads)
+            with Server(self.original, cores) as first, server or Server(self.candidate, cores) as second:
+                pair = self._alternate(first, second, len(ours))
+            server = None
+            ours.append(pair[0])
+            theirs.append(pair[1])
+            timing = Timing(ours, theirs, self.batches, self._repeated, self._kept, self._why())
+            late = time.monotonic() > self.deadline and len(ours) >= LEAST_PAIRS
+            if late or len(ours) >= self.effort.pairs or enough(timing):
+                return timing
+
+    def _alternate(self, first: Server, second: Server, pair: int) -> tuple[list[Array], list[Array]]:
+        for server, batch in zip((first, second), self.batches, strict=True):
+            server.prepare(self.data, batch)
+            warm_up(server, self.effort.seconds)
+        ours: list[Array] = []
+        theirs: list[Array] = []
+        wanted = self.effort.runs / min(self.effort.pairs, LEAST_PAIRS)
+        usual, left = 0.0, int(REPEATS * self.effort.blocks)
+        while len(ours) < self.effort.blocks or min(sum(map(len, ours)), sum(map(len, theirs))) < wanted:
+            # who goes first changes from block to block, so that neither always runs in the other's wake
+            order = (0, 1) if (len(ours) + pair) % 2 else (1, 0)
+            blocks = {place: self._block((first, second)[place], pair * 1000 + len(ours)) for place in order}
+            usual = max(usual, *(block.strain.hertz for block in blocks.values()))
+            if causes := _causes(blocks.values(), usual):
+                self._causes.update(causes)
+                if left > 0:
+                    left, self._repeated = left - 1, self._repeated + 1
+                    continue
+                self._kept += 1
+            ours.append(blocks[0].calls)
+            theirs.append(blocks[1].calls)
+        return ours, theirs
+
+    def _block(self, server: Server, number: int) -> Block:
+        if self.rate is None:
+            return server.block(self.effort.seconds)
+        return server.serve(self.rate, max(self.effort.seconds, CALLS_A_BLOCK / self.rate), number)
+
+    def _why(self) -> str:
+        return ", ".join(cause for cause, _ in self._causes.most_common())
+
+
+def _causes(blocks: Iterator[Block] | Any, usual: float) -> set[str]:
+    return {cause for block in blocks if (cause := block.strain.why(usual))}
+
+
+def warm_up(server: Server, seconds: float) -> None:
+    """Run until the medians of three blocks on end agree."""
+    medians: list[float] = []
+    for _ in range(WARM_UP_BLOCKS):
+        medians.append(float(np.median(server.block(seconds).calls)))
+        last = medians[-3:]
+        if len(last) == 3 and max(last) - min(last) < SETTLED * min(last):
+            return
+
+
+def best_batch(hosted: Hosted, data: Path) -> int:
+    """The samples a call that give the most samples a second: doubled until that gains nothing.
+
+    A batch that was asked for stays, and so does one that the model fixes.
+    """
+    signature, asked = hosted.model.signature, hosted.target.batch
+    if asked > 1 or signature.states or not all(t.batched and t.fixed_batch is None for t in signature.inputs):
+        return asked
+    best, found = asked, 0.0
+    with Server(hosted, quiet_cores(hosted.target.threads)) as server:
+        batch, most = asked, min(MOST_A_CALL, len(Data.load(data)))
+        while batch <= most:
+            server.prepare(data, batch)
+            warm_up(server, LOOK)
+            speed = batch / float(np.median(server.block(LOOK).calls))
+            if speed < found * (1 + WORTH_IT):
+                break
+            best, found, batch = batch, speed, 2 * batch
+    return best
+
+
+@contextlib.contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Hold the host's lock for measuring: two at once would disturb each other."""
+    path = Path(tempfile.gettempdir()) / "strop-measuring.lock"
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        descriptor = os.open(path, flags)  # another user's, perhaps: there it may be read only, and not with O_CREAT
+    except FileNotFoundError:
+        descriptor = os.open(path, flags | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
