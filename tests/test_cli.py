@@ -155,8 +155,13 @@ def test_techniques_say_why_they_do_not_fit(here: Path) -> None:
 
 
 def test_doctor_prints_what_is_there(here: Path) -> None:
-    assert "onnxruntime" in strop("doctor").stdout
-    assert json.loads(strop("doctor", "--json").stdout)
+    found = json.loads(strop("doctor", "--json").stdout)
+    measured = found["measured"]
+    assert measured["missing"] == {}
+    ran = {(p["operator"], p["precision"]) for p in measured["products"] if p["runtime"] == "onnxruntime" and p["rate"]}
+    assert ran == {("dense", "f32"), ("dense", "int8"), ("convolution", "f32"), ("convolution", "int8")}
+    assert all(entry["low"] > 1e8 for entry in measured["bandwidth"]), "bytes a second"
+    assert set(measured["noise"]) == {"latency.p50", "latency.p95"}
 
 
 def test_json_is_all_there_is_on_standard_output(here: Path) -> None:

@@ -12,6 +12,9 @@ import pytest
 from packaging.requirements import Requirement
 
 from strop import doctor
+from strop.findings import conclude
+from strop.machine import Measured
+from strop.stats import Interval
 from strop.target import usable_cores
 
 
@@ -26,7 +29,23 @@ def test_it_describes_this_machine() -> None:
     text = doctor.describe(found)
     assert found["cpu"]["name"] in text
     assert metadata.version("onnxruntime") in text
-    assert found["int8"] in text
+    assert "int8" not in found, "what has to be measured is not guessed"
+
+
+def test_caches_in_the_units_of_who_sells_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    caches = [{"level": 2, "bytes": 512 << 10, "count": 2}, {"level": 3, "bytes": 32 << 20, "count": 1}]
+    monkeypatch.setattr(doctor, "caches", lambda cores: caches)
+    assert "caches    L2 512 KiB x 2, L3 32 MiB\n" in doctor.describe(doctor.examine())
+    monkeypatch.setattr(doctor, "caches", lambda cores: [])
+    assert "caches    unknown\n" in doctor.describe(doctor.examine())
+
+
+def test_what_was_measured_stands_before_what_is_installed() -> None:
+    noise = {"latency.p50": Interval(1.0, 0.99, 1.01), "latency.p95": Interval(1.0, 0.99, 1.01)}
+    found = doctor.examine() | conclude(Measured(1, (), {1: Interval(2e10, 1.9e10, 2.1e10)}, noise, (), {}))
+    text = doctor.describe(found)
+    assert found["noise"][:40] in text
+    assert text.index("bandwidth memory is copied at 20 ±1 GB/s by 1 thread") < text.index("Runtimes")
 
 
 def test_it_imports_no_framework() -> None:
@@ -106,22 +125,6 @@ def test_the_metadata_of_strop_itself_can_be_read() -> None:
     assert {"openvino", "torch", "trees"} <= set(names)
     assert "dev" not in names
     assert all(Requirement(text).name for text in metadata.requires("strop") or ())
-
-
-@pytest.mark.parametrize(
-    ("sets", "saturates", "words"),
-    [
-        ({"avx2", "avx512_vnni"}, False, "pays here: dot products of int8 are single instructions (avx512_vnni)."),
-        ({"amx_int8", "amx_bf16"}, False, "(amx_int8). bfloat16 pays too (amx_bf16)."),
-        ({"avx2"}, True, "pays less here: without VNNI or AMX"),
-        ({"asimd", "asimddp"}, False, "single instructions (asimddp)"),
-        (set(), False, "only measuring shows"),
-    ],
-)
-def test_whether_int8_pays(monkeypatch: pytest.MonkeyPatch, sets: set[str], saturates: bool, words: str) -> None:
-    monkeypatch.setattr(doctor, "instruction_sets", lambda: frozenset(sets))
-    monkeypatch.setattr(doctor.Target, "int8_saturates", property(lambda self: saturates))
-    assert words in doctor.examine()["int8"]
 
 
 def test_notes_on_what_spoils_a_measurement(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -234,12 +234,18 @@ def techniques(
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Say what this machine offers, what is installed, and what is missing with the command to install it."""
+    """Measure what this machine can do, in some ten seconds, and say what is installed and what is missing."""
 
     def work() -> int:
         from .doctor import describe, examine
+        from .findings import conclude
+        from .machine import measure
+        from .terminal import console
 
+        screen = console()
         found = examine()
+        with screen.status("measuring") as line:
+            found |= conclude(measure(Target(), line.update if screen.is_terminal else screen.print))
         if as_json:
             _print_json(found)
         else:

@@ -12,12 +12,12 @@ from typing import Any
 import psutil
 from packaging.requirements import Requirement
 
+from ._bandwidth import caches
 from ._lazy import installed
+from .findings import summarize
 from .runtimes import all_runtimes
-from .target import Target, cpu_name, instruction_sets, usable_cores
+from .target import cpu_name, instruction_sets, usable_cores
 
-DOT_PRODUCTS = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp")
-BF16 = ("amx_bf16", "avx512_bf16", "bf16")
 BUSY = 0.25
 """Load a core from which other work shows in latencies."""
 
@@ -40,9 +40,9 @@ def examine() -> dict[str, Any]:
     """What there is, as plain data; imports no framework.
 
     Returns:
-        `strop`, `python`, `system`: versions. `cpu`: name, cores, instruction sets, load. `memory`: bytes. `int8`: in
-        words. `runtimes` and `extras`: one entry each, with `present` and the command that installs what is missing.
-        `notes`: what to know before measuring here.
+        `strop`, `python`, `system`: versions. `cpu`: name, cores, instruction sets, caches, load. `memory`: bytes.
+        `runtimes` and `extras`: one entry each, with `present` and the command that installs what is missing. `notes`:
+        what to know before measuring here.
     """
     memory = psutil.virtual_memory()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
@@ -54,10 +54,10 @@ def examine() -> dict[str, Any]:
             "name": cpu_name(),
             "cores": len(usable_cores()),
             "instruction_sets": sorted(instruction_sets()),
+            "caches": caches(usable_cores()),
             "load": load,
         },
         "memory": {"total": memory.total, "available": memory.available},
-        "int8": _int8(),
         "runtimes": [_runtime(kind.label(), kind.module, kind.extra, kind.loads) for kind in all_runtimes()],
         "extras": _extras(),
         "notes": _notes(load, os.environ),
@@ -65,17 +65,18 @@ def examine() -> dict[str, Any]:
 
 
 def describe(found: Mapping[str, Any]) -> str:
-    """What `examine` found, as plain text for a terminal."""
+    """What `examine` found, and `conclude` where it was asked, as plain text for a terminal."""
     cpu, memory = found["cpu"], found["memory"]
     cores = f"{cpu['cores']} core{'s' if cpu['cores'] > 1 else ''} usable"
     lines = [
         f"strop     {found['strop'] or 'not installed'}, Python {found['python']}, {found['system']}",
         f"CPU       {cpu['name']}, {cores}; {', '.join(cpu['instruction_sets']) or 'instruction sets unknown'}",
+        f"caches    {', '.join(map(_cache, cpu['caches'])) or 'unknown'}",
         f"memory    {memory['total'] / 1e9:.1f} GB, {memory['available'] / 1e9:.1f} GB available",
-        f"int8      {found['int8']}",
-        "",
-        "Runtimes",
     ]
+    if "measured" in found:
+        lines.append(summarize(found))
+    lines += ["", "Runtimes"]
     for runtime in found["runtimes"]:
         state = runtime["version"] or ("present" if runtime["present"] else f"missing: {runtime['install']}")
         lines.append(f"  {runtime['name']:<12}{', '.join(runtime['loads']):<10}{state}")
@@ -91,19 +92,10 @@ def describe(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _int8() -> str:
-    sets = instruction_sets()
-    have = [name for name in DOT_PRODUCTS if name in sets]
-    bf16 = [name for name in BF16 if name in sets]
-    also = f" bfloat16 pays too ({', '.join(bf16)})." if bf16 else ""
-    if have:
-        return f"pays here: dot products of int8 are single instructions ({', '.join(have)}).{also}"
-    if Target().int8_saturates:
-        return (
-            "pays less here: without VNNI or AMX, products of uint8 and int8 are summed in 16 bits, which is slower "
-            f"and can saturate; weights are kept to 7 bits where that matters.{also}"
-        )
-    return f"may pay here: this CPU tells of no int8 dot products, so only measuring shows.{also}"
+def _cache(cache: Mapping[str, int]) -> str:
+    size = cache["bytes"]
+    shown = f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"
+    return f"L{cache['level']} {shown}" + (f" x {cache['count']}" if cache["count"] > 1 else "")
 
 
 def _runtime(name: str, module: str, extra: str | None, loads: Iterable[str]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from .jobs import die_with_parent, spawn_context
 from .model import Batch, Model, Signature
 from .rundir import atomic
 from .runtime import Runner, Runtime, calls, predict
-from .target import Target, usable_cores
+from .target import Target, pin, usable_cores
 
 Array = np.ndarray[Any, Any]
 
@@ -143,8 +142,8 @@ class Server:
 def _serve(pipe: Connection, hosted: Hosted, cores: tuple[int, ...]) -> None:
     die_with_parent()
     no_telemetry()
-    if cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)
+    if cores:
+        pin(cores)
     try:
         state = _Loaded(hosted, cores)
         pipe.send(None)

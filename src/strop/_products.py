@@ -1,0 +1,210 @@
+"""Products: how fast the installed runtimes multiply matrices, in each precision."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._lazy import lazy
+from ._quiet import no_telemetry, openvino
+from ._rounds import in_turn, median
+from .stats import Interval
+from .target import pin
+
+if TYPE_CHECKING:
+    import onnx
+    from onnx import helper, numpy_helper
+else:
+    onnx = lazy("onnx")
+    helper = lazy("onnx.helper")
+    numpy_helper = lazy("onnx.numpy_helper")
+
+Array = np.ndarray[Any, Any]
+
+# Big enough to be bound by computing, small enough for the caches: at most 1 MB of weights a layer and float32.
+OPERATORS: dict[str, tuple[tuple[int, ...], str, int, dict[str, Any]]] = {
+    "dense": ((512, 512), "MatMul", 1, {}),
+    "convolution": ((128, 128, 3, 3), "Conv", 0, {"pads": [1, 1, 1, 1]}),
+}
+"""What is timed: the shape of its weights, its name and the axis of its channels in ONNX, its attributes.
+
+Two, since they run on different kernels, of which only one may gain from int8.
+"""
+
+LAYERS = 4  # in a row: between them int8 stays int8, as in a model
+ROWS = 256  # of activations, a thread
+WIDTH = 16  # of an image
+
+
+@dataclass(frozen=True)
+class Product:
+    """How fast a runtime multiplies.
+
+    Attributes:
+        runtime: Its name.
+        operator: `dense` or `convolution`.
+        precision: Asked for: `f32`, `int8` or `bf16`.
+        threads: Of the runtime.
+        ran: The precision it was really computed in; where it is another one, that is all there is to tell.
+        rate: Operations a second: two a multiplication with its addition.
+        ratio: Its rate over that in f32, compared round by round.
+    """
+
+    runtime: str
+    operator: str
+    precision: str
+    threads: int
+    ran: str
+    rate: Interval | None = None
+    ratio: Interval | None = None
+
+
+def products(runtime: str, cores: Sequence[Sequence[int]]) -> list[Product]:
+    """Time both operators in all precisions that a runtime offers, which take turns.
+
+    Args:
+        runtime: One of `LIBRARIES`.
+        cores: What to run on, one thread a core: this process is kept to each set in turn.
+    """
+    found = []
+    for own in cores:
+        pin(own)
+        for operator in OPERATORS:
+            found += _timed(runtime, operator, len(own))
+    return found
+
+
+def graph(operator: str, precision: str, threads: int, layers: int = LAYERS) -> onnx.ModelProto:
+    """Layers that only multiply, with constant weights; every thread gets as much work.
+
+    Args:
+        operator: One of `OPERATORS`.
+        precision: `int8` quantizes activations (uint8 a tensor) and weights (int8 a channel) in QDQ form.
+        threads: To share the work.
+        layers: In a row.
+
+    Returns:
+        A graph from float32 `x` to float32 `y`, of the same shape.
+    """
+    random = np.random.default_rng(0)
+    shape, name, axis, options = OPERATORS[operator]
+    constants: dict[str, Any] = {"scale": np.float32(4 / 255), "zero": np.uint8(0)}
+    nodes = []
+    value = "x"
+    for layer in range(layers):
+        # what comes out is as large as what goes in, so that nothing overflows or fades on the way
+        weights = random.standard_normal(shape, np.float32) * np.float32((math.prod(shape) / shape[axis]) ** -0.5)
+        if precision == "int8":
+            others = tuple(at for at in range(weights.ndim) if at != axis)
+            scales = np.abs(weights).max(others, keepdims=True) / np.float32(127)
+            constants |= {f"w{layer}": np.round(weights / scales).astype(np.int8), f"s{layer}": scales.reshape(-1)}
+            nodes += [
+                *_quantize(value, f"a{layer}"),
+                helper.make_node("DequantizeLinear", [f"w{layer}", f"s{layer}"], [f"d{layer}"], axis=axis),
+                helper.make_node(name, [f"a{layer}", f"d{layer}"], [f"y{layer}"], **options),
+            ]
+        else:
+            constants[f"w{layer}"] = weights
+            nodes.append(helper.make_node(name, [value, f"w{layer}"], [f"y{layer}"], **options))
+        value = f"y{layer}"
+    nodes += _quantize(value, "y") if precision == "int8" else [helper.make_node("Identity", [value], ["y"])]
+    ends = [
+        [helper.make_tensor_value_info(end, onnx.TensorProto.FLOAT, input_shape(operator, threads))]
+        for end in ("x", "y")
+    ]
+    stored = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
+    made = helper.make_graph(nodes, "products", ends[0], ends[1], stored)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def input_shape(operator: str, threads: int) -> tuple[int, ...]:
+    """The shape of the activations: as many rows, or pixels, a thread, whatever their number."""
+    channels = OPERATORS[operator][0][1]
+    return (ROWS * threads, channels) if operator == "dense" else (1, channels, ROWS // WIDTH * threads, WIDTH)
+
+
+def operations_a_layer(operator: str, threads: int) -> int:
+    """Multiplications and additions: each row, or pixel, meets each weight once."""
+    return 2 * ROWS * threads * math.prod(OPERATORS[operator][0])
+
+
+def _quantize(value: str, result: str) -> list[onnx.NodeProto]:
+    return [
+        helper.make_node("QuantizeLinear", [value, "scale", "zero"], [f"{result} in 8 bits"]),
+        helper.make_node("DequantizeLinear", [f"{result} in 8 bits", "scale", "zero"], [result]),
+    ]
+
+
+def _timed(runtime: str, operator: str, threads: int) -> list[Product]:
+    load, precisions = LIBRARIES[runtime]
+    loaded = {precision: load(graph(operator, precision, threads), precision, threads) for precision in precisions}
+    calls = {precision: call for precision, (call, ran) in loaded.items() if ran == precision}
+    rates = in_turn(calls)
+    operations = LAYERS * operations_a_layer(operator, threads)
+    found = []
+    for precision, (_, ran) in loaded.items():
+        rate = median(rates[precision] * operations) if precision in rates else None
+        compared = rate and precision != "f32" and "f32" in rates
+        ratio = median(rates[precision] / rates["f32"]) if compared else None
+        found.append(Product(runtime, operator, precision, threads, ran, rate, ratio))
+    return found
+
+
+Loaded = tuple[Callable[[], object], str]
+"""A call that runs a graph, and the precision that its products are computed in."""
+
+
+def _onnxruntime(proto: onnx.ModelProto, precision: str, threads: int) -> Loaded:
+    no_telemetry()
+    import onnxruntime as ort
+
+    with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # others take their turn
+        options.enable_profiling = True
+        options.profile_file_prefix = f"{scratch}/profile"
+        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        feed = {"x": _input(proto)}
+        session.run(None, feed)
+        events = json.loads(Path(session.end_profiling()).read_text())
+    operators = {event["args"]["op_name"] for event in events if "op_name" in event.get("args", {})}
+    multiplying = [name for name in operators if "MatMul" in name or "Gemm" in name or "Conv" in name]
+    ran = {"int8" if name.startswith("Q") or "Integer" in name else "f32" for name in multiplying}
+    return lambda: session.run(None, feed), " and ".join(sorted(ran))
+
+
+def _openvino(proto: onnx.ModelProto, precision: str, threads: int) -> Loaded:
+    core = openvino().Core()
+    options = {
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled = core.compile_model(core.read_model(proto.SerializeToString()), "CPU", options)
+    told = [operation.get_rt_info() for operation in compiled.get_runtime_model().get_ops()]
+    layers = [(info["layerType"].astype(str), info["runtimePrecision"].astype(str)) for info in told]
+    ran = {kind for name, kind in layers if name in ("FullyConnected", "MatMul", "Convolution")}
+    request, feed = compiled.create_infer_request(), {0: _input(proto)}
+    named = {"int8" if kind in ("u8", "i8") else kind for kind in ran}
+    return lambda: request.infer(feed, share_inputs=True), " and ".join(sorted(named))
+
+
+def _input(proto: onnx.ModelProto) -> Array:
+    shape = [dimension.dim_value for dimension in proto.graph.input[0].type.tensor_type.shape.dim]
+    return np.random.default_rng(1).standard_normal(shape, np.float32)
+
+
+LIBRARIES: dict[str, tuple[Callable[[onnx.ModelProto, str, int], Loaded], tuple[str, ...]]] = {
+    "onnxruntime": (_onnxruntime, ("f32", "int8")),
+    "openvino": (_openvino, ("f32", "int8", "bf16")),
+}
+"""How each runtime is asked, and the precisions that it offers on a CPU; the names are those of the modules, too."""
