@@ -87,8 +87,17 @@ def test_a_graph_computes_what_its_operations_say(operator: str, precision: str)
     (y,) = session.run(["y"], {"x": x})
     assert y.shape == x.shape
     assert 0.05 < y.std() < 5, "neither fades nor overflows on the way through the layers"
-    weights = OPERATORS[operator][0]
-    assert operations_a_layer(operator, 2) == 2 * (x.size // weights[1]) * math.prod(weights)
+
+
+def test_operations_are_those_that_ones_add_up_to() -> None:
+    """A graph of ones counts its own multiplications: each adds 1 to the sum of what comes out."""
+    for operator in OPERATORS:
+        proto = graph(operator, "f32", threads=2, layers=1)
+        (weights,) = [tensor for tensor in proto.graph.initializer if tensor.name == "w0"]
+        weights.CopyFrom(onnx.numpy_helper.from_array(np.ones(tuple(weights.dims), np.float32), "w0"))
+        session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+        (y,) = session.run(None, {"x": np.ones(input_shape(operator, 2), np.float32)})
+        assert operations_a_layer(operator, 2) == 2 * y.sum(dtype=np.float64)
 
 
 def test_int8_is_near_float_where_both_are_non_negative() -> None:

@@ -28,15 +28,23 @@ else:
 
 Array = np.ndarray[Any, Any]
 
-# Big enough to be bound by computing, small enough for the caches: at most 1 MB of weights a layer and float32.
-OPERATORS: dict[str, tuple[tuple[int, ...], str, int, dict[str, Any]]] = {
-    "dense": ((512, 512), "MatMul", 1, {}),
-    "convolution": ((128, 128, 3, 3), "Conv", 0, {"pads": [1, 1, 1, 1]}),
-}
-"""What is timed: the shape of its weights, its name and the axis of its channels in ONNX, its attributes.
 
-Two, since they run on different kernels, of which only one may gain from int8.
-"""
+@dataclass(frozen=True)
+class Operator:
+    """What is timed: its name in ONNX, the shape of its weights, the axis of their output channels, its attributes."""
+
+    name: str
+    weights: tuple[int, ...]
+    axis: int
+    attributes: dict[str, Any]
+
+
+# Big enough to be bound by computing, small enough for the caches: at most 1 MB of weights a layer in float32.
+OPERATORS = {
+    "dense": Operator("MatMul", (512, 512), 1, {}),
+    "convolution": Operator("Conv", (128, 128, 3, 3), 0, {"pads": [1, 1, 1, 1]}),
+}
+"""Two, since they run on different kernels, of which only one may gain from int8."""
 
 LAYERS = 4  # in a row: between them int8 stays int8, as in a model
 ROWS = 256  # of activations, a thread
@@ -94,25 +102,26 @@ def graph(operator: str, precision: str, threads: int, layers: int = LAYERS) -> 
         A graph from float32 `x` to float32 `y`, of the same shape.
     """
     random = np.random.default_rng(0)
-    shape, name, axis, options = OPERATORS[operator]
+    made = OPERATORS[operator]
+    scale = np.float32((math.prod(made.weights) / made.weights[made.axis]) ** -0.5)
     constants: dict[str, Any] = {"scale": np.float32(4 / 255), "zero": np.uint8(0)}
     nodes = []
     value = "x"
     for layer in range(layers):
         # what comes out is as large as what goes in, so that nothing overflows or fades on the way
-        weights = random.standard_normal(shape, np.float32) * np.float32((math.prod(shape) / shape[axis]) ** -0.5)
+        weights = random.standard_normal(made.weights, np.float32) * scale
         if precision == "int8":
-            others = tuple(at for at in range(weights.ndim) if at != axis)
+            others = tuple(at for at in range(weights.ndim) if at != made.axis)
             scales = np.abs(weights).max(others, keepdims=True) / np.float32(127)
             constants |= {f"w{layer}": np.round(weights / scales).astype(np.int8), f"s{layer}": scales.reshape(-1)}
             nodes += [
                 *_quantize(value, f"a{layer}"),
-                helper.make_node("DequantizeLinear", [f"w{layer}", f"s{layer}"], [f"d{layer}"], axis=axis),
-                helper.make_node(name, [f"a{layer}", f"d{layer}"], [f"y{layer}"], **options),
+                helper.make_node("DequantizeLinear", [f"w{layer}", f"s{layer}"], [f"d{layer}"], axis=made.axis),
+                helper.make_node(made.name, [f"a{layer}", f"d{layer}"], [f"y{layer}"], **made.attributes),
             ]
         else:
             constants[f"w{layer}"] = weights
-            nodes.append(helper.make_node(name, [value, f"w{layer}"], [f"y{layer}"], **options))
+            nodes.append(helper.make_node(made.name, [value, f"w{layer}"], [f"y{layer}"], **made.attributes))
         value = f"y{layer}"
     nodes += _quantize(value, "y") if precision == "int8" else [helper.make_node("Identity", [value], ["y"])]
     ends = [
@@ -120,19 +129,22 @@ def graph(operator: str, precision: str, threads: int, layers: int = LAYERS) -> 
         for end in ("x", "y")
     ]
     stored = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()]
-    made = helper.make_graph(nodes, "products", ends[0], ends[1], stored)
-    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    joined = helper.make_graph(nodes, "products", ends[0], ends[1], stored)
+    return helper.make_model(joined, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 def input_shape(operator: str, threads: int) -> tuple[int, ...]:
     """The shape of the activations: as many rows, or pixels, a thread, whatever their number."""
-    channels = OPERATORS[operator][0][1]
+    channels = OPERATORS[operator].weights[1]
     return (ROWS * threads, channels) if operator == "dense" else (1, channels, ROWS // WIDTH * threads, WIDTH)
 
 
 def operations_a_layer(operator: str, threads: int) -> int:
-    """Multiplications and additions: each row, or pixel, meets each weight once."""
-    return 2 * ROWS * threads * math.prod(OPERATORS[operator][0])
+    """Multiplications and additions, without those of a convolution's window with the zeros around the image."""
+    into, out = OPERATORS[operator].weights[:2]
+    if operator == "dense":
+        return 2 * ROWS * threads * into * out
+    return 2 * into * out * math.prod(3 * side - 2 for side in input_shape(operator, threads)[2:])
 
 
 def _quantize(value: str, result: str) -> list[onnx.NodeProto]:
