@@ -33,7 +33,12 @@ def both(runtime: str, precision: str, dense: float | None, convolution: float |
     return product(runtime, "dense", precision, dense), product(runtime, "convolution", precision, convolution)
 
 
-def machine(*products: Product, noise: dict[str, Interval] = QUIET, notes: tuple[str, ...] = (), missing: dict[str, str] | None = None) -> Measured:
+def machine(
+    *products: Product,
+    noise: dict[str, Interval] = QUIET,
+    notes: tuple[str, ...] = (),
+    missing: dict[str, str] | None = None,
+) -> Measured:
     return Measured(2, products, {2: around(2e10), 1: around(1e10)}, noise, notes, missing or {})
 
 
@@ -115,8 +120,9 @@ def test_only_what_the_target_runs_on_decides() -> None:
     [
         (0.012, 0.06, "quiet enough: a small model measured against itself is off by up to 1.2% in latency.p50 and "
                       "6.0% in latency.p95; smaller differences can't be told apart here."),
-        (0.012, 0.40, "quiet enough for latency.p50: a small"),
+        (0.012, 0.40, "quiet enough for medians: a small"),
         (0.08, 0.40, "not quiet: a small"),
+        (0.08, 0.06, "not quiet: a small"),
     ],
 )  # fmt: skip
 def test_whether_it_is_quiet(median: float, tail: float, words: str) -> None:
@@ -147,7 +153,11 @@ def test_the_table_has_a_row_an_operator_and_no_column_for_what_never_ran() -> N
 
 
 def test_what_could_not_be_measured_is_said() -> None:
-    lacking = machine(noise={}, notes=("2 turns were disturbed",), missing={"products through openvino": "its process was killed by SIGILL"})
+    lacking = machine(
+        noise={},
+        notes=("2 turns were disturbed",),
+        missing={"products through openvino": "its process was killed by SIGILL"},
+    )
     text = summarize(conclude(lacking))
     assert "noise     not measured." in text
     assert "products through openvino could not be measured: its process was killed by SIGILL." in text

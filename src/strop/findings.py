@@ -38,17 +38,13 @@ def summarize(found: Mapping[str, Any]) -> str:
     """What `conclude` found, as plain text for a terminal."""
     measured = found["measured"]
     lines = [_paragraph(name, found[name]) for name in ("int8", "bf16", "noise")]
+    lines += [_paragraph("", f"{note}.") for note in measured["notes"]]
     if measured["bandwidth"]:
         copied = [f"{_rate(entry)} GB/s by {_threads(entry['threads'])}" for entry in measured["bandwidth"]]
-        lines.append(
-            _paragraph(
-                "bandwidth",
-                f"memory is copied at {' and '.join(copied)}, what is read and what is written taken together",
-            )
-        )
-    lines += _table(measured["products"])
-    lines += [_paragraph("", f"{note}.") for note in measured["notes"]]
+        said = f"memory is copied at {' and '.join(copied)}, what is read and what is written taken together"
+        lines.append(_paragraph("bandwidth", said))
     lines += [_paragraph("", f"{what} could not be measured: {why}.") for what, why in measured["missing"].items()]
+    lines += _table(measured["products"])
     return "\n".join(lines)
 
 
@@ -85,9 +81,10 @@ def _noise(measured: Measured) -> str:
     if not measured.noise:
         return "not measured."
     floors = {name: floor(ratio) for name, ratio in measured.noise.items()}
-    quiet, loud = ([n for n, share in floors.items() if (share <= QUIET[n]) is fits] for fits in (True, False))
-    said = f"quiet enough for {' and '.join(quiet)}" if quiet and loud else "not quiet" if loud else "quiet enough"
-    shares = " and ".join(f"{share:.1%} in {name}" for name, share in floors.items())
+    quiet = [name for name, off in floors.items() if off <= QUIET[name]]
+    loud = len(quiet) < len(floors)
+    said = "quiet enough" if not loud else "quiet enough for medians" if "latency.p50" in quiet else "not quiet"
+    shares = " and ".join(f"{off:.1%} in {name}" for name, off in floors.items())
     return (
         f"{said}: a small model measured against itself is off by up to {shares}; smaller differences can't be told "
         f"apart here.{' End what else runs before you measure.' if loud else ''}"

@@ -85,9 +85,7 @@ def measure(target: Target, tell: Callable[[str], None]) -> Measured:
         found = [job(f"products through {name}", products, name, cores) for name in LIBRARIES if installed(name)]
         copied = job("memory bandwidth", bandwidth, cores)
     noise, notes = job("the noise floor", against_itself, target) or ({}, ())
-    return Measured(
-        target.threads, tuple(p for some in found for p in some or ()), copied or {}, noise, notes, missing
-    )
+    return Measured(target.threads, tuple(p for some in found for p in some or ()), copied or {}, noise, notes, missing)
 
 
 def floor(ratio: Interval) -> float:
