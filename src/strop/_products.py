@@ -74,19 +74,17 @@ class Product:
     ratio: Interval | None = None
 
 
-def products(runtime: str, cores: Sequence[Sequence[int]]) -> list[Product]:
+def products(runtime: str, cores: Sequence[int]) -> list[Product]:
     """Time both operators in all precisions that a runtime offers, which take turns.
+
+    To be called once a process: a runtime's pool of threads stays with the cores that it was made on.
 
     Args:
         runtime: One of `LIBRARIES`.
-        cores: What to run on, one thread a core: this process is kept to each set in turn.
+        cores: What this process is kept to, one thread a core.
     """
-    found = []
-    for own in cores:
-        pin(own)
-        for operator in OPERATORS:
-            found += _timed(runtime, operator, len(own))
-    return found
+    pin(cores)
+    return [product for operator in OPERATORS for product in _timed(runtime, operator, len(cores))]
 
 
 def graph(operator: str, precision: str, threads: int, layers: int = LAYERS) -> onnx.ModelProto:

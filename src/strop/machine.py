@@ -82,7 +82,11 @@ def measure(target: Target, tell: Callable[[str], None]) -> Measured:
 
     with alone(tell):
         cores = [quiet_cores(threads) for threads in sorted({target.threads, 1}, reverse=True)]
-        found = [job(f"products through {name}", products, name, cores) for name in LIBRARIES if installed(name)]
+        found = [
+            job(f"products through {name} ({len(own)} thread{'s' * (len(own) > 1)})", products, name, own)
+            for name in LIBRARIES if installed(name)
+            for own in cores
+        ]  # fmt: skip
         copied = job("memory bandwidth", bandwidth, cores)
     noise, notes = job("the noise floor", against_itself, target) or ({}, ())
     return Measured(target.threads, tuple(p for some in found for p in some or ()), copied or {}, noise, notes, missing)
