@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -380,3 +383,43 @@ def test_without_a_race_all_samples_are_run_at_once(by_rows: list[int], tmp_path
     with Racing(tmp_path, right=0.1).bench("accuracy >= 99% of original", race=False) as probe:
         assert len(probe.candidate_outputs["y"]) == 1000
     assert by_rows == [1000]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can act as two users")
+@pytest.mark.parametrize("first", [0, 65534])
+def test_users_wait_for_each_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: int) -> None:
+    """Whoever made the lock's file, the other can hold it, and is waited for."""
+    shared = Path(tempfile.mkdtemp())  # pytest's own folders are closed to others
+    shared.chmod(0o1777)
+    monkeypatch.setattr(tempfile, "tempdir", str(shared))
+    held, release = os.pipe(), os.pipe()
+    second = 65534 - first
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setuid(first)
+            with timing.one_at_a_time():
+                os.write(held[1], b"1")
+                os.read(release[0], 1)
+        finally:
+            os._exit(0)
+    assert os.read(held[0], 1) == b"1"
+    other = os.fork()
+    if other == 0:
+        try:
+            os.setuid(second)
+            with timing.one_at_a_time():
+                os.write(held[1], b"2")
+        finally:
+            os._exit(0)
+    os.set_blocking(held[0], False)
+    time.sleep(0.5)  # in which the other would have got there
+    with pytest.raises(BlockingIOError):
+        os.read(held[0], 1)
+    os.write(release[1], b"1")
+    os.waitpid(child, 0)
+    os.waitpid(other, 0)
+    assert os.read(held[0], 1) == b"2"
+    for descriptor in (*held, *release):
+        os.close(descriptor)
+    shutil.rmtree(shared)

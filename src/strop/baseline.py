@@ -133,22 +133,21 @@ def measure_original(run: RunDir, setting: Setting, limits: jobs.Limits, tell: L
 def power(setting: Setting, request: Request) -> str:
     """What the data can prove, as a sentence; a warning where a limit is tighter than that."""
     samples = request.splits["confirm"]
-    if not any(limit.metric == "accuracy" for limit in setting.goal.limits):
+    shares = [limit for limit in setting.goal.limits if metrics.find(limit.metric).share]
+    if not shares:
         return f"{samples:,} samples confirm"
     drop = detectable_drop(samples, DISAGREEMENT, 0.95)
     said = (
-        f"{samples:,} samples confirm: they can prove a drop in accuracy of {drop:.2%} or less, where a candidate "
-        f"changes {DISAGREEMENT:.0%} of the predictions"
+        f"{samples:,} samples confirm: they can prove a drop in {shares[0].metric} of {drop:.2%} or less, where a "
+        f"candidate changes {DISAGREEMENT:.0%} of the predictions"
     )
-    tight = [limit for limit in setting.goal.limits if _asks_for_less_than(drop, limit)]
+    tight = [limit for limit in shares if _asks_for_less_than(drop, limit)]
     if tight:
         said += f"; {' and '.join(map(str, tight))} asks for less, and may stay inconclusive"
     return said
 
 
 def _asks_for_less_than(drop: float, limit: Limit) -> bool:
-    if limit.metric != "accuracy":
-        return False
     return (limit.relative and 0 <= 1 - limit.value < drop) or (limit.scope == "drop" and limit.value < drop)
 
 

@@ -101,6 +101,7 @@ class Metric(ABC):
         rank: Cheap ones are measured first.
         unit: What its numbers are in (`s`, `bytes`, empty for a share).
         quality: Whether it judges outputs (True) or cost (False). Quality metrics are also reported by slice.
+        share: Whether it is a share of decisions that are right in some sense, so that its power is known beforehand.
         scenario: Of a metric that is had from `Probe.timing`: which; more pairs of processes then narrow it.
         needs_labels: Whether it can't do without labels.
     """
@@ -110,6 +111,7 @@ class Metric(ABC):
     rank: int
     unit: str = ""
     quality: bool = True
+    share: bool = False
     scenario: Scenario | None = None
     needs_labels: bool = False
 

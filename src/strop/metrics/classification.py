@@ -48,6 +48,8 @@ class _Classification(Metric):
 class _Right(_Classification):
     """A share of decisions that are right in some sense."""
 
+    share = True
+
     def by_sample(self, probe: Probe) -> Scores | None:
         case = decisions(self, probe, None)
         return Scores(*self._both(case), case.groups)

@@ -23,6 +23,7 @@ class Agreement(Metric):
     """
 
     name = "agreement"
+    share = True
     better = "higher"
     rank = 11
 
