@@ -189,3 +189,60 @@ def test_a_gain_under_the_noise_floor_is_none() -> None:
     assert better_than_original(found, goal, 0.05)
     assert not better_than_original(found, goal, 0.15)
     assert score(Report(), Goal.parse("minimize latency.p50")) == float("inf")
+
+
+def regression(original: Array, candidate: Array, truth: Array, part: Array | None = None) -> Probe:
+    """A probe of numbers against numbers, latency halved."""
+
+    class Numbers(Probe):
+        original_outputs, candidate_outputs = {"y": original}, {"y": candidate}  # type: ignore[assignment]
+
+    probe = Numbers()
+    probe.labels = truth
+    slices = {} if part is None else {"part": part}
+    probe.data = Data({"x": np.zeros((len(truth), 1))}, truth, slices)
+    return probe
+
+
+def test_a_share_of_something_negative_is_refused_with_what_to_write_instead() -> None:
+    truth = np.random.default_rng(0).normal(size=500)
+    probe = regression(-truth, -0.9 * truth, truth)
+    for limit in ("r2 >= 99% of original", "drop(r2) <= 1% of original", "spearman >= 99% of original"):
+        with pytest.raises(InvalidGoal, match=r"must not be negative.*is -[13].*`drop\((r2|spearman)\) <= 0.01`"):
+            judged(probe, limit)
+    found = judged(probe, "r2 >= -4; r2 >= -3; drop(r2) <= 0.01")
+    assert verdicts(found) == {"r2 >= -4": "met", "r2 >= -3": "broken", "drop(r2) <= 0.01": "met"} | (
+        {"r2 >= -3": "met"} if found.figures["r2"].candidate.low > -3 else {}
+    )
+
+
+def test_a_slice_in_which_the_original_is_negative_leaves_a_share_open() -> None:
+    truth = np.random.default_rng(0).normal(size=500)
+    part = np.arange(500) % 2 == 0
+    output = np.where(part, -truth, truth)
+    found = judged(regression(output, output, truth, part), "worst_slice(r2) >= 50% of original")
+    assert (found.judged[0].verdict, found.judged[0].slice) == ("inconclusive", "part=True")
+
+
+@pytest.mark.parametrize(("goal", "sign"), [("maximize r2", 1), ("minimize mse", -1)])
+def test_an_objective_without_a_ratio_is_compared_by_its_own_values(goal: str, sign: int) -> None:
+    truth = np.random.default_rng(0).normal(size=500)
+    if goal == "maximize r2":  # a negative original
+        original, better, worse = -truth, -0.5 * truth, -2 * truth
+        reports = [judged(regression(original, values, truth), goal) for values in (better, original, worse)]
+        assert [better_than_original(found, Goal.parse(goal), 0.0) for found in reports] == [True, False, False]
+    else:  # a baseline of exactly zero
+        reports = [judged(regression(truth, truth + off, truth), goal) for off in (0, 1e-4, 1e-2)]
+        assert not any(better_than_original(found, Goal.parse(goal), 0.0) for found in reports)
+    scores = [score(found, Goal.parse(goal)) for found in reports]
+    assert scores == sorted(scores)
+    assert len(set(scores)) == 3
+
+
+def test_of_a_baseline_of_zero_nothing_worse_is_within_a_share() -> None:
+    truth = np.random.default_rng(0).normal(size=500)
+    limit = "mse <= 101% of original"
+    assert verdicts(judged(regression(truth, truth, truth), limit)) == {limit: "met"}
+    assert verdicts(judged(regression(truth, truth + 1e-4, truth), limit)) == {limit: "broken"}
+    wrong = Probe(wrong=lambda rows: rows)
+    assert verdicts(judged(wrong, "log_loss <= 101% of original")) == {"log_loss <= 101% of original": "broken"}

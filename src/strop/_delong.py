@@ -25,24 +25,27 @@ class Area:
         influence: [n], what each sample adds: the area is their mean, and to first order so is that of other samples
             (DeLong et al. 1988, structural components; with groups Obuchowski 1997).
         placement: [n], the share of the other side that each sample is ranked right against, meaned over classes.
+        pairs: Of a positive and a negative; of several classes as many as would tell one area as well as their mean.
     """
 
     value: float
     influence: Array
     placement: Array
+    pairs: float
 
     @classmethod
     def of(cls, classes: Sequence[tuple[Array, Array]]) -> Area:
         """Of one pair (whether it is this class [n], score of this class [n]) a class, by midranks (Sun & Xu 2014)."""
         from scipy.stats import rankdata
 
-        n, known = len(classes[0][0]), 0
+        n, known, inverse = len(classes[0][0]), 0, 0.0
         influence, placement = np.zeros(n), np.zeros(n)
         for truth, score in classes:
             positives = int(truth.sum())
             if not 0 < positives < n:
                 continue
             known += 1
+            inverse += 1 / (positives * (n - positives))
             over_all = rankdata(score)
             placed = np.empty(n)
             placed[truth] = (over_all[truth] - rankdata(score[truth])) / (n - positives)
@@ -51,8 +54,8 @@ class Area:
             influence += area + (placed - area) * n / np.where(truth, positives, n - positives)
             placement += placed
         if not known:
-            return cls(math.nan, np.full(n, np.nan), np.full(n, np.nan))
-        return cls(float((influence / known).mean()), influence / known, placement / known)
+            return cls(math.nan, np.full(n, np.nan), np.full(n, np.nan), 0.0)
+        return cls(float((influence / known).mean()), influence / known, placement / known, known**2 / inverse)
 
 
 class DeLong:
@@ -77,8 +80,9 @@ class DeLong:
         self._sizes = np.bincount(strata)
         self._strata = strata
         self._support = int(self._sizes[self._sizes > 0].min())
-        self._fell = bool((candidate.placement < original.placement).any())
-        self._rose = bool((candidate.placement > original.placement).any())
+        told = self._support > 1  # one sample shows no spread, whatever it does
+        self._fell = told and bool((candidate.placement < original.placement).any())
+        self._rose = told and bool((candidate.placement > original.placement).any())
 
     @property
     def n(self) -> int:
@@ -127,33 +131,29 @@ class DeLong:
             return Interval(value, -math.inf, math.inf)
         error, _, freedom = self._spread(area.influence, value)
         rare = unseen(self._support, confidence)
-        if not 0 < value < 1 or error == 0:
+        if not 0 < value < 1 or error == 0 or self._support == 1:
             return Interval(value, (1 - rare) * value, rare + (1 - rare) * value)
         half = float(stdtrit(freedom, confidence)) * error / (value * (1 - value))
         samples = value * (1 - value) / error**2
         low = float(betaincinv(samples * value, samples * (1 - value) + 1, 1 - confidence))
         high = float(betaincinv(samples * value + 1, samples * (1 - value), confidence))
-        centre, score = float(logit(value)), self._score_bound(max(value, 1 - value), confidence)
+        centre, score = float(logit(value)), self._score_bound(max(value, 1 - value), area.pairs, confidence)
         low = min(low, float(expit(centre - half)), score if value > 0.5 else 1.0)
         high = max(high, float(expit(centre + half)), 0.0 if value > 0.5 else 1 - score)
         return Interval(value, low, high)
 
-    def _score_bound(self, value: float, confidence: float) -> float:
+    def _score_bound(self, value: float, pairs: float, confidence: float) -> float:
         """The least area from which one of `value` is no further off than its standard error there allows."""
         z = NormalDist().inv_cdf(confidence)
-        rest = self.n - self._support
 
         def far(area: float) -> bool:
             shape = 1 + (self.n / 2 - 1) * ((1 - area) / (2 - area) + area / (1 + area))
-            return value - area > z * math.sqrt(area * (1 - area) * shape / (self._support * rest))
+            return value - area > z * math.sqrt(area * (1 - area) * shape / pairs)
 
         return between(far, 0.5, value)
 
     def _spread(self, influence: Array, value: float) -> tuple[float, float, float]:
-        """Standard error, skewness and degrees of freedom of a mean of influences.
-
-        A class of one sample shows no spread of its own: it is taken to have that of the rest.
-        """
+        """Standard error, skewness and degrees of freedom of a mean of influences."""
         deviation = influence - value
         sizes = self._sizes
         squares = np.bincount(self._strata, deviation**2) * sizes / np.maximum(sizes - 1, 1)

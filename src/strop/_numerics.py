@@ -65,7 +65,7 @@ def mean_bound(counts: Array, values: Array, confidence: float) -> Array:
         return mean, below
 
     low, high = np.full(total.shape, -20.0), np.full(total.shape, 25.0)
-    for _ in range(50):
+    for _ in range(40):
         middle = (low + high) / 2
         likely = ~(path(np.exp(middle))[1] <= 1 - confidence)  # NaN where b is 0 for the computer
         low, high = np.where(likely, middle, low), np.where(likely, high, middle)
@@ -100,6 +100,25 @@ def stretch(units: int, confidence: float) -> float:
 
     student = float(stdtrit(units - 1, confidence))
     return student / NormalDist().inv_cdf(confidence) * math.sqrt(units / (units - 1))
+
+
+def skewness(values: Array) -> float:
+    """Third standardized moment; 0 where there is no finite spread."""
+    if not np.isfinite(values).all() or values.max() == values.min():
+        return 0.0
+    deviation = (values - values.mean()) / values.std()
+    return float((deviation**3).mean())
+
+
+def leaning(confidence: float, acceleration: float) -> float:
+    """The percentile for a bound on the side where the tail is longer; never less than without acceleration.
+
+    The other side is left as it is: what a long tail would take from it, a sample that missed the tail can't tell.
+    """
+    if acceleration <= 0:
+        return confidence
+    z = acceleration + NormalDist().inv_cdf(confidence)
+    return NormalDist().cdf(acceleration + z / (1 - acceleration * z)) if acceleration * z < 1 else 1.0
 
 
 def membership(groups: Array | None, n: int) -> tuple[Array, int]:

@@ -100,6 +100,10 @@ def judge(
         also: Further metrics to report.
         confidence: Of each one-sided bound.
         whole: Measure everything, slices included; else stop at the first limit proven broken.
+
+    Raises:
+        InvalidGoal: A limit on slices where there are none, or on a share of something negative.
+        InvalidData: Outputs that a metric can't judge.
     """
     wanted = [metrics.find(name) for name in dict.fromkeys([*(x.metric for x in goal.limits), goal.objective, *also])]
     figures: dict[str, Figure] = {}
@@ -125,11 +129,14 @@ def figure(metric: Metric, comparison: Comparison) -> Figure:
 
 
 def score(report: Report, goal: Goal) -> float:
-    """The objective as a number to minimize: the ratio to the original, which noise of the machine spares."""
+    """The objective as a number to minimize: the ratio to the original, which noise of the machine spares.
+
+    Where the original has nothing above zero to be a share of, it is the candidate's own value.
+    """
     found = report.figures.get(metrics.find(goal.objective).name)
     if found is None:
         return math.inf
-    value = found.ratio.value if math.isfinite(found.ratio.value) else found.candidate.value
+    value = found.ratio.value if found.original.value > 0 else found.candidate.value
     return value if goal.direction == "minimize" else -value
 
 
@@ -139,9 +146,13 @@ def better_than_original(report: Report, goal: Goal, noise: float) -> bool:
     Args:
         noise: By how much the ratio of the original to itself is off 1.
     """
-    ratio = report.figures[metrics.find(goal.objective).name].ratio
-    proven = ratio.high < 1 if goal.direction == "minimize" else ratio.low > 1
-    return proven and abs(ratio.value - 1) > noise
+    found = report.figures[metrics.find(goal.objective).name]
+    less = goal.direction == "minimize"
+    if not found.original.value > 0:  # there is no ratio to speak of
+        original, candidate = found.original, found.candidate
+        return candidate.high < original.low if less else candidate.low > original.high
+    ratio = found.ratio
+    return (ratio.high < 1 if less else ratio.low > 1) and abs(ratio.value - 1) > noise
 
 
 def slice_masks(bench: Bench) -> dict[str, Array]:
@@ -170,9 +181,17 @@ def _judge(limit: Limit, metric: Metric, comparison: Comparison, bench: Bench, c
 def _judge_one(limit: Limit, metric: Metric, comparison: Comparison, confidence: float, slice: str | None) -> Judged:
     side, factor, constant = limit.bound(metric.better)
     found, margin = verdict(comparison, side, factor, constant, confidence)
+    original = comparison.original(confidence).value
+    if limit.relative and original < 0:  # a share of it would ask for more than the original has
+        if slice is None:
+            raise InvalidGoal(
+                f"`{limit}` is a share of the original's, which must not be negative, and its {metric.name} is "
+                f"{original:.4g}. Limit the change instead, as in `drop({metric.name}) <= 0.01`, or the number itself."
+            )
+        found = "inconclusive"
     candidate = comparison.candidate(confidence)
     wrong = -margin.value if side == "at_least" else margin.value
-    scale = abs(factor * comparison.original(confidence).value + constant) or 1.0
+    scale = abs(factor * original + constant) or 1.0
     needed = samples_needed(comparison, side, factor, constant, confidence) if found == "inconclusive" else None
     return Judged(
         str(limit), found, candidate.value, candidate.low, candidate.high, max(0.0, wrong / scale), needed, slice

@@ -10,7 +10,18 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from ._numerics import counts, least_ratio, mean_bound, membership, stretch, timing_mean, timing_quantile, unseen
+from ._numerics import (
+    counts,
+    leaning,
+    least_ratio,
+    mean_bound,
+    membership,
+    skewness,
+    stretch,
+    timing_mean,
+    timing_quantile,
+    unseen,
+)
 
 Array = np.ndarray[Any, Any]
 Verdict = Literal["met", "broken", "inconclusive"]
@@ -123,8 +134,9 @@ class Replicates:
         candidate_reps: [r], from the same resamples.
         n: Samples or runs behind it.
         units: How many independent units were resampled. Percentiles are stretched by Student's t over the normal
-            quantile and by sqrt(units / (units - 1)), as a t interval is (Hesterberg 2015, section 5.3); one unit
-            tells nothing about spread. None: not stretched.
+            quantile and by sqrt(units / (units - 1)), as a t interval is (Hesterberg 2015, section 5.3), and taken
+            further out where the replicates lean that way, as BCa has it (Efron 1987, for a mean); one unit tells
+            nothing about spread. None: neither.
         bounds: The least and greatest value possible, where a change that no sample shows must still be reckoned
             with: it may happen to 1 - (1 - confidence)^(1/support) of them, at its worst.
         support: Independent samples for that rule; of a metric that hangs on a rare class, those of this class.
@@ -150,6 +162,9 @@ class Replicates:
         return self._single(self.candidate_value, self.candidate_reps, confidence)
 
     def ratio(self, confidence: float = 0.95) -> Interval:
+        """Unknown where the original is negative: a greater ratio would then be a lesser value."""
+        if self.original_value < 0:
+            return Interval(math.nan, -math.inf, math.inf)
         with np.errstate(divide="ignore", invalid="ignore"):
             reps = self.candidate_reps / self.original_reps
         found = _percentiles(_quotient(self.candidate_value, self.original_value), reps, confidence, self.units)
@@ -414,8 +429,9 @@ def _percentiles(value: float, reps: Array, confidence: float, units: int | None
     known = reps[~np.isnan(reps)]
     if units == 1 or 2 * len(known) <= len(reps):
         return Interval(value, -math.inf, math.inf)
-    low = float(np.quantile(known, 1 - confidence, method="lower"))
-    high = float(np.quantile(known, confidence, method="higher"))
+    lean = 0.0 if units is None else skewness(known) / 6
+    low = float(np.quantile(known, 1 - leaning(confidence, -lean), method="lower"))
+    high = float(np.quantile(known, leaning(confidence, lean), method="higher"))
     widening = 1.0 if units is None else stretch(units, confidence)
     # no difference of infinities: both ends may be infinite where a denominator is 0
     return Interval(

@@ -13,6 +13,7 @@ import scipy.stats
 import sklearn.metrics as reference
 
 from strop import metrics
+from strop._delong import DeLong
 from strop.errors import InvalidData, InvalidGoal
 from strop.stats import Binary, Samples, Statistic, verdict
 
@@ -159,6 +160,34 @@ def test_delongs_variance(probe: Any) -> None:
     assert (found.high - found.low) / 2 == pytest.approx(1.645 * math.sqrt(variance), rel=0.08)
 
 
+def test_delong_of_ties_classes_and_groups(probe: Any) -> None:
+    original, candidate, labels = classifier(4, noise=0.5)
+    sides = [softmax(side).round(1) for side in (original, candidate)]  # with many ties
+    auroc = metrics.find("auroc")
+    found = auroc.measure(probe(sides[0], sides[1], labels))
+    alone = auroc.measure(probe(sides[0], sides[1], labels, groups=np.arange(N)))
+    assert isinstance(found, DeLong) and isinstance(alone, Samples)
+    for ours, theirs in ((found.margin(1, 0), alone.margin(1, 0)), (found.original(), alone.original())):
+        assert ours.value == pytest.approx(theirs.value)
+        assert ours.high - ours.low == pytest.approx(theirs.high - theirs.low, rel=0.15)
+    ratio = found.ratio()
+    assert ratio.low < ratio.value < ratio.high
+    assert found.margin(ratio.low, 0).low == pytest.approx(0, abs=1e-9)
+    assert found.margin(ratio.high, 0).high == pytest.approx(0, abs=1e-9)
+    assert found.margin(0, 0.5).low == pytest.approx(found.candidate().low - 0.5)
+
+
+def test_one_sample_of_a_class_says_little(probe: Any) -> None:
+    labels = (np.arange(50) == 7).astype(int)
+    scores = RNG(9).random(50)
+    found = metrics.find("auroc").measure(probe(scores, scores + 0.1 * RNG(10).random(50), labels))
+    margin = found.margin(1, 0)
+    assert margin.low < -0.9 and margin.high > 0.9
+    assert found.candidate().high - found.candidate().low > 0.9
+    same = metrics.find("auroc").measure(probe(scores, scores, labels)).margin(1, 0)
+    assert (same.low, same.high) == (-0.95, 0.95)
+
+
 def test_perfect_separation_is_not_certain(probe: Any) -> None:
     labels = np.arange(60) % 2
     found = metrics.find("auroc").measure(probe(labels * 0.8 + 0.1, labels * 0.7 + 0.1, labels))
@@ -187,6 +216,57 @@ def test_a_slice_of_one_class_has_no_auroc(probe: Any) -> None:
         found = metrics.find(name).measure(probe(original, candidate, labels), np.flatnonzero(labels == 0))
         assert math.isnan(found.candidate().value)
         assert verdict(found, "at_least", 0.5, 0)[0] == "inconclusive"
+
+
+@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize("name", ["accuracy", "f1", "auroc", "average_precision", "log_loss"])
+def test_a_slice_of_one_class_is_right_or_undefined(name: str, label: int, probe: Any) -> None:
+    p = RNG(7).random((2, 200))
+    metric = metrics.find(name)
+    found = metric.measure(probe(p[0], p[1], np.full(200, label)))
+    value = {
+        "accuracy": np.mean((p[1] > 0.5) == label),
+        "f1": reference.f1_score(np.full(200, label), p[1] > 0.5, zero_division=0),
+        "auroc": math.nan,
+        "average_precision": [math.nan, 1.0][label],
+        "log_loss": -np.log(p[1] if label else 1 - p[1]).mean(),
+    }[name]
+    assert found.candidate().value == pytest.approx(value, nan_ok=True)
+    if math.isnan(value):
+        assert (found.margin(0.5, 0).low, found.margin(0.5, 0).high) == (-math.inf, math.inf)
+        assert math.isnan(found.ratio().value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("accuracy", 0.75), ("f1", 0), ("auroc", 0.5), ("average_precision", 0.25), ("spearman", 0)]
+)
+def test_constant_predictions(name: str, value: float, probe: Any) -> None:
+    labels = (np.arange(200) % 4 == 0).astype(int)
+    constant = np.full(200, 0.2)
+    found = metrics.find(name).measure(probe(constant, constant, labels))
+    assert found.candidate().value == pytest.approx(value)
+    if name != "spearman":  # a change that no sample shows may yet come
+        assert verdict(found, "at_least", 1, 0)[0] == "inconclusive"
+        assert found.candidate().low <= value < found.candidate().high
+    useful = metrics.find(name).measure(probe(constant + 0.7 * labels, constant, labels))
+    assert verdict(useful, "at_least", 0.99, 0)[0] == "broken"
+
+
+def test_a_ratio_to_something_negative_is_unknown(probe: Any) -> None:
+    labels = RNG(8).normal(size=200)
+    found = metrics.find("r2").measure(probe(-labels, -0.9 * labels, labels))
+    assert found.original().value < found.candidate().value < 0
+    assert math.isnan(found.ratio().value)
+    assert verdict(found, "at_least", 1, 0)[0] == "met"
+
+
+def test_auroc_of_an_original_that_ranks_all_wrong(probe: Any) -> None:
+    labels = np.arange(100) % 2
+    found = metrics.find("auroc").measure(probe(1.0 - labels, 1.0 - labels, labels))
+    assert (found.original().value, found.original().low) == (0, 0)
+    assert found.original().high == pytest.approx(1 - 0.05 ** (1 / 50))
+    assert math.isnan(found.ratio().value)
+    assert verdict(found, "at_least", 0.99, 0)[0] == "inconclusive"
 
 
 def test_sequences_are_flattened_and_stay_together(probe: Any) -> None:
