@@ -45,7 +45,8 @@ def lay_out(run: RunDir, request: Request) -> Setting:
     run.folder(OUTPUTS)
     return Setting(
         run.root, workshop, Hosted(original, reference_runtime(original.format), request.target),
-        run / DATA / "search", run / DATA / "confirm", Goal.parse(request.goal), (*request.metrics, *ALWAYS),
+        run / DATA / "search", run / DATA / "confirm", Goal.parse(request.goal),
+        (*request.metrics, *ALWAYS, *metrics.called_for(request.target)),
     )  # fmt: skip
 
 
@@ -96,9 +97,10 @@ def _check_metrics(goal: Goal, asked: Sequence[str], outputs_file: Path, search:
             raise UnsupportedModel(f"the original must answer numbers, and its output {name!r} is NaN for all samples.")
     missing = None
     if not any(metrics.find(limit.metric).quality for limit in goal.limits):
-        missing = next(iter(asked), None) or metrics.default_quality(outputs, labels)
-    names = [*(limit.metric for limit in goal.limits), goal.objective, *asked, *([missing] if missing else [])]
-    for metric in map(metrics.find, dict.fromkeys(names)):
+        quality = (name for name in asked if metrics.find(name).quality)
+        missing = next(quality, None) or metrics.default_quality(outputs, labels)
+    names = dict.fromkeys([*goal.metrics, *asked, *([missing] if missing else [])])
+    for metric in map(metrics.find, names):
         if metric.quality:
             metric.check(outputs, labels)
     return missing

@@ -15,9 +15,11 @@ from typing import Any, Self
 import numpy as np
 
 from .data import Data
-from .metric import Outputs, Timing
+from .metering import take_turns
+from .metric import Metering, Outputs, Timing
 from .server import Hosted, Server
 from .stats import bootstrap_timing
+from .target import Target
 
 Array = np.ndarray[Any, Any]
 
@@ -47,6 +49,7 @@ CONFIRMING = Effort(pairs=5, blocks=8, runs=100, width=0.015)
 SETTLED = 0.05  # the last three block medians within this share of each other: warm
 WARM_UP_BLOCKS = 12  # at the most
 HOPELESS = 1.25  # a ratio proven above this is not worth a further pair
+PROCESSES = 3  # fresh ones, to tell how much memory varies
 
 
 @dataclass
@@ -106,6 +109,10 @@ class Bench:
     def sizes(self) -> tuple[int, int]:
         return self.original.model.size, self.candidate.model.size
 
+    @property
+    def target(self) -> Target:
+        return self.candidate.target
+
     def timing(self) -> Timing:
         return self._timing
 
@@ -152,13 +159,19 @@ class Bench:
     @cached_property
     def _memory(self) -> tuple[list[int], list[int]]:
         peaks: tuple[list[int], list[int]] = ([], [])
-        for _ in range(2):
+        for _ in range(PROCESSES):
             for hosted, found in zip((self.original, self.candidate), peaks, strict=True):
                 with Server(hosted, pinned=True) as server:
-                    server.prepare(self.split)
-                    server.block(self.effort.seconds)
-                    found.append(server.memory())
+                    found.append(server.memory(self.split))
         return peaks
+
+    def metering(self) -> Metering:
+        return self._metering
+
+    @cached_property
+    def _metering(self) -> Metering:
+        with one_at_a_time():
+            return take_turns(self.original, self.candidate, self.split)
 
 
 def warm_up(server: Server, seconds: float) -> None:

@@ -44,6 +44,7 @@ app = typer.Typer(
 
 Threads = Annotated[int | None, typer.Option(help="Cores that one inference may use; all by default.")]
 Batch = Annotated[int | None, typer.Option(help="Samples in one call; 1 by default.")]
+Price = Annotated[float | None, typer.Option(help="What an hour of the machine costs, in any currency: tells cost.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Text = Annotated[str | None, typer.Option()]
 Many = Annotated[list[str] | None, typer.Option()]
@@ -61,9 +62,7 @@ def optimize(
     ] = None,
     minimize: Annotated[str | None, typer.Option(help="The metric to make small; latency.p50 by default.")] = None,
     maximize: Annotated[str | None, typer.Option(help="The metric to make large.")] = None,
-    metric: Annotated[
-        list[str] | None, typer.Option(help="A quality metric to report, by name or module:function.")
-    ] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="A metric to report, by name or module:function.")] = None,
     calibration: Annotated[str | None, typer.Option(help="Samples to calibrate with.")] = None,
     confirm: Annotated[str | None, typer.Option(help="Samples to confirm on; nothing else sees them.")] = None,
     label: Annotated[str | None, typer.Option(help="Name of the labels.")] = None,
@@ -72,6 +71,7 @@ def optimize(
     threads: Threads = None,
     batch: Batch = None,
     formats: Annotated[str | None, typer.Option(help="Formats that may be handed over: onnx,openvino.")] = None,
+    price: Price = None,
     budget: Annotated[str | None, typer.Option(help="Time in all: 90s, 10m, 1h; 10m by default.")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Candidates, at the most.")] = None,
     seed: Seed = None,
@@ -87,8 +87,8 @@ def optimize(
         "model": model, "data": data, "limit": tuple(limit or ()), "minimize": minimize, "maximize": maximize,
         "metric": tuple(metric or ()), "calibration": calibration, "confirm": confirm, "label": label,
         "slice": tuple(slice or ()), "group": group, "threads": threads, "batch": batch,
-        "formats": tuple(formats.split(",")) if formats else (), "trials": trials, "seed": seed, "out": out,
-        "run": run, "recipe": recipe,
+        "formats": tuple(formats.split(",")) if formats else (), "price": price, "trials": trials, "seed": seed,
+        "out": out, "run": run, "recipe": recipe,
     }  # fmt: skip
 
     def work() -> int:
@@ -107,12 +107,13 @@ def compare(
     candidate: Annotated[str, typer.Argument(help="Another model, or a bundle.")],
     data: Annotated[str, typer.Option(help="Samples to judge by.")],
     limit: Annotated[list[str] | None, typer.Option(help="A limit to judge.")] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="A quality metric, by name or module:function.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="A metric to report, by name or module:function.")] = None,
     label: Text = None,
     slice: Many = None,
     group: Text = None,
     threads: Threads = None,
     batch: Batch = None,
+    price: Price = None,
     seed: Seed = None,
     as_json: Json = False,
     debug: bool = False,
@@ -125,7 +126,7 @@ def compare(
         with _aside():
             found = measure(
             original, candidate, data, Goal.of(limit or ()), metric=metric or [], label=label, slices=slice or (),
-            group=group, target=_target(threads, batch), seed=seed or 0,
+            group=group, target=_target(threads, batch, price=price), seed=seed or 0,
         )  # fmt: skip
         return _show_comparison(found, as_json)
 
@@ -139,17 +140,18 @@ def benchmark(
     data: Annotated[str | None, typer.Option(help="Inputs to run; random ones by default.")] = None,
     threads: Threads = None,
     batch: Batch = None,
+    price: Price = None,
     seed: Seed = None,
     as_json: Json = False,
     debug: bool = False,
 ) -> None:
-    """Measure latency, throughput, size and memory of one model, or of two side by side."""
+    """Measure latency, throughput, size, memory and energy of one model, or of two side by side."""
 
     def work() -> int:
         from .comparison import benchmark as measure
 
         with _aside():
-            found = measure(model, other, data, target=_target(threads, batch), seed=seed or 0)
+            found = measure(model, other, data, target=_target(threads, batch, price=price), seed=seed or 0)
         return _show_comparison(found, as_json)
 
     _exit(work, debug)
@@ -281,8 +283,8 @@ def _run(plan: Plan, as_json: bool) -> int:
         result = search(
             plan.model, plan.data, goal, metric=plan.metric, label=plan.label, slices=plan.slice, group=plan.group,
             calibration=plan.calibration, confirm_data=plan.confirm,
-            target=_target(plan.threads, plan.batch, plan.formats), budget=budget, seed=plan.seed or 0, run=plan.run,
-            recipe=plan.recipe, out=plan.out, listener=reporter,
+            target=_target(plan.threads, plan.batch, plan.formats, plan.price), budget=budget, seed=plan.seed or 0,
+            run=plan.run, recipe=plan.recipe, out=plan.out, listener=reporter,
         )  # fmt: skip
     return _hand_over(result, None, screen, as_json)
 
@@ -319,7 +321,7 @@ def _hand_over(result: Any, out: Path | None, screen: Any, as_json: bool) -> int
 
 
 def _show_comparison(found: dict[str, Any], as_json: bool) -> int:
-    from .terminal import console, show_figures, show_limits
+    from .terminal import console, show_figures, show_limits, show_not_measurable
 
     screen = console()
     if as_json:
@@ -327,6 +329,7 @@ def _show_comparison(found: dict[str, Any], as_json: bool) -> int:
     else:
         show_figures(screen, found["original"]["metrics"], found["candidate"]["metrics"], found["ratios"], "candidate")
         show_limits(screen, found["limits"])
+        show_not_measurable(screen, found["not_measurable"])
         if found["churn"] is not None:
             screen.print(f"churn: {found['churn']:.2%} of the predictions changed")
     verdicts = {limit["verdict"] for limit in found["limits"]}
@@ -361,11 +364,14 @@ def _techniques(model: str | None) -> list[dict[str, Any]]:
     return rows
 
 
-def _target(threads: int | None, batch: int | None, formats: tuple[str, ...] = ()) -> Target:
+def _target(
+    threads: int | None, batch: int | None, formats: tuple[str, ...] = (), price: float | None = None
+) -> Target:
     default = Target()
     return Target(
-        default.threads if threads is None else threads, default.batch if batch is None else batch, tuple(formats)
-    )
+        default.threads if threads is None else threads, default.batch if batch is None else batch, tuple(formats),
+        price,
+    )  # fmt: skip
 
 
 def _aside() -> contextlib.AbstractContextManager[Any]:

@@ -36,6 +36,7 @@ class Plan:
         slice: Columns or arrays whose values are reported one by one.
         group: The column or array that says which samples belong together.
         formats: Formats that may be handed over; empty for any that an installed runtime loads.
+        price: What an hour of the machine costs, for `cost`.
         budget: Seconds that the search may take.
         out: Where the bundle is written.
         run: The run directory.
@@ -56,6 +57,7 @@ class Plan:
     threads: int | None = None
     batch: int | None = None
     formats: tuple[str, ...] = ()
+    price: float | None = None
     budget: float | None = None
     trials: int | None = None
     seed: int | None = None
@@ -179,6 +181,12 @@ def _budget(value: object, folder: Path) -> float:
         raise _Wrong("like '90s', '10m' or '1.5h', and above zero", value) from None
 
 
+def _above_zero(value: object, folder: Path) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
+        raise _Wrong("a number above zero", value)
+    return float(value)
+
+
 READERS: dict[str, Callable[[Any, Path], Any]] = {
     **dict.fromkeys(("model", "data", "calibration", "confirm"), _source),
     **dict.fromkeys(("limit", "metric", "slice", "formats"), _strings),
@@ -187,6 +195,7 @@ READERS: dict[str, Callable[[Any, Path], Any]] = {
     **dict.fromkeys(("out", "run", "recipe"), _path),
     "seed": _at_least(0),
     "budget": _budget,
+    "price": _above_zero,
 }
 
 

@@ -19,7 +19,7 @@ from .model import Model
 from .plan import Candidate
 from .prepare import Request, environment
 from .trial import Outcome, Setting
-from .units import quantity, share
+from .units import named, quantity, share
 
 SCHEMA = 1
 
@@ -160,6 +160,7 @@ def conclude(
         "environment": environment(),
         "hashes": {"original": request.original_digest, **request.digests},
         "not_tried": dict(refused),
+        "not_measurable": shown.report.not_measurable,
         "notes": list(request.notes),
     }
     return Result(
@@ -180,7 +181,7 @@ def _open(finding: Finding) -> list[str]:
 def _gain(finding: Finding, goal: Goal) -> str:
     figure = finding.report.figures[metrics.find(goal.objective).name]
     value = quantity(figure.candidate.value, figure.unit)
-    return f"{goal.objective} is {value}, {share(figure.ratio)} of the original's"
+    return f"{named(goal.objective, figure.source)} is {value}, {share(figure.ratio)} of the original's"
 
 
 def _seen(tried: Sequence[tuple[Candidate, Outcome]], findings: Sequence[Finding]) -> list[Report]:
@@ -228,9 +229,8 @@ def _described(finding: Finding | None) -> dict[str, Any] | None:
 
 
 def _metrics(figures: Mapping[str, Figure], side: str) -> dict[str, Any]:
-    return {n: {**asdict(getattr(f, side)), "unit": f.unit, "n": f.n} for n, f in figures.items()}
+    return {name: figure.side(side) for name, figure in figures.items()}
 
 
 def _limits(finding: Finding) -> list[dict[str, Any]]:
-    kept = ("limit", "verdict", "value", "low", "high", "needed", "slice")
-    return [{k: v for k, v in asdict(j).items() if k in kept} for j in finding.report.judged]
+    return [judged.to_json() for judged in finding.report.judged]

@@ -49,11 +49,13 @@ class Target:
         threads: Cores that one inference may use.
         batch: Samples in one call.
         formats: Formats that may be handed over; empty for any that an installed runtime loads.
+        price: What an hour of the machine costs, in the user's own currency, for `cost`.
     """
 
     threads: int = field(default_factory=lambda: len(usable_cores()))
     batch: int = 1
     formats: tuple[str, ...] = ()
+    price: float | None = None
 
     def cores(self) -> tuple[int, ...]:
         """The cores to pin to: the last ones, since the first serves most interrupts."""

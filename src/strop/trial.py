@@ -84,7 +84,7 @@ class Setting:
     def bench(self, candidate: Hosted, split: str, effort: Effort) -> Bench:
         """A bench for a candidate on one of the splits, `search` or `confirm`."""
         data = self.search if split == "search" else self.confirm
-        if any("p99" in metric for metric in (*self.also, self.goal.objective, *(x.metric for x in self.goal.limits))):
+        if any("p99" in metric for metric in (*self.also, *self.goal.metrics)):
             effort = dataclasses.replace(effort, runs=max(effort.runs, RUNS_FOR_P99))
         outputs = self.root / "outputs"
         return Bench(self.original, candidate, data, outputs / f"{split}.npz", outputs, effort, self.workshop.seed)

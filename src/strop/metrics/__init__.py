@@ -9,16 +9,18 @@ from typing import Any, Literal
 import numpy as np
 
 from .._plugins import with_plugins
-from ..errors import InvalidData, InvalidGoal
+from ..errors import InvalidData, InvalidGoal, NotMeasurable
 from ..metric import Metric, Outputs
+from ..target import Target
 from .classification import F1, Accuracy, Auroc, AveragePrecision, LogLoss, Perplexity, TopK
-from .cost import Latency, Memory, Size, Throughput
+from .cost import Cost, Latency, Memory, Size, Throughput
 from .custom import Custom
+from .energy import Energy, Power
 from .likeness import Agreement, Fidelity
 from .quality import scores
 from .regression import R2, Mae, Mse, Spearman
 
-__all__ = ["METRICS", "better", "default_quality", "find", "units"]
+__all__ = ["METRICS", "better", "called_for", "default_quality", "find", "units", "unmeasurable"]
 
 METRICS: tuple[Metric, ...] = with_plugins(
     "strop.metrics",
@@ -38,8 +40,11 @@ METRICS: tuple[Metric, ...] = with_plugins(
         Fidelity(),
         *(Latency(statistic) for statistic in ("p50", "p95", "p99", "mean")),
         Throughput(),
+        Cost(),
         Size(),
         Memory(),
+        Energy(),
+        Power(),
     ),
 )
 
@@ -61,6 +66,24 @@ def find(name: str) -> Metric:
             f"There is no metric {name!r}.{guess} Known are {', '.join(sorted(known))}, and module:function."
         )
     return known[name]
+
+
+def called_for(target: Target) -> tuple[str, ...]:
+    """The metrics that tell what a target's own fields ask."""
+    return ("cost",) if target.price is not None else ()
+
+
+def unmeasurable(name: str, target: Target) -> str:
+    """Why a metric can't be told here, and the next step; empty where it can.
+
+    Raises:
+        InvalidPlan: It could be, and the target lacks what the user can give.
+    """
+    try:
+        find(name).requires(target)
+    except NotMeasurable as error:
+        return str(error)
+    return ""
 
 
 def better() -> dict[str, Literal["lower", "higher"]]:

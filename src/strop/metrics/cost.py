@@ -1,13 +1,16 @@
-"""Metrics of cost: latency, throughput, size, memory."""
+"""Metrics of cost: latency, throughput, size, memory, and the price of an inference."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from ..errors import InvalidPlan
 from ..metric import Metric, Probe
 from ..stats import Comparison, Exact, Replicates, bootstrap_timing
+from ..target import Target
 
 Array = np.ndarray[Any, Any]
 
@@ -42,16 +45,30 @@ class Throughput(Metric):
     unit = "1/s"
     quality = False
 
-    def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
+    def measure(self, probe: Probe, rows: Array | None = None) -> Replicates:
         timing = probe.timing()
-        mean = bootstrap_timing(timing.original, timing.candidate, "mean", probe.seed)
-        return Replicates(
-            timing.batch / mean.original_value,
-            timing.batch / mean.candidate_value,
-            timing.batch / mean.original_reps,
-            timing.batch / mean.candidate_reps,
-            mean.n,
-        )
+        return _over(timing.batch, bootstrap_timing(timing.original, timing.candidate, "mean", probe.seed))
+
+
+class Cost(Metric):
+    """What a million inferences cost in the user's own currency: the target's price per hour over the throughput."""
+
+    name = "cost"
+    better = "lower"
+    rank = 20
+    unit = "per million"
+    quality = False
+
+    def requires(self, target: Target) -> None:
+        if target.price is None:
+            raise InvalidPlan(
+                "cost needs what an hour of the machine costs, and no price was given. Give it in any currency, as in "
+                "--price 0.34 (in strop.toml: price = 0.34)."
+            )
+
+    def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
+        self.requires(probe.target)
+        return _over((probe.target.price or 0.0) / 3600 * 1e6, Throughput().measure(probe))
 
 
 class Size(Metric):
@@ -88,3 +105,13 @@ class Memory(Metric):
             np.tile(candidate, len(original)),
             min(len(original), len(candidate)),
         )
+
+
+def _over(dividend: float, divisor: Replicates) -> Replicates:
+    return replace(
+        divisor,
+        original_value=dividend / divisor.original_value,
+        candidate_value=dividend / divisor.candidate_value,
+        original_reps=dividend / divisor.original_reps,
+        candidate_reps=dividend / divisor.candidate_reps,
+    )
