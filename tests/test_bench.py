@@ -53,7 +53,7 @@ class FakeServer:
         self._note("block")
         return np.full(self.runs, self.seconds[self.name])
 
-    def memory(self) -> int:
+    def memory(self, data: Path) -> int:
         return {"original": 100, "candidate": 40}[self.name]
 
 
@@ -133,8 +133,8 @@ def test_a_server_that_only_ran_the_samples_is_stopped(servers: Any, tmp_path: P
 
 def test_memory_is_that_of_fresh_processes_in_turn(servers: Any, tmp_path: Path) -> None:
     probe = faked(tmp_path, Effort())
-    assert probe.memory() == ([100, 100], [40, 40])
-    assert [name for name, what in servers.log if what == "start"] == ["original", "candidate"] * 2
+    assert probe.memory() == ([100] * 3, [40] * 3)
+    assert [name for name, what in servers.log if what == "start"] == ["original", "candidate"] * 3
     assert probe.memory() is probe.memory()
 
 

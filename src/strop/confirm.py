@@ -18,7 +18,6 @@ from .rundir import RunDir, read_json, write_json
 from .search import rank
 from .server import Hosted
 from .trial import Outcome, Setting, measure, model_of
-from .units import named
 
 FINALISTS = 3
 ERROR_RATE = 0.05
@@ -56,7 +55,7 @@ class Finding:
         for judged in self.report.judged:
             if judged.verdict != "met":
                 needed = f" (about {judged.needed:,} samples would decide)" if judged.needed else ""
-                said.append(f"{named(judged.limit, judged.source)} is {judged.verdict}{needed}")
+                said.append(f"{judged} is {judged.verdict}{needed}")
         return self.problem or ", ".join(said)
 
     @property

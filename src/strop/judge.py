@@ -16,6 +16,7 @@ from .errors import InvalidGoal, NotMeasurable
 from .goal import Goal, Limit
 from .metric import Metric
 from .stats import Comparison, Interval, Verdict, samples_needed, verdict
+from .units import named
 
 Array = np.ndarray[Any, Any]
 
@@ -66,6 +67,9 @@ class Judged:
     needed: int | None = None
     slice: str | None = None
     source: str = ""
+
+    def __str__(self) -> str:
+        return named(self.limit, self.source)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as a manifest has it."""

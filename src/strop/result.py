@@ -175,7 +175,7 @@ def _closest(findings: Sequence[Finding], goal: Goal) -> Finding | None:
 
 
 def _open(finding: Finding) -> list[str]:
-    return [j.limit for j in finding.report.judged if j.verdict == "inconclusive"]
+    return [str(j) for j in finding.report.judged if j.verdict == "inconclusive"]
 
 
 def _gain(finding: Finding, goal: Goal) -> str:
@@ -209,7 +209,7 @@ def _why_not(
         return f"the best, {best.candidate}, is not: {_gain(best, goal)}"
     stops = best.report.broken or [j for j in best.report.judged if j.verdict == "inconclusive"]
     word = "breaks" if best.verdict == "broken" else "could not be proven to keep"
-    return f"{best.candidate} {word} {', '.join(j.limit for j in stops)} ({_gain(best, goal)})"
+    return f"{best.candidate} {word} {', '.join(map(str, stops))} ({_gain(best, goal)})"
 
 
 def _described(finding: Finding | None) -> dict[str, Any] | None:

@@ -154,7 +154,7 @@ def _outcome(outcome: Any) -> str:
     if outcome.cause != "done":
         return f"{outcome.cause}: {outcome.reason}"
     shown = [f"{named(name, f.source)} {share(f.ratio)}" for name, f in outcome.report.figures.items()]
-    broken = [f"breaks {judged.limit}" for judged in outcome.report.broken]
+    broken = [f"breaks {judged}" for judged in outcome.report.broken]
     return ", ".join([*broken, *shown])
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from strop.metric import Timing
+from strop.metric import Draw, Metering, Timing
+from strop.target import Target
 
 
 @dataclass
@@ -21,6 +22,10 @@ class ArrayProbe:
     sizes: tuple[int, int] = (1000, 250)
     times: Timing = field(default_factory=lambda: Timing([[np.ones(4)]], [[np.full(4, 0.5)]], 8))
     peaks: tuple[list[int], list[int]] = ([100, 90, 120], [50, 49, 60])
+    draws: Metering = field(
+        default_factory=lambda: Metering([[Draw(10.0, 0.5, 100)]], [[Draw(10.0, 0.5, 200)]], "RAPL")
+    )
+    target: Target = field(default_factory=lambda: Target(threads=1))
     seed: int = 0
 
     def timing(self) -> Timing:
@@ -28,6 +33,9 @@ class ArrayProbe:
 
     def memory(self) -> tuple[list[int], list[int]]:
         return self.peaks
+
+    def metering(self) -> Metering:
+        return self.draws
 
 
 @pytest.fixture
