@@ -75,7 +75,7 @@ class FakeServer:
         self._note(f"serve {rate} {seconds} {seed}")
         return Block(np.full(self.runs, self.seconds[self.name]), Strain())
 
-    def memory(self) -> int:
+    def memory(self, data: Path) -> int:
         return {"original": 100, "candidate": 40}[self.name]
 
 

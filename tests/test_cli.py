@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from models import cnn
+from strop import energy
 from strop.cli import app
 from strop.testing import fake_data, fake_model, registered
 
@@ -140,6 +141,28 @@ def test_options_that_make_no_sense(here: Path) -> None:
     refused(strop("optimize"), "strop.toml")
 
 
+def test_goals_that_can_not_be_measured_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(energy, "POWERCAP", here / "powercap")
+    monkeypatch.setattr(energy, "installed", lambda name: False)
+    model, data = saved(here), samples(here)
+    said = ["which is not measurable here", "no energy counter", "pip install 'strop[report]'"]
+    refused(strop("optimize", model, "--data", data, "--limit", "energy < 1 J"), "asks for energy", *said)
+    refused(strop("optimize", model, "--data", data, "--minimize", "power"), "asks for power", *said)
+    refused(strop("compare", model, model, "--data", data, "--limit", "energy < 1 J"), "asks for energy", *said)
+    assert not (here / "strop-runs").exists()
+
+
+def test_cost_without_a_price(here: Path) -> None:
+    model, data = saved(here), samples(here)
+    said = ["no price was given", "--price 0.34", "price = 0.34"]
+    refused(strop("optimize", model, "--data", data, "--minimize", "cost"), *said)
+    refused(strop("optimize", model, "--data", data, "--metric", "cost"), *said)
+    refused(strop("compare", model, model, "--data", data, "--metric", "cost"), *said)
+    refused(strop("optimize", model, "--data", data, "--price", "-1"), "price must be above zero")
+    (here / "strop.toml").write_text(f'model = "{model}"\ndata = "{data}"\nprice = 0\n')
+    refused(strop("optimize"), "strop.toml:3", "price must be a number above zero")
+
+
 def test_plan_file_errors_name_the_line(here: Path) -> None:
     (here / "strop.toml").write_text('model = "m.onnx"\ndata = "d.npz"\n\nbudjet = "10m"\n')
     refused(strop("optimize"), "strop.toml:4", "budget")
@@ -174,8 +197,15 @@ def test_json_is_all_there_is_on_standard_output(here: Path) -> None:
     manifest = json.loads(result.stdout)
     assert manifest["verdict"] == "met" and manifest["hashes"]["files"]
     assert json.loads((here / "bundle" / "manifest.json").read_text()) == manifest
-    compared = json.loads(strop("compare", model.path, "bundle", "--data", "data.npz", "--json").stdout)
-    assert set(compared) == {"original", "candidate", "ratios", "slices", "churn", "limits"}
+    priced = ["--price", "0.36", "--json"]
+    compared = json.loads(strop("compare", model.path, "bundle", "--data", "data.npz", *priced).stdout)
+    assert set(compared) == {
+        "original", "candidate", "ratios", "slices", "churn", "limits", "not_measurable",
+    }  # fmt: skip
+    figures = compared["candidate"]["metrics"]
+    assert figures["cost"]["value"] == pytest.approx(100 / figures["throughput"]["value"])
+    assert ("energy" in figures) != ("energy" in compared["not_measurable"])
+    assert figures.get("energy", {"source": "RAPL"})["source"] in ("RAPL", "CodeCarbon's estimate")
     assert 0 <= compared["churn"] < 0.2 and compared["ratios"]["latency.p50"]["high"] < 1
     verified = strop("verify", "bundle", "--original", model.path, "--data", "data.npz", "--json")
     assert json.loads(verified.stdout)["verified"]["verdict"] == "met"

@@ -89,7 +89,7 @@ def test_groups_prove_less_than_as_many_samples() -> None:
 
 
 def test_a_ratio_of_sums_and_scores_of_ones_own_are_raced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "own_metrics.py").write_text(
+    (tmp_path / "raced_metrics.py").write_text(
         "import numpy as np\n"
         "def error_rate(outputs, labels):\n    return outputs['y'], np.full(len(outputs['y']), 10.0)\n"
         "error_rate.better = 'lower'\n"
@@ -104,9 +104,9 @@ def test_a_ratio_of_sums_and_scores_of_ones_own_are_raced(tmp_path: Path, monkey
     try:
         lost = {
             goal: Decision(Goal.parse(goal)).lost(seen)  # type: ignore[arg-type]
-            for goal in ("drop(own_metrics:error_rate) <= 0.01", "drop(own_metrics:error_rate) <= 0.5",
-                         "own_metrics:mean <= 1.0", "own_metrics:whole <= 1.0")
+            for goal in ("drop(raced_metrics:error_rate) <= 0.01", "drop(raced_metrics:error_rate) <= 0.5",
+                         "raced_metrics:mean <= 1.0", "raced_metrics:whole <= 1.0")
         }  # fmt: skip
     finally:
-        sys.modules.pop("own_metrics", None)
+        sys.modules.pop("raced_metrics", None)
     assert list(lost.values()) == [True, False, True, False], "one number for the whole is never raced"

@@ -9,16 +9,32 @@ from hypothesis import strategies as st
 from strop.errors import InvalidGoal
 from strop.goal import Goal, Limit
 
-METRICS = ["accuracy", "latency.p95", "size", "memory", "throughput", "log_loss", "top_5", "my_module.scores:wer"]
-BETTER = dict.fromkeys(["log_loss", "latency.p50", "latency.p95", "latency.p99", "size", "energy", "wait"], "lower")
+METRICS = [
+    "accuracy",
+    "latency.p95",
+    "size",
+    "memory",
+    "throughput",
+    "energy",
+    "power",
+    "cost",
+    "log_loss",
+    "top_5",
+    "my_module.scores:wer",
+]
+BETTER = dict.fromkeys(
+    ["log_loss", "latency.p50", "latency.p95", "latency.p99", "size", "energy", "cost", "wait"], "lower"
+)
 BETTER |= {"accuracy": "higher", "throughput": "higher"}
-UNITS = {"accuracy": "", "log_loss": "", "size": "bytes", "throughput": "/s", "energy": "J", "wait": "s"}
+UNITS = {"accuracy": "", "log_loss": "", "size": "bytes", "throughput": "/s", "energy": "J", "cost": "per million"}
+UNITS |= {"wait": "s", "shine": "lux"}
+BETTER["shine"] = "higher"
 
 
 @st.composite
 def limits(draw: st.DrawFn) -> Limit:
     metric = draw(st.sampled_from(METRICS))
-    cost = metric in ("latency.p95", "size", "memory", "throughput")
+    cost = metric in ("latency.p95", "size", "memory", "throughput", "energy", "power", "cost")
     scope = draw(st.sampled_from(["whole", "drop"] if cost else ["whole", "drop", "worst_slice"]))
     relative = draw(st.booleans())
     positive = scope != "drop" and (relative or cost)
@@ -53,6 +69,10 @@ def test_a_goal_reads_back_from_text_and_json(found: list[Limit], metric: str, d
     ("size < 5 KB", "size < 5 kB", 5000, False),
     ("latency.p95 < 10 ms", "latency.p95 < 10 ms", 0.01, False),
     ("latency.mean < 0.25 us", "latency.mean < 250 ns", 2.5e-7, False),
+    ("energy <= 0.2 mJ", "energy <= 200 uJ", 2e-4, False),
+    ("energy < 80% of original", "energy < 80% of original", 0.8, True),
+    ("power < 1500 mW", "power < 1.5 W", 1.5, False),
+    ("cost < 0.25", "cost < 0.25", 0.25, False),
     ("throughput >= 100/s", "throughput >= 100 /s", 100, False),
     ("throughput >= 100", "throughput >= 100 /s", 100, False),
     ("accuracy >= 99% of original", "accuracy >= 99% of original", 0.99, True),
@@ -93,6 +113,12 @@ def test_what_a_limit_asks_of_the_candidate(text: str, better: str, bound: tuple
     ("latency.p95 < 10", ["no unit", "`latency.p95 < 10 ms`"]),
     ("latency.p95 < 10 MB", ["'MB'", "`latency.p95 < 10 ms`"]),
     ("throughput > 10 ms", ["'ms'", "/s"]),
+    ("energy < 5", ["no unit", "`energy < 5 mJ`"]),
+    ("energy < 5 W", ["'W'", "in J"]),
+    ("power < 50%", ["`power < 50% of original`", "`power < 20 W`"]),
+    ("cost < 50%", ["`cost < 50% of original`", "`cost < 0.5`"]),
+    ("cost < 0", ["above zero"]),
+    ("worst_slice(cost) < 1", ["is a cost"]),
     ("size < 5 parsecs", ["'parsecs'", "KiB"]),
     ("size < -5 MB", ["above zero"]),
     ("accuracy >= 0% of original", ["above zero"]),
@@ -137,13 +163,14 @@ def test_a_goal_of_flags() -> None:
 @pytest.mark.parametrize(("text", "says"), [
     ("acuracy >= 0.9", "Did you mean accuracy"),
     ("minimize latency", "latency.p"),
-    ("zzz > 3", "Known are accuracy, energy"),
+    ("zzz > 3", "Known are accuracy, cost"),
     ("accuracy <= 0.9", "Turn it round: `accuracy >= 0.9`"),
     ("latency.p95 >= 5 ms", "Turn it round: `latency.p95 <= 5 ms`"),
     ("minimize accuracy", "Write `maximize accuracy`"),
     ("maximize size", "Write `minimize size`"),
     ("accuracy >= 5 ms", "as a plain number"),
-    ("energy < 5 MB", "as a plain number"),
+    ("shine > 5 MB", "as a plain number"),
+    ("cost < 5 ms", "as a plain number"),
     ("wait < 5", "with a unit, as in `10 ms`"),
 ])  # fmt: skip
 def test_what_does_not_fit_the_metrics(text: str, says: str) -> None:
@@ -155,6 +182,6 @@ def test_what_does_not_fit_the_metrics(text: str, says: str) -> None:
 def test_what_fits_the_metrics() -> None:
     Goal.parse(
         "maximize throughput; drop(accuracy) <= 0.01; drop(log_loss) <= 0.1; accuracy >= 99% of original; size < 2 MB; "
-        "throughput >= 10 /s; wait < 5 s; energy < 3; unseen.module:function >= 3 ms"
+        "throughput >= 10 /s; wait < 5 s; energy < 3 J; cost < 3; shine > 3; unseen.module:function >= 3 ms"
     ).check(BETTER, UNITS)
     Goal.parse("minimize unseen:f").check(BETTER, UNITS)

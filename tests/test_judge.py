@@ -12,10 +12,10 @@ import pytest
 
 from engine import figure, report
 from strop.data import Data
-from strop.errors import InvalidGoal
+from strop.errors import InvalidGoal, NotMeasurable
 from strop.goal import Goal
 from strop.judge import SMALLEST_SLICE, Report, better_than_original, judge, score
-from strop.metric import Timing
+from strop.metric import Draw, Metering, Timing
 
 Array = np.ndarray[Any, Any]
 
@@ -42,6 +42,7 @@ class Probe:
             self._predicted[rows] = (self.labels[rows] + 1) % 3
         self.data = Data({"x": np.zeros((samples, 1))}, self.labels, {"part": np.arange(samples) % 10 == 0})
         self.speed, self._size = speed, size
+        self.meter: str | None = "a guess"
 
     @property
     def original_outputs(self) -> dict[str, Array]:
@@ -68,6 +69,12 @@ class Probe:
     def memory(self) -> tuple[list[int], list[int]]:
         self.looked.append("memory")
         return [100, 110], [50, 60]
+
+    def metering(self) -> Metering:
+        self.looked.append("metering")
+        if self.meter is None:
+            raise NotMeasurable("there is no meter. Buy one.")
+        return Metering([[Draw(8.0, 0.5, 10)] * 4] * 2, [[Draw(8.0, 0.5, 20)] * 4] * 2, self.meter)
 
 
 def judged(probe: Any, goal: str, *also: str, whole: bool = True, confidence: float = 0.95) -> Report:
@@ -123,6 +130,39 @@ def test_a_higher_confidence_asks_for_more() -> None:
     probe = Probe(500, wrong=lambda rows: rows[:1])
     assert verdicts(judged(probe, ACCURATE, confidence=0.9)) == {ACCURATE: "met"}
     assert verdicts(judged(probe, ACCURATE, confidence=0.999)) == {ACCURATE: "inconclusive"}
+
+
+def test_what_can_not_be_measured_is_told_where_it_is_only_reported() -> None:
+    probe = Probe()
+    probe.meter = None
+    found = judged(probe, f"minimize latency.p50; {SMALL}", "energy", "memory")
+    assert found.not_measurable == {"energy": "there is no meter. Buy one."}
+    assert set(found.figures) == {"size", "latency.p50", "memory"}
+    assert Report.of(json.loads(json.dumps(found.to_json()))) == found
+
+
+@pytest.mark.parametrize("goal", ["energy < 1 J", "minimize power", "energy <= 90% of original; minimize size"])
+def test_and_refused_where_the_goal_asks_for_it(goal: str) -> None:
+    probe = Probe()
+    probe.meter = None
+    with pytest.raises(NotMeasurable, match="Buy one"):
+        judged(probe, goal)
+
+
+def test_what_a_figure_is_had_from_goes_with_it_and_with_its_limit() -> None:
+    found = judged(Probe(), f"energy < 500 mJ; {SMALL}", "power")
+    assert verdicts(found) == {"energy < 500 mJ": "met", SMALL: "met"}
+    assert {name: one.source for name, one in found.figures.items() if one.source} == {
+        "energy": "a guess", "power": "a guess",
+    }  # fmt: skip
+    energy = found.figures["energy"].side("candidate")
+    assert (energy["unit"], energy["n"], energy["source"]) == ("J", 160, "a guess")
+    assert energy["low"] <= energy["value"] == pytest.approx(0.4)
+    assert "source" not in found.figures["size"].side("original")
+    small, drawn = found.judged
+    assert (str(small), str(drawn)) == (SMALL, "energy < 500 mJ (a guess)")
+    assert drawn.to_json()["source"] == "a guess"
+    assert not {"source", "violation"} & set(small.to_json())
 
 
 def test_a_metric_that_is_asked_for_twice_is_measured_once() -> None:

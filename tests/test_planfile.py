@@ -31,6 +31,7 @@ batch = 8
 formats = ["onnx", "openvino"]
 rate = 50
 p99 = "20ms"
+price = 0.34
 budget = "10m"
 trials = 40
 seed = 7
@@ -63,6 +64,7 @@ def test_every_key_is_read_and_paths_are_relative_to_the_file(tmp_path: Path) ->
         formats=("onnx", "openvino"),
         rate=50.0,
         p99=0.02,
+        price=0.34,
         budget=600.0,
         trials=40,
         seed=7,
@@ -112,6 +114,10 @@ HEAD = 'model = "m"\ndata = "d"\n'
         (HEAD + "batch = 1.5", 3, "batch must be a whole number of at least 1, not 1.5"),
         (HEAD + "trials = '40'", 3, "trials must be a whole number of at least 1, not '40'"),
         (HEAD + "seed = -1", 3, "seed must be a whole number of at least 0, not -1"),
+        (HEAD + "price = 0", 3, "price must be a number above zero, not 0"),
+        (HEAD + "price = inf", 3, "price must be a number above zero, not inf"),
+        (HEAD + "price = true", 3, "price must be a number above zero, not true"),
+        (HEAD + "price = '0.34'", 3, "price must be a number above zero, not '0.34'"),
         (HEAD + "label = 3", 3, "label must be a string, not 3"),
         (HEAD + "out = ''", 3, "out must be a string, not ''"),
         (HEAD + "group = ['a']", 3, 'group must be a string, not ["a"]'),

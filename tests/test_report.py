@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -9,13 +10,28 @@ from typing import Any
 
 import pytest
 
-from engine import ACCURACY, ROUNDED, SIZE, FakeRun, concluded, figure, finding, judged, outcome, report
+from engine import (
+    ACCURACY,
+    ROUNDED,
+    SIZE,
+    FakeRun,
+    check_manifest,
+    concluded,
+    figure,
+    finding,
+    judged,
+    outcome,
+    report,
+)  # fmt: skip
+from strop import terminal
+from strop.events import Confirmed, Measured, Tried
+from strop.goal import Goal
 from strop.judge import Report
 from strop.report import page
 from strop.rundir import finite
 from strop.stats import Interval
 from strop.trial import Outcome
-from strop.units import share, spread
+from strop.units import named, share, spread
 
 EVIL = "<script>alert('x')</script>&\"'"
 
@@ -121,6 +137,33 @@ def test_so_are_figures_without_end(manifest: dict[str, Any]) -> None:
     assert "Infinity" not in words
 
 
+def test_an_estimate_is_called_one_wherever_it_is_shown(fake_run: FakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    by, limit = "somebody's estimate", "energy < 6 mJ"
+    drawn = dataclasses.replace(figure(0.5, 0.010, "J"), source=by)
+    verdict = dataclasses.replace(judged(limit, "inconclusive", 0.005, needed=999), source=by)
+    found = Report({**report().figures, "energy": drawn}, (verdict,), not_measurable={"power": "there is no meter"})
+    goal = Goal.parse(f"minimize energy; {limit}")
+    fake = dataclasses.replace(fake_run, setting=dataclasses.replace(fake_run.setting, goal=goal))
+    one = finding(ROUNDED, fake.setting.original.model.to_json(fake.run.root), found)
+    tried = [(ROUNDED, Outcome("done", report=found, seconds=1.0))]
+    broken = dataclasses.replace(found, judged=(dataclasses.replace(verdict, verdict="broken"),))
+    result = concluded(fake, [one], original=broken, tried=tried)
+    check_manifest(result.manifest)
+    assert result.manifest["closest"]["metrics"]["energy"]["source"] == by
+    words = Text(page(result.manifest, [(str(c), o.to_json()) for c, o in tried])).words
+    screen = terminal.console()
+    terminal.show_result(screen, result, None)
+    with terminal.Reporter(screen, 1.0) as reporter:
+        reporter(Measured(found))
+        reporter(Tried(1, "one", tried[0][1], None))
+        reporter(Confirmed("one", "inconclusive", one.why_not))
+    for shown in (words.partition("Settings, versions, hashes")[0], capsys.readouterr().err):
+        energies = re.findall(r"energy(?=(.{0,40}))", shown)
+        assert len(energies) > 4
+        assert all(by in said for said in energies), energies
+        assert "there is no meter" in shown
+
+
 def test_the_page_of_an_original_that_nothing_beats(fake_run: FakeRun) -> None:
     html = page(concluded(fake_run, []).manifest, [])
     words = Text(html).words
@@ -138,6 +181,10 @@ def test_the_page_of_nothing_at_all(fake_run: FakeRun) -> None:
     ("shown", "text"),
     [
         (spread(Interval(0.00231, 0.00225, 0.0024), "s"), "2.31 (2.25 to 2.4) ms"),
+        (spread(Interval(0.00231, 0.00225, 0.0024), "J"), "2.31 (2.25 to 2.4) mJ"),
+        (spread(Interval(41.5, 40.0, 43.0), "W"), "41.5 (40 to 43) W"),
+        (spread(Interval(0.114, 0.11, 0.12), "per million"), "0.114 (0.11 to 0.12) per million"),
+        (named("size", ""), "size"),
         (spread(Interval(4.1e6, 4.1e6, 4.1e6), "bytes"), "4.1 MB"),
         (spread(Interval(0.9, float("-inf"), 0.95), ""), "0.9000 (? to 0.9500)"),
         (spread(Interval(float("nan"), 0, 1), "s"), "not known"),

@@ -11,6 +11,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from . import metrics
 from .goal import Goal, Limit
 from .judge import Judged, Report
+from .units import named
 
 
 def binding(reports: Collection[Report]) -> str:
@@ -21,7 +22,7 @@ def binding(reports: Collection[Report]) -> str:
     """
     if not reports:
         return "no candidate was measured (raise --budget where it ended first, or go on with --resume)"
-    counts = Counter(judged.limit for report in reports for judged in report.broken)
+    counts = Counter(str(judged) for report in reports for judged in report.broken)
     said = [f"{limit} stopped {count} of {len(reports)}" for limit, count in counts.most_common()]
     return "; ".join(said) or "none could be confirmed"
 
@@ -34,9 +35,9 @@ def what_would_help(goal: Goal, closest: Report, original: Report, who: str = "t
             continue
         limit = next(limit for limit in goal.limits if str(limit) == judged.limit)
         if judged.verdict == "inconclusive" and judged.needed:
-            advice.append(f"about {judged.needed:,} samples in the confirm split would decide {judged.limit}")
+            advice.append(f"about {judged.needed:,} samples in the confirm split would decide {judged}")
         if looser := _looser(limit, judged, closest):
-            advice.append(f"a looser limit: {who} is proven to keep {looser}")
+            advice.append(f"a looser limit: {who} is proven to keep {named(str(looser), judged.source)}")
     advice += [said for judged in original.judged if (said := _stronger_machine(goal, judged, original))]
     if any(_is_quality(judged.limit, goal) for judged in closest.broken):
         advice.append(

@@ -98,9 +98,10 @@ def _check_metrics(goal: Goal, asked: Sequence[str], outputs_file: Path, search:
             raise UnsupportedModel(f"the original must answer numbers, and its output {name!r} is NaN for all samples.")
     missing = None
     if not any(metrics.find(limit.metric).quality for limit in goal.limits):
-        missing = next(iter(asked), None) or metrics.default_quality(outputs, labels)
-    names = [*(limit.metric for limit in goal.limits), goal.objective, *asked, *([missing] if missing else [])]
-    for metric in map(metrics.find, dict.fromkeys(names)):
+        quality = (name for name in asked if metrics.find(name).quality)
+        missing = next(quality, None) or metrics.default_quality(outputs, labels)
+    names = dict.fromkeys([*goal.metrics, *asked, *([missing] if missing else [])])
+    for metric in map(metrics.find, names):
         if metric.quality:
             metric.check(outputs, labels)
     return missing

@@ -17,7 +17,8 @@ from .data import Data
 from .decision import Decision
 from .disturbance import quiet_cores
 from .goal import Goal
-from .metric import Outputs, Scenario, Timing
+from .metering import take_turns
+from .metric import Metering, Outputs, Scenario, Timing
 from .server import Hosted, Server
 from .target import Target
 from .timing import Effort, Turns, best_batch, one_at_a_time
@@ -172,10 +173,16 @@ class Bench:
         for _ in range(PROCESSES):
             for hosted, found in zip((self.original, self.candidate), peaks, strict=True):
                 with Server(hosted, hosted.target.cores()) as server:
-                    server.prepare(self.split, hosted.target.batch)
-                    server.block(self.effort.seconds)
-                    found.append(server.memory())
+                    found.append(server.memory(self.split))
         return peaks
+
+    def metering(self) -> Metering:
+        return self._metering
+
+    @cached_property
+    def _metering(self) -> Metering:
+        with one_at_a_time():
+            return take_turns(self.original, self.candidate, self.split)
 
 
 def _drawn(count: int, groups: Array | None, seed: int) -> tuple[Array, Array]:

@@ -46,6 +46,7 @@ Threads = Annotated[int | None, typer.Option(help="Cores that one inference may 
 Batch = Annotated[int | None, typer.Option(help="Samples in one call; 1 by default.")]
 Rate = Annotated[float | None, typer.Option(help="Calls a second that arrive at random times: tells server.p99.")]
 P99 = Annotated[str | None, typer.Option(help="A time, as 20ms, that 99 % of them must keep: tells server.rate.")]
+Price = Annotated[float | None, typer.Option(help="What an hour of the machine costs, in any currency: tells cost.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Text = Annotated[str | None, typer.Option()]
 Many = Annotated[list[str] | None, typer.Option()]
@@ -63,9 +64,7 @@ def optimize(
     ] = None,
     minimize: Annotated[str | None, typer.Option(help="The metric to make small; latency.p50 by default.")] = None,
     maximize: Annotated[str | None, typer.Option(help="The metric to make large.")] = None,
-    metric: Annotated[
-        list[str] | None, typer.Option(help="A quality metric to report, by name or module:function.")
-    ] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="A metric to report, by name or module:function.")] = None,
     calibration: Annotated[str | None, typer.Option(help="Samples to calibrate with.")] = None,
     confirm: Annotated[str | None, typer.Option(help="Samples to confirm on; nothing else sees them.")] = None,
     label: Annotated[str | None, typer.Option(help="Name of the labels.")] = None,
@@ -76,6 +75,7 @@ def optimize(
     formats: Annotated[str | None, typer.Option(help="Formats that may be handed over: onnx,openvino.")] = None,
     rate: Rate = None,
     p99: P99 = None,
+    price: Price = None,
     budget: Annotated[str | None, typer.Option(help="Time in all: 90s, 10m, 1h; 10m by default.")] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="Candidates, at the most.")] = None,
     seed: Seed = None,
@@ -91,7 +91,8 @@ def optimize(
         "model": model, "data": data, "limit": tuple(limit or ()), "minimize": minimize, "maximize": maximize,
         "metric": tuple(metric or ()), "calibration": calibration, "confirm": confirm, "label": label,
         "slice": tuple(slice or ()), "group": group, "threads": threads, "batch": batch,
-        "formats": tuple(formats.split(",")) if formats else (), "rate": rate, "trials": trials, "seed": seed,
+        "formats": tuple(formats.split(",")) if formats else (), "rate": rate, "price": price, "trials": trials,
+        "seed": seed,
         "out": out, "run": run, "recipe": recipe,
     }  # fmt: skip
 
@@ -113,7 +114,7 @@ def compare(
     candidate: Annotated[str, typer.Argument(help="Another model, or a bundle.")],
     data: Annotated[str, typer.Option(help="Samples to judge by.")],
     limit: Annotated[list[str] | None, typer.Option(help="A limit to judge.")] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="A quality metric, by name or module:function.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="A metric to report, by name or module:function.")] = None,
     label: Text = None,
     slice: Many = None,
     group: Text = None,
@@ -121,6 +122,7 @@ def compare(
     batch: Batch = None,
     rate: Rate = None,
     p99: P99 = None,
+    price: Price = None,
     seed: Seed = None,
     as_json: Json = False,
     debug: bool = False,
@@ -133,7 +135,7 @@ def compare(
         with _aside():
             found = measure(
             original, candidate, data, Goal.of(limit or ()), metric=metric or [], label=label, slices=slice or (),
-            group=group, target=_target(threads, batch, rate=rate, p99=seconds(p99) if p99 else None), seed=seed or 0,
+            group=group, target=_target(threads, batch, (), rate, p99, price), seed=seed or 0,
         )  # fmt: skip
         return _show_comparison(found, as_json)
 
@@ -149,23 +151,18 @@ def benchmark(
     batch: Batch = None,
     rate: Rate = None,
     p99: P99 = None,
+    price: Price = None,
     seed: Seed = None,
     as_json: Json = False,
     debug: bool = False,
 ) -> None:
-    """Measure latency, throughput, size and memory of one model, or of two side by side."""
+    """Measure latency, throughput, size, memory and energy of one model, or of two side by side."""
 
     def work() -> int:
         from .comparison import benchmark as measure
 
         with _aside():
-            found = measure(
-                model,
-                other,
-                data,
-                target=_target(threads, batch, rate=rate, p99=seconds(p99) if p99 else None),
-                seed=seed or 0,
-            )
+            found = measure(model, other, data, target=_target(threads, batch, (), rate, p99, price), seed=seed or 0)
         return _show_comparison(found, as_json)
 
     _exit(work, debug)
@@ -303,7 +300,7 @@ def _run(plan: Plan, as_json: bool) -> int:
         result = search(
             plan.model, plan.data, goal, metric=plan.metric, label=plan.label, slices=plan.slice, group=plan.group,
             calibration=plan.calibration, confirm_data=plan.confirm,
-            target=_target(plan.threads, plan.batch, plan.formats, plan.rate, plan.p99), budget=budget,
+            target=_target(plan.threads, plan.batch, plan.formats, plan.rate, plan.p99, plan.price), budget=budget,
             seed=plan.seed or 0, run=plan.run, recipe=plan.recipe, out=plan.out, listener=reporter,
         )  # fmt: skip
     return _hand_over(result, None, screen, as_json)
@@ -341,7 +338,7 @@ def _hand_over(result: Any, out: Path | None, screen: Any, as_json: bool) -> int
 
 
 def _show_comparison(found: dict[str, Any], as_json: bool) -> int:
-    from .terminal import console, show_figures, show_limits, show_notes
+    from .terminal import console, show_figures, show_limits, show_not_measurable, show_notes
 
     screen = console()
     if as_json:
@@ -350,6 +347,7 @@ def _show_comparison(found: dict[str, Any], as_json: bool) -> int:
         show_figures(screen, found["original"]["metrics"], found["candidate"]["metrics"], found["ratios"], "candidate")
         show_limits(screen, found["limits"])
         show_notes(screen, found["notes"])
+        show_not_measurable(screen, found["not_measurable"])
         if found["churn"] is not None:
             screen.print(f"churn: {found['churn']:.2%} of the predictions changed")
     verdicts = {limit["verdict"] for limit in found["limits"]}
@@ -389,12 +387,13 @@ def _target(
     batch: int | None,
     formats: tuple[str, ...] = (),
     rate: float | None = None,
-    p99: float | None = None,
+    p99: str | float | None = None,
+    price: float | None = None,
 ) -> Target:
     default = Target()
     return Target(
         default.threads if threads is None else threads, default.batch if batch is None else batch, tuple(formats),
-        rate, p99,
+        rate, seconds(p99) if isinstance(p99, str) else p99, price,
     )  # fmt: skip
 
 

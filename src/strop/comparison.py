@@ -18,15 +18,15 @@ from .data import Data, match, read
 from .decision import Decision
 from .errors import InvalidData
 from .goal import Goal
-from .judge import Judged, Report, judge
+from .judge import Report, judge
 from .model import Model, Signature
-from .prepare import check_target, open_model, reference_runtime
+from .prepare import check_measurable, check_target, open_model, reference_runtime
 from .runtime import Runtime
 from .server import Hosted
 from .target import Target
 from .timing import CONFIRMING
 
-COSTS = ("latency.p50", "latency.p95", "latency.p99", "latency.mean", "throughput", "size", "memory")
+COSTS = ("latency.p50", "latency.p95", "latency.p99", "latency.mean", "throughput", "size", "memory", "energy")
 TIME = 3600.0  # seconds that comparing two models may take
 CLOSE = 1e-3  # of the largest value: outputs that differ by more are other numerics
 
@@ -52,10 +52,11 @@ def compare(
         original: A file, a folder or a live model; likewise `candidate`, which may also be a bundle's folder.
         data: As for `optimize`.
         goal: Limits to judge, if any.
-        metric: Quality metrics; by default the one that fits the data.
+        metric: Metrics to report besides those of cost; the one of quality that fits the data where none is named.
 
     Returns:
-        Plain data: `original`, `candidate` (metrics each), `ratios`, `slices`, `churn` and `limits`.
+        Plain data: `original`, `candidate` (metrics each), `ratios`, `slices`, `churn`, `limits`, and `not_measurable`:
+        the metrics that can't be told here, and why.
 
     Raises:
         StropError: A model or the data can't be used; the message says why.
@@ -73,11 +74,14 @@ def compare(
         outputs = run_samples(first, folder / "data", folder / "outputs.npz")
         parsed = Goal.parse(goal) if isinstance(goal, str) else goal or Goal(())
         parsed.check(metrics.better(), metrics.units())
+        check_measurable(parsed, metric, target)
         labels = Data.load(folder / "data").label_array()
-        quality = list(metric) or [metrics.default_quality(outputs, labels)]
-        for name in quality:
+        asked = list(metric)
+        if not any(metrics.find(name).quality for name in asked):
+            asked.append(metrics.default_quality(outputs, labels))
+        for name in asked:
             metrics.find(name).check(outputs, labels)
-        also = (*quality, *COSTS, *metrics.called_for(target))
+        also = (*asked, *COSTS, *metrics.called_for(target))
         return _measured(first, second, folder, parsed, also, seed)
 
 
@@ -130,6 +134,7 @@ def verify(
     """
     goal = bundle.goal
     known = [limit for limit in goal.limits if ":" not in limit.metric or limit.metric in metric]
+    known = [limit for limit in known if not metrics.unmeasurable(limit.metric, bundle.target)]
     compared = original is not None and data is not None
     checked = known if compared else [x for x in known if not x.relative and not metrics.find(x.metric).quality]
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
@@ -148,7 +153,7 @@ def verify(
                 hosted, hosted, folder / "samples", folder / "outputs.npz", folder, CONFIRMING, seed, Decision(asked)
             ) as bench:
                 report = judge(bench, asked, ALWAYS, confidence=0.95, whole=True)
-            limits = [_shown(j) for j in report.judged]
+            limits = [judged.to_json() for judged in report.judged]
     limits += [{"limit": str(x), "verdict": "not checked"} for x in goal.limits if x not in checked]
     same = difference <= CLOSE
     broken = not same or any(x["verdict"] == "broken" for x in limits)
@@ -167,12 +172,13 @@ def _measured(
     report = ended.value or Report()
     agreement = report.figures.get("agreement")
     return {
-        "original": {"metrics": {n: _figure(f.original, f) for n, f in report.figures.items()}},
-        "candidate": {"metrics": {n: _figure(f.candidate, f) for n, f in report.figures.items()}},
+        "original": {"metrics": {n: f.side("original") for n, f in report.figures.items()}},
+        "candidate": {"metrics": {n: f.side("candidate") for n, f in report.figures.items()}},
         "ratios": {n: asdict(f.ratio) for n, f in report.figures.items()},
         "slices": {s: {n: asdict(f) for n, f in found.items()} for s, found in report.slices.items()},
         "churn": 1 - agreement.candidate.value if agreement else None,
-        "limits": [_shown(j) for j in report.judged],
+        "limits": [judged.to_json() for judged in report.judged],
+        "not_measurable": report.not_measurable,
         "notes": list(report.notes),
     }
 
@@ -240,11 +246,3 @@ def _difference(found: Array, expected: Array) -> float:
     both = np.isnan(found) & np.isnan(expected)
     difference = np.where(both, 0.0, np.abs(found - expected))
     return float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0)) / scale
-
-
-def _figure(interval: Any, figure: Any) -> dict[str, Any]:
-    return {**asdict(interval), "unit": figure.unit, "n": figure.n}
-
-
-def _shown(judged: Judged) -> dict[str, Any]:
-    return {key: value for key, value in asdict(judged).items() if key != "violation"}

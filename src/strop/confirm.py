@@ -55,7 +55,7 @@ class Finding:
         for judged in self.report.judged:
             if judged.verdict != "met":
                 needed = f" (about {judged.needed:,} samples would decide)" if judged.needed else ""
-                said.append(f"{judged.limit} is {judged.verdict}{needed}")
+                said.append(f"{judged} is {judged.verdict}{needed}")
         return self.problem or ", ".join(said)
 
     @property

@@ -4,6 +4,7 @@
     ├─ InvalidGoal(ValueError)
     ├─ InvalidData(ValueError)
     ├─ InvalidPlan(ValueError)
+    ├─ NotMeasurable
     ├─ UnsupportedModel(TypeError)
     ├─ UntrustedModel
     ├─ MissingDependency(ImportError)
@@ -34,6 +35,10 @@ class InvalidData(StropError, ValueError):
 
 class InvalidPlan(StropError, ValueError):
     """A plan file or an option that can't be used as given."""
+
+
+class NotMeasurable(StropError):
+    """A metric that this machine can't tell: reported as such, and refused before a search where a goal asks for it."""
 
 
 class UnsupportedModel(StropError, TypeError):

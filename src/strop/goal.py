@@ -25,10 +25,15 @@ _UNITS = {
     "s": {"s": "1", "ms": "1e-3", "us": "1e-6", "ns": "1e-9"},
     "bytes": {"GB": "1e9", "MB": "1e6", "kB": "1e3", "B": "1", "KB": "1e3",
               "GiB": str(2**30), "MiB": str(2**20), "KiB": str(2**10)},
+    "J": {"J": "1", "mJ": "1e-3", "uJ": "1e-6", "nJ": "1e-9"},
+    "W": {"W": "1", "mW": "1e-3"},
     "/s": {"/s": "1"},
 }  # fmt: skip
-_SPELLED = {"s": ("s", "ms", "us", "ns"), "bytes": ("GB", "MB", "kB", "B"), "/s": ("/s",)}
-_EXAMPLE = {"s": "10 ms", "bytes": "20 MB", "/s": "100 /s"}
+_SPELLED = {
+    "s": ("s", "ms", "us", "ns"), "bytes": ("GB", "MB", "kB", "B"), "J": ("J", "mJ", "uJ", "nJ"), "W": ("W", "mW"),
+    "/s": ("/s",),
+}  # fmt: skip
+_EXAMPLE = {"s": "10 ms", "bytes": "20 MB", "J": "5 mJ", "W": "20 W", "/s": "100 /s"}
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,11 @@ class Limit:
     Attributes:
         metric: Its name, or `module:function`.
         op: How the candidate compares to the value.
-        value: In base units: seconds, bytes, a second, plain numbers. A share (`99%` is 0.99) where `relative`.
+        value: In base units: seconds, bytes, joules, watts, a second, plain numbers. A share (`99%` is 0.99) where
+            `relative`.
         relative: Whether the value is a multiple of the original's.
         scope: The whole data, the worst slice, or the `drop`: how much worse the candidate is than the original.
-        unit: What the value is in: `s`, `bytes`, `/s`, or empty for a plain number.
+        unit: What the value is in: `s`, `bytes`, `J`, `W`, `/s`, or empty for a plain number.
     """
 
     metric: str
@@ -56,11 +62,12 @@ class Limit:
             object.__setattr__(self, "unit", _cost_unit(self.metric) or "")
         if not math.isfinite(self.value):
             raise InvalidGoal(f"A limit needs a finite number, and {self.metric!r} was given {self.value}.")
-        if self.value <= 0 and self.scope != "drop" and (self.relative or self.unit):
+        cost = _cost_unit(self.metric) is not None
+        if self.value <= 0 and self.scope != "drop" and (self.relative or self.unit or cost):
             raise InvalidGoal(f"`{self}` can't be kept by any model: write a value above zero.")
         if self.scope == "drop" and self.op in (">", ">="):
             raise InvalidGoal(f"`{self}` asks for a model that is worse. A drop is limited from above: use <= or <.")
-        if self.scope == "worst_slice" and _cost_unit(self.metric):
+        if self.scope == "worst_slice" and cost:
             raise InvalidGoal(
                 f"`{self}` can't be told by slice: {self.metric} is a cost. Limit `{self.metric}` itself."
             )
@@ -199,6 +206,11 @@ class Goal:
     def __str__(self) -> str:
         return "; ".join([f"{self.direction} {self.objective}", *map(str, self.limits)])
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What it speaks of: the metrics of its limits, and the objective."""
+        return tuple(dict.fromkeys([*(limit.metric for limit in self.limits), self.objective]))
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, the limits as text."""
         return {
@@ -216,13 +228,13 @@ class Goal:
 
         Args:
             better: Name of every known metric, and which way it is good.
-            units: What its numbers are in (`s`, `bytes`, empty).
+            units: What its numbers are in (`s`, `bytes`, `J`, empty).
 
         Raises:
             InvalidGoal: An unknown metric, a limit on the side that is never in danger, a unit that does not fit, or
                 an objective that asks for a worse model.
         """
-        for metric in [limit.metric for limit in self.limits] + [self.objective]:
+        for metric in self.metrics:
             if metric not in better and ":" not in metric:
                 near = difflib.get_close_matches(metric, better, 3, 0.5)
                 guess = f" Did you mean {' or '.join(near)}?" if near else ""
@@ -263,8 +275,11 @@ def _clauses(text: str) -> list[str]:
 
 
 def _cost_unit(metric: str) -> str | None:
-    """What the numbers of a built-in cost metric are in; None for any other metric."""
-    kinds = {"latency": "s", "size": "bytes", "memory": "bytes", "throughput": "/s", "server.rate": "/s", "server": "s"}
+    """What the numbers of a built-in cost metric are in, empty for a plain number; None for any other metric."""
+    kinds = {
+        "latency": "s", "size": "bytes", "memory": "bytes", "energy": "J", "power": "W", "throughput": "/s", "cost": "",
+        "server.rate": "/s", "server": "s",
+    }  # fmt: skip
     return kinds.get(metric, kinds.get(metric.split(".")[0]))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -12,10 +12,11 @@ import numpy as np
 from . import metrics
 from ._plain import restore
 from .bench import Bench
-from .errors import InvalidGoal
+from .errors import InvalidGoal, NotMeasurable
 from .goal import Goal, Limit
 from .metric import Metric
 from .stats import Comparison, Interval, Verdict, samples_needed, verdict
+from .units import named
 
 Array = np.ndarray[Any, Any]
 
@@ -24,13 +25,23 @@ SMALLEST_SLICE = 30  # samples; smaller slices are counted, not judged
 
 @dataclass(frozen=True)
 class Figure:
-    """One metric of original and candidate, each with its spread."""
+    """One metric of original and candidate, each with its spread.
+
+    Attributes:
+        source: What it is had from, where that must be said.
+    """
 
     original: Interval
     candidate: Interval
     ratio: Interval
     unit: str
     n: int
+    source: str = ""
+
+    def side(self, name: str) -> dict[str, Any]:
+        """Of `original` or `candidate`: plain data, as a manifest has them."""
+        source = {"source": self.source} if self.source else {}
+        return {**asdict(getattr(self, name)), "unit": self.unit, "n": self.n, **source}
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,7 @@ class Judged:
         violation: How far the point estimate is on the wrong side, relative to the threshold; 0 on the right side.
         needed: Samples that would decide an inconclusive verdict, where that can be told.
         slice: The slice that decides, for `worst_slice`.
+        source: What the metric is had from, where that must be said.
     """
 
     limit: str
@@ -54,6 +66,15 @@ class Judged:
     violation: float
     needed: int | None = None
     slice: str | None = None
+    source: str = ""
+
+    def __str__(self) -> str:
+        return named(self.limit, self.source)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, as a manifest has it."""
+        left_out = {"violation"} if self.source else {"violation", "source"}
+        return {key: value for key, value in asdict(self).items() if key not in left_out}
 
 
 @dataclass(frozen=True)
@@ -65,12 +86,14 @@ class Report:
         judged: The limits that were looked at; those after the first broken one may be missing.
         slices: Slice (`column=value`) to metric to figure.
         notes: What disturbed the measuring.
+        not_measurable: Metrics that can't be told here, and why.
     """
 
     figures: dict[str, Figure] = field(default_factory=dict)
     judged: tuple[Judged, ...] = ()
     slices: dict[str, dict[str, Figure]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    not_measurable: dict[str, str] = field(default_factory=dict)
 
     @property
     def broken(self) -> tuple[Judged, ...]:
@@ -104,27 +127,36 @@ def judge(
     Raises:
         InvalidGoal: A limit on slices where there are none, or on a share of something negative.
         InvalidData: Outputs that a metric can't judge.
+        NotMeasurable: What the goal speaks of can't be told here; of what is only reported, the report says so.
     """
-    wanted = [metrics.find(name) for name in dict.fromkeys([*(x.metric for x in goal.limits), goal.objective, *also])]
+    needed = {metrics.find(name).name for name in goal.metrics}
+    wanted = [metrics.find(name) for name in dict.fromkeys([*goal.metrics, *also])]
     figures: dict[str, Figure] = {}
     judged: list[Judged] = []
+    not_measurable: dict[str, str] = {}
     for metric in sorted(wanted, key=lambda metric: metric.rank):
         progress(metric.name)
-        comparison = metric.measure(bench)
-        figures[metric.name] = figure(metric, comparison)
+        try:
+            comparison, source = metric.measure(bench), metric.source(bench)
+        except NotMeasurable as error:
+            if metric.name in needed:
+                raise
+            not_measurable[metric.name] = str(error)
+            continue
+        figures[metric.name] = figure(metric, comparison, source)
         for limit in goal.limits:
             if metrics.find(limit.metric).name == metric.name:
-                judged.append(_judge(limit, metric, comparison, bench, confidence))
+                judged.append(replace(_judge(limit, metric, comparison, bench, confidence), source=source))
         if not whole and any(j.verdict == "broken" for j in judged):
             break
     slices = _by_slice(bench, [m for m in wanted if m.quality]) if whole else {}
-    return Report(figures, tuple(judged), slices, bench.notes())
+    return Report(figures, tuple(judged), slices, bench.notes(), not_measurable)
 
 
-def figure(metric: Metric, comparison: Comparison) -> Figure:
+def figure(metric: Metric, comparison: Comparison, source: str = "") -> Figure:
     """What a person is shown of a comparison."""
     return Figure(
-        comparison.original(), comparison.candidate(), comparison.ratio(), metric.unit, comparison.n
+        comparison.original(), comparison.candidate(), comparison.ratio(), metric.unit, comparison.n, source
     )  # fmt: skip
 
 

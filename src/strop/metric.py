@@ -62,6 +62,36 @@ class Scores:
     weights: Array | None = None
 
 
+@dataclass(frozen=True)
+class Draw:
+    """What the processor drew while a block of calls ran.
+
+    Attributes:
+        joules: All of it, what it would have drawn when idle included.
+        seconds: Length of the block.
+        samples: That were run in it.
+    """
+
+    joules: float
+    seconds: float
+    samples: int
+
+
+@dataclass(frozen=True)
+class Metering:
+    """Draws of blocks, original and candidate in turn.
+
+    Attributes:
+        original: One list a pair of processes, of one draw a block.
+        candidate: The same, block by block beside the original's.
+        source: The meter, for a person: a counter, or somebody's estimate.
+    """
+
+    original: list[list[Draw]]
+    candidate: list[list[Draw]]
+    source: str
+
+
 class Probe(Protocol):
     """What the engine lets a metric see. Each is measured when first asked for, and once."""
 
@@ -84,6 +114,13 @@ class Probe(Protocol):
 
     def timing(self, scenario: Scenario) -> Timing:
         """Calls of original and candidate, as they are made in a scenario."""
+
+    def metering(self) -> Metering:
+        """What the processor draws, block by block.
+
+        Raises:
+            NotMeasurable: The machine has no meter that can be read.
+        """
 
     def memory(self) -> tuple[list[int], list[int]]:
         """Peak resident bytes over those of a bare runtime, one value a fresh process, of original and candidate."""
@@ -130,6 +167,19 @@ class Metric(ABC):
         """
         return None
 
+    def requires(self, target: Target) -> None:  # noqa: B027 (most can be measured anywhere)
+        """Refuse to be measured here, before anything is searched.
+
+        Raises:
+            NotMeasurable: The machine can't tell it; why, and what would make it.
+            InvalidPlan: The target lacks what the metric is computed from, and the user can give it.
+        """
+
+    def source(self, probe: Probe) -> str:
+        """What its figures are had from, where its name does not say it; shown beside each, so that no estimate passes
+        for a reading."""
+        return ""
+
     @abstractmethod
     def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
         """Measure candidate and original.
@@ -137,4 +187,7 @@ class Metric(ABC):
         Args:
             probe: What may be seen.
             rows: For a quality metric, the samples to judge by (a slice); None for all.
+
+        Raises:
+            NotMeasurable: It can't be told here, as `requires` says, or it turned out so.
         """

@@ -16,7 +16,15 @@ from .build import Failure
 from .bundle import Bundle, check_free, next_free
 from .clock import Clock
 from .confirm import Finding, confirm
-from .errors import InvalidData, InvalidGoal, InvalidPlan, RunFailed, UnsupportedModel, UntrustedModel
+from .errors import (
+    InvalidData,
+    InvalidGoal,
+    InvalidPlan,
+    NotMeasurable,
+    RunFailed,
+    UnsupportedModel,
+    UntrustedModel,
+)  # fmt: skip
 from .events import Event, Listener, Planned, Said, Stopped, Tried, Trying
 from .goal import Goal
 from .judge import Report
@@ -66,14 +74,14 @@ def optimize(
             mapping of arrays, or a pair `(x, labels)`. Axis 0 is samples; names are those of the model's inputs.
         goal: For instance `"minimize latency.p50; accuracy >= 99% of original; size < 20 MB"`. Without a limit on
             quality, 99 % of the original is required of the metric that fits the data.
-        metric: Quality metrics to report besides those of the goal, by name or `module:function`; the first one is
+        metric: Metrics to report besides those of the goal, by name or `module:function`; the first one of quality is
             what is required where the goal has no limit on quality.
         label: Name of the labels' array or column.
         slices: Names of arrays or columns; every quality metric is reported for each of their values.
         group: Name of the array or column that says which samples belong together.
         calibration: Samples to calibrate with, where they are not to be taken from `data`.
         confirm_data: Samples to confirm on, where they are not to be taken from `data`.
-        target: Threads, batch size and formats.
+        target: Threads, batch size, formats, and the price of an hour.
         budget: Time, trials and memory.
         seed: Of every random choice.
         run: The run directory; by default a new one under `strop-runs/`.
@@ -85,7 +93,8 @@ def optimize(
         The result; `result.save("bundle/")` writes what is handed over.
 
     Raises:
-        UnsupportedModel, UntrustedModel, InvalidData, InvalidGoal, RunFailed: Before the search, with the next step.
+        UnsupportedModel, UntrustedModel, InvalidData, InvalidGoal, NotMeasurable, RunFailed: Before the search, with
+            the next step.
     """
     if out is not None:
         check_free(Path(out))
@@ -103,7 +112,7 @@ def optimize(
             budget=budget or Budget(), seed=seed, recipe=_route_of(recipe), out=out,
         )  # fmt: skip
         return _carry_out(directory, request, listener or _ignore)
-    except (InvalidGoal, InvalidData, InvalidPlan, UnsupportedModel, UntrustedModel):
+    except (InvalidGoal, InvalidData, InvalidPlan, NotMeasurable, UnsupportedModel, UntrustedModel):
         if new:  # refused before anything was tried: nothing in there is worth keeping
             shutil.rmtree(folder, ignore_errors=True)
             with contextlib.suppress(OSError):

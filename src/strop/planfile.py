@@ -38,6 +38,7 @@ class Plan:
         formats: Formats that may be handed over; empty for any that an installed runtime loads.
         rate: Calls a second that arrive at random times, for `server.p99`.
         p99: Seconds within which 99 % of such calls must be answered, for `server.rate`.
+        price: What an hour of the machine costs, for `cost`.
         budget: Seconds that the search may take.
         out: Where the bundle is written.
         run: The run directory.
@@ -60,6 +61,7 @@ class Plan:
     formats: tuple[str, ...] = ()
     rate: float | None = None
     p99: float | None = None
+    price: float | None = None
     budget: float | None = None
     trials: int | None = None
     seed: int | None = None
@@ -197,7 +199,7 @@ READERS: dict[str, Callable[[Any, Path], Any]] = {
     **dict.fromkeys(("out", "run", "recipe"), _path),
     "seed": _at_least(0),
     **dict.fromkeys(("budget", "p99"), _span),
-    "rate": _above_zero,
+    **dict.fromkeys(("rate", "price"), _above_zero),
 }
 
 

@@ -15,7 +15,7 @@ from . import metrics as room
 from ._lazy import installed
 from ._plain import restore
 from .data import Data, match, overlap, read, split
-from .errors import InvalidGoal, InvalidPlan, RunFailed, UnsupportedModel
+from .errors import InvalidGoal, InvalidPlan, NotMeasurable, RunFailed, UnsupportedModel
 from .goal import Goal
 from .model import Format, Model
 from .rundir import DATA, PLAN, RunDir, as_written, read_json, write_json
@@ -90,13 +90,14 @@ def prepare(
         UnsupportedModel, UntrustedModel: The model can't be read.
         InvalidData: The data can't be read or don't fit the model.
         InvalidGoal: The goal can't be read.
+        NotMeasurable: The goal speaks of what can't be told here.
     """
     parsed = _spelled_out(Goal.parse(goal) if isinstance(goal, str) else goal or Goal(()), metrics)
-    named = [limit.metric for limit in parsed.limits] + [parsed.objective, *metrics]
-    for name in named:
+    for name in (*parsed.metrics, *metrics):
         if ":" not in name:
             room.find(name)
     parsed.check(room.better(), room.units())
+    check_measurable(parsed, metrics, target)
     opened = open_model(model, run.folder("original"))
     check_target(target, opened)
     names = [tensor.name for tensor in opened.signature.inputs]
@@ -148,6 +149,7 @@ def resumed(run: RunDir) -> Request:
 
     Raises:
         RunFailed: The folder holds no run, or the model has changed since.
+        NotMeasurable: The goal speaks of what can't be told on this machine.
     """
     path = run / PLAN
     if not path.exists():
@@ -158,6 +160,7 @@ def resumed(run: RunDir) -> Request:
         original = Model.of(request.original, run.root)
         reference_runtime(original.format)
         [request.splits[name] for name in SPLITS], request.digests["calibration"], request.digests["confirm"]
+    check_measurable(Goal.parse(request.goal), request.metrics, request.target)
     missing = [file for file in original.files if not file.exists()]
     if missing or original.digest() != request.original_digest:
         raise RunFailed(
@@ -196,17 +199,35 @@ def _spelled_out(goal: Goal, metrics: Sequence[str]) -> Goal:
     return replace(goal, limits=limits, objective=own.get(goal.objective, goal.objective))
 
 
+def check_measurable(goal: Goal, also: Sequence[str], target: Target) -> None:
+    """Refuse a goal that can't be judged here; what is only to be reported may be not measurable, and is told as such.
+
+    Args:
+        also: Metrics to report besides those of the goal; the user's own, `module:function`, are taken unseen.
+
+    Raises:
+        NotMeasurable: The goal speaks of a metric that this machine can't tell.
+        InvalidPlan: The target lacks what a metric is computed from.
+    """
+    for name in (*goal.metrics, *also):
+        why = "" if ":" in name else room.unmeasurable(name, target)
+        if why and name in goal.metrics:
+            raise NotMeasurable(f"the goal asks for {name}, which is not measurable here: {why}")
+
+
 def check_target(target: Target, model: Model) -> None:
     """Refuse a target that can't be served here.
 
     Raises:
-        InvalidPlan: A batch that the model does not take, more threads than there are cores, an unknown format.
+        InvalidPlan: A batch that the model does not take, more threads than there are cores, an unknown format, a price
+            of nothing.
     """
     cores = len(usable_cores())
     if not 1 <= target.threads <= cores:
         raise InvalidPlan(f"threads must be between 1 and the {cores} cores usable here, not {target.threads}.")
-    if target.rate is not None and not 0 < target.rate < math.inf:
-        raise InvalidPlan(f"rate must be above zero and finite, not {target.rate}.")
+    for name, given in (("rate", target.rate), ("p99", target.p99), ("price", target.price)):
+        if given is not None and not 0 < given < math.inf:
+            raise InvalidPlan(f"{name} must be above zero and finite, not {given}.")
     if target.batch < 1:
         raise InvalidPlan(f"batch must be 1 or more, not {target.batch}.")
     fixed = {tensor.fixed_batch for tensor in model.signature.inputs} - {None}

@@ -19,7 +19,7 @@ from .model import Model
 from .plan import Candidate
 from .prepare import Request, environment
 from .trial import Outcome, Setting
-from .units import quantity, share
+from .units import named, quantity, share
 
 SCHEMA = 1
 
@@ -160,6 +160,7 @@ def conclude(
         "environment": environment(),
         "hashes": {"original": request.original_digest, **request.digests},
         "not_tried": dict(refused),
+        "not_measurable": shown.report.not_measurable,
         "notes": [*request.notes, *shown.report.notes],
     }
     return Result(
@@ -174,13 +175,13 @@ def _closest(findings: Sequence[Finding], goal: Goal) -> Finding | None:
 
 
 def _open(finding: Finding) -> list[str]:
-    return [j.limit for j in finding.report.judged if j.verdict == "inconclusive"]
+    return [str(j) for j in finding.report.judged if j.verdict == "inconclusive"]
 
 
 def _gain(finding: Finding, goal: Goal) -> str:
     figure = finding.report.figures[metrics.find(goal.objective).name]
     value = quantity(figure.candidate.value, figure.unit)
-    return f"{goal.objective} is {value}, {share(figure.ratio)} of the original's"
+    return f"{named(goal.objective, figure.source)} is {value}, {share(figure.ratio)} of the original's"
 
 
 def _seen(tried: Sequence[tuple[Candidate, Outcome]], findings: Sequence[Finding]) -> list[Report]:
@@ -208,7 +209,7 @@ def _why_not(
         return f"the best, {best.candidate}, is not: {_gain(best, goal)}"
     stops = best.report.broken or [j for j in best.report.judged if j.verdict == "inconclusive"]
     word = "breaks" if best.verdict == "broken" else "could not be proven to keep"
-    return f"{best.candidate} {word} {', '.join(j.limit for j in stops)} ({_gain(best, goal)})"
+    return f"{best.candidate} {word} {', '.join(map(str, stops))} ({_gain(best, goal)})"
 
 
 def _described(finding: Finding | None) -> dict[str, Any] | None:
@@ -228,9 +229,8 @@ def _described(finding: Finding | None) -> dict[str, Any] | None:
 
 
 def _metrics(figures: Mapping[str, Figure], side: str) -> dict[str, Any]:
-    return {n: {**asdict(getattr(f, side)), "unit": f.unit, "n": f.n} for n, f in figures.items()}
+    return {name: figure.side(side) for name, figure in figures.items()}
 
 
 def _limits(finding: Finding) -> list[dict[str, Any]]:
-    kept = ("limit", "verdict", "value", "low", "high", "needed", "slice")
-    return [{k: v for k, v in asdict(j).items() if k in kept} for j in finding.report.judged]
+    return [judged.to_json() for judged in finding.report.judged]

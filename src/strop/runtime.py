@@ -54,6 +54,11 @@ class Runtime(Settings):
             NotApplicable: Why not, in one sentence.
         """
 
+    def start(self) -> None:
+        """Load what any model needs, and no model: memory is told over this. Where libraries come in with the first
+        model only, that is an empty one."""
+        __import__(self.module)
+
     @abstractmethod
     def load(self, model: Model, target: Target) -> Runner:
         """Load a model, with the threads that the target gives. An idle runner must not spin.

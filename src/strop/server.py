@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -112,9 +113,12 @@ class Server:
         """
         return self._ask("serve", rate, seconds, seed)  # type: ignore[no-any-return]
 
-    def memory(self) -> int:
-        """Peak resident bytes so far, over those of the process before the model was loaded."""
-        return self._ask("memory")  # type: ignore[no-any-return]
+    def memory(self, data: Path) -> int:
+        """Peak resident bytes of loading the model and of calls, over those of its runtime with no model loaded.
+
+        Memory-mapped weights count as far as they were resident. Asked of a process that has done nothing else.
+        """
+        return self._ask("memory", data)  # type: ignore[no-any-return]
 
     def _ask(self, *question: object) -> Any:
         try:
@@ -160,8 +164,8 @@ def _serve(pipe: Connection, hosted: Hosted, cores: tuple[int, ...]) -> None:
 
 class _Loaded:
     def __init__(self, hosted: Hosted, cores: tuple[int, ...]):
-        __import__(hosted.runtime.module)
-        self.empty = _peak_resident()
+        hosted.runtime.start()
+        self.empty = _forget_peak()
         self.signature: Signature = hosted.model.signature
         self.batch = hosted.target.batch
         self.runner: Runner = hosted.runtime.load(hosted.model, hosted.target)
@@ -212,8 +216,15 @@ class _Loaded:
         gc.enable()
         return Block(np.array(taken), self.watch.strain())
 
-    def memory(self) -> int:
-        return max(0, _peak_resident() - self.empty)
+    def memory(self, data: Path) -> int:
+        loading, loaded = _peak_resident(), _forget_peak()
+        first = itertools.islice(calls(self.signature, Data.load(data), self.batch), RUNS_A_BLOCK)
+        feeds = [next(steps) for _, steps in first]
+        before = _forget_peak()  # samples, and reading them, are none of the model's
+        for feed in feeds:
+            self.runner(feed)
+        running = loaded + _peak_resident() - before
+        return max(0, max(loading, running) - self.empty)
 
 
 def wait_until(moment: float) -> None:
@@ -231,6 +242,17 @@ def _first_feeds(signature: Signature, data: Data, batch: int) -> list[Batch]:
         if len(feeds) >= max(2, DISTINCT // batch):
             break
     return feeds
+
+
+def _forget_peak() -> int:
+    """Let the peak begin anew at what is resident now, so that what was so for a moment before hides nothing after.
+
+    Returns:
+        Resident bytes now; where the peak can't be forgotten (Linux can, see proc(5)), the peak so far.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _peak_resident()
 
 
 def _peak_resident() -> int:

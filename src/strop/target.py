@@ -58,6 +58,7 @@ class Target:
         formats: Formats that may be handed over; empty for any that an installed runtime loads.
         rate: Calls a second that arrive at random times, for `server.p99`.
         p99: Seconds within which 99 % of such calls must be answered, for `server.rate`.
+        price: What an hour of the machine costs, in the user's own currency, for `cost`.
     """
 
     threads: int = field(default_factory=lambda: len(usable_cores()))
@@ -65,6 +66,7 @@ class Target:
     formats: tuple[str, ...] = ()
     rate: float | None = None
     p99: float | None = None
+    price: float | None = None
 
     def cores(self) -> tuple[int, ...]:
         """The cores to pin to: the last ones, since the first serves most interrupts."""

@@ -16,7 +16,7 @@ from .events import Confirmed, Confirming, Event, Measured, Planned, Said, Stopp
 from .judge import Report
 from .result import Result
 from .stats import Interval
-from .units import duration, share, spread
+from .units import duration, named, share, spread
 
 LONGEST = 1500  # characters of an error: a paragraph
 STYLE = {"met": "green", "broken": "red", "infeasible": "red", "inconclusive": "yellow", "not checked": "dim"}
@@ -97,6 +97,7 @@ def show_result(console: Console, result: Result, bundle: str | None) -> None:
                      "winner" if manifest["winner"] else "closest")  # fmt: skip
     show_limits(console, manifest["limits"])
     show_notes(console, manifest["notes"])
+    show_not_measurable(console, manifest["not_measurable"])
     for line in result.advice:
         console.print(f"  would help: {escape(line)}", soft_wrap=True)
     console.print(
@@ -120,7 +121,8 @@ def show_figures(
         table.add_column(head, no_wrap=True)
     for metric, found in other.items():
         before = original.get(metric, found)
-        table.add_row(metric, _spread(before), _spread(found), share(Interval(**ratios[metric])))
+        label = named(metric, found.get("source", ""))
+        table.add_row(label, _spread(before), _spread(found), share(Interval(**ratios[metric])))
     console.print(table)
 
 
@@ -130,9 +132,14 @@ def show_limits(console: Console, limits: Any) -> None:
         verdict = found["verdict"]
         extra = f", about {found['needed']:,} samples would decide" if found.get("needed") else ""
         where = f" in {found['slice']}" if found.get("slice") else ""
-        console.print(
-            f"  [{STYLE[verdict]}]{verdict:<12}[/] {escape(found['limit'])}{escape(where)}{extra}", soft_wrap=True
-        )
+        limit = named(found["limit"], found.get("source", ""))
+        console.print(f"  [{STYLE[verdict]}]{verdict:<12}[/] {escape(limit + where)}{extra}", soft_wrap=True)
+
+
+def show_not_measurable(console: Console, reasons: Mapping[str, str]) -> None:
+    """Metrics that were to be reported and can't be told here, each with the reason."""
+    for metric, reason in reasons.items():
+        console.print(f"{escape(metric)}: [yellow]not measurable here[/]: {escape(reason)}", soft_wrap=True)
 
 
 def show_notes(console: Console, notes: Iterable[str]) -> None:
@@ -146,14 +153,15 @@ def _spread(found: Mapping[str, Any]) -> str:
 
 
 def _figures(report: Report, side: str) -> str:
-    return ", ".join(f"{name} {spread(getattr(f, side), f.unit)}" for name, f in report.figures.items())
+    figures = report.figures.items()
+    return ", ".join(f"{named(name, f.source)} {spread(getattr(f, side), f.unit)}" for name, f in figures)
 
 
 def _outcome(outcome: Any) -> str:
     if outcome.cause != "done":
         return f"{outcome.cause}: {outcome.reason}"
-    shown = [f"{name} {share(figure.ratio)}" for name, figure in outcome.report.figures.items()]
-    broken = [f"breaks {judged.limit}" for judged in outcome.report.broken]
+    shown = [f"{named(name, f.source)} {share(f.ratio)}" for name, f in outcome.report.figures.items()]
+    broken = [f"breaks {judged}" for judged in outcome.report.broken]
     return ", ".join([*broken, *shown]) + "".join(f" ({note})" for note in outcome.report.notes)
 
 

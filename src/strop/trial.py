@@ -86,7 +86,7 @@ class Setting:
     def bench(self, candidate: Hosted, split: str, effort: Effort, decision: Decision, seconds: float) -> Bench:
         """A bench for a candidate on a split, `search` or `confirm`; timing ends after so many seconds."""
         data = self.search if split == "search" else self.confirm
-        if any("p99" in metric for metric in (*self.also, self.goal.objective, *(x.metric for x in self.goal.limits))):
+        if any("p99" in metric for metric in (*self.also, *self.goal.metrics)):
             effort = dataclasses.replace(effort, runs=max(effort.runs, RUNS_FOR_P99))
         outputs = self.root / "outputs"
         return Bench(

@@ -9,6 +9,8 @@ from .stats import Interval
 _SCALES = {
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
     "bytes": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B")),
+    "J": ((1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ")),
+    "W": ((1.0, "W"), (1e-3, "mW")),
 }
 
 
@@ -37,6 +39,11 @@ def share(interval: Interval) -> str:
         return f"{interval.value:.3g}x"
     low, high = (f"{bound:.3g}" if math.isfinite(bound) else "?" for bound in (interval.low, interval.high))
     return f"{interval.value:.3g}x ({low} to {high})"
+
+
+def named(what: str, source: str) -> str:
+    """A metric or a limit, with what its figures are had from where that must be said: `energy (RAPL)`."""
+    return f"{what} ({source})" if source else what
 
 
 def duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from strop.metric import Scenario, Timing
+from strop.metric import Draw, Metering, Scenario, Timing
 from strop.target import Target
 
 
@@ -22,14 +22,20 @@ class ArrayProbe:
     sizes: tuple[int, int] = (1000, 250)
     times: Timing = field(default_factory=lambda: Timing([[np.ones(4)]], [[np.full(4, 0.5)]], (8, 8)))
     peaks: tuple[list[int], list[int]] = ([100, 90, 120], [50, 49, 60])
+    draws: Metering = field(
+        default_factory=lambda: Metering([[Draw(10.0, 0.5, 100)]], [[Draw(10.0, 0.5, 200)]], "RAPL")
+    )
+    target: Target = field(default_factory=lambda: Target(threads=1))
     seed: int = 0
-    target: Target = field(default_factory=Target)
 
     def timing(self, scenario: Scenario) -> Timing:
         return self.times
 
     def memory(self) -> tuple[list[int], list[int]]:
         return self.peaks
+
+    def metering(self) -> Metering:
+        return self.draws
 
 
 @pytest.fixture

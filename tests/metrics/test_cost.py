@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from strop import metrics
+from strop.errors import InvalidPlan
 from strop.metric import Timing
 from strop.stats import Interval, verdict
+from strop.target import Target
 
 
 @pytest.fixture
@@ -44,6 +46,27 @@ def test_throughput_is_in_samples_a_second(timed: Any) -> None:
     assert found.candidate().low < found.candidate().value < found.candidate().high
     assert found.ratio().value == pytest.approx(4)
     assert metrics.find("throughput").better == "higher"
+
+
+def test_cost_is_the_price_of_a_million_at_the_throughput(timed: Any) -> None:
+    timed.target = Target(threads=1, price=0.36)
+    throughput, found = metrics.find("throughput").measure(timed), metrics.find("cost").measure(timed)
+    for of in ("original", "candidate"):
+        rate, cost = getattr(throughput, of)(), getattr(found, of)()
+        assert cost.value == pytest.approx(0.36 / 3600 / rate.value * 1e6)
+        assert (cost.low, cost.high) == pytest.approx((100 / rate.high, 100 / rate.low), rel=1e-3)
+    assert found.ratio().value == pytest.approx(0.25)
+    assert found.n == throughput.n
+    assert verdict(found, "at_most", 0, found.candidate().value * 1.2)[0] == "met"
+    assert (metrics.find("cost").unit, metrics.called_for(timed.target)) == ("per million", ("cost",))
+
+
+def test_cost_without_a_price_is_refused_with_the_next_step(timed: Any) -> None:
+    with pytest.raises(InvalidPlan, match=r"--price 0\.34"):
+        metrics.find("cost").measure(timed)
+    with pytest.raises(InvalidPlan, match="no price was given"):
+        metrics.unmeasurable("cost", Target())
+    assert metrics.called_for(Target()) == ()
 
 
 def test_size_is_exact(probe: Any) -> None:

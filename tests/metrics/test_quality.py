@@ -357,6 +357,7 @@ def test_lower_is_better_is_known() -> None:
     assert {name for name, way in ways.items() if way == "lower"} == {
         "log_loss", "perplexity", "mse", "mae", "size", "memory",
         "latency.p50", "latency.p95", "latency.p99", "latency.mean", "server.p99",
+        "cost", "energy", "power",
     }  # fmt: skip
     assert set(ways) == set(metrics.units()) == {metric.name for metric in metrics.METRICS}
     assert metrics.units()["throughput"] == "1/s"

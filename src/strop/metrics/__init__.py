@@ -9,18 +9,19 @@ from typing import Any, Literal
 import numpy as np
 
 from .._plugins import with_plugins
-from ..errors import InvalidData, InvalidGoal
+from ..errors import InvalidData, InvalidGoal, NotMeasurable
 from ..metric import Metric, Outputs
 from ..target import Target
 from .classification import F1, Accuracy, Auroc, AveragePrecision, LogLoss, Perplexity, TopK
-from .cost import Latency, Memory, Size, Throughput
+from .cost import Cost, Latency, Memory, Size, Throughput
 from .custom import Custom
+from .energy import Energy, Power
 from .likeness import Agreement, Fidelity
 from .quality import scores
 from .regression import R2, Mae, Mse, Spearman
 from .serving import ServerP99, ServerRate
 
-__all__ = ["METRICS", "better", "called_for", "default_quality", "find", "units"]
+__all__ = ["METRICS", "better", "called_for", "default_quality", "find", "units", "unmeasurable"]
 
 METRICS: tuple[Metric, ...] = with_plugins(
     "strop.metrics",
@@ -42,8 +43,11 @@ METRICS: tuple[Metric, ...] = with_plugins(
         Throughput(),
         ServerP99(),
         ServerRate(),
+        Cost(),
         Size(),
         Memory(),
+        Energy(),
+        Power(),
     ),
 )
 
@@ -69,7 +73,21 @@ def find(name: str) -> Metric:
 
 def called_for(target: Target) -> tuple[str, ...]:
     """The metrics that tell what a target's own fields ask."""
-    return (*(["server.p99"] if target.rate else []), *(["server.rate"] if target.p99 else []))
+    asked = {"server.p99": target.rate, "server.rate": target.p99, "cost": target.price}
+    return tuple(name for name, given in asked.items() if given is not None)
+
+
+def unmeasurable(name: str, target: Target) -> str:
+    """Why a metric can't be told here, and the next step; empty where it can.
+
+    Raises:
+        InvalidPlan: It could be, and the target lacks what the user can give.
+    """
+    try:
+        find(name).requires(target)
+    except NotMeasurable as error:
+        return str(error)
+    return ""
 
 
 def better() -> dict[str, Literal["lower", "higher"]]:

@@ -1,13 +1,16 @@
-"""Metrics of cost: latency, throughput, size, memory."""
+"""Metrics of cost: latency, throughput, size, memory, and the price of an inference."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from ..errors import InvalidPlan
 from ..metric import Metric, Probe
 from ..stats import Comparison, Exact, Replicates, bootstrap_timing
+from ..target import Target
 
 Array = np.ndarray[Any, Any]
 
@@ -44,17 +47,32 @@ class Throughput(Metric):
     quality = False
     scenario = "offline"
 
-    def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
+    def measure(self, probe: Probe, rows: Array | None = None) -> Replicates:
         timing = probe.timing("offline")
-        original, candidate = timing.batches
-        mean = bootstrap_timing(timing.original, timing.candidate, "mean", probe.seed)
-        return Replicates(
-            original / mean.original_value,
-            candidate / mean.candidate_value,
-            original / mean.original_reps,
-            candidate / mean.candidate_reps,
-            mean.n,
-        )
+        return _over(timing.batches, bootstrap_timing(timing.original, timing.candidate, "mean", probe.seed))
+
+
+class Cost(Metric):
+    """What a million inferences cost in the user's own currency: the target's price per hour over the throughput."""
+
+    name = "cost"
+    better = "lower"
+    rank = 20
+    unit = "per million"
+    quality = False
+    scenario = "offline"
+
+    def requires(self, target: Target) -> None:
+        if target.price is None:
+            raise InvalidPlan(
+                "cost needs what an hour of the machine costs, and no price was given. Give it in any currency, as in "
+                "--price 0.34 (in strop.toml: price = 0.34)."
+            )
+
+    def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
+        self.requires(probe.target)
+        million = (probe.target.price or 0.0) / 3600 * 1e6
+        return _over((million, million), Throughput().measure(probe))
 
 
 class Size(Metric):
@@ -91,3 +109,14 @@ class Memory(Metric):
             np.tile(candidate, len(original)),
             min(len(original), len(candidate)),
         )
+
+
+def _over(dividends: tuple[float, float], divisor: Replicates) -> Replicates:
+    """Quotients of the original and of the candidate."""
+    return replace(
+        divisor,
+        original_value=dividends[0] / divisor.original_value,
+        candidate_value=dividends[1] / divisor.candidate_value,
+        original_reps=dividends[0] / divisor.original_reps,
+        candidate_reps=dividends[1] / divisor.candidate_reps,
+    )

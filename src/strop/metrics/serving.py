@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InvalidGoal
+from ..errors import InvalidPlan
 from ..metric import Metric, Probe
 from ..stats import Comparison, Replicates, bootstrap_timing
+from ..target import Target
 
 Array = np.ndarray[Any, Any]
 
@@ -27,9 +28,12 @@ class ServerP99(Metric):
     quality = False
     scenario = "server"
 
+    def requires(self, target: Target) -> None:
+        if target.rate is None:
+            raise InvalidPlan("server.p99 needs the rate at which calls arrive. Give it with --rate CALLS_A_SECOND.")
+
     def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
-        if not probe.target.rate:
-            raise InvalidGoal("server.p99 needs the rate at which calls arrive. Give it with --rate CALLS_A_SECOND.")
+        self.requires(probe.target)
         timing = probe.timing("server")
         return bootstrap_timing(timing.original, timing.candidate, "p99", probe.seed)
 
@@ -48,12 +52,13 @@ class ServerRate(Metric):
     quality = False
     scenario = "single_stream"
 
+    def requires(self, target: Target) -> None:
+        if target.p99 is None:
+            raise InvalidPlan("server.rate needs the p99 that must be kept. Give it with --p99 TIME, as in --p99 20ms.")
+
     def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
-        within = probe.target.p99
-        if not within:
-            raise InvalidGoal(
-                'server.rate needs the p99 that must be kept. Give it with --p99 TIME, as in --p99 "20 ms".'
-            )
+        self.requires(probe.target)
+        within = probe.target.p99 or 0.0
         timing = probe.timing("single_stream")
         rng = np.random.default_rng(probe.seed)
         gaps = rng.exponential(size=(RESAMPLES + 1, CALLS))

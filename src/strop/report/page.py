@@ -10,7 +10,7 @@ from typing import Any
 
 from ..rundir import finite
 from ..stats import Interval
-from ..units import duration, share, spread
+from ..units import duration, named, share, spread
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --good: #17803d; --bad: #b3261e; --open: #8a5a00 }
@@ -41,6 +41,7 @@ def page(manifest: Mapping[str, Any], tried: Sequence[tuple[str, Mapping[str, An
         _list(manifest["advice"], "What would help"),
         "<h2>What you get</h2>",
         _figures(manifest["original"], content),
+        _list([f"{m}: {why}" for m, why in manifest["not_measurable"].items()], "What was not measurable here"),
         "<h2>Limits</h2>",
         _limits(manifest["limits"]),
         _slices(manifest["slices"]),
@@ -65,7 +66,7 @@ def _figures(original: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     for name, found in content.get("metrics", {}).items():
         before = original["metrics"].get(name)
         rows.append([
-            escape(name),
+            escape(named(name, found.get("source", ""))),
             _spread(before) if before else "",
             _spread(found),
             escape(share(_interval(content["ratios"][name]))),
@@ -81,8 +82,9 @@ def _limits(limits: Iterable[Mapping[str, Any]]) -> str:
     for found in limits:
         verdict = found["verdict"]
         needed = f", {found['needed']:,} samples would decide" if found.get("needed") else ""
+        where = f" ({found['slice']})" if found.get("slice") else ""
         rows.append([
-            escape(found["limit"]) + (f" ({escape(found['slice'])})" if found.get("slice") else ""),
+            escape(named(found["limit"], found.get("source", "")) + where),
             f'<span class="{escape(verdict)}">{escape(verdict + needed)}</span>',
         ])  # fmt: skip
     return _table(["limit", "verdict"], rows)
@@ -105,7 +107,10 @@ def _candidates(tried: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         figures = outcome["report"]["figures"]
         stopped = [j["limit"] for j in outcome["report"]["judged"] if j["verdict"] == "broken"]
         said = outcome["reason"] or (f"broke {', '.join(stopped)}" if stopped else "measured")
-        shown = [f"<div>{escape(f'{m} ' + share(_interval(f['ratio'])))}</div>" for m, f in figures.items()]
+        shown = [
+            f"<div>{escape(named(m, f.get('source', '')) + ' ' + share(_interval(f['ratio'])))}</div>"
+            for m, f in figures.items()
+        ]
         rows.append([escape(name), escape(said), "".join(shown), duration(outcome["seconds"])])
     return _table(["candidate", "outcome", "ratio to the original (search split)", "time"], rows)
 

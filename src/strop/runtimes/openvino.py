@@ -45,16 +45,23 @@ class Openvino(Runtime):
         if self.precision != "f32" and not instruction_sets() & NATIVE[self.precision]:
             raise NotApplicable(f"this CPU has no {self.precision} arithmetic")
 
+    def start(self) -> None:
+        parameter = openvino().op.Parameter(openvino().Type.f32, openvino().Shape([1]))
+        self._compiled(openvino().Model([parameter], [parameter], "empty"), 1)
+
     def load(self, model: Model, target: Target) -> _Runner:
-        options = {
-            "INFERENCE_PRECISION_HINT": self.precision,
-            "INFERENCE_NUM_THREADS": self.threads or target.threads,
-            "PERFORMANCE_HINT": "LATENCY",
-        }
         try:
-            return _Runner(openvino().Core().compile_model(str(model.path), "CPU", options), model)
+            return _Runner(self._compiled(str(model.path), self.threads or target.threads), model)
         except RuntimeError as error:
             raise RunFailed(f"OpenVINO can't load {model.path.name}: {_last_line(error)}") from error
+
+    def _compiled(self, model: Any, threads: int) -> Any:
+        options = {
+            "INFERENCE_PRECISION_HINT": self.precision,
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        return openvino().Core().compile_model(model, "CPU", options)
 
 
 class _Runner:

@@ -1,0 +1,61 @@
+"""Metering: what the processor draws while original and candidate take turns on the same cores."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from . import energy
+from .disturbance import quiet_cores
+from .energy import Meter
+from .errors import NotMeasurable
+from .metric import Draw, Metering
+from .server import Hosted, Server
+
+PAIRS = 3  # fresh pairs of processes
+BLOCKS = 4  # metered blocks of each, in every pair
+SECONDS = 0.5  # length of a block: counters move a thousand times a second, and CPU time is told by the hundredth
+
+
+def take_turns(original: Hosted, candidate: Hosted, data: Path) -> Metering:
+    """Meter original and candidate in alternating blocks.
+
+    What the processor draws when idle stays in: it is drawn for as long as a model runs, so a faster one saves it too;
+    and to subtract it, it would have to be told from what else the machine does.
+
+    Args:
+        original: The model as given.
+        candidate: What it is compared with.
+        data: Folder of stored samples.
+
+    Raises:
+        NotMeasurable: There is no meter, or it failed.
+    """
+    meter = energy.meter()
+    metering = Metering([], [], meter.source)
+    for pair in range(PAIRS):
+        cores = quiet_cores(candidate.target.threads)
+        with Server(original, cores) as first, Server(candidate, cores) as second:
+            for server in (first, second):
+                server.prepare(data, candidate.target.batch)
+                server.block(SECONDS)  # warms up
+            ours: list[Draw] = []
+            theirs: list[Draw] = []
+            for block in range(BLOCKS):
+                # who goes first changes from block to block, as it does where latency is timed
+                for server, draws in [(first, ours), (second, theirs)][:: 1 if (block + pair) % 2 else -1]:
+                    draws.append(_draw(meter, server, candidate.target.batch))
+        metering.original.append(ours)
+        metering.candidate.append(theirs)
+    return metering
+
+
+def _draw(meter: Meter, server: Server, batch: int) -> Draw:
+    meter.start()
+    start = time.perf_counter()
+    calls = len(server.block(SECONDS).calls)
+    seconds = time.perf_counter() - start
+    joules = meter.stop()
+    if not joules > 0:
+        raise NotMeasurable(f"{meter.source} shows that nothing was drawn in {seconds:.2f} s of work.")
+    return Draw(joules, seconds, calls * batch)

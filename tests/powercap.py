@@ -1,0 +1,48 @@
+"""A folder like the one in which the kernel shows energy counters, and a thread that advances them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+RANGE = 262_143_328_850  # microjoules, as a real counter has it
+
+
+def zone(folder: Path, number: str, name: str, energy: int, span: int = RANGE) -> Path:
+    """Make one powercap zone, `intel-rapl:NUMBER`."""
+    made = folder / f"intel-rapl:{number}"
+    made.mkdir(parents=True)
+    (made / "name").write_text(f"{name}\n")
+    (made / "max_energy_range_uj").write_text(f"{span}\n")
+    put(made, energy)
+    return made
+
+
+def put(zone: Path, energy: int) -> None:
+    """Set a counter, all at once as the kernel does."""
+    (zone / "next").write_text(f"{energy}\n")
+    os.replace(zone / "next", zone / "energy_uj")
+
+
+@contextlib.contextmanager
+def drawing(watts: dict[Path, float], span: int = RANGE) -> Iterator[None]:
+    """Advance counters in real time by so many watts each, from the start over at the end of their range."""
+    start, over = time.perf_counter(), threading.Event()
+    before = {zone: int((zone / "energy_uj").read_text()) for zone in watts}
+
+    def advance() -> None:
+        while not over.wait(0.0005):
+            for zone, power in watts.items():
+                put(zone, (before[zone] + int(1e6 * power * (time.perf_counter() - start))) % span)
+
+    thread = threading.Thread(target=advance)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
