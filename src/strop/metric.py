@@ -65,6 +65,7 @@ class Metric(ABC):
         unit: What its numbers are in (`s`, `bytes`, empty for a share).
         quality: Whether it judges outputs (True) or cost (False). Quality metrics are also reported by slice.
         needs_labels: Whether it can't do without labels.
+        of_classes: Whether it judges scores of classes, so that the class with the highest one is a prediction.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Metric(ABC):
     unit: str = ""
     quality: bool = True
     needs_labels: bool = False
+    of_classes: bool = False
 
     def check(self, outputs: Outputs, labels: Array | None) -> None:  # noqa: B027 (most need no check)
         """Refuse outputs or labels that this metric can't judge, before anything is searched.

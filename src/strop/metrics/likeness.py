@@ -25,6 +25,7 @@ class Agreement(Metric):
     name = "agreement"
     better = "higher"
     rank = 11
+    of_classes = True
 
     def check(self, outputs: Outputs, labels: Array | None) -> None:
         if scores(outputs).dtype.kind not in "fiubUO":
