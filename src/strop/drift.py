@@ -141,7 +141,7 @@ def _by_sample(found: Array, stored: Array) -> Array:
     scale = float(np.abs(stored[np.isfinite(stored)]).max(initial=0.0)) or 1.0
     with np.errstate(invalid="ignore"):  # infinity less infinity
         away = np.where(equal, 0.0, np.abs(found - stored) / scale)
-    return np.asarray(np.nan_to_num(away, nan=np.inf).max(axis=1, initial=0.0))
+    return np.asarray(np.where(np.isnan(away), np.inf, away).max(axis=1, initial=0.0))
 
 
 def _saturates(machine: Environment) -> bool:
