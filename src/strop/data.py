@@ -38,6 +38,7 @@ class Data:
         constants: Inputs that are the same for all samples, without a sample axis.
         rows: The rows (int64) of the arrays above that this view holds, in its order; None for all.
         dtypes: What `batch` casts an input to, where that differs from what is stored.
+        columns: Of a table that became one matrix: the columns that were stacked, for messages.
 
     Raises:
         InvalidData: An array holds Python objects or records.
@@ -50,6 +51,7 @@ class Data:
     constants: Mapping[str, Array] = field(default_factory=dict)
     rows: Array | None = None
     dtypes: Mapping[str, str] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for full, array in self._arrays():
@@ -120,7 +122,7 @@ class Data:
         Raises:
             InvalidData: The folder holds no data, or a file that it refers to has changed or is gone.
         """
-        parts: dict[str, dict[str, Array]] = {"inputs": {}, "slices": {}, "constants": {}, "labels": {}, "groups": {}}
+        parts: dict[str, Any] = {"inputs": {}, "slices": {}, "constants": {}, "labels": {}, "groups": {}}
         try:
             saved = json.loads((folder / "data.json").read_text())
             for full, where in saved["arrays"].items():
@@ -288,7 +290,7 @@ def match(data: Data, signature: Signature) -> tuple[Data, Signature]:
             tensors.append(replace(tensor, batched=False))
         else:
             inputs[tensor.name] = array
-            tensors.append(replace(tensor, batched=_has_batch_axis(tensor, array.shape, bool(feedback))))
+            tensors.append(replace(tensor, batched=_fits(tensor, data, bool(feedback))))
     timed = [t.name for t in tensors if feedback and t.name in inputs and inputs[t.name].ndim > len(t.shape)]
     steps = {name: inputs[name].shape[1] for name in timed}
     if len(set(steps.values())) > 1:
@@ -351,6 +353,27 @@ def _is_constant(tensor: Tensor, data: Data, count: int) -> bool:
         return array is not None and fixed and array.shape == tensor.shape and len(array) != count
     _check_shape(tensor, array.shape, array.shape, tensor.shape)
     return True
+
+
+def _fits(tensor: Tensor, data: Data, stateful: bool) -> bool:
+    """Whether an input has a batch axis; of a table, the error says which columns were taken."""
+    try:
+        return _has_batch_axis(tensor, data.inputs[tensor.name].shape, stateful)
+    except InvalidData as error:
+        wanted = tensor.shape[-1] if tensor.shape else None
+        if not data.columns or not isinstance(wanted, int):
+            raise
+        count = f"{len(data.columns)} columns of numbers ({listed(data.columns)})"
+        if data.labels is None and data.inputs[tensor.name].shape[-1] == wanted + 1:
+            raise InvalidData(
+                f"The model takes {tensor}, {wanted} numbers a sample, and the table has one more: {count}. If one of "
+                "them holds the labels, say which: --label NAME."
+            ) from error
+        raise InvalidData(
+            f"The model takes {tensor}, {wanted} numbers a sample, and the table has {count}, which were stacked in "
+            "the order of the file. Leave out what is no input; labels, slices and groups are named with --label, "
+            "--slice and --group."
+        ) from error
 
 
 def _has_batch_axis(tensor: Tensor, shape: tuple[int, ...], stateful: bool) -> bool:
@@ -437,7 +460,8 @@ def read(
             `.parquet` or `.csv`; `module:function`, called without arguments; a mapping of arrays; a pair (x, labels);
             or an array.
         inputs: Names of the model's inputs. With one, an array `x`, or the only one left, will do; so will a table
-            without a column of that name: its numeric columns are then one float32 matrix [rows, columns].
+            without a column of that name: its columns of numbers, and of lists of numbers of one length, are then one
+            float32 matrix [rows, numbers], in the order of the file. (A column of lists alone keeps its dtype.)
         label: Name of the label array or column; else `labels`, `label` or `y`, where there is one.
         slices: Names of arrays whose values divide the samples.
         group: Name of the array that tells which samples belong together.
@@ -455,8 +479,9 @@ def read(
     guesses = () if label else tuple(name for name in _LABELS if name not in inputs)
     if isinstance(source, str) and re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", source) and not Path(source).exists():
         source = call(source)
+    columns: tuple[str, ...] = ()
     if isinstance(source, (str, Path)):
-        arrays = open_file(Path(source), inputs, asked, guesses, storage)
+        arrays, columns = open_file(Path(source), inputs, asked, guesses, storage)
     else:
         arrays = in_memory(source)
     for name in asked:
@@ -472,4 +497,5 @@ def read(
         slices={name: arrays[name] for name in slices},
         groups=arrays[group] if group else None,
         constants={k: v for k, v in left.items() if not v.ndim},
+        columns=columns,
     )
