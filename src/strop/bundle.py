@@ -84,7 +84,9 @@ class Bundle:
         try:
             manifest = json.loads((root / MANIFEST).read_text())
         except OSError as error:
-            raise BundleError(f"{root} is no bundle: its {MANIFEST} can't be read ({error.strerror}).") from error
+            raise BundleError(
+                f"{root} is no bundle: its {MANIFEST} can't be read ({error.strerror}). Name one that strop wrote."
+            ) from error
         except (ValueError, RecursionError) as error:
             raise BundleError(f"{root / MANIFEST} is no JSON: {error}. Make the bundle again.") from error
         schema = manifest.get("schema") if isinstance(manifest, dict) else None

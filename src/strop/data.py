@@ -381,8 +381,8 @@ def _has_batch_axis(tensor: Tensor, shape: tuple[int, ...], stateful: bool) -> b
     batched = extra == 0 or stateful
     if extra not in (0, 1) or (stateful and not tensor.shape):
         raise InvalidData(
-            f"The model takes {tensor}, and {tensor.name!r} in the data has the shape {list(shape)}. It must be "
-            f"[samples, ...] with {len(tensor.shape)} axes, or one more where a model has no batch axis, or state."
+            f"The model takes {tensor}, so {tensor.name!r} must have the shape {_wanted(tensor, stateful)}, and in the "
+            f"data it has {list(shape)}. Reshape it."
         )
     if stateful and tensor.shape[0] not in (1, None) and not isinstance(tensor.shape[0], str):
         raise InvalidData(
@@ -398,9 +398,25 @@ def _check_shape(
 ) -> None:
     if len(have) != len(want) or any(isinstance(b, int) and a != b for a, b in zip(have, want, strict=True)):
         raise InvalidData(
-            f"The model takes {tensor}, and {tensor.name!r} in the data has the shape {list(shape)}: "
-            f"{list(have)} is not [{', '.join('?' if d is None else str(d) for d in want)}]. Reshape or resize it."
+            f"The model takes {tensor}, and {tensor.name!r} in the data has the shape {list(shape)}: a sample is "
+            f"{list(have)}, and must be {_axes(*want)}. Reshape or resize it."
         )
+
+
+def _wanted(tensor: Tensor, stateful: bool) -> str:
+    """The shapes that data for an input may have."""
+    if not tensor.shape:
+        return "[] (one number for all)" if stateful else "[samples]"
+    batched = _axes("samples", *tensor.shape[1:])
+    if stateful:
+        return f"{batched}, or with time {_axes('samples', 'steps', *tensor.shape[1:])}"
+    if tensor.fixed_batch is None:
+        return batched
+    return f"{batched}, or where its first axis is no batch {_axes('samples', *tensor.shape)}"
+
+
+def _axes(*shape: int | str | None) -> str:
+    return f"[{', '.join('?' if size is None else str(size) for size in shape)}]"
 
 
 def _cast(tensor: Tensor, dtype: np.dtype[Any]) -> str | None:
