@@ -196,8 +196,8 @@ def test_states_are_told_apart_by_name() -> None:
 @pytest.mark.parametrize(("arrays", "says"), [
     ({"input": X, "labels": Y}, "takes the input sr: int64.*have only input"),
     ({"audio": X, "sr": 3}, r"takes the input input: float32\[\?, \?\].*have only audio, sr"),
-    ({"input": X, "sr": np.full(40, 3)}, r"'sr' must have the shape \[\] \(one number for all\), and in the data it has \[40\]"),
-    ({"input": X.reshape(2, 2, 10, 3), "sr": 3}, r"\[samples, \?\], or with time \[samples, steps, \?\], and in the data it has \[2, 2, 10, 3\]"),
+    ({"input": X, "sr": np.full(40, 3)}, r"'sr' must have the shape \[\] \(one number.*has \[40\]"),
+    ({"input": X.reshape(2, 2, 10, 3), "sr": 3}, r"or with time \[samples, steps, \?\].*\[2, 2, 10"),
 ])  # fmt: skip
 def test_what_does_not_fit_a_stateful_model(arrays: dict[str, object], says: str) -> None:
     with pytest.raises(InvalidData, match=says):

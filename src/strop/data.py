@@ -16,6 +16,7 @@ import numpy as np
 
 from ._arrays import PIECE, call, follow, in_memory, listed, open_file, reference, replace_file, unknown, write
 from ._plain import restore
+from ._shapes import cast, check_shape, wanted
 from .errors import InvalidData
 from .model import Signature, Tensor
 
@@ -283,8 +284,8 @@ def match(data: Data, signature: Signature) -> tuple[Data, Signature]:
             tensors.append(replace(tensor, batched=False, feedback=feedback[tensor.name]))
             continue
         array = arrays[tensor.name]
-        if cast := _cast(tensor, array.dtype):
-            dtypes[tensor.name] = cast
+        if dtype := cast(tensor, array.dtype):
+            dtypes[tensor.name] = dtype
         if _is_constant(tensor, data, count):
             constants[tensor.name] = array
             tensors.append(replace(tensor, batched=False))
@@ -351,7 +352,7 @@ def _is_constant(tensor: Tensor, data: Data, count: int) -> bool:
     if array is None or (array.ndim and tensor.name not in data.constants):
         fixed = bool(tensor.shape) and isinstance(tensor.shape[0], int) and tensor.shape[0] != 1
         return array is not None and fixed and array.shape == tensor.shape and len(array) != count
-    _check_shape(tensor, array.shape, array.shape, tensor.shape)
+    check_shape(tensor, array.shape, array.shape, tensor.shape)
     return True
 
 
@@ -360,17 +361,17 @@ def _fits(tensor: Tensor, data: Data, stateful: bool) -> bool:
     try:
         return _has_batch_axis(tensor, data.inputs[tensor.name].shape, stateful)
     except InvalidData as error:
-        wanted = tensor.shape[-1] if tensor.shape else None
-        if not data.columns or not isinstance(wanted, int):
+        width = tensor.shape[-1] if tensor.shape else None
+        if not data.columns or not isinstance(width, int):
             raise
         count = f"{len(data.columns)} columns of numbers ({listed(data.columns)})"
-        if data.labels is None and data.inputs[tensor.name].shape[-1] == wanted + 1:
+        if data.labels is None and data.inputs[tensor.name].shape[-1] == width + 1:
             raise InvalidData(
-                f"The model takes {tensor}, {wanted} numbers a sample, and the table has one more: {count}. If one of "
+                f"The model takes {tensor}, {width} numbers a sample, and the table has one more: {count}. If one of "
                 "them holds the labels, say which: --label NAME."
             ) from error
         raise InvalidData(
-            f"The model takes {tensor}, {wanted} numbers a sample, and the table has {count}, which were stacked in "
+            f"The model takes {tensor}, {width} numbers a sample, and the table has {count}, which were stacked in "
             "the order of the file. Leave out what is no input; labels, slices and groups are named with --label, "
             "--slice and --group."
         ) from error
@@ -381,7 +382,7 @@ def _has_batch_axis(tensor: Tensor, shape: tuple[int, ...], stateful: bool) -> b
     batched = extra == 0 or stateful
     if extra not in (0, 1) or (stateful and not tensor.shape):
         raise InvalidData(
-            f"The model takes {tensor}, so {tensor.name!r} must have the shape {_wanted(tensor, stateful)}, and in the "
+            f"The model takes {tensor}, so {tensor.name!r} must have the shape {wanted(tensor, stateful)}, and in the "
             f"data it has {list(shape)}. Reshape it."
         )
     if stateful and tensor.shape[0] not in (1, None) and not isinstance(tensor.shape[0], str):
@@ -389,48 +390,8 @@ def _has_batch_axis(tensor: Tensor, shape: tuple[int, ...], stateful: bool) -> b
             f"A stateful model is run one sequence at a time, and {tensor} is fixed to another batch than 1. "
             "Export it with a batch of 1, or a free one."
         )
-    _check_shape(tensor, shape, shape[1 + (extra if batched else 0) :], tensor.shape[1 if batched else 0 :])
+    check_shape(tensor, shape, shape[1 + (extra if batched else 0) :], tensor.shape[1 if batched else 0 :])
     return batched
-
-
-def _check_shape(
-    tensor: Tensor, shape: tuple[int, ...], have: tuple[int, ...], want: tuple[int | str | None, ...]
-) -> None:
-    if len(have) != len(want) or any(isinstance(b, int) and a != b for a, b in zip(have, want, strict=True)):
-        raise InvalidData(
-            f"The model takes {tensor}, and {tensor.name!r} in the data has the shape {list(shape)}: a sample is "
-            f"{list(have)}, and must be {_axes(*want)}. Reshape or resize it."
-        )
-
-
-def _wanted(tensor: Tensor, stateful: bool) -> str:
-    """The shapes that data for an input may have."""
-    if not tensor.shape:
-        return "[] (one number for all)" if stateful else "[samples]"
-    batched = _axes("samples", *tensor.shape[1:])
-    if stateful:
-        return f"{batched}, or with time {_axes('samples', 'steps', *tensor.shape[1:])}"
-    if tensor.fixed_batch is None:
-        return batched
-    return f"{batched}, or where its first axis is no batch {_axes('samples', *tensor.shape)}"
-
-
-def _axes(*shape: int | str | None) -> str:
-    return f"[{', '.join('?' if size is None else str(size) for size in shape)}]"
-
-
-def _cast(tensor: Tensor, dtype: np.dtype[Any]) -> str | None:
-    """The dtype to cast to, None where none is needed."""
-    wanted = np.dtype(tensor.dtype)
-    if dtype == wanted:
-        return None
-    numeric = wanted.kind in "biufc" and dtype.kind in "biufc"
-    if numeric and (np.can_cast(dtype, wanted, "safe") or (dtype.name, wanted.name) == ("float64", "float32")):
-        return wanted.name
-    raise InvalidData(
-        f"The model takes {tensor}, and {tensor.name!r} in the data is {dtype.name}, which can't be cast without loss. "
-        f'If it is meant so, convert it: data["{tensor.name}"] = data["{tensor.name}"].astype("{tensor.dtype}")'
-    )
 
 
 def _check_lengths(data: Data) -> None:
