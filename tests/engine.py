@@ -6,17 +6,22 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 
+from strop.bundle import Bundle
 from strop.confirm import Finding
 from strop.judge import Figure, Judged, Report
+from strop.model import Model, digest_files
 from strop.plan import Candidate
-from strop.prepare import Request
+from strop.prepare import Request, environment, reference_runtime
 from strop.result import Result, conclude
 from strop.rundir import RunDir, finite
 from strop.stats import Interval
+from strop.target import Target
 from strop.testing import FakeCompile, FakeRound, FakeRuntime, FakeStrip
 from strop.trial import Outcome, Setting
 
@@ -104,6 +109,36 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
     schema = json.loads(resources.files("strop").joinpath("manifest.schema.json").read_text())
     written = json.loads(json.dumps(finite(manifest), allow_nan=False))
     jsonschema.Draft202012Validator(schema).validate(written)
+
+
+def bundle_of(
+    folder: Path, model: Model, inputs: Mapping[str, Any], outputs: Mapping[str, Any], *limits: str, **made: Any
+) -> Bundle:
+    """A bundle with these stored outputs, made on the machine that `made` tells of (else on this one)."""
+    folder.mkdir(parents=True)
+    moved = model.copy_to(folder)
+    named = {f"input.{name}": array for name, array in inputs.items()}
+    np.savez(folder / "samples.npz", **named, **{f"output.{name}": array for name, array in outputs.items()})
+    runtime = reference_runtime(model.format)
+    described = {
+        "format": model.format, "runtime": {"name": runtime.label(), "options": runtime.settings()},
+        "signature": model.signature.to_json(), "metrics": {},
+    }  # fmt: skip
+    names = [file.name for file in moved.files]
+    hashes = {name: digest_files([folder / name]) for name in [*names, "samples.npz"]}
+    manifest = {
+        "schema": 1, "verdict": "met", "reason": "made by hand", "advice": [],
+        "goal": {"limits": list(limits), "objective": "latency.p50", "direction": "minimize"},
+        "target": vars(Target(threads=1)), "seed": 0, "original": {"source": "m", **described},
+        "winner": {"file": names[0], "files": names, "route": [], "confidence": 0.95, "ratios": {}, **described},
+        "closest": None, "limits": [], "slices": {}, "noise": 0.01,
+        "splits": {"calibration": 1, "search": 1, "confirm": 1}, "candidates": 1, "seconds": 1.0,
+        "environment": {**environment(), **made}, "not_tried": {}, "not_measurable": {}, "notes": [],
+        "hashes": {"original": "0" * 64, "calibration": "0" * 64, "confirm": "0" * 64, "files": hashes},
+    }  # fmt: skip
+    check_manifest(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return Bundle.load(folder)
 
 
 WRONG = (None, [], {}, "x", -1, [None], {"x": "x"})

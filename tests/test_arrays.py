@@ -163,7 +163,13 @@ def test_a_table_of_one_column_an_input(tmp_path: Path) -> None:
     ({**COLUMNS, "age": [None, *Y[1:]]}, ["x"], {}, "'age' of .* has none in row 0"),
     ({**COLUMNS, "height": [*X[:30, 0], None, *X[31:, 0]]}, ["x"], {}, "'height' of .* has none in row 30"),
     ({"who": COLUMNS["who"], "label": Y}, ["x"], {}, "no numeric column"),
-    ({**COLUMNS, "age": [[1, 2]] * 40}, ["age", "height"], {}, "'age' holds list"),
+    ({**COLUMNS, "age": [["a", "b"]] * 40}, ["age", "height"], {}, "'age' holds list"),
+    ({**COLUMNS, "age": [[[1, 2]]] * 40}, ["age", "height"], {}, "'age' holds list<.*list"),
+    ({**COLUMNS, "age": [*[[1, 2]] * 30, [1], *[[1, 2]] * 9]}, ["age"], {},
+     "one length, and those of 'age' .* have 2 numbers in the first row and 1 in row 30. Pad or cut"),
+    ({**COLUMNS, "age": [*[[1, 2]] * 30, [1, None], *[[1, 2]] * 9]}, ["age"], {}, "'age' .* lacks a number in row 30"),
+    ({**COLUMNS, "age": [*[[1, 2]] * 30, None, *[[1, 2]] * 9]}, ["age"], {}, "'age' of .* has none in row 30"),
+    ({**COLUMNS, "age": [None, *[[1, 2]] * 39]}, ["age"], {}, "'age' of .* has none in row 0"),
 ])  # fmt: skip
 def test_bad_tables(tmp_path: Path, columns: dict, inputs: list[str], options: dict, says: str) -> None:
     with pytest.raises(InvalidData, match=says):
@@ -240,3 +246,120 @@ def test_what_is_no_source(tmp_path: Path) -> None:
         read({"x": [[1, 2], [3]]}, ["x"])
     with pytest.raises(InvalidData, match=r"'sexx'.*Did you mean 'sex'.*x, sex"):
         read({"x": X, "sex": Y}, ["x"], slices=["sexx"])
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+@pytest.mark.parametrize("large", [True, False])
+def test_a_column_of_lists_is_an_array(
+    tmp_path: Path, fixed: bool, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("strop._arrays._LARGE", 0 if large else 1 << 20)
+    ids = RNG.integers(0, 99, (40, 5)).astype(np.int32)
+    lists = pa.array(ids.tolist(), pa.list_(pa.int32(), 5) if fixed else pa.list_(pa.int32()))
+    path = table(tmp_path / "t.parquet", {"ids": lists, "length": Y.astype(np.float32), "label": Y})
+
+    data = read(path, ["ids", "length"], storage=tmp_path / "s")
+    np.testing.assert_array_equal(data.batch(0, 40)["ids"], ids)
+    assert data.inputs["ids"].dtype == np.int32 and data.inputs["length"].shape == (40,)
+    assert isinstance(data.inputs["ids"], np.memmap) == large
+
+    matrix = read(path, ["features"], storage=tmp_path / "s").batch(0, 40)["features"]
+    np.testing.assert_array_equal(matrix, np.concatenate([ids, Y[:, None]], axis=1).astype(np.float32))
+
+    alone = read(path, ["tokens"], slices=["length"], storage=tmp_path / "s").inputs["tokens"]
+    np.testing.assert_array_equal(alone, ids)
+    assert alone.dtype == np.int32, "a column of lists alone is the input, as it is"
+
+    table(path, {"a": Y, "x": lists})
+    np.testing.assert_array_equal(read(path, ["tokens"]).inputs["tokens"], ids)
+
+
+def test_lists_that_start_inside_another_array_are_read_right(tmp_path: Path) -> None:
+    """Batches are slices, whose offsets do not begin at zero."""
+    values = RNG.normal(size=(200_000, 2)).astype(np.float32)
+    lists = pa.FixedSizeListArray.from_arrays(values.ravel(), 2)
+    pq.write_table(pa.table({"x": lists.cast(pa.list_(pa.float32()))}), tmp_path / "t.parquet")
+    np.testing.assert_array_equal(read(tmp_path / "t.parquet", ["x"]).inputs["x"], values)
+
+
+def test_a_csv_is_read_in_parts_as_it_would_be_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        "n,later_float,later_text,said,flag",
+        '9007199254740993,1,1,"one, and\nmore",true',
+        '2,2,2,"a ""quoted"" word",false',
+        "3,2.5,x,plain,true",
+        "-4,1e3,y,plain,false",
+    ]
+    (tmp_path / "d.csv").write_text("\r\n".join(rows) + "\r\n")
+
+    def columns() -> dict[str, np.ndarray]:
+        names = ["n", "later_float", "later_text", "said", "flag"]
+        return {name: read(tmp_path / "d.csv", names).inputs[name] for name in names}
+
+    whole = columns()
+    for piece in (1, 7, 30, 60):
+        monkeypatch.setattr("strop._tables.PIECE", piece)
+        for name, array in columns().items():
+            np.testing.assert_array_equal(array, whole[name])
+            assert array.dtype == whole[name].dtype, (piece, name)
+    assert [array.dtype.kind for array in whole.values()] == ["i", "f", "U", "U", "b"]
+    assert whole["n"][0] == 9007199254740993 and whole["said"][0] == "one, and\nmore"
+    assert list(whole["later_text"]) == ["1", "2", "x", "y"] and list(whole["later_float"]) == [1, 2, 2.5, 1000]
+
+
+@pytest.mark.parametrize(("content", "says"), [
+    ("a,b\n1,2\n3\n", "can't be read as"), ("a,b\n", "no samples"), ("a,b\n1,2\n3,\n", "'b' of .* has none in row 1"),
+    ("a,a\n1,2\n", "distinct names"), ("a,b\n1,x\n", None),
+])  # fmt: skip
+@pytest.mark.parametrize("piece", [1, 1 << 24])
+def test_bad_csv(tmp_path: Path, content: str, says: str | None, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("strop._tables.PIECE", piece)
+    (tmp_path / "d.csv").write_text(content)
+    if says is None:
+        assert list(read(tmp_path / "d.csv", ["x"]).inputs["x"]) == [[1]]
+        return
+    with pytest.raises(InvalidData, match=says):
+        match(read(tmp_path / "d.csv", ["a", "b"]), takes(Tensor("a", "int64", (None,)), Tensor("b", "int64", (None,))))
+
+
+def test_a_csv_larger_than_the_memory_is_read(tmp_path: Path) -> None:
+    """60 MB of text; pieces are made smaller in proportion."""
+    line = ",".join(f"{k}.1234567" for k in range(100, 170)) + "\n"
+    with (tmp_path / "d.csv").open("w") as stream:
+        stream.write(",".join(f"c{k}" for k in range(69)) + ",label\n")
+        for _ in range(200):
+            stream.write(line * 400)
+    code = f"""
+from pathlib import Path
+import pyarrow, pyarrow.csv
+import strop._tables, strop.data
+strop._tables.PIECE = 1 << 20
+data = strop.data.read(Path({str(tmp_path / "d.csv")!r}), ["x"], storage=Path({str(tmp_path / "s")!r}))
+private = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon"))
+print(data.inputs["x"].shape, data.inputs["x"][79_999, 0], pyarrow.default_memory_pool().max_memory(), private * 1024)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=False)
+    *shape, first, parsed, private = ran.stdout.split()
+    assert " ".join(shape) == "(80000, 69)" and abs(float(first) - 100.1234567) < 1e-4, ran.stderr
+    size = (tmp_path / "d.csv").stat().st_size
+    assert int(parsed) < size / 8, "what pyarrow held at its peak"
+    assert int(private) < 300 << 20, "the libraries themselves take a good part of it"
+
+
+def test_a_table_without_a_label_says_what_it_has(tmp_path: Path) -> None:
+    signature = takes(Tensor("features", "float32", (None, 3)))
+    path = table(tmp_path / "t.csv", {"a": Y, "b": Y, "c": Y, "kind": Y})
+    with pytest.raises(InvalidData, match=r"3 numbers a sample.*one more: 4 columns.*a, b, c, kind.*--label NAME"):
+        match(read(path, ["features"]), signature)
+    fitted = match(read(path, ["features"], label="kind"), signature)[0]
+    assert fitted.inputs["features"].shape == (40, 3) and fitted.labels is not None
+    path = table(tmp_path / "u.csv", {"a": Y, "b": Y, "c": Y, "kind": Y, "sex": Y})
+    with pytest.raises(
+        InvalidData, match=r"5 columns of numbers \(a, b, c, kind, sex\).*stacked in the order.*--slice"
+    ):
+        match(read(path, ["features"]), signature)
+    block = pa.array([[1.0, 2.0, 3.0]] * 40, pa.list_(pa.float32(), 3))
+    path = table(tmp_path / "v.parquet", {"block": block, "kind": Y})
+    with pytest.raises(InvalidData, match=r"has 2 columns of numbers \(block, kind\)|one more: .*block, kind"):
+        match(read(path, ["features"]), signature)
+    assert match(read(path, ["features"], label="kind"), signature)[0].inputs["features"].shape == (40, 3)

@@ -82,7 +82,7 @@ def test_models_that_are_none(here: Path) -> None:
     [
         ({"x": None, "a": np.zeros((80, 3, 16, 16)), "b": np.zeros((80, 3, 16, 16))}, ["image", "a, b"]),
         ({"x": np.zeros((80, 3, 15, 16), np.float32)}, ["[80, 3, 15, 16]"]),
-        ({"x": np.zeros((80, 3), np.float32)}, ["x"]),
+        ({"x": np.zeros((80, 3), np.float32)}, ["[samples, 3, 16, 16]", "[80, 3]"]),
         ({"x": np.zeros((80, 3, 16, 16), np.complex64)}, ["complex64"]),
         ({"x": np.full((80, 3, 16, 16), np.nan, np.float32)}, ["NaN"]),
         ({"x": np.zeros((0, 3, 16, 16), np.float32), "labels": np.zeros(0, np.int64)}, ["0"]),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bundle import Bundle
-    from .comparison import benchmark, compare, verify
+    from .comparison import benchmark, compare
     from .data import Data
     from .errors import Infeasible, InvalidData, InvalidGoal, StropError, UnsupportedModel
     from .goal import Goal
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .runtime import Runtime
     from .target import Target
     from .technique import Technique
+    from .verification import verify
 
 __version__ = "0.1.0.dev0"
 
@@ -48,7 +49,7 @@ __all__ = [
 # Names are imported when first used: every process that strop starts imports this file, and needs few of them.
 _HOMES = {
     "bundle": ("Bundle",),
-    "comparison": ("benchmark", "compare", "verify"),
+    "comparison": ("benchmark", "compare"),
     "data": ("Data",),
     "errors": ("Infeasible", "InvalidData", "InvalidGoal", "StropError", "UnsupportedModel"),
     "goal": ("Goal",),
@@ -60,6 +61,7 @@ _HOMES = {
     "runtime": ("Runtime",),
     "target": ("Target",),
     "technique": ("Technique",),
+    "verification": ("verify",),
 }
 
 

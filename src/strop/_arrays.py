@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import itertools
 import os
 import shutil
 import sys
@@ -16,6 +17,7 @@ from typing import IO, Any, Literal, TypeAlias
 
 import numpy as np
 
+from ._tables import is_block, is_numeric, numbers, open_table, text, width
 from .errors import InvalidData
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -64,7 +66,8 @@ def call(source: str) -> object:
 
 def open_file(
     path: Path, inputs: Sequence[str], asked: Sequence[str], guesses: Sequence[str], storage: Path | None
-) -> dict[str, Array]:
+) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """The arrays of a file, and the columns that were stacked into a matrix, where they were."""
     if not path.exists():
         raise InvalidData(f"There is no data at {path}. Give a file, a folder of .npy files, or `module:function`.")
     if not os.access(path, os.R_OK):
@@ -73,11 +76,11 @@ def open_file(
     try:
         match kind:
             case "folder":
-                return {file.stem: mapped(file) for file in sorted(path.glob("*.npy"))}
+                return {file.stem: mapped(file) for file in sorted(path.glob("*.npy"))}, ()
             case ".npy":
-                return {"x": mapped(path)}
+                return {"x": mapped(path)}, ()
             case ".npz":
-                return _npz(path, storage)
+                return _npz(path, storage), ()
             case ".parquet" | ".csv":
                 return _table(path, inputs, asked, guesses, storage)
     except InvalidData:
@@ -110,73 +113,73 @@ def _npz(path: Path, storage: Path | None) -> dict[str, Array]:
 
 def _table(
     path: Path, inputs: Sequence[str], asked: Sequence[str], guesses: Sequence[str], storage: Path | None
-) -> dict[str, Array]:
-    """Columns, of numbers or text. One input without a column is the matrix of all numeric columns that are left.
+) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """Columns of numbers [rows], of lists of numbers [rows, numbers], or of text [rows].
+
+    One input without a column is the column `x` of lists, or the only column left if that is of lists, or else the
+    matrix of all numbers that are left, in the order of the file.
 
     Args:
-        path: A CSV file, read whole, or a parquet file, read in batches of rows.
+        path: A CSV or a parquet file, read in batches of rows.
         inputs: Names of the model's inputs.
         asked: Other columns that must be there.
         guesses: What a label column may be called; the first one that is there is read.
         storage: Where a large table goes; None for memory.
     """
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    source: Any = pa.csv.read_csv(path) if path.suffix.lower() == ".csv" else pa.parquet.ParquetFile(path)
-    whole = isinstance(source, pa.Table)
-    schema, count = (source.schema, source.num_rows) if whole else (source.schema_arrow, source.metadata.num_rows)
-    types = dict(zip(schema.names, schema.types, strict=True))
-    if len(types) < len(schema.names):
-        raise InvalidData(f"Columns must have distinct names, and those of {path} are {listed(schema.names)}.")
+    table = open_table(path)
+    types = dict(zip(table.names, table.types, strict=True))
+    if len(types) < len(table.names):
+        raise InvalidData(f"Columns must have distinct names, and those of {path} are {listed(table.names)}.")
+    if not table.rows:
+        raise InvalidData(f"The data hold no samples: {path} has no rows. Give at least 10.")
     others = [*asked, *[name for name in guesses if name in types][:1]]
     wide = len(inputs) == 1 and inputs[0] not in types
-    numeric = [
-        n for n, t in types.items() if pa.types.is_integer(t) or pa.types.is_floating(t) or pa.types.is_boolean(t)
-    ]
-    features = [name for name in numeric if name not in others] if wide else list(inputs)
+    blocks = [name for name, kind in types.items() if is_block(kind)]
+    numeric = [name for name, kind in types.items() if is_numeric(kind)]
+    features = [n for n in types if n in (*numeric, *blocks) and n not in others] if wide else list(inputs)
+    features = ["x"] if wide and "x" in blocks and "x" not in others else features
     columns = list(dict.fromkeys([*features, *others]))
     for name in columns:
         if name not in types:
             raise unknown(name, types)
     if not features:
         raise InvalidData(f"{path} has no numeric column for the input {inputs[0]!r}; its columns are {listed(types)}.")
-    folder = _scratch(storage, path) if storage is not None and 8 * count * len(columns) > _LARGE else None
-    single = [name for name in columns if name in numeric and not (wide and name in features)]
-    arrays = {name: _allocate(folder, (count,), types[name].to_pandas_dtype()) for name in single}
+    batches = table.batches(columns)
+    first = next(batches)
+    widths = {name: width(types[name], first, name) for name in columns if name in blocks}
+    cells = table.rows * sum(widths.get(name, 1) for name in columns)
+    folder = _scratch(storage, path) if storage is not None and 8 * cells > _LARGE else None
+    stacked = wide and features not in ([name] for name in blocks)
+    arrays = {
+        name: _allocate(folder, (table.rows, *([widths[name]] if name in widths else [])), _dtype(types[name]))
+        for name in columns
+        if name in (*numeric, *blocks) and not (stacked and name in features)
+    }
     sinks = dict(arrays)
-    if wide:
-        arrays[inputs[0]] = _allocate(folder, (count, len(features)), "float32")
-        sinks |= {name: arrays[inputs[0]][:, k] for k, name in enumerate(features)}
-    text: dict[str, list[Array]] = {name: [] for name in columns if name not in sinks}
-    batches = source.select(columns).to_batches() if whole else source.iter_batches(1 << 16, columns=columns)
+    if stacked:
+        ends = np.cumsum([0, *(widths.get(name, 1) for name in features)])
+        matrix = arrays[inputs[0]] = _allocate(folder, (table.rows, int(ends[-1])), "float32")
+        for name, start, end in zip(features, ends, ends[1:], strict=False):
+            sinks[name] = matrix[:, start:end] if name in widths else matrix[:, start]
+    words: dict[str, list[Array]] = {name: [] for name in columns if name not in sinks}
     start = 0
-    for batch in batches:
+    for batch in itertools.chain([first], batches):
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            if column.null_count:
-                row = start + int(column.is_null().to_numpy(False).argmax())
-                raise InvalidData(
-                    f"Columns must be complete, and {name!r} of {path} has none in row {row}. Fill or drop it."
-                )
-            if name in text:
-                text[name].append(_text(name, column))
+            if name in words:
+                words[name].append(text(column, name, path, start))
             else:
                 with np.errstate(over="ignore"):  # an infinity is told later, by row
-                    sinks[name][start : start + len(column)] = column.to_numpy(False)
+                    sinks[name][start : start + len(column)] = numbers(column, name, path, start, widths.get(name))
         start += len(batch)
     arrays = {name: _sealed(array) for name, array in arrays.items()}
-    return arrays | {name: np.concatenate([*pieces, np.empty(0, "U1")]) for name, pieces in text.items()}
+    if wide and not stacked:
+        arrays[inputs[0]] = arrays.pop(features[0])
+    arrays |= {name: np.concatenate([*pieces, np.empty(0, "U1")]) for name, pieces in words.items()}
+    return arrays, tuple(features) if stacked else ()
 
 
-def _text(name: str, column: Any) -> Array:
-    import pyarrow as pa
-
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        raise InvalidData(f"Columns must hold numbers, booleans or text, and {name!r} holds {column.type}. Convert it.")
-    return np.array(column.to_pylist(), dtype=str)
+def _dtype(kind: Any) -> Any:
+    return (kind.value_type if is_block(kind) else kind).to_pandas_dtype()
 
 
 def _allocate(folder: Path | None, shape: tuple[int, ...], dtype: Any) -> Array:

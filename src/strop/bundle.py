@@ -28,7 +28,9 @@ from .target import Target
 from .trial import Outcome
 
 MANIFEST, SAMPLES, REPORT = "manifest.json", "samples.npz", "report.html"
-KEPT = 8  # samples in a bundle
+KEPT = 64  # samples in a bundle, where they are small
+LEAST_KEPT = 8  # samples, however large
+WEIGHT = 1 << 20  # bytes of inputs above which no further sample is kept
 PATIENCE = 600.0  # seconds that running a few samples may take
 
 
@@ -40,6 +42,23 @@ class Source:
     runtime: Runtime
     target: Target
     samples: Path
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The machine that figures were had on: CPU, instruction sets, versions."""
+
+    cpu: str
+    cores: int
+    instruction_sets: tuple[str, ...]
+    system: str
+    python: str
+    packages: Mapping[str, str]
+
+    def flat(self) -> dict[str, str]:
+        """All of it by name; `yes` for an instruction set."""
+        names = {"cpu": self.cpu, "cores": str(self.cores), "system": self.system, "python": self.python}
+        return {**names, **dict.fromkeys(self.instruction_sets, "yes"), **self.packages}
 
 
 @dataclass(frozen=True)
@@ -65,7 +84,9 @@ class Bundle:
         try:
             manifest = json.loads((root / MANIFEST).read_text())
         except OSError as error:
-            raise BundleError(f"{root} is no bundle: its {MANIFEST} can't be read ({error.strerror}).") from error
+            raise BundleError(
+                f"{root} is no bundle: its {MANIFEST} can't be read ({error.strerror}). Name one that strop wrote."
+            ) from error
         except (ValueError, RecursionError) as error:
             raise BundleError(f"{root / MANIFEST} is no JSON: {error}. Make the bundle again.") from error
         schema = manifest.get("schema") if isinstance(manifest, dict) else None
@@ -77,7 +98,7 @@ class Bundle:
         with _as_written(root / MANIFEST):
             hashes = restore(dict[str, str], manifest["hashes"]["files"])
             names = [*restore(list[str], bundle.content["files"]), SAMPLES]
-            for made in ("model", "runtime", "target", "goal"):
+            for made in ("model", "runtime", "target", "goal", "environment"):
                 getattr(bundle, made)
         for name in names:
             file = root / name
@@ -114,6 +135,11 @@ class Bundle:
     @property
     def target(self) -> Target:
         return restore(Target, self.manifest["target"])
+
+    @property
+    def environment(self) -> Environment:
+        """Of the machine where it was made."""
+        return restore(Environment, self.manifest["environment"])
 
     @property
     def candidate(self) -> Candidate:
@@ -239,7 +265,8 @@ def write(
 
 def _write_samples(part: Path, source: Source, model: Model) -> None:
     data = Data.load(source.samples)
-    few = data.take(np.arange(min(KEPT, len(data))))
+    sample = sum(array.nbytes for array in data.take([0]).batch(0, 1).values())
+    few = data.take(np.arange(min(KEPT, max(LEAST_KEPT, WEIGHT // max(1, sample)), len(data))))
     with tempfile.TemporaryDirectory(prefix=".part-", dir=part) as scratch:
         few.save(Path(scratch))
         hosted = Hosted(model, source.runtime, source.target)

@@ -175,30 +175,42 @@ def verify(
     data: Annotated[str | None, typer.Option(help="Samples, for limits on quality.")] = None,
     metric: Annotated[list[str] | None, typer.Option(help="A metric of your own that a limit speaks of.")] = None,
     label: Text = None,
+    slice: Many = None,
+    group: Text = None,
+    seed: Seed = None,
+    junit: Annotated[
+        Path | None,
+        typer.Option(help="Write the findings there as JUnit XML too; open ones (exit code 4) count as skipped."),
+    ] = None,
     as_json: Json = False,
     debug: bool = False,
 ) -> None:
     """Measure a bundle again on this machine: outputs against the stored ones, then its limits."""
 
     def work() -> int:
+        from . import junit as recorder
         from .bundle import Bundle
-        from .comparison import verify as check
-        from .terminal import console, show_limits
+        from .terminal import console, show_verified
+        from .verification import verify as check
 
-        opened = Bundle.load(bundle)
-        with _aside():
-            found = check(opened, original, data, metric=metric or (), label=label)
+        if junit:
+            recorder.check(junit)
+        try:
+            opened = Bundle.load(bundle)
+            with _aside():
+                found = check(
+                    opened, original, data, metric=metric or (), label=label, slices=slice or (), group=group,
+                    seed=seed or 0,
+                )  # fmt: skip
+        except StropError as error:
+            if junit:
+                recorder.write(junit, bundle.name, error)
+            raise
+        if junit:
+            recorder.write(junit, bundle.name, found)
         if as_json:
             _print_json({**opened.manifest, "verified": found})
-        outputs, screen = found["outputs"], console()
-        same = "[green]the same[/]" if outputs["same"] else "[red]different[/]"
-        screen.print(
-            f"outputs of {outputs['samples']} samples are {same}: they differ by {outputs['difference']:.2g} of the "
-            f"largest value (up to {outputs['tolerance']:g} is the same)", soft_wrap=True)  # fmt: skip
-        show_limits(screen, found["limits"])
-        screen.print(found["verdict"])
-        if any(limit["verdict"] == "not checked" for limit in found["limits"]):
-            screen.print("give --original MODEL and --data DATA (and --metric for one of your own) to check the others")
+        show_verified(console(), found)
         return CODES[found["verdict"]]
 
     _exit(work, debug)

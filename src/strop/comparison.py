@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from . import jobs, metrics
-from .baseline import ALWAYS
 from .bench import Bench
 from .bundle import Bundle, run_samples
 from .data import Data, match, read
@@ -28,7 +27,6 @@ from .timing import CONFIRMING
 
 COSTS = ("latency.p50", "latency.p95", "latency.p99", "latency.mean", "throughput", "size", "memory", "energy")
 TIME = 3600.0  # seconds that comparing two models may take
-CLOSE = 1e-3  # of the largest value: outputs that differ by more are other numerics
 
 Array = np.ndarray[Any, Any]
 
@@ -64,13 +62,11 @@ def compare(
     target = target or Target()
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
-        first, second = _host(original, folder / "original", target), _host(candidate, folder / "candidate", target)
+        first, second = host(original, folder / "original", target), host(candidate, folder / "candidate", target)
         check_target(target, first.model)
         names = [tensor.name for tensor in first.model.signature.inputs]
         given = read(data, names, label=label, slices=tuple(slices), group=group, storage=folder)
-        fitted, signature = match(given, first.model.signature)
-        fitted.save(folder / "data")
-        first, second = _with(first, signature), _with(second, _same(signature, second.model.signature))
+        first, second = fit(given, first, second, folder / "data")
         outputs = run_samples(first, folder / "data", folder / "outputs.npz")
         parsed = Goal.parse(goal) if isinstance(goal, str) else goal or Goal(())
         parsed.check(metrics.better(), metrics.units())
@@ -96,72 +92,16 @@ def benchmark(
     target = target or Target()
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
-        first = _host(model, folder / "original", target)
-        second = first if other is None else _host(other, folder / "candidate", target)
+        first = host(model, folder / "original", target)
+        second = first if other is None else host(other, folder / "candidate", target)
         check_target(target, first.model)
         names = [tensor.name for tensor in first.model.signature.inputs]
         given = (
             _random(first.model.signature, target.batch, seed) if data is None else read(data, names, storage=folder)
         )
-        fitted, signature = match(given, first.model.signature)
-        fitted.save(folder / "data")
-        first, second = _with(first, signature), _with(second, _same(signature, second.model.signature))
+        first, second = fit(given, first, second, folder / "data")
         run_samples(first, folder / "data", folder / "outputs.npz")
         return _measured(first, second, folder, Goal(()), (*COSTS, *metrics.called_for(target)), seed)
-
-
-def verify(
-    bundle: Bundle,
-    original: object = None,
-    data: object = None,
-    *,
-    metric: Sequence[str] = (),
-    label: str | None = None,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Measure a bundle again, on this machine: its outputs against the stored ones, then its limits.
-
-    Limits against the original, and those on quality, need the original and data. A metric of the user's own is run
-    only where it is named here: a bundle must not choose what code runs.
-
-    Args:
-        metric: The user's own metrics, as `module:function`, that the bundle's limits speak of.
-
-    Returns:
-        `outputs` (the largest difference to the stored ones, relative, and whether the numerics are the same),
-        `limits`, `verdict`: `met` where nothing differs and every limit is met, `broken` where one is not or the
-        outputs differ, else `inconclusive`.
-    """
-    goal = bundle.goal
-    known = [limit for limit in goal.limits if ":" not in limit.metric or limit.metric in metric]
-    known = [limit for limit in known if not metrics.unmeasurable(limit.metric, bundle.target)]
-    compared = original is not None and data is not None
-    checked = known if compared else [x for x in known if not x.relative and not metrics.find(x.metric).quality]
-    with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
-        folder = Path(scratch)
-        stored, expected = bundle.samples()
-        stored.save(folder / "samples")
-        hosted = bundle.hosted()
-        outputs = run_samples(hosted, folder / "samples", folder / "outputs.npz")
-        difference = max(_difference(outputs[name], array) for name, array in expected.items())
-        asked = replace(goal, limits=tuple(checked), objective="latency.p50", direction="minimize")
-        if compared:
-            found = compare(original, bundle.folder, data, asked, label=label, target=bundle.target, seed=seed)
-            limits = found["limits"]
-        else:
-            with Bench(
-                hosted, hosted, folder / "samples", folder / "outputs.npz", folder, CONFIRMING, seed, Decision(asked)
-            ) as bench:
-                report = judge(bench, asked, ALWAYS, confidence=0.95, whole=True)
-            limits = [judged.to_json() for judged in report.judged]
-    limits += [{"limit": str(x), "verdict": "not checked"} for x in goal.limits if x not in checked]
-    same = difference <= CLOSE
-    broken = not same or any(x["verdict"] == "broken" for x in limits)
-    return {
-        "verdict": "broken" if broken else "met" if all(x["verdict"] == "met" for x in limits) else "inconclusive",
-        "outputs": {"same": same, "difference": difference, "samples": len(stored), "tolerance": CLOSE},
-        "limits": limits,
-    }
 
 
 def _measured(
@@ -195,7 +135,8 @@ def _classes(outputs: Mapping[str, Array], labels: Array) -> bool:
     return metrics.default_quality(dict(outputs), labels) == "accuracy"
 
 
-def _host(source: object, folder: Path, target: Target) -> Hosted:
+def host(source: object, folder: Path, target: Target) -> Hosted:
+    """Open a model or a bundle, with what runs it; a live model is written into `folder`."""
     if isinstance(source, (str, Path)) and (Path(source) / "manifest.json").exists():
         bundle = Bundle.load(source)
         return bundle.hosted(target)
@@ -204,21 +145,29 @@ def _host(source: object, folder: Path, target: Target) -> Hosted:
     return Hosted(model, runtime, target)
 
 
+def fit(given: Data, original: Hosted, candidate: Hosted, folder: Path) -> tuple[Hosted, Hosted]:
+    """Fit samples and two models to each other, and save the samples into `folder`.
+
+    Raises:
+        InvalidData: The samples don't fit, or the models have other inputs or outputs than each other.
+    """
+    if original.model.signature.names() != candidate.model.signature.names():
+        raise InvalidData(
+            f"both models must have the same inputs and outputs. The original has {_spelled(original)}; the other has "
+            f"{_spelled(candidate)}. Compare it with the model that it was made of."
+        )
+    fitted, signature = match(given, original.model.signature)
+    fitted.save(folder)
+    return _with(original, signature), _with(candidate, signature)
+
+
 def _with(hosted: Hosted, signature: Signature) -> Hosted:
     model: Model = replace(hosted.model, signature=signature)
     return replace(hosted, model=model)
 
 
-def _same(signature: Signature, other: Signature) -> Signature:
-    if signature.names() != other.names():
-        raise InvalidData(
-            f"both models must have the same inputs and outputs. The original has {_spelled(signature)}; the other has "
-            f"{_spelled(other)}."
-        )
-    return signature
-
-
-def _spelled(signature: Signature) -> str:
+def _spelled(hosted: Hosted) -> str:
+    signature = hosted.model.signature
     return f"{', '.join(map(str, signature.inputs))} -> {', '.join(map(str, signature.outputs))}"
 
 
@@ -235,14 +184,3 @@ def _random(signature: Signature, batch: int, seed: int) -> Data:
         else:
             arrays[tensor.name] = random.integers(0, 2, shape).astype(tensor.dtype)
     return Data(arrays)
-
-
-def _difference(found: Array, expected: Array) -> float:
-    if found.shape != expected.shape:
-        return float("inf")
-    if not np.issubdtype(expected.dtype, np.floating):
-        return float(np.mean(found != expected))
-    scale = float(np.max(np.abs(expected), initial=0.0)) or 1.0
-    both = np.isnan(found) & np.isnan(expected)
-    difference = np.where(both, 0.0, np.abs(found - expected))
-    return float(np.nan_to_num(difference, nan=np.inf).max(initial=0.0)) / scale

@@ -16,6 +16,7 @@ import numpy as np
 
 from ._arrays import PIECE, call, follow, in_memory, listed, open_file, reference, replace_file, unknown, write
 from ._plain import restore
+from ._shapes import cast, check_shape, wanted
 from .errors import InvalidData
 from .model import Signature, Tensor
 
@@ -38,6 +39,7 @@ class Data:
         constants: Inputs that are the same for all samples, without a sample axis.
         rows: The rows (int64) of the arrays above that this view holds, in its order; None for all.
         dtypes: What `batch` casts an input to, where that differs from what is stored.
+        columns: Of a table that became one matrix: the columns that were stacked, for messages.
 
     Raises:
         InvalidData: An array holds Python objects or records.
@@ -50,6 +52,7 @@ class Data:
     constants: Mapping[str, Array] = field(default_factory=dict)
     rows: Array | None = None
     dtypes: Mapping[str, str] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for full, array in self._arrays():
@@ -120,7 +123,7 @@ class Data:
         Raises:
             InvalidData: The folder holds no data, or a file that it refers to has changed or is gone.
         """
-        parts: dict[str, dict[str, Array]] = {"inputs": {}, "slices": {}, "constants": {}, "labels": {}, "groups": {}}
+        parts: dict[str, Any] = {"inputs": {}, "slices": {}, "constants": {}, "labels": {}, "groups": {}}
         try:
             saved = json.loads((folder / "data.json").read_text())
             for full, where in saved["arrays"].items():
@@ -281,14 +284,14 @@ def match(data: Data, signature: Signature) -> tuple[Data, Signature]:
             tensors.append(replace(tensor, batched=False, feedback=feedback[tensor.name]))
             continue
         array = arrays[tensor.name]
-        if cast := _cast(tensor, array.dtype):
-            dtypes[tensor.name] = cast
+        if dtype := cast(tensor, array.dtype):
+            dtypes[tensor.name] = dtype
         if _is_constant(tensor, data, count):
             constants[tensor.name] = array
             tensors.append(replace(tensor, batched=False))
         else:
             inputs[tensor.name] = array
-            tensors.append(replace(tensor, batched=_has_batch_axis(tensor, array.shape, bool(feedback))))
+            tensors.append(replace(tensor, batched=_fits(tensor, data, bool(feedback))))
     timed = [t.name for t in tensors if feedback and t.name in inputs and inputs[t.name].ndim > len(t.shape)]
     steps = {name: inputs[name].shape[1] for name in timed}
     if len(set(steps.values())) > 1:
@@ -349,8 +352,29 @@ def _is_constant(tensor: Tensor, data: Data, count: int) -> bool:
     if array is None or (array.ndim and tensor.name not in data.constants):
         fixed = bool(tensor.shape) and isinstance(tensor.shape[0], int) and tensor.shape[0] != 1
         return array is not None and fixed and array.shape == tensor.shape and len(array) != count
-    _check_shape(tensor, array.shape, array.shape, tensor.shape)
+    check_shape(tensor, array.shape, array.shape, tensor.shape)
     return True
+
+
+def _fits(tensor: Tensor, data: Data, stateful: bool) -> bool:
+    """Whether an input has a batch axis; of a table, the error says which columns were taken."""
+    try:
+        return _has_batch_axis(tensor, data.inputs[tensor.name].shape, stateful)
+    except InvalidData as error:
+        width = tensor.shape[-1] if tensor.shape else None
+        if not data.columns or not isinstance(width, int):
+            raise
+        count = f"{len(data.columns)} columns of numbers ({listed(data.columns)})"
+        if data.labels is None and data.inputs[tensor.name].shape[-1] == width + 1:
+            raise InvalidData(
+                f"The model takes {tensor}, {width} numbers a sample, and the table has one more: {count}. If one of "
+                "them holds the labels, say which: --label NAME."
+            ) from error
+        raise InvalidData(
+            f"The model takes {tensor}, {width} numbers a sample, and the table has {count}, which were stacked in "
+            "the order of the file. Leave out what is no input; labels, slices and groups are named with --label, "
+            "--slice and --group."
+        ) from error
 
 
 def _has_batch_axis(tensor: Tensor, shape: tuple[int, ...], stateful: bool) -> bool:
@@ -358,40 +382,16 @@ def _has_batch_axis(tensor: Tensor, shape: tuple[int, ...], stateful: bool) -> b
     batched = extra == 0 or stateful
     if extra not in (0, 1) or (stateful and not tensor.shape):
         raise InvalidData(
-            f"The model takes {tensor}, and {tensor.name!r} in the data has the shape {list(shape)}. It must be "
-            f"[samples, ...] with {len(tensor.shape)} axes, or one more where a model has no batch axis, or state."
+            f"The model takes {tensor}, so {tensor.name!r} must have the shape {wanted(tensor, stateful)}, and in the "
+            f"data it has {list(shape)}. Reshape it."
         )
     if stateful and tensor.shape[0] not in (1, None) and not isinstance(tensor.shape[0], str):
         raise InvalidData(
             f"A stateful model is run one sequence at a time, and {tensor} is fixed to another batch than 1. "
             "Export it with a batch of 1, or a free one."
         )
-    _check_shape(tensor, shape, shape[1 + (extra if batched else 0) :], tensor.shape[1 if batched else 0 :])
+    check_shape(tensor, shape, shape[1 + (extra if batched else 0) :], tensor.shape[1 if batched else 0 :])
     return batched
-
-
-def _check_shape(
-    tensor: Tensor, shape: tuple[int, ...], have: tuple[int, ...], want: tuple[int | str | None, ...]
-) -> None:
-    if len(have) != len(want) or any(isinstance(b, int) and a != b for a, b in zip(have, want, strict=True)):
-        raise InvalidData(
-            f"The model takes {tensor}, and {tensor.name!r} in the data has the shape {list(shape)}: "
-            f"{list(have)} is not [{', '.join('?' if d is None else str(d) for d in want)}]. Reshape or resize it."
-        )
-
-
-def _cast(tensor: Tensor, dtype: np.dtype[Any]) -> str | None:
-    """The dtype to cast to, None where none is needed."""
-    wanted = np.dtype(tensor.dtype)
-    if dtype == wanted:
-        return None
-    numeric = wanted.kind in "biufc" and dtype.kind in "biufc"
-    if numeric and (np.can_cast(dtype, wanted, "safe") or (dtype.name, wanted.name) == ("float64", "float32")):
-        return wanted.name
-    raise InvalidData(
-        f"The model takes {tensor}, and {tensor.name!r} in the data is {dtype.name}, which can't be cast without loss. "
-        f'If it is meant so, convert it: data["{tensor.name}"] = data["{tensor.name}"].astype("{tensor.dtype}")'
-    )
 
 
 def _check_lengths(data: Data) -> None:
@@ -437,7 +437,8 @@ def read(
             `.parquet` or `.csv`; `module:function`, called without arguments; a mapping of arrays; a pair (x, labels);
             or an array.
         inputs: Names of the model's inputs. With one, an array `x`, or the only one left, will do; so will a table
-            without a column of that name: its numeric columns are then one float32 matrix [rows, columns].
+            without a column of that name: its columns of numbers, and of lists of numbers of one length, are then one
+            float32 matrix [rows, numbers], in the order of the file. (A column of lists alone keeps its dtype.)
         label: Name of the label array or column; else `labels`, `label` or `y`, where there is one.
         slices: Names of arrays whose values divide the samples.
         group: Name of the array that tells which samples belong together.
@@ -455,8 +456,9 @@ def read(
     guesses = () if label else tuple(name for name in _LABELS if name not in inputs)
     if isinstance(source, str) and re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", source) and not Path(source).exists():
         source = call(source)
+    columns: tuple[str, ...] = ()
     if isinstance(source, (str, Path)):
-        arrays = open_file(Path(source), inputs, asked, guesses, storage)
+        arrays, columns = open_file(Path(source), inputs, asked, guesses, storage)
     else:
         arrays = in_memory(source)
     for name in asked:
@@ -472,4 +474,5 @@ def read(
         slices={name: arrays[name] for name in slices},
         groups=arrays[group] if group else None,
         constants={k: v for k, v in left.items() if not v.ndim},
+        columns=columns,
     )

@@ -9,11 +9,9 @@ from typing import Any
 from ._products import OPERATORS, Product
 from .machine import Measured, floor
 from .stats import Interval
-from .target import Target, instruction_sets
+from .target import BF16, DOT_PRODUCTS, Target, instruction_sets
 from .units import share
 
-DOT_PRODUCTS = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp")
-BF16 = ("amx_bf16", "avx512_bf16", "bf16")
 PAYS = 1.1  # times as fast as float32, that a gain is worth its loss of precision
 QUIET = {"latency.p50": 0.03, "latency.p95": 0.10}  # noise floors, under which most gains can be proven
 WIDTH = 110  # characters of a line

@@ -141,6 +141,7 @@ class Metric(ABC):
         share: Whether it is a share of decisions that are right in some sense, so that its power is known beforehand.
         scenario: Of a metric that is had from `Probe.timing`: which; more pairs of processes then narrow it.
         needs_labels: Whether it can't do without labels.
+        of_classes: Whether it judges scores of classes, so that the class with the highest one is a prediction.
     """
 
     name: str
@@ -151,6 +152,7 @@ class Metric(ABC):
     share: bool = False
     scenario: Scenario | None = None
     needs_labels: bool = False
+    of_classes: bool = False
 
     def check(self, outputs: Outputs, labels: Array | None) -> None:  # noqa: B027 (most need no check)
         """Refuse outputs or labels that this metric can't judge, before anything is searched.

@@ -9,6 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+DOT_PRODUCTS = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp")
+"""Instruction sets in which a dot product of int8 is a single instruction."""
+
+BF16 = ("amx_bf16", "avx512_bf16", "bf16")
+"""Those that compute in bfloat16."""
+
 
 def usable_cores() -> tuple[int, ...]:
     """The cores that this process may use, by number."""

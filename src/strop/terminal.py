@@ -17,9 +17,13 @@ from .judge import Report
 from .result import Result
 from .stats import Interval
 from .units import duration, named, share, spread
+from .verification import explain
 
 LONGEST = 1500  # characters of an error: a paragraph
-STYLE = {"met": "green", "broken": "red", "infeasible": "red", "inconclusive": "yellow", "not checked": "dim"}
+STYLE = {
+    "met": "green", "broken": "red", "infeasible": "red", "inconclusive": "yellow", "not checked": "dim",
+    "same": "green", "close": "yellow", "different": "red",
+}  # fmt: skip
 
 
 class Reporter:
@@ -146,6 +150,24 @@ def show_notes(console: Console, notes: Iterable[str]) -> None:
     """What to know of how it was measured."""
     for note in notes:
         console.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
+
+
+def show_verified(console: Console, found: Mapping[str, Any]) -> None:
+    """What `verify` found: outputs and limits, why they may differ, and what differs between the machines."""
+    outputs = found["outputs"]
+    console.print(f"[{STYLE[outputs['verdict']]}]{outputs['verdict']}[/]: {escape(outputs['said'])}", soft_wrap=True)
+    for cause in outputs["causes"]:
+        console.print(f"  likely cause: {escape(cause)}", soft_wrap=True)
+    for limit in found["limits"]:
+        said = explain(limit).removeprefix(limit["verdict"])
+        console.print(
+            f"  [{STYLE[limit['verdict']]}]{limit['verdict']:<12}[/] {escape(limit['limit'] + said)}", soft_wrap=True
+        )
+    if found["verdict"] != "met":
+        for row in found["environment"]["differences"]:
+            said = f"{row['what']} was {row['bundle'] or 'not there'}, and is {row['here'] or 'not there'}"
+            console.print(f"  [dim]differs: {escape(said)}[/]", soft_wrap=True)
+    console.print(f"[bold {STYLE[found['verdict']]}]{found['verdict']}[/]")
 
 
 def _spread(found: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ class _Classification(Metric):
     better: Literal["lower", "higher"] = "higher"
     rank = 10
     needs_labels = True
+    of_classes = True
     soft = True
     """Whether it needs scores of the classes, not only the predicted class."""
     both = False

@@ -26,6 +26,7 @@ class Agreement(Metric):
     share = True
     better = "higher"
     rank = 11
+    of_classes = True
 
     def check(self, outputs: Outputs, labels: Array | None) -> None:
         if scores(outputs).dtype.kind not in "fiubUO":

@@ -81,8 +81,8 @@ def require_labels(metric: Metric, outputs: Array, labels: Array | None) -> Arra
     """
     if labels is None:
         raise InvalidData(
-            f"{metric.name} needs labels, and the data hold none. Add an array `labels`, or limit `agreement` or "
-            "`fidelity`, which compare with the original."
+            f"{metric.name} needs labels, and the data hold none. Add an array `labels` (or name one: --label NAME), "
+            "or limit `agreement` or `fidelity`, which compare with the original."
         )
     if labels.ndim == 0 or len(labels) != len(outputs):
         raise InvalidData(

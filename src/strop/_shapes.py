@@ -1,0 +1,65 @@
+"""Shapes and dtypes: whether an array fits an input, and in which words it does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .errors import InvalidData
+from .model import Tensor
+
+
+def check_shape(
+    tensor: Tensor, shape: tuple[int, ...], have: tuple[int, ...], want: tuple[int | str | None, ...]
+) -> None:
+    """Refuse a sample of another shape than the model takes.
+
+    Args:
+        tensor: The input.
+        shape: Of its array, for the message.
+        have: Of a sample in it.
+        want: What that must be.
+
+    Raises:
+        InvalidData: It is another.
+    """
+    if len(have) != len(want) or any(isinstance(b, int) and a != b for a, b in zip(have, want, strict=True)):
+        raise InvalidData(
+            f"The model takes {tensor}, and {tensor.name!r} in the data has the shape {list(shape)}: a sample is "
+            f"{list(have)}, and must be {_axes(*want)}. Reshape or resize it."
+        )
+
+
+def wanted(tensor: Tensor, stateful: bool) -> str:
+    """The shapes that data for an input may have."""
+    if not tensor.shape:
+        return "[] (one number for all)" if stateful else "[samples]"
+    batched = _axes("samples", *tensor.shape[1:])
+    if stateful:
+        return f"{batched}, or with time {_axes('samples', 'steps', *tensor.shape[1:])}"
+    if tensor.fixed_batch is None:
+        return batched
+    return f"{batched}, or where its first axis is no batch {_axes('samples', *tensor.shape)}"
+
+
+def _axes(*shape: int | str | None) -> str:
+    return f"[{', '.join('?' if size is None else str(size) for size in shape)}]"
+
+
+def cast(tensor: Tensor, dtype: np.dtype[Any]) -> str | None:
+    """The dtype to cast to, None where none is needed.
+
+    Raises:
+        InvalidData: No cast keeps the values.
+    """
+    needed = np.dtype(tensor.dtype)
+    if dtype == needed:
+        return None
+    numeric = needed.kind in "biufc" and dtype.kind in "biufc"
+    if numeric and (np.can_cast(dtype, needed, "safe") or (dtype.name, needed.name) == ("float64", "float32")):
+        return needed.name
+    raise InvalidData(
+        f"The model takes {tensor}, and {tensor.name!r} in the data is {dtype.name}, which can't be cast without loss. "
+        f'If it is meant so, convert it: data["{tensor.name}"] = data["{tensor.name}"].astype("{tensor.dtype}")'
+    )

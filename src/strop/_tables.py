@@ -1,0 +1,195 @@
+"""Tables: parquet and CSV files, read in batches of rows, so that memory never holds a whole one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .errors import InvalidData
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+PIECE = 1 << 22
+"""Bytes of text that are parsed at a time."""
+_ROWS = 1 << 16
+"""Rows of a batch of a parquet file, at the most."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file of columns.
+
+    Attributes:
+        names: Of the columns, in the order of the file.
+        types: Of the columns, as pyarrow has them.
+        rows: How many there are.
+        batches: Reads some columns, in record batches.
+    """
+
+    names: tuple[str, ...]
+    types: tuple[Any, ...]
+    rows: int
+    batches: Callable[[Sequence[str]], Iterator[Any]]
+
+
+def open_table(path: Path) -> Table:
+    """Open a parquet file, or a CSV file with names in its first line.
+
+    Raises:
+        ValueError: It can't be parsed; pyarrow says why.
+    """
+    return _csv(path) if path.suffix.lower() == ".csv" else _parquet(path)
+
+
+def is_numeric(kind: Any) -> bool:
+    """Whether values of a type are numbers or booleans."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
+def is_block(kind: Any) -> bool:
+    """Whether values of a type are lists of numbers."""
+    import pyarrow as pa
+
+    listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(listed and is_numeric(kind.value_type))
+
+
+def width(kind: Any, batch: Any, name: str) -> int:
+    """How many numbers a value of a column of lists holds: as many as the first."""
+    import pyarrow as pa
+
+    if pa.types.is_fixed_size_list(kind):
+        return int(kind.list_size)
+    return len(batch.column(name)[0]) if batch.column(name)[0].is_valid else 0
+
+
+def numbers(column: Any, name: str, path: Path, start: int, wide: int | None) -> Array:
+    """The values of a column of a batch: [rows], or of lists [rows, wide].
+
+    Args:
+        column: Of the batch.
+        name: Its name; `path` is the file's, for messages.
+        start: The row of the file that the batch begins at.
+        wide: Length of each list; None for a column of single numbers.
+
+    Raises:
+        InvalidData: A value is missing, or a list has another length.
+    """
+    import pyarrow as pa
+
+    _complete(column, name, path, start)
+    if wide is None:
+        return np.asarray(column.to_numpy(False))
+    if not pa.types.is_fixed_size_list(column.type):
+        lengths = column.value_lengths().to_numpy(False)
+        if (lengths != wide).any():
+            row = int((lengths != wide).argmax())
+            raise InvalidData(
+                f"The lists of a column must have one length, and those of {name!r} of {path} have {wide} numbers in "
+                f"the first row and {lengths[row]} in row {start + row}. Pad or cut them to one length."
+            )
+    values = column.flatten()
+    if values.null_count:
+        row = start + int(values.is_null().to_numpy(False).argmax()) // max(1, wide)
+        raise InvalidData(
+            f"Lists must be complete, and {name!r} of {path} lacks a number in row {row}. Fill or drop it."
+        )
+    return np.asarray(values.to_numpy(False)).reshape(len(column), wide)
+
+
+def text(column: Any, name: str, path: Path, start: int) -> Array:
+    """The values of a column of text: [rows].
+
+    Raises:
+        InvalidData: A value is missing, or is no text.
+    """
+    import pyarrow as pa
+
+    _complete(column, name, path, start)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        raise InvalidData(
+            f"Columns must hold numbers, booleans, text, or lists of numbers, and {name!r} holds {column.type}. "
+            "Convert it."
+        )
+    return np.array(column.to_pylist(), dtype=str)
+
+
+def _complete(column: Any, name: str, path: Path, start: int) -> None:
+    if column.null_count:
+        row = start + int(column.is_null().to_numpy(False).argmax())
+        raise InvalidData(f"Columns must be complete, and {name!r} of {path} has none in row {row}. Fill or drop it.")
+
+
+def _parquet(path: Path) -> Table:
+    import pyarrow.parquet
+
+    file = pyarrow.parquet.ParquetFile(path)
+    schema = file.schema_arrow
+    return Table(
+        tuple(schema.names), tuple(schema.types), file.metadata.num_rows,
+        lambda columns: file.iter_batches(_ROWS, columns=list(columns)),
+    )  # fmt: skip
+
+
+def _csv(path: Path) -> Table:
+    """Read twice: for the types, which a later row may widen, and the number of rows; then for the values."""
+    from pyarrow import csv
+
+    def parsed(piece: bytes, **options: Any) -> Any:
+        whole = csv.ReadOptions(block_size=len(piece) + 1)
+        return csv.read_csv(_buffer(piece), whole, convert_options=csv.ConvertOptions(**options))
+
+    rows, names, types = 0, (), ()
+    for piece in _pieces(path):
+        part = parsed(piece)
+        types = tuple(map(_wider, types, part.schema.types)) if names else tuple(part.schema.types)
+        names, rows = tuple(part.schema.names), rows + part.num_rows
+
+    def batches(columns: Sequence[str]) -> Iterator[Any]:
+        known: dict[str, Any] = dict(zip(names, types, strict=True))
+        for piece in _pieces(path):
+            part = parsed(piece, include_columns=list(columns), column_types={name: known[name] for name in columns})
+            yield from part.combine_chunks().to_batches()
+
+    return Table(names, types, rows, batches)
+
+
+def _buffer(piece: bytes) -> Any:
+    import pyarrow as pa
+
+    return pa.BufferReader(piece)
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """Parts of a CSV file, each of whole rows below the line of names; one at least."""
+    with path.open("rb") as stream:
+
+        def closed(part: bytes) -> bytes:
+            while part.count(b'"') % 2 and (line := stream.readline()):  # a quoted value may hold line ends
+                part += line
+            return part
+
+        names = closed(stream.readline())
+        yield names + closed(stream.read(PIECE) + stream.readline())
+        while part := stream.read(PIECE):
+            yield names + closed(part + stream.readline())
+
+
+def _wider(first: Any, second: Any) -> Any:
+    """The type that holds the values of both: as pyarrow infers it where it sees all of a column at once."""
+    import pyarrow as pa
+
+    if first == second or pa.types.is_null(second):
+        return first
+    if pa.types.is_null(first):
+        return second
+    both = {str(first), str(second)}
+    return pa.float64() if both == {"int64", "double"} else pa.string()

@@ -1,0 +1,189 @@
+"""Verification: a bundle measured again on this machine. Its outputs against the stored ones, then its limits."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from . import drift, jobs, metrics
+from ._plain import restore
+from .bench import Bench
+from .bundle import Bundle, Environment, run_samples
+from .comparison import TIME, fit, host
+from .data import Data, read
+from .decision import Decision
+from .drift import Drift
+from .goal import Goal, Limit
+from .judge import Report, judge
+from .prepare import environment
+from .server import Hosted
+from .stats import Interval
+from .target import Target, usable_cores
+from .timing import CONFIRMING
+from .units import share, spread
+
+
+def verify(
+    bundle: Bundle,
+    original: object = None,
+    data: object = None,
+    *,
+    metric: Sequence[str] = (),
+    label: str | None = None,
+    slices: Sequence[str] = (),
+    group: str | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Measure a bundle again, on this machine: its outputs against the stored ones, then its limits.
+
+    A limit on quality needs data, one against the original needs the original. A metric of the user's own is run only
+    where it is named here: a bundle must not choose what code runs.
+
+    Args:
+        bundle: What is verified, with the runtime options that it records, and its threads where there are as many.
+        original: The model that it was made of.
+        data: Samples to judge by, as for `optimize`; costs are measured on the stored ones where there are none.
+        metric: The user's own metrics, as `module:function`, that the bundle's limits speak of.
+        label: Name of the labels in `data`; `slices` and `group` likewise.
+
+    Returns:
+        Plain data. `outputs`: how far they are from the stored ones (`same`, `close` or `different`) and, where they
+        are not the same, `causes`. `limits`: as judged here; one that is `not checked` says what it `needs`, or `why`
+        this machine can't tell.
+        `environment`: this machine, and the `differences` to the one where the bundle was made. `verdict`: `broken`
+        where the outputs are different or a limit is broken; `met` where every limit is met, and the outputs are the
+        same, or close and quality was judged anew; else `inconclusive`. `seconds` that each part took.
+
+    Raises:
+        StropError: The bundle, the original or the data can't be used; the message says why.
+    """
+    start = time.monotonic()
+    here = restore(Environment, environment())
+    candidate = bundle.hosted(replace(bundle.target, threads=min(bundle.target.threads, len(usable_cores()))))
+    with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
+        folder = Path(scratch)
+        found = _outputs(bundle, candidate, folder, seed)
+        compared = time.monotonic()
+        needs = {limit: _needs(limit, original, data, metric, slices) for limit in bundle.goal.limits}
+        lacks = {limit: _lacks(limit, bundle.target) for limit in bundle.goal.limits}
+        checked = tuple(limit for limit in bundle.goal.limits if not needs[limit] and not lacks[limit])
+        limits: list[dict[str, Any]] = []
+        if checked:
+            first = candidate if original is None else host(original, folder / "original", candidate.target)
+            names = [tensor.name for tensor in candidate.model.signature.inputs]
+            given = (
+                Data.load(folder / "samples")
+                if data is None
+                else read(data, names, label=label, slices=tuple(slices), group=group, storage=folder)
+            )
+            first, second = fit(given, first, candidate, folder / "data")
+            limits = _limits(first, second, checked, folder, seed)
+    limits += [
+        {"limit": str(limit), "verdict": "not checked", "needs": needs[limit], "why": lacks[limit]}
+        for limit in bundle.goal.limits if limit not in checked
+    ]  # fmt: skip
+    limits.sort(key=lambda found: [str(limit) for limit in bundle.goal.limits].index(found["limit"]))
+    requalified = any(metrics.find(limit.metric).quality for limit in checked)
+    differences = drift.differences(bundle.environment, here)
+    return {
+        "verdict": _verdict(found, {limit["verdict"] for limit in limits}, requalified),
+        "outputs": {
+            "verdict": found.verdict,
+            "said": str(found),
+            **asdict(found),
+            "tolerance": drift.SAME,
+            "causes": [] if found.verdict == "same" else drift.causes(bundle.environment, here, bundle.runtime.module),
+        },
+        "limits": limits,
+        "environment": {"here": here.flat(), "differences": differences},
+        "seconds": {"outputs": compared - start, "limits": time.monotonic() - compared},
+    }
+
+
+def _outputs(bundle: Bundle, hosted: Hosted, folder: Path, seed: int) -> Drift:
+    samples, stored = bundle.samples()
+    samples.save(folder / "samples")
+    np.savez(folder / "stored.npz", allow_pickle=False, **stored)
+    known = {metric.name: metric for metric in metrics.METRICS}
+    judged = [limit.metric for limit in bundle.goal.limits]
+    classes = any(known[name].of_classes for name in judged if name in known)
+    with Bench(hosted, hosted, folder / "samples", folder / "stored.npz", folder, CONFIRMING, seed) as bench:
+        return drift.measure(bench, classes)
+
+
+def _lacks(limit: Limit, target: Target) -> str:
+    """Why a limit can't be checked on this machine, whatever is given; empty where it can."""
+    return "" if ":" in limit.metric else metrics.unmeasurable(limit.metric, target)
+
+
+def _needs(limit: Limit, original: object, data: object, metric: Sequence[str], slices: Sequence[str]) -> list[str]:
+    """The options without which a limit can't be checked."""
+    own = ":" in limit.metric
+    named = not own or limit.metric in metric
+    quality = own or metrics.find(limit.metric).quality
+    alone = own or not quality or metrics.find(limit.metric).needs_labels  # it says something without the original
+    against = limit.relative or limit.scope == "drop" or not alone
+    wanted = {
+        "--original MODEL": against and original is None,
+        "--data DATA": quality and data is None,
+        f"--metric {limit.metric}": not named,
+        "--slice NAME": limit.scope == "worst_slice" and not slices,
+    }
+    return [option for option, lacking in wanted.items() if lacking]
+
+
+def _limits(
+    original: Hosted, candidate: Hosted, limits: tuple[Limit, ...], folder: Path, seed: int
+) -> list[dict[str, Any]]:
+    kinds = {str(limit): metrics.find(limit.metric) for limit in limits}
+    objective = kinds[str(limits[0])]  # of a limit, so that nothing is measured but what the limits speak of
+    direction: Literal["minimize", "maximize"] = "minimize" if objective.better == "lower" else "maximize"
+    goal = Goal(limits, limits[0].metric, direction)
+    goal.check(metrics.better(), metrics.units())
+    if judges := [metric for metric in kinds.values() if metric.quality]:
+        outputs = run_samples(original, folder / "data", folder / "outputs.npz")
+        labels = Data.load(folder / "data").label_array()
+        for metric in judges:
+            metric.check(outputs, labels)
+    ended = jobs.run(_judge, original, candidate, folder, goal, seed, limits=jobs.Limits(TIME, 1 << 62))
+    ended.raise_unless_done()
+    report = ended.value or Report()
+    ratios = {str(limit): asdict(report.figures[kinds[str(limit)].name].ratio) for limit in limits if limit.relative}
+    return [{**j.to_json(), "unit": kinds[j.limit].unit, "ratio": ratios.get(j.limit)} for j in report.judged]
+
+
+def _judge(original: Hosted, candidate: Hosted, folder: Path, goal: Goal, seed: int) -> Report:
+    decision = Decision(goal, width=CONFIRMING.width)
+    data, outputs = folder / "data", folder / "outputs.npz"
+    with Bench(original, candidate, data, outputs, folder, CONFIRMING, seed, decision) as bench:
+        return judge(bench, goal, confidence=0.95, whole=True)
+
+
+def _verdict(outputs: Drift, limits: set[str], requalified: bool) -> str:
+    if outputs.verdict == "different" or "broken" in limits:
+        return "broken"
+    told = outputs.verdict == "same" or requalified
+    return "met" if told and limits <= {"met"} else "inconclusive"
+
+
+def explain(limit: Mapping[str, Any]) -> str:
+    """What was found of a limit, as `verify` gives it, and the next step where it is not met; a sentence."""
+    if limit["verdict"] == "not checked":
+        return f"not checked: {limit.get('why') or 'give ' + ' and '.join(limit['needs'])}"
+    said = f"{limit['verdict']}: {spread(Interval(limit['value'], limit['low'], limit['high']), limit['unit'])}"
+    if limit["ratio"]:
+        said += f", {share(Interval(**limit['ratio']))} of the original's"
+    if limit["slice"]:
+        said += f", in {limit['slice']}"
+    if limit["verdict"] == "broken":
+        said += ". Search again on this machine, or loosen the limit"
+    elif limit["verdict"] == "inconclusive":
+        more = f"about {limit['needed']:,} samples would decide" if limit["needed"] else "more samples may decide"
+        said += f"; {more}"
+    return said
