@@ -25,6 +25,7 @@ from .rundir import ARTIFACTS, DATA, OUTPUTS, PLAN, RunDir, as_written, read_jso
 from .server import Hosted
 from .stats import detectable_drop
 from .trial import Setting, measure, run_original
+from .units import counted
 
 SPLITS = ("search", "confirm")
 BASELINE = "baseline.json"
@@ -132,11 +133,11 @@ def power(setting: Setting, request: Request) -> str:
     """What the data can prove, as a sentence; a warning where a limit is tighter than that."""
     samples = request.splits["confirm"]
     if not any(limit.metric == "accuracy" for limit in setting.goal.limits):
-        return f"{samples:,} samples confirm"
+        return f"{counted(samples, 'sample')} to confirm on"
     drop = detectable_drop(samples, DISAGREEMENT, 0.95)
     said = (
-        f"{samples:,} samples confirm: they can prove a drop in accuracy of {drop:.2%} or less, where a candidate "
-        f"changes {DISAGREEMENT:.0%} of the predictions"
+        f"{counted(samples, 'sample')} to confirm on: they can prove a drop in accuracy of {drop:.2%} or less, where a "
+        f"candidate changes {DISAGREEMENT:.0%} of the predictions"
     )
     tight = [limit for limit in setting.goal.limits if _asks_for_less_than(drop, limit)]
     if tight:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ def compare(
     label: str | None = None,
     slices: Sequence[str] = (),
     group: str | None = None,
+    protected: Sequence[str] = (),
     target: Target | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -53,7 +54,8 @@ def compare(
         metric: Quality metrics; by default the one that fits the data.
 
     Returns:
-        Plain data: `original`, `candidate` (metrics each), `ratios`, `slices`, `churn` and `limits`.
+        Plain data: `original`, `candidate` (metrics each), `ratios`, `slices`, `worst_drops`, `churn`, `fairness` and
+        `limits`.
 
     Raises:
         StropError: A model or the data can't be used; the message says why.
@@ -64,7 +66,7 @@ def compare(
         first, second = _host(original, folder / "original", target), _host(candidate, folder / "candidate", target)
         check_target(target, first.model)
         names = [tensor.name for tensor in first.model.signature.inputs]
-        given = read(data, names, label=label, slices=tuple(slices), group=group, storage=folder)
+        given = read(data, names, label=label, slices=slices, group=group, protected=protected, storage=folder)
         fitted, signature = match(given, first.model.signature)
         fitted.save(folder / "data")
         first, second = _with(first, signature), _with(second, _same(signature, second.model.signature))
@@ -160,26 +162,18 @@ def _measured(
     ended = jobs.run(_judge_whole, first, second, folder, goal, tuple(also), seed, limits=jobs.Limits(TIME, 1 << 62))
     ended.raise_unless_done()
     report = ended.value or Report()
-    agreement = report.figures.get("agreement")
     return {
         "original": {"metrics": {n: _figure(f.original, f) for n, f in report.figures.items()}},
         "candidate": {"metrics": {n: _figure(f.candidate, f) for n, f in report.figures.items()}},
         "ratios": {n: asdict(f.ratio) for n, f in report.figures.items()},
-        "slices": {s: {n: asdict(f) for n, f in found.items()} for s, found in report.slices.items()},
-        "churn": 1 - agreement.candidate.value if agreement else None,
+        **report.details(),
         "limits": [_shown(j) for j in report.judged],
     }
 
 
 def _judge_whole(first: Hosted, second: Hosted, folder: Path, goal: Goal, also: tuple[str, ...], seed: int) -> Report:
     with Bench(first, second, folder / "data", folder / "outputs.npz", folder, CONFIRMING, seed) as bench:
-        if bench.labels is not None and _classes(bench.original_outputs, bench.labels):
-            also = (*also, "agreement")
         return judge(bench, goal, also, confidence=0.95, whole=True)
-
-
-def _classes(outputs: Mapping[str, Array], labels: Array) -> bool:
-    return metrics.default_quality(dict(outputs), labels) == "accuracy"
 
 
 def _host(source: object, folder: Path, target: Target) -> Hosted:

@@ -47,6 +47,7 @@ def optimize(
     label: str | None = None,
     slices: Sequence[str] = (),
     group: str | None = None,
+    protected: Sequence[str] = (),
     calibration: object = None,
     confirm_data: object = None,
     target: Target | None = None,
@@ -68,8 +69,10 @@ def optimize(
         metric: Quality metrics to report besides those of the goal, by name or `module:function`; the first one is
             what is required where the goal has no limit on quality.
         label: Name of the labels' array or column.
-        slices: Names of arrays or columns; every quality metric is reported for each of their values.
+        slices: Names of arrays or columns; every quality metric is reported for each of their values. `sex*race` adds
+            the intersections of two.
         group: Name of the array or column that says which samples belong together.
+        protected: Further slices, between which a binary classifier's fairness is reported too.
         calibration: Samples to calibrate with, where they are not to be taken from `data`.
         confirm_data: Samples to confirm on, where they are not to be taken from `data`.
         target: Threads, batch size and formats.
@@ -98,8 +101,8 @@ def optimize(
             raise RunFailed(f"{directory.root} holds a run already. Go on with it by --resume, or name a new folder.")
         request = prepare(
             directory, model, data, goal, metrics=[metric] if isinstance(metric, str) else list(metric), label=label,
-            slices=slices, group=group, calibration=calibration, confirm=confirm_data, target=target or Target(),
-            budget=budget or Budget(), seed=seed, recipe=_route_of(recipe), out=out,
+            slices=slices, group=group, protected=protected, calibration=calibration, confirm=confirm_data,
+            target=target or Target(), budget=budget or Budget(), seed=seed, recipe=_route_of(recipe), out=out,
         )  # fmt: skip
         return _carry_out(directory, request, listener or _ignore)
     except (InvalidGoal, InvalidData, InvalidPlan, UnsupportedModel, UntrustedModel):

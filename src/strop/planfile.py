@@ -33,8 +33,9 @@ class Plan:
         minimize: The metric to make small; at most one of `minimize` and `maximize` is set.
         metric: Metrics to report besides those of the goal: names, or `module:function`.
         label: The label column of a table.
-        slice: Columns or arrays whose values are reported one by one.
+        slice: Columns or arrays whose values are reported one by one; `sex*race` for the intersections of two.
         group: The column or array that says which samples belong together.
+        protected: Columns or arrays between whose values fairness is reported; they are slices too.
         formats: Formats that may be handed over; empty for any that an installed runtime loads.
         budget: Seconds that the search may take.
         out: Where the bundle is written.
@@ -53,6 +54,7 @@ class Plan:
     label: str | None = None
     slice: tuple[str, ...] = ()
     group: str | None = None
+    protected: tuple[str, ...] = ()
     threads: int | None = None
     batch: int | None = None
     formats: tuple[str, ...] = ()
@@ -181,7 +183,7 @@ def _budget(value: object, folder: Path) -> float:
 
 READERS: dict[str, Callable[[Any, Path], Any]] = {
     **dict.fromkeys(("model", "data", "calibration", "confirm"), _source),
-    **dict.fromkeys(("limit", "metric", "slice", "formats"), _strings),
+    **dict.fromkeys(("limit", "metric", "slice", "protected", "formats"), _strings),
     **dict.fromkeys(("minimize", "maximize", "label", "group"), _string),
     **dict.fromkeys(("threads", "batch", "trials"), _at_least(1)),
     **dict.fromkeys(("out", "run", "recipe"), _path),

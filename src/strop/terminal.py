@@ -12,11 +12,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
+from . import details
 from .events import Confirmed, Confirming, Event, Measured, Planned, Said, Stopped, Tried, Trying
 from .judge import Report
 from .result import Result
-from .stats import Interval
-from .units import duration, share, spread
+from .units import counted, duration, share, spread, stored
 
 LONGEST = 1500  # characters of an error: a paragraph
 STYLE = {"met": "green", "broken": "red", "infeasible": "red", "inconclusive": "yellow", "not checked": "dim"}
@@ -47,7 +47,7 @@ class Reporter:
             case Measured(report):
                 self._line(f"original: {escape(_figures(report, 'original'))}")
             case Planned(routes, refused):
-                self._line(f"{len(routes)} routes to try")
+                self._line(f"{counted(len(routes), 'route')} to try")
                 for name, reason in refused.items():
                     self._line(f"[dim]not tried: {escape(name)} {escape(reason)}[/]")
             case Trying(number, candidate, why, left):
@@ -96,11 +96,12 @@ def show_result(console: Console, result: Result, bundle: str | None) -> None:
         show_figures(console, manifest["original"]["metrics"], content["metrics"], content["ratios"],
                      "winner" if manifest["winner"] else "closest")  # fmt: skip
     show_limits(console, manifest["limits"])
+    show_details(console, manifest)
     for line in result.advice:
         console.print(f"  would help: {escape(line)}", soft_wrap=True)
     console.print(
-        f"{manifest['candidates']} candidates in {duration(manifest['seconds'])}; the original against itself differs "
-        f"in latency by up to {manifest['noise']:.1%}", soft_wrap=True)  # fmt: skip
+        f"{counted(manifest['candidates'], 'candidate')} in {duration(manifest['seconds'])}; the original against "
+        f"itself differs in latency by up to {manifest['noise']:.1%}", soft_wrap=True)  # fmt: skip
     if bundle:
         what = "bundle" if manifest["winner"] else "closest candidate, which does not keep the limits"
         console.print(f"{what}: [bold]{escape(bundle)}[/] (report.html, manifest.json, model)", soft_wrap=True)
@@ -119,7 +120,7 @@ def show_figures(
         table.add_column(head, no_wrap=True)
     for metric, found in other.items():
         before = original.get(metric, found)
-        table.add_row(metric, _spread(before), _spread(found), share(Interval(**ratios[metric])))
+        table.add_row(metric, _spread(before), _spread(found), share(stored(ratios[metric])))
     console.print(table)
 
 
@@ -129,13 +130,21 @@ def show_limits(console: Console, limits: Any) -> None:
         verdict = found["verdict"]
         extra = f", about {found['needed']:,} samples would decide" if found.get("needed") else ""
         where = f" in {found['slice']}" if found.get("slice") else ""
+        why = f" ({found['why']})" if found.get("why") else ""
         console.print(
-            f"  [{STYLE[verdict]}]{verdict:<12}[/] {escape(found['limit'])}{escape(where)}{extra}", soft_wrap=True
+            f"  [{STYLE[verdict]}]{verdict:<12}[/] {escape(found['limit'])}{escape(where)}{extra}{escape(why)}",
+            soft_wrap=True,
         )
 
 
+def show_details(console: Console, found: Mapping[str, Any]) -> None:
+    """What stands out of slices, churn and fairness."""
+    for line in details.lines(found):
+        console.print(f"  {escape(line)}", soft_wrap=True)
+
+
 def _spread(found: Mapping[str, Any]) -> str:
-    return spread(Interval(found["value"], found["low"], found["high"]), found["unit"])
+    return spread(stored(found), found["unit"])
 
 
 def _figures(report: Report, side: str) -> str:
