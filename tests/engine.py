@@ -20,6 +20,7 @@ from strop.plan import Candidate
 from strop.prepare import Request, environment, reference_runtime
 from strop.result import Result, conclude
 from strop.rundir import RunDir, finite
+from strop.slices import Slice, SliceFigure
 from strop.stats import Interval
 from strop.target import Target
 from strop.testing import FakeCompile, FakeRound, FakeRuntime, FakeStrip
@@ -49,6 +50,15 @@ def figure(ratio: float, original: float = 1.0, unit: str = "", half: float = 0.
         return Interval(value, value * (1 - half), value * (1 + half))
 
     return Figure(around(original), around(original * ratio), around(ratio), unit, 100)
+
+
+def sliced(ratio: float, original: float = 0.9, n: int = 100, flagged: bool = False) -> Slice:
+    """A slice on which the candidate's accuracy is `ratio` times the original's."""
+    found = figure(ratio, original)
+    lost = original * (ratio - 1)
+    difference = Interval(lost, lost - 0.02, lost + 0.02)
+    shown = SliceFigure(found.original, found.candidate, found.ratio, difference, "", n, flagged)
+    return Slice(n, {"accuracy": shown})
 
 
 def judged(limit: str, verdict: Any = "met", value: float = 1.0, violation: float | None = None, **more: Any) -> Judged:

@@ -14,8 +14,9 @@ from engine import figure, report
 from strop.data import Data
 from strop.errors import InvalidGoal, NotMeasurable
 from strop.goal import Goal
-from strop.judge import SMALLEST_SLICE, Report, better_than_original, judge, score
+from strop.judge import Report, better_than_original, judge, score
 from strop.metric import Draw, Metering, Timing
+from strop.slices import SMALLEST_SLICE, Slice
 
 Array = np.ndarray[Any, Any]
 
@@ -182,20 +183,87 @@ def test_slices_hide_behind_no_average() -> None:
     worst = next(one for one in found.judged if one.limit == WORST)
     assert worst.slice == "part=True"
     assert worst.value == pytest.approx(0.8)
-    assert found.slices["part=True"]["accuracy"].candidate.value == pytest.approx(0.8)
-    assert found.slices["part=False"]["accuracy"].candidate.value == 1
-    assert found.slices["part=True"]["accuracy"].n == 200
+    bad, good = (found.slices[f"part={part}"].metrics["accuracy"] for part in (True, False))
+    assert (bad.original.value, bad.candidate.value, bad.n, bad.flagged) == (1, pytest.approx(0.8), 200, True)
+    assert (good.original.value, good.candidate.value, good.n, good.flagged) == (1, 1, 1800, False)
+    assert bad.difference.value == pytest.approx(-0.2)
+    assert -0.3 < bad.difference.low < bad.difference.value < bad.difference.high < -0.1
+    (drop,) = found.worst_drops
+    assert (drop.metric, drop.slice, drop.flagged) == ("accuracy", "part=True", True)
+    assert (drop.value, drop.low, drop.high) == (-bad.difference.value, -bad.difference.high, -bad.difference.low)
+    assert found.churn["to_wrong"].value == found.churn["changed"].value == pytest.approx(0.02)
+    assert found.slices["part=True"].churn["to_wrong"].value == pytest.approx(0.2)
+    assert found.churn["to_right"].value == 0
+
+
+def test_a_crossing_hides_behind_neither_of_its_columns() -> None:
+    probe = Probe(wrong=lambda rows: rows[(rows % 10 == 0) & (rows % 4 == 0)])
+    columns = {"part": np.arange(2000) % 10 == 0, "side": np.arange(2000) % 4 == 0}
+    probe.data = dataclasses.replace(probe.data, slices=columns)
+    assert verdicts(judged(probe, "worst_slice(accuracy) >= 30% of original"))
+    probe.data = dataclasses.replace(probe.data, crossings=("part*side",))
+    found = judged(probe, "worst_slice(accuracy) >= 30% of original")
+    assert (found.judged[0].verdict, found.judged[0].slice) == ("broken", "part=True*side=True")
+    assert found.slices["part=True*side=True"].n == 100
+    assert found.slices["part=True*side=True"].metrics["accuracy"].candidate.value == 0
+    assert set(found.slices) == {
+        *(f"part={a}" for a in (True, False)), *(f"side={a}" for a in (True, False)),
+        *(f"part={a}*side={b}" for a in (True, False) for b in (True, False)),
+    }  # fmt: skip
 
 
 def test_a_slice_too_small_decides_nothing() -> None:
     probe = Probe(samples=10 * (SMALLEST_SLICE - 1))
     found = judged(probe, WORST)
     assert (found.judged[0].verdict, found.judged[0].slice) == ("inconclusive", "part=True")
-    assert set(found.slices) == {"part=False"}
+    assert found.judged[0].why == f"{SMALLEST_SLICE - 1} samples, and a slice needs {SMALLEST_SLICE}"
+    assert found.slices["part=True"] == Slice(SMALLEST_SLICE - 1)
+    assert found.slices["part=False"].metrics
+
+
+def test_a_metric_without_a_value_in_a_slice_says_why_and_decides_nothing() -> None:
+    probe = Probe()
+    one_class = np.where(probe.labels == 0, "only", "others")
+    probe.data = dataclasses.replace(probe.data, slices={"kind": one_class})
+    found = judged(probe, "worst_slice(auroc) >= 0.9", "accuracy")
+    assert "at least two classes" in found.slices["kind=only"].undefined["auroc"]
+    assert set(found.slices["kind=only"].metrics) == {"accuracy"}
+    assert set(found.slices["kind=others"].metrics) == {"accuracy", "auroc"}
+    (limit,) = found.judged
+    assert (limit.verdict, limit.slice) == ("inconclusive", "kind=only")
+    assert "at least two classes" in limit.why
+
+
+def test_outputs_of_nan_are_wrong_in_their_slice() -> None:
+    probe = Probe()
+    outputs = one_hot(probe.labels)
+    outputs[::10] = np.nan
+    probe.__class__ = type("Broken", (Probe,), {"candidate_outputs": property(lambda self: {"y": outputs})})
+    found = judged(probe, WORST, "auroc")
+    assert found.slices["part=True"].metrics["accuracy"].candidate.value == 0
+    assert found.slices["part=True"].metrics["auroc"].candidate.value == 0
+    assert found.churn["changed"].value == pytest.approx(0.1)
+    assert found.churn["to_wrong"].value == pytest.approx(0.1)
+
+
+def test_fairness_is_told_of_protected_columns() -> None:
+    probe = Probe()
+    probe.labels = probe.labels % 2
+    probe.data = dataclasses.replace(probe.data, labels=probe.labels, protected=("part",))
+    binary = {"y": np.eye(2, dtype=np.float32)[probe.labels]}
+    changed = {"y": np.where((np.arange(2000) % 10 == 0)[:, None], binary["y"][:, ::-1], binary["y"])}
+    sides = {"original_outputs": property(lambda self: binary), "candidate_outputs": property(lambda self: changed)}
+    probe.__class__ = type("Binary", (Probe,), sides)
+    rates = judged(probe, ACCURATE).fairness["part"]
+    gap = rates["true_positive_rate"].gap
+    assert gap is not None
+    assert (gap.original.value, gap.candidate.value, gap.change.value) == (0, 1, 1)
+    assert not judged(Probe(), ACCURATE).fairness
 
 
 def test_slices_cost_nothing_while_searching() -> None:
-    assert not judged(Probe(), ACCURATE, whole=False).slices
+    found = judged(Probe(), ACCURATE, whole=False)
+    assert not found.slices and not found.churn
 
 
 def test_a_limit_on_slices_without_any_is_refused() -> None:

@@ -22,17 +22,21 @@ from engine import (
     judged,
     outcome,
     report,
+    sliced,
 )  # fmt: skip
-from strop import terminal
+from strop import details, terminal
 from strop.events import Confirmed, Measured, Tried
+from strop.fairness import Gap, Rate, Rates
 from strop.goal import Goal
 from strop.judge import Report
 from strop.report import page
 from strop.rundir import finite
+from strop.slices import Drop, Share, Slice
 from strop.stats import Interval
 from strop.trial import Outcome
-from strop.units import named, share, spread
+from strop.units import counted, named, percent, share, spread
 
+HALF = Interval(0.5, 0.4, 0.6)
 EVIL = "<script>alert('x')</script>&\"'"
 
 
@@ -60,8 +64,19 @@ class Text(HTMLParser):
 @pytest.fixture
 def manifest(fake_run: FakeRun) -> dict[str, Any]:
     model = fake_run.setting.original.model.to_json(fake_run.run.root)
-    slices = {"part=a": {"accuracy": figure(0.98, 0.9)}}
-    found = Report(report().figures, (judged(ACCURACY, "inconclusive", needed=4321), judged(SIZE)), slices)
+    found = Report(
+        report().figures,
+        (judged(ACCURACY, "inconclusive", needed=4321), judged(SIZE, why="for a reason")),
+        {
+            "part=a": sliced(0.8, flagged=True),
+            "part=b": Slice(17),
+            "part=c": Slice(1040, sliced(1.0).metrics, {"auroc": "one class only"}),
+        },
+        (Drop("accuracy", "part=a", 0.18, 0.16, 0.2, "", 100, True), Drop("f1", "part=c", -0.1, -0.2, 0, "", 9, False)),
+        {name: Share(0.0123, 0.01, 0.02, 1000) for name in ("changed", "to_wrong", "to_right")},
+        {"part": {"selection_rate": Rates({"part=a": Rate(HALF, HALF, 100), "part=b": Rate(None, None, 17)}, None),
+                  "true_positive_rate": Rates({"part=c": Rate(HALF, HALF, 500)}, Gap(HALF, HALF, HALF))}},
+    )  # fmt: skip
     result = concluded(fake_run, [finding(ROUNDED, model, found)], original=report(limits={SIZE: "broken"}))
     return json.loads(json.dumps(result.manifest))  # type: ignore[no-any-return]
 
@@ -82,7 +97,13 @@ def test_a_page_says_what_was_found_and_loads_nothing(manifest: dict[str, Any]) 
     for said in (
         "inconclusive: these data can't decide", "about 4,321 samples", "4,321 samples would decide", "fake-round",
         "5 (4.95 to 5.05) ms", "0.5x (0.495 to 0.505)", "part=a", "broke accuracy", "SIGSEGV",
-        "fake-fault has no fault to show", "1 threads, batch 1", "differs by up to 2.0%",
+        "fake-fault has no fault to show", "1 thread, batch 1", "differs by up to 2.0%", "1 candidate in 12 s",
+        "Worst drop in accuracy: 0.1800 (0.1600 to 0.2000), in part=a (100 samples), proven to be more than the whole",
+        "No slice loses in f1.", "Too small to judge, with fewer than 30 samples: part=b (17).", "1,040",
+        "0.9000 (0.8910 to 0.9090)0.7200 (0.7128 to 0.7272)-0.1800 (-0.2000 to -0.1600)more than the whole",
+        "aurocundefined here: one class only", "Churn1.23% (1.00% to 2.00%) of the predictions changed; 1.23%",
+        "selection ratepart=a1000.5000 (0.4000 to 0.6000)", "part=b17undecidable", "largest difference",
+        "What was confirmed on unseen samples", "for a reason",
     ):  # fmt: skip
         assert said in words, said
     assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in text.tags}
@@ -103,14 +124,35 @@ def test_every_name_is_escaped(manifest: dict[str, Any]) -> None:
     for side in ("original", "closest"):
         trapped[side]["metrics"] = {name + EVIL: found for name, found in trapped[side]["metrics"].items()}
     trapped["closest"]["ratios"] = {name + EVIL: found for name, found in trapped["closest"]["ratios"].items()}
+    for found in trapped["slices"].values():
+        for part in ("metrics", "undefined"):
+            found[part] = {name + EVIL: told for name, told in found[part].items()}
     trapped["slices"] = {name + EVIL: found for name, found in trapped["slices"].items()}
+    for rates in trapped["fairness"].values():
+        for rate in rates.values():
+            rate["values"] = {name + EVIL: told for name, told in rate["values"].items()}
+    trapped["fairness"] = {name + EVIL: rates for name, rates in trapped["fairness"].items()}
+    for found in trapped["confirmed"]:
+        found["ratios"] = {name + EVIL: ratio for name, ratio in found["ratios"].items()}
     trapped["not_tried"] = {name + EVIL: reason for name, reason in trapped["not_tried"].items()}
     candidates = [(name + EVIL, evil(found)) for name, found in tried()]
     html = page(trapped, candidates)
     assert "<script" not in html
     assert "alert('x')" in Text(html).words
-    known = {"class", "scope", "lang", "charset", "name", "content"}
+    known = {"class", "scope", "lang", "charset", "name", "content", "colspan"}
     assert {name for _, attributes in Text(html).tags for name in attributes} <= known
+
+
+def test_a_terminal_tells_what_stands_out(manifest: dict[str, Any]) -> None:
+    said = list(details.lines(manifest))
+    assert said[2].startswith("part=a loses more than the whole in accuracy: 0.9000 (0.8910 to 0.9090) became 0.7200")
+    assert said[-2] == "selection rate between values of part: undecidable, fewer than two have the samples"
+    assert said[-1].startswith("true positive rate between values of part: the largest difference was 0.5000 (0.4000")
+    assert said[-3].startswith("churn: 1.23% (1.00% to 2.00%) of the predictions changed; 1.23%")
+    assert len(said) == 7
+    assert not any("part=c" in line for line in said)
+    manifest["slices"] = {f"id={number}": {"n": 1, "metrics": {}} for number in range(1000)}
+    assert [line for line in details.lines(manifest) if "and 990 more" in line]
 
 
 def test_figures_that_are_null_are_not_known(manifest: dict[str, Any]) -> None:
@@ -158,9 +200,9 @@ def test_an_estimate_is_called_one_wherever_it_is_shown(fake_run: FakeRun, capsy
         reporter(Tried(1, "one", tried[0][1], None))
         reporter(Confirmed("one", "inconclusive", one.why_not))
     for shown in (words.partition("Settings, versions, hashes")[0], capsys.readouterr().err):
-        energies = re.findall(r"energy(?=(.{0,40}))", shown)
+        energies = re.findall(r"energy(?=(.{0,50}))", shown)
         assert len(energies) > 4
-        assert all(by in said for said in energies), energies
+        assert all(by in said for said in energies), [said for said in energies if by not in said]
         assert "there is no meter" in shown
 
 
@@ -190,6 +232,11 @@ def test_the_page_of_nothing_at_all(fake_run: FakeRun) -> None:
         (spread(Interval(float("nan"), 0, 1), "s"), "not known"),
         (share(Interval(0.43, 0.41, float("inf"))), "0.43x (0.41 to ?)"),
         (share(Interval(float("inf"), 0.41, 1)), "not known"),
+        (percent(Interval(0.012, 0.009, float("inf"))), "1.20% (0.90% to ?)"),
+        (percent(Interval(float("nan"), 0, 1)), "not known"),
+        (counted(1, "candidate"), "1 candidate"),
+        (counted(0, "candidate"), "0 candidates"),
+        (counted(2000, "sample"), "2,000 samples"),
     ],
 )
 def test_numbers_as_people_read_them(shown: str, text: str) -> None:

@@ -26,10 +26,13 @@ from engine import (
     judged,
     outcome,
     report,
+    sliced,
 )  # fmt: skip
 from strop.errors import Infeasible
+from strop.fairness import Gap, Rate, Rates
 from strop.goal import Goal, Limit
 from strop.judge import Figure, Report
+from strop.slices import Drop, Share, Slice
 from strop.stats import Interval
 from strop.trial import Outcome
 
@@ -179,7 +182,7 @@ def test_a_looser_limit_is_one_that_the_figures_prove(fake_run: FakeRun, model: 
     found = report(0.5, accuracy=0.95)
     metric = Limit.parse(limit).metric
     value = found.figures[metric].candidate.value
-    slices = {"part=a": {"accuracy": figure(0.8, 0.9)}, "part=b": {"accuracy": figure(0.99, 0.9)}}
+    slices = {"part=a": sliced(0.8), "part=b": sliced(0.99)}
     binding = dataclasses.replace(judged(limit, "broken", value), low=value * 0.99, high=value * 1.01)
     found = dataclasses.replace(found, judged=(binding,), slices=slices)
     fake = with_goal(fake_run, f"minimize latency.p50; {limit}")
@@ -190,6 +193,62 @@ def test_a_looser_limit_is_one_that_the_figures_prove(fake_run: FakeRun, model: 
         expected.metric, expected.op, expected.scope, expected.relative, expected.unit,
     )  # fmt: skip
     assert got.value == pytest.approx(expected.value, rel=2e-3)
+
+
+@pytest.mark.parametrize("other", [Slice(12), Slice(80, undefined={"accuracy": "no value"})])
+def test_no_looser_limit_is_proven_of_slices_that_can_not_be_judged(
+    fake_run: FakeRun, model: Any, other: Slice
+) -> None:
+    limit = "worst_slice(accuracy) >= 99% of original"
+    slices = {"part=a": sliced(0.98), "part=b": other}
+    found = dataclasses.replace(report(), judged=(judged(limit, "inconclusive", slice="part=b"),), slices=slices)
+    fake = with_goal(fake_run, f"minimize latency.p50; {limit}")
+    result = concluded(fake, [finding(ROUNDED, model, found)], report(1.0, {limit: "broken"}))
+    assert not any("looser" in said for said in result.advice)
+
+
+def test_a_manifest_holds_slices_churn_fairness_and_what_was_confirmed(fake_run: FakeRun, model: Any) -> None:
+    interval = Interval(0.5, 0.4, 0.6)
+    rates = Rates({"sex=F": Rate(interval, interval, 60), "sex=M": Rate(None, None, 12)}, None)
+    gap = Rates({"sex=F": Rate(interval, interval, 60)}, Gap(interval, interval, interval))
+    found = dataclasses.replace(
+        report(0.25),
+        slices={
+            "sex=F": sliced(0.8, flagged=True),
+            "sex=M": Slice(12),
+            "age=9": Slice(40, undefined={"auroc": "one class"}),
+        },
+        worst_drops=(Drop("accuracy", "sex=F", 0.18, 0.1, math.inf, "", 60, True),),
+        churn={name: Share(0.1, 0.05, 0.15, 100) for name in ("changed", "to_wrong", "to_right")},
+        fairness={"sex": {"selection_rate": gap, "true_positive_rate": rates}, "age": {}},
+    )
+    reason = f"{ACCURACY} is inconclusive in sex=M (12 samples)"
+    small = dataclasses.replace(report(), judged=(judged(ACCURACY, "inconclusive", slice="sex=M", why="12 samples"),))
+    findings = [
+        finding(ROUNDED, model, small),
+        finding(STRIPPED, model, Report(), problem="SIGSEGV"),
+        finding(COMPILED, model, found),
+    ]
+    manifest = concluded(fake_run, findings).manifest
+    check_manifest(manifest)
+    assert manifest["slices"]["sex=F"]["metrics"]["accuracy"]["difference"]["value"] == pytest.approx(-0.18)
+    assert manifest["slices"]["sex=M"] == {"n": 12, "metrics": {}, "undefined": {}, "churn": {}}
+    assert manifest["worst_drops"][0]["slice"] == "sex=F"
+    assert manifest["churn"]["to_wrong"] == {"value": 0.1, "low": 0.05, "high": 0.15, "n": 100}
+    assert manifest["fairness"]["sex"]["true_positive_rate"]["gap"] is None
+    told = [(one["candidate"], one["verdict"], one["why"]) for one in manifest["confirmed"]]
+    assert told == [
+        (str(ROUNDED), "inconclusive", reason),
+        (str(STRIPPED), "broken", "SIGSEGV"),
+        (str(COMPILED), "met", ""),
+    ]
+    assert manifest["confirmed"][2]["ratios"]["latency.p50"]["value"] == 0.25
+
+
+def test_without_slices_or_classes_a_manifest_says_so(fake_run: FakeRun) -> None:
+    manifest = concluded(fake_run, []).manifest
+    assert (manifest["slices"], manifest["worst_drops"], manifest["fairness"]) == ({}, [], {})
+    assert manifest["churn"] is None and manifest["confirmed"] == []
 
 
 def test_a_looser_limit_is_never_rounded_to_what_is_not_proven(fake_run: FakeRun, model: Any) -> None:
@@ -230,6 +289,8 @@ def test_the_schema_is_sound_and_refuses_what_is_not_so(fake_run: FakeRun, model
         {"schema": 2}, {"verdict": "broken"}, {"verdict": "infeasible"}, {"winner": None}, {"extra": 1}, {"seed": 0.5},
         {"closest": manifest["winner"]}, {"winner": {**manifest["winner"], "files": []}},
         {"hashes": {**manifest["hashes"], "original": "no hash"}}, {"limits": [{"limit": "x"}]},
+        {"slices": {"a=1": {"n": 3}}}, {"churn": {}}, {"fairness": {"sex": {"accuracy": {}}}}, {"worst_drops": [{}]},
+        {"confirmed": [{**manifest["confirmed"][0], "verdict": "no better"}]},
     ]  # fmt: skip
     for change in wrong:
         with pytest.raises(jsonschema.ValidationError):

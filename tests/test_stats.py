@@ -274,7 +274,7 @@ def timing(rng: np.random.Generator, scale: float, drift: np.ndarray, runs: int 
 @pytest.mark.parametrize("statistic", ["p50", "p95", "p99", "mean"])
 def test_timing_ratio_sees_through_the_noise_that_both_share(statistic: str) -> None:
     rng = RNG(9)
-    drift = rng.lognormal(0, 0.3, (3, 10))
+    drift = rng.lognormal(0, 0.3, (6, 5))
     comparison = bootstrap_timing(timing(rng, 2e-3, drift), timing(rng, 1e-3, drift), statistic, seed=0)
     ratio, own = comparison.ratio(), comparison.candidate()
     assert ratio.low < 0.5 * 1.05 and ratio.high > 0.5 * 0.95
@@ -295,7 +295,7 @@ def test_timing_quantiles_are_those_of_the_pooled_runs() -> None:
         assert found.ratio() == Interval(1, 1, 1)
     assert bootstrap_timing(runs, runs, "mean", seed=0).original().value == pytest.approx(pooled.mean())
     one = bootstrap_timing([[np.array([1.0, 2.0])]], [[np.array([2.0, 4.0])]], "p50", seed=0)
-    assert one.ratio() == Interval(2, 2, 2)
+    assert one.ratio() == Interval(2, -np.inf, np.inf), "one pair of processes tells nothing of how they differ"
 
 
 def test_a_against_a_is_seldom_called_faster() -> None:

@@ -53,9 +53,9 @@ def _looser(limit: Limit, judged: Judged, closest: Report) -> Limit | None:
     found = closest.figures[metric.name]
     higher = metric.better == "higher"
     if limit.relative and limit.scope == "worst_slice":
-        ratios = [figures[metric.name].ratio for figures in closest.slices.values()]
-        bounds = [ratio.low if higher else ratio.high for ratio in ratios]
-        bound = (min if higher else max)(bounds, default=math.nan)
+        told = [part.metrics.get(metric.name) for part in closest.slices.values()]
+        bounds = [figure.ratio.low if higher else figure.ratio.high for figure in told if figure]
+        bound = (min if higher else max)(bounds) if bounds and all(told) else math.nan
     elif limit.relative:
         bound = found.ratio.low if higher else found.ratio.high
     else:

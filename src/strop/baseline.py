@@ -24,8 +24,9 @@ from .prepare import Request, reference_runtime
 from .rundir import ARTIFACTS, DATA, OUTPUTS, PLAN, RunDir, as_written, read_json, write_json
 from .server import Hosted
 from .stats import detectable_drop
-from .timing import SEARCHING
+from .timing import CONFIRMING
 from .trial import Setting, measure, run_original
+from .units import counted
 
 SPLITS = ("search", "confirm")
 BASELINE = "baseline.json"
@@ -119,7 +120,7 @@ def measure_original(run: RunDir, setting: Setting, limits: jobs.Limits, tell: L
     path = run / BASELINE
     if not path.exists():
         start = time.monotonic()
-        ended = jobs.run(measure, setting, setting.original, "search", SEARCHING, 0.95, limits.seconds, limits=limits)
+        ended = jobs.run(measure, setting, setting.original, "search", CONFIRMING, 0.95, limits.seconds, limits=limits)
         ended.raise_unless_done()
         taken = time.monotonic() - start
         write_json(path, {"report": (ended.value or Report()).to_json(), "seconds": taken})
@@ -136,10 +137,11 @@ def power(setting: Setting, request: Request) -> str:
     samples = request.splits["confirm"]
     shares = [limit for limit in setting.goal.limits if metrics.find(limit.metric).share]
     if not shares:
-        return f"{samples:,} samples confirm"
+        return f"{counted(samples, 'sample')} to confirm on"
     drop = detectable_drop(samples, DISAGREEMENT, 0.95)
     said = (
-        f"{samples:,} samples confirm: they can prove a drop in {shares[0].metric} of {drop:.2%} or less, where a "
+        f"{counted(samples, 'sample')} to confirm on: they can prove a drop in {shares[0].metric} of {drop:.2%} or "
+        "less, where a "
         f"candidate changes {DISAGREEMENT:.0%} of the predictions"
     )
     tight = [limit for limit in shares if _asks_for_less_than(drop, limit)]

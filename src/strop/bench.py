@@ -83,26 +83,24 @@ class Bench:
     @cached_property
     def candidate_outputs(self) -> Outputs:
         """Of all samples, or, where a limit was proven broken before, of those that were run: then all else is cut."""
-        with one_at_a_time():
-            self._server = Server(self.candidate, quiet_cores(self.candidate.target.threads)).__enter__()
-            if not self.decision.race:
-                return self._run(None)
-            order, ends = _drawn(len(self.data), self.groups, self.seed)
-            parts: list[Outputs] = []
-            for start, stop in itertools.pairwise(_looks(ends)):
-                parts.append(self._run(order[start:stop]))
-                outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-                if stop < len(order) and self.decision.lost(self._glimpse(self._cut(order[:stop], outputs))):
-                    self.__dict__.update(self._cut(order[:stop], outputs))
-                    return outputs
+        self._server = server = Server(self.candidate, quiet_cores(self.candidate.target.threads)).__enter__()
+        if not self.decision.race:
+            return self._run(server, None)
+        order, ends = _drawn(len(self.data), self.groups, self.seed)
+        parts: list[Outputs] = []
+        for start, stop in itertools.pairwise(_looks(ends)):
+            parts.append(self._run(server, order[start:stop]))
+            outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            if stop < len(order) and self.decision.lost(self._glimpse(self._cut(order[:stop], outputs))):
+                self.__dict__.update(self._cut(order[:stop], outputs))
+                return outputs
         places = np.argsort(order)
         return {name: array[places] for name, array in outputs.items()}
 
-    def _run(self, rows: Array | None) -> Outputs:
-        assert self._server
+    def _run(self, server: Server, rows: Array | None) -> Outputs:
         with tempfile.TemporaryDirectory(prefix=".part-", dir=self.folder) as folder:
             destination = Path(folder) / "outputs.npz"
-            self._server.predict(self.split, destination, rows)
+            server.predict(self.split, destination, rows)
             return load_outputs(destination)
 
     def _cut(self, rows: Array, candidate_outputs: Outputs) -> Mapping[str, Any]:

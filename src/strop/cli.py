@@ -68,8 +68,13 @@ def optimize(
     calibration: Annotated[str | None, typer.Option(help="Samples to calibrate with.")] = None,
     confirm: Annotated[str | None, typer.Option(help="Samples to confirm on; nothing else sees them.")] = None,
     label: Annotated[str | None, typer.Option(help="Name of the labels.")] = None,
-    slice: Annotated[list[str] | None, typer.Option(help="A column whose values are reported one by one.")] = None,
+    slice: Annotated[
+        list[str] | None, typer.Option(help="A column whose values are reported one by one; 'sex*race' crosses two.")
+    ] = None,
     group: Annotated[str | None, typer.Option(help="The column that says which samples belong together.")] = None,
+    protected: Annotated[
+        list[str] | None, typer.Option(help="A column between whose values fairness is reported; a slice too.")
+    ] = None,
     threads: Threads = None,
     batch: Batch = None,
     formats: Annotated[str | None, typer.Option(help="Formats that may be handed over: onnx,openvino.")] = None,
@@ -90,9 +95,9 @@ def optimize(
     flags: dict[str, Any] = {
         "model": model, "data": data, "limit": tuple(limit or ()), "minimize": minimize, "maximize": maximize,
         "metric": tuple(metric or ()), "calibration": calibration, "confirm": confirm, "label": label,
-        "slice": tuple(slice or ()), "group": group, "threads": threads, "batch": batch,
-        "formats": tuple(formats.split(",")) if formats else (), "rate": rate, "price": price, "trials": trials,
-        "seed": seed,
+        "slice": tuple(slice or ()), "group": group, "protected": tuple(protected or ()), "threads": threads,
+        "batch": batch, "formats": tuple(formats.split(",")) if formats else (), "rate": rate, "price": price,
+        "trials": trials, "seed": seed,
         "out": out, "run": run, "recipe": recipe,
     }  # fmt: skip
 
@@ -118,6 +123,7 @@ def compare(
     label: Text = None,
     slice: Many = None,
     group: Text = None,
+    protected: Many = None,
     threads: Threads = None,
     batch: Batch = None,
     rate: Rate = None,
@@ -135,7 +141,8 @@ def compare(
         with _aside():
             found = measure(
             original, candidate, data, Goal.of(limit or ()), metric=metric or [], label=label, slices=slice or (),
-            group=group, target=_target(threads, batch, (), rate, p99, price), seed=seed or 0,
+            group=group, protected=protected or (), target=_target(threads, batch, (), rate, p99, price),
+            seed=seed or 0,
         )  # fmt: skip
         return _show_comparison(found, as_json)
 
@@ -311,7 +318,7 @@ def _run(plan: Plan, as_json: bool) -> int:
     with _aside(), Reporter(screen, budget.seconds) as reporter:
         result = search(
             plan.model, plan.data, goal, metric=plan.metric, label=plan.label, slices=plan.slice, group=plan.group,
-            calibration=plan.calibration, confirm_data=plan.confirm,
+            protected=plan.protected, calibration=plan.calibration, confirm_data=plan.confirm,
             target=_target(plan.threads, plan.batch, plan.formats, plan.rate, plan.p99, plan.price), budget=budget,
             seed=plan.seed or 0, run=plan.run, recipe=plan.recipe, out=plan.out, listener=reporter,
         )  # fmt: skip
@@ -350,7 +357,7 @@ def _hand_over(result: Any, out: Path | None, screen: Any, as_json: bool) -> int
 
 
 def _show_comparison(found: dict[str, Any], as_json: bool) -> int:
-    from .terminal import console, show_figures, show_limits, show_not_measurable, show_notes
+    from .terminal import console, show_details, show_figures, show_limits, show_not_measurable, show_notes
 
     screen = console()
     if as_json:
@@ -358,10 +365,9 @@ def _show_comparison(found: dict[str, Any], as_json: bool) -> int:
     else:
         show_figures(screen, found["original"]["metrics"], found["candidate"]["metrics"], found["ratios"], "candidate")
         show_limits(screen, found["limits"])
+        show_details(screen, found)
         show_notes(screen, found["notes"])
         show_not_measurable(screen, found["not_measurable"])
-        if found["churn"] is not None:
-            screen.print(f"churn: {found['churn']:.2%} of the predictions changed")
     verdicts = {limit["verdict"] for limit in found["limits"]}
     return next((CODES[v] for v in ("broken", "inconclusive") if v in verdicts), Exit.MET)
 

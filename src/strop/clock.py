@@ -9,6 +9,7 @@ from . import jobs
 from ._lazy import lazy
 from .prepare import Budget
 from .rundir import read_json, write_json
+from .units import counted
 
 psutil = lazy("psutil")
 
@@ -80,7 +81,7 @@ class Clock:
     def why_not(self, tried: int) -> str | None:
         """Why no further candidate is tried; None where one may be."""
         if self.budget.trials is not None and tried >= self.budget.trials:
-            return f"{tried} candidates were tried, as many as the budget allows"
+            return f"{counted(tried, 'candidate')} tried, as many as the budget allows"
         if self.left <= 0:
             return "the time budget is spent"
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ def compare(
     label: str | None = None,
     slices: Sequence[str] = (),
     group: str | None = None,
+    protected: Sequence[str] = (),
     target: Target | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -53,8 +54,8 @@ def compare(
         metric: Metrics to report besides those of cost; the one of quality that fits the data where none is named.
 
     Returns:
-        Plain data: `original`, `candidate` (metrics each), `ratios`, `slices`, `churn`, `limits`, and `not_measurable`:
-        the metrics that can't be told here, and why.
+        Plain data: `original`, `candidate` (metrics each), `ratios`, `slices`, `worst_drops`, `churn`, `fairness`,
+        `limits`, and `not_measurable`: the metrics that can't be told here, and why.
 
     Raises:
         StropError: A model or the data can't be used; the message says why.
@@ -65,7 +66,7 @@ def compare(
         first, second = host(original, folder / "original", target), host(candidate, folder / "candidate", target)
         check_target(target, first.model)
         names = [tensor.name for tensor in first.model.signature.inputs]
-        given = read(data, names, label=label, slices=tuple(slices), group=group, storage=folder)
+        given = read(data, names, label=label, slices=slices, group=group, protected=protected, storage=folder)
         first, second = fit(given, first, second, folder / "data")
         outputs = run_samples(first, folder / "data", folder / "outputs.npz")
         parsed = Goal.parse(goal) if isinstance(goal, str) else goal or Goal(())
@@ -110,13 +111,11 @@ def _measured(
     ended = jobs.run(_judge_whole, first, second, folder, goal, tuple(also), seed, limits=jobs.Limits(TIME, 1 << 62))
     ended.raise_unless_done()
     report = ended.value or Report()
-    agreement = report.figures.get("agreement")
     return {
         "original": {"metrics": {n: f.side("original") for n, f in report.figures.items()}},
         "candidate": {"metrics": {n: f.side("candidate") for n, f in report.figures.items()}},
         "ratios": {n: asdict(f.ratio) for n, f in report.figures.items()},
-        "slices": {s: {n: asdict(f) for n, f in found.items()} for s, found in report.slices.items()},
-        "churn": 1 - agreement.candidate.value if agreement else None,
+        **report.details(),
         "limits": [judged.to_json() for judged in report.judged],
         "not_measurable": report.not_measurable,
         "notes": list(report.notes),
@@ -126,13 +125,7 @@ def _measured(
 def _judge_whole(first: Hosted, second: Hosted, folder: Path, goal: Goal, also: tuple[str, ...], seed: int) -> Report:
     decision = Decision(goal, width=CONFIRMING.width)
     with Bench(first, second, folder / "data", folder / "outputs.npz", folder, CONFIRMING, seed, decision) as bench:
-        if bench.labels is not None and _classes(bench.original_outputs, bench.labels):
-            also = (*also, "agreement")
         return judge(bench, goal, also, confidence=0.95, whole=True)
-
-
-def _classes(outputs: Mapping[str, Array], labels: Array) -> bool:
-    return metrics.default_quality(dict(outputs), labels) == "accuracy"
 
 
 def host(source: object, folder: Path, target: Target) -> Hosted:

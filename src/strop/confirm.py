@@ -55,7 +55,8 @@ class Finding:
         for judged in self.report.judged:
             if judged.verdict != "met":
                 needed = f" (about {judged.needed:,} samples would decide)" if judged.needed else ""
-                said.append(f"{judged} is {judged.verdict}{needed}")
+                where = f" in {judged.slice}" if judged.slice else ""
+                said.append(f"{judged} is {judged.verdict}{where}{f' ({judged.why})' if judged.why else needed}")
         return self.problem or ", ".join(said)
 
     @property

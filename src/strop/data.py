@@ -40,6 +40,8 @@ class Data:
         rows: The rows (int64) of the arrays above that this view holds, in its order; None for all.
         dtypes: What `batch` casts an input to, where that differs from what is stored.
         columns: Of a table that became one matrix: the columns that were stacked, for messages.
+        crossings: Intersections of slice columns that are slices too, as `sex*race`.
+        protected: Slice columns, or crossings, between whose values fairness is told.
 
     Raises:
         InvalidData: An array holds Python objects or records.
@@ -53,6 +55,8 @@ class Data:
     rows: Array | None = None
     dtypes: Mapping[str, str] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
+    crossings: tuple[str, ...] = ()
+    protected: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for full, array in self._arrays():
@@ -113,7 +117,8 @@ class Data:
         (folder / "data.json").unlink(missing_ok=True)
         arrays = {name: reference(array, folder) or write(folder, array) for name, array in self._arrays()}
         rows = None if self.rows is None else write(folder, self.rows)
-        content = json.dumps({"arrays": arrays, "rows": rows, "dtypes": dict(self.dtypes)}, indent=1)
+        named = {"crossings": self.crossings, "protected": self.protected}
+        content = json.dumps({"arrays": arrays, "rows": rows, "dtypes": dict(self.dtypes), **named}, indent=1)
         replace_file(folder / "data.json", lambda stream: stream.write(content.encode()))
 
     @classmethod
@@ -133,7 +138,10 @@ class Data:
             labels, groups = parts.pop("labels").get(""), parts.pop("groups").get("")
             dtypes = restore(dict[str, str], saved["dtypes"])
             [np.dtype(name) for name in dtypes.values()]
-            data = cls(**parts, labels=labels, groups=groups, rows=rows, dtypes=dtypes)
+            crossings, protected = (restore(tuple[str, ...], saved[key]) for key in ("crossings", "protected"))
+            known = (parts["inputs"], labels, parts["slices"], groups, parts["constants"], rows, dtypes)
+            data = cls(*known, crossings, protected)
+            [data.slices[column] for name in (*data.crossings, *data.protected) for column in name.split("*")]
             for full, array in data._arrays():
                 if not full.startswith("constants/"):
                     data._rows(array, 0, 1)
@@ -428,6 +436,7 @@ def read(
     label: str | None = None,
     slices: Sequence[str] = (),
     group: str | None = None,
+    protected: Sequence[str] = (),
     storage: Path | None = None,
 ) -> Data:
     """Read samples from a file, a folder, a function, or memory. Nothing is ever unpickled.
@@ -440,8 +449,9 @@ def read(
             without a column of that name: its columns of numbers, and of lists of numbers of one length, are then one
             float32 matrix [rows, numbers], in the order of the file. (A column of lists alone keeps its dtype.)
         label: Name of the label array or column; else `labels`, `label` or `y`, where there is one.
-        slices: Names of arrays whose values divide the samples.
+        slices: Names of arrays whose values divide the samples; `sex*race` adds the intersections of two.
         group: Name of the array that tells which samples belong together.
+        protected: Slices between which fairness is told; named like `slices`, and slices too.
         storage: A folder for what can't be memory-mapped in place; None to read that into memory.
 
     Returns:
@@ -450,15 +460,21 @@ def read(
     Raises:
         InvalidData: The source is missing, broken, of an unknown kind, or lacks a name that is asked for.
     """
+    divided = {name: _columns(name) for name in (*slices, *protected)}
+    columns = tuple(dict.fromkeys(column for parts in divided.values() for column in parts))
+    crossings = tuple("*".join(parts) for parts in divided.values() if len(parts) > 1)
+    shielded = tuple("*".join(divided[name]) for name in protected)
     if isinstance(source, Data):
-        return source
-    asked = [name for name in (label, *slices, group) if name is not None]
+        if missing := [name for name in columns if name not in source.slices]:
+            raise unknown(missing[0], source.slices)
+        return replace(source, crossings=source.crossings + crossings, protected=source.protected + shielded)
+    asked = [name for name in (label, *columns, group) if name is not None]
     guesses = () if label else tuple(name for name in _LABELS if name not in inputs)
     if isinstance(source, str) and re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", source) and not Path(source).exists():
         source = call(source)
-    columns: tuple[str, ...] = ()
+    stacked: tuple[str, ...] = ()
     if isinstance(source, (str, Path)):
-        arrays, columns = open_file(Path(source), inputs, asked, guesses, storage)
+        arrays, stacked = open_file(Path(source), inputs, asked, guesses, storage)
     else:
         arrays = in_memory(source)
     for name in asked:
@@ -471,8 +487,17 @@ def read(
     return Data(
         inputs={k: v for k, v in left.items() if v.ndim},
         labels=arrays[label] if label else None,
-        slices={name: arrays[name] for name in slices},
+        slices={name: arrays[name] for name in columns},
         groups=arrays[group] if group else None,
         constants={k: v for k, v in left.items() if not v.ndim},
-        columns=columns,
+        columns=stacked,
+        crossings=crossings,
+        protected=shielded,
     )
+
+
+def _columns(name: str) -> list[str]:
+    columns = [column.strip() for column in name.split("*")]
+    if not all(columns) or len(set(columns)) < len(columns):
+        raise InvalidData(f"A slice is a column, or distinct columns joined by `*` as in sex*race, not {name!r}.")
+    return columns

@@ -47,7 +47,7 @@ class Decision:
         worse = ratio.low > HOPELESS if followed.better == "lower" else ratio.high < 1 / HOPELESS
         if worse:
             return True
-        if len(probe.timing(scenario).original) < 2 or (ratio.high - ratio.low) / 2 > self.width * ratio.value:
+        if not (ratio.high - ratio.low) / 2 <= self.width * ratio.value:
             return False
         limited = {metric.name: metric for metric in (metrics.find(limit.metric) for limit in self.goal.limits)}
         return not any(self._open(metric, probe) for metric in limited.values() if metric.scenario == scenario)

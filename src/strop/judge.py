@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
@@ -13,14 +13,27 @@ from . import metrics
 from ._plain import restore
 from .bench import Bench
 from .errors import InvalidGoal, NotMeasurable
+from .fairness import Rates, fairness
 from .goal import Goal, Limit
 from .metric import Metric
+from .slices import (
+    SMALLEST_SLICE,
+    Drop,
+    Share,
+    Slice,
+    SliceFigure,
+    divide,
+    measure_slices,
+    slice_figures,
+    slice_rows,
+    worst_drop,
+)
 from .stats import Comparison, Interval, Verdict, samples_needed, verdict
 from .units import named
 
 Array = np.ndarray[Any, Any]
-
-SMALLEST_SLICE = 30  # samples; smaller slices are counted, not judged
+BySlice = tuple[Metric, dict[str, Comparison | str], dict[str, SliceFigure]]
+"""A metric, what came of measuring it on each slice, and what is shown of that."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,7 @@ class Judged:
         needed: Samples that would decide an inconclusive verdict, where that can be told.
         slice: The slice that decides, for `worst_slice`.
         source: What the metric is had from, where that must be said.
+        why: Why that slice can't be judged, where it can't.
     """
 
     limit: str
@@ -67,6 +81,7 @@ class Judged:
     needed: int | None = None
     slice: str | None = None
     source: str = ""
+    why: str = ""
 
     def __str__(self) -> str:
         return named(self.limit, self.source)
@@ -84,20 +99,36 @@ class Report:
     Attributes:
         figures: By metric.
         judged: The limits that were looked at; those after the first broken one may be missing.
-        slices: Slice (`column=value`) to metric to figure.
+        slices: By `column=value`.
+        worst_drops: The slice that loses most, metric by metric.
+        churn: Shares of the predictions that changed, of a classifier.
+        fairness: Protected column to rate to what was found of its values, of a binary classifier.
         notes: What disturbed the measuring.
         not_measurable: Metrics that can't be told here, and why.
     """
 
     figures: dict[str, Figure] = field(default_factory=dict)
     judged: tuple[Judged, ...] = ()
-    slices: dict[str, dict[str, Figure]] = field(default_factory=dict)
+    slices: dict[str, Slice] = field(default_factory=dict)
+    worst_drops: tuple[Drop, ...] = ()
+    churn: dict[str, Share] = field(default_factory=dict)
+    fairness: dict[str, dict[str, Rates]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     not_measurable: dict[str, str] = field(default_factory=dict)
 
     @property
     def broken(self) -> tuple[Judged, ...]:
         return tuple(j for j in self.judged if j.verdict == "broken")
+
+    def details(self) -> dict[str, Any]:
+        """What is told beyond the figures of the whole, as a manifest spells it."""
+        plain = self.to_json()
+        return {
+            "slices": plain["slices"],
+            "worst_drops": list(plain["worst_drops"]),
+            "churn": plain["churn"] or None,
+            "fairness": plain["fairness"],
+        }
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -131,8 +162,11 @@ def judge(
     """
     needed = {metrics.find(name).name for name in goal.metrics}
     wanted = [metrics.find(name) for name in dict.fromkeys([*goal.metrics, *also])]
+    sliced = whole or any(limit.scope == "worst_slice" for limit in goal.limits)
+    rows = slice_rows(bench.data) if sliced else {}
     figures: dict[str, Figure] = {}
     judged: list[Judged] = []
+    by_slice: list[BySlice] = []
     not_measurable: dict[str, str] = {}
     for metric in sorted(wanted, key=lambda metric: metric.rank):
         progress(metric.name)
@@ -144,13 +178,26 @@ def judge(
             not_measurable[metric.name] = str(error)
             continue
         figures[metric.name] = figure(metric, comparison, source)
-        for limit in goal.limits:
-            if metrics.find(limit.metric).name == metric.name:
-                judged.append(replace(_judge(limit, metric, comparison, bench, confidence), source=source))
+        limits = [limit for limit in goal.limits if metrics.find(limit.metric).name == metric.name]
+        parts: dict[str, Comparison | str] = {}
+        if metric.quality and (whole or any(limit.scope == "worst_slice" for limit in limits)):
+            parts = measure_slices(metric, bench, rows)
+        judged += [replace(_judge(limit, metric, comparison, parts, confidence), source=source) for limit in limits]
+        if whole and metric.quality:
+            by_slice.append((metric, parts, slice_figures(metric, comparison, parts)))
         if not whole and any(j.verdict == "broken" for j in judged):
             break
-    slices = _by_slice(bench, [m for m in wanted if m.quality]) if whole else {}
-    return Report(figures, tuple(judged), slices, bench.notes(), not_measurable)
+    report = Report(figures, tuple(judged), notes=bench.notes(), not_measurable=not_measurable)
+    if not by_slice:
+        return report
+    classifies = metrics.classifies(bench.original_outputs, bench.labels)
+    return replace(
+        report,
+        slices={name: _slice(name, part, by_slice, bench, classifies) for name, part in rows.items()},
+        worst_drops=tuple(drop for metric, _, shown in by_slice if (drop := worst_drop(metric, shown))),
+        churn=_churn(bench, None) if classifies else {},
+        fairness={name: fairness(bench, divide(bench.data, name)) for name in bench.data.protected},
+    )
 
 
 def figure(metric: Metric, comparison: Comparison, source: str = "") -> Figure:
@@ -187,25 +234,36 @@ def better_than_original(report: Report, goal: Goal, noise: float) -> bool:
     return (ratio.high < 1 if less else ratio.low > 1) and abs(ratio.value - 1) > noise
 
 
-def slice_masks(bench: Bench) -> dict[str, Array]:
-    """The samples of each slice, by `column=value`."""
-    masks = {}
-    for column, values in bench.data.slice_arrays().items():
-        for value in np.unique(values):
-            masks[f"{column}={value}"] = np.flatnonzero(values == value)
-    return masks
+def _slice(name: str, rows: Array, by_slice: Sequence[BySlice], bench: Bench, classifies: bool) -> Slice:
+    if len(rows) < SMALLEST_SLICE:
+        return Slice(len(rows))
+    return Slice(
+        len(rows),
+        {metric.name: shown[name] for metric, _, shown in by_slice if name in shown},
+        {metric.name: why for metric, parts, _ in by_slice if isinstance(why := parts[name], str)},
+        _churn(bench, rows) if classifies else {},
+    )
 
 
-def _judge(limit: Limit, metric: Metric, comparison: Comparison, bench: Bench, confidence: float) -> Judged:
+def _churn(bench: Bench, rows: Array | None) -> dict[str, Share]:
+    return {
+        name: Share(**asdict(found.candidate()), n=found.n) for name, found in metrics.churn(bench, rows).items()
+    }  # fmt: skip
+
+
+def _judge(
+    limit: Limit, metric: Metric, comparison: Comparison, parts: Mapping[str, Comparison | str], confidence: float
+) -> Judged:
     if limit.scope != "worst_slice":
         return _judge_one(limit, metric, comparison, confidence, None)
-    each = []
-    for name, rows in slice_masks(bench).items():
-        one = _judge_one(limit, metric, metric.measure(bench, rows), confidence, name)
-        small = len(rows) < SMALLEST_SLICE
-        each.append(Judged(**{**asdict(one), "verdict": "inconclusive"}) if small else one)
-    if not each:
+    if not parts:
         raise InvalidGoal(f"`{limit}` needs slices, and none are named. Name a column with --slice NAME.")
+    each = [
+        Judged(str(limit), "inconclusive", math.nan, -math.inf, math.inf, 0.0, slice=name, why=part)
+        if isinstance(part, str)
+        else _judge_one(limit, metric, part, confidence, name)
+        for name, part in parts.items()
+    ]
     order = {"broken": 0, "inconclusive": 1, "met": 2}
     return min(each, key=lambda j: (order[j.verdict], -j.violation, j.value))
 
@@ -228,11 +286,3 @@ def _judge_one(limit: Limit, metric: Metric, comparison: Comparison, confidence:
     return Judged(
         str(limit), found, candidate.value, candidate.low, candidate.high, max(0.0, wrong / scale), needed, slice
     )
-
-
-def _by_slice(bench: Bench, quality: Sequence[Metric]) -> dict[str, dict[str, Figure]]:
-    return {
-        name: {metric.name: figure(metric, metric.measure(bench, rows)) for metric in quality}
-        for name, rows in slice_masks(bench).items()
-        if len(rows) >= SMALLEST_SLICE
-    }

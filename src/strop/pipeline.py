@@ -41,7 +41,6 @@ from .timing import CONFIRMING
 from .trial import Setting, measure, try_candidate
 
 LEAST_DISK = 200e6  # bytes free, below which no candidate is started
-CONFIRMING_LONGER = 2.0  # a look on the confirm split, over one on the search split, its samples left out
 MOST_TO_CONFIRM = 0.4  # of the budget
 MANIFEST = "manifest.json"
 RUNS = "strop-runs"
@@ -56,6 +55,7 @@ def optimize(
     label: str | None = None,
     slices: Sequence[str] = (),
     group: str | None = None,
+    protected: Sequence[str] = (),
     calibration: object = None,
     confirm_data: object = None,
     target: Target | None = None,
@@ -77,8 +77,10 @@ def optimize(
         metric: Metrics to report besides those of the goal, by name or `module:function`; the first one of quality is
             what is required where the goal has no limit on quality.
         label: Name of the labels' array or column.
-        slices: Names of arrays or columns; every quality metric is reported for each of their values.
+        slices: Names of arrays or columns; every quality metric is reported for each of their values. `sex*race` adds
+            the intersections of two.
         group: Name of the array or column that says which samples belong together.
+        protected: Further slices, between which a binary classifier's fairness is reported too.
         calibration: Samples to calibrate with, where they are not to be taken from `data`.
         confirm_data: Samples to confirm on, where they are not to be taken from `data`.
         target: Threads, batch size, formats, and the price of an hour.
@@ -108,8 +110,8 @@ def optimize(
             raise RunFailed(f"{directory.root} holds a run already. Go on with it by --resume, or name a new folder.")
         request = prepare(
             directory, model, data, goal, metrics=[metric] if isinstance(metric, str) else list(metric), label=label,
-            slices=slices, group=group, calibration=calibration, confirm=confirm_data, target=target or Target(),
-            budget=budget or Budget(), seed=seed, recipe=_route_of(recipe), out=out,
+            slices=slices, group=group, protected=protected, calibration=calibration, confirm=confirm_data,
+            target=target or Target(), budget=budget or Budget(), seed=seed, recipe=_route_of(recipe), out=out,
         )  # fmt: skip
         return _carry_out(directory, request, listener or _ignore)
     except (InvalidGoal, InvalidData, InvalidPlan, NotMeasurable, UnsupportedModel, UntrustedModel):
@@ -247,9 +249,9 @@ def _on_confirm(
 
 
 def _to_confirm(request: Request, original: Finding, look: float) -> float:
-    """Seconds to keep for confirming: two looks, each longer than one of the search by its timing and its samples."""
+    """Seconds to keep for confirming: two looks, each longer than that at the original by its samples."""
     samples = (request.splits["confirm"] - request.splits["search"]) / request.target.batch
-    longer = look * CONFIRMING_LONGER + samples * seconds_a_call(original)
+    longer = look + samples * seconds_a_call(original)
     return min(longer * 2, request.budget.seconds * MOST_TO_CONFIRM)
 
 

@@ -33,8 +33,9 @@ class Plan:
         minimize: The metric to make small; at most one of `minimize` and `maximize` is set.
         metric: Metrics to report besides those of the goal: names, or `module:function`.
         label: The label column of a table.
-        slice: Columns or arrays whose values are reported one by one.
+        slice: Columns or arrays whose values are reported one by one; `sex*race` for the intersections of two.
         group: The column or array that says which samples belong together.
+        protected: Columns or arrays between whose values fairness is reported; they are slices too.
         formats: Formats that may be handed over; empty for any that an installed runtime loads.
         rate: Calls a second that arrive at random times, for `server.p99`.
         p99: Seconds within which 99 % of such calls must be answered, for `server.rate`.
@@ -56,6 +57,7 @@ class Plan:
     label: str | None = None
     slice: tuple[str, ...] = ()
     group: str | None = None
+    protected: tuple[str, ...] = ()
     threads: int | None = None
     batch: int | None = None
     formats: tuple[str, ...] = ()
@@ -193,7 +195,7 @@ def _above_zero(value: object, folder: Path) -> float:
 
 READERS: dict[str, Callable[[Any, Path], Any]] = {
     **dict.fromkeys(("model", "data", "calibration", "confirm"), _source),
-    **dict.fromkeys(("limit", "metric", "slice", "formats"), _strings),
+    **dict.fromkeys(("limit", "metric", "slice", "protected", "formats"), _strings),
     **dict.fromkeys(("minimize", "maximize", "label", "group"), _string),
     **dict.fromkeys(("threads", "batch", "trials"), _at_least(1)),
     **dict.fromkeys(("out", "run", "recipe"), _path),

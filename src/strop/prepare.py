@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from . import formats, runtimes
 from . import metrics as room
 from ._lazy import installed
@@ -21,6 +23,7 @@ from .model import Format, Model
 from .rundir import DATA, PLAN, RunDir, as_written, read_json, write_json
 from .runtime import Runtime
 from .target import Target, cpu_name, instruction_sets, usable_cores
+from .units import counted
 
 SPLITS = ("calibration", "search", "confirm")
 
@@ -83,6 +86,7 @@ def prepare(
     seed: int,
     recipe: Mapping[str, Any] | None,
     out: str | Path | None,
+    protected: Sequence[str] = (),
 ) -> Request:
     """Read model and data, make them fit, split the data, and write all of it into the run directory.
 
@@ -104,7 +108,7 @@ def prepare(
 
     def stored(source: object, name: str) -> tuple[Data, Model]:
         folder = run.folder(f"{DATA}/{name}")
-        given = read(source, names, label=label, slices=tuple(slices), group=group, storage=folder)
+        given = read(source, names, label=label, slices=slices, group=group, protected=protected, storage=folder)
         fitted, signature = match(given, opened.signature)
         fitted.save(folder)
         return Data.load(folder), replace(opened, signature=signature)
@@ -122,7 +126,12 @@ def prepare(
         getattr(parts, name).save(run.folder(f"{DATA}/{name}"))
     notes = []
     if "confirm" in extra and (shared := overlap(extra["confirm"], whole)):
-        notes.append(f"{shared} samples of the confirm data are also in the search data; they are not unseen.")
+        notes.append(
+            f"{counted(shared, 'sample')} of the confirm data can be found in the search data too: not unseen."
+        )
+    labels = whole.label_array()
+    if whole.protected and (labels is None or not np.isin(labels, (0, 1)).all()):
+        notes.append("protected columns are slices only: fairness is told of binary tasks, with labels 0 and 1.")
     if any(limit.scope == "worst_slice" for limit in parsed.limits) and not whole.slices:
         raise InvalidGoal("worst_slice(...) needs slices, and none are named. Name a column with --slice NAME.")
     request = Request(

@@ -151,8 +151,9 @@ def conclude(
         },
         "winner": _described(winner),
         "closest": _described(closest),
-        "limits": _limits(shown),
-        "slices": {n: _metrics(f, "candidate") for n, f in shown.report.slices.items()},
+        "limits": _limits(shown.report),
+        **shown.report.details(),
+        "confirmed": [_confirmed(finding) for finding in findings],
         "noise": noise,
         "splits": dict(request.splits),
         "candidates": sum(1 for _, outcome in tried if outcome.cause != "refused"),
@@ -232,5 +233,17 @@ def _metrics(figures: Mapping[str, Figure], side: str) -> dict[str, Any]:
     return {name: figure.side(side) for name, figure in figures.items()}
 
 
-def _limits(finding: Finding) -> list[dict[str, Any]]:
-    return [judged.to_json() for judged in finding.report.judged]
+def _confirmed(finding: Finding) -> dict[str, Any]:
+    return {
+        "candidate": str(finding.candidate),
+        "verdict": finding.verdict,
+        "better": finding.better,
+        "why": finding.why_not,
+        "confidence": finding.confidence,
+        "ratios": {name: asdict(figure.ratio) for name, figure in finding.report.figures.items()},
+        "limits": _limits(finding.report),
+    }
+
+
+def _limits(report: Report) -> list[dict[str, Any]]:
+    return [judged.to_json() for judged in report.judged]

@@ -360,7 +360,7 @@ def bootstrap_timing(
         blocks = [np.asarray(block, np.float64) for pair in pairs for block in pair]
         sides.append((summarize(blocks, np.ones((1, len(blocks))))[0], summarize(blocks, weights.astype(np.float64))))
     runs = sum(len(block) for pair in candidate for block in pair)
-    return Replicates(float(sides[0][0]), float(sides[1][0]), sides[0][1], sides[1][1], runs)
+    return Replicates(float(sides[0][0]), float(sides[1][0]), sides[0][1], sides[1][1], runs, units=len(original))
 
 
 def verdict(

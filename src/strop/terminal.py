@@ -12,11 +12,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
+from . import details
 from .events import Confirmed, Confirming, Event, Measured, Planned, Said, Stopped, Tried, Trying
 from .judge import Report
 from .result import Result
-from .stats import Interval
-from .units import duration, named, share, spread
+from .units import counted, duration, named, share, spread, stored
 from .verification import explain
 
 LONGEST = 1500  # characters of an error: a paragraph
@@ -51,7 +51,7 @@ class Reporter:
             case Measured(report):
                 self._line(f"original: {escape(_figures(report, 'original'))}")
             case Planned(routes, refused):
-                self._line(f"{len(routes)} routes to try")
+                self._line(f"{counted(len(routes), 'route')} to try")
                 for name, reason in refused.items():
                     self._line(f"[dim]not tried: {escape(name)} {escape(reason)}[/]")
             case Trying(number, candidate, why, left):
@@ -100,13 +100,14 @@ def show_result(console: Console, result: Result, bundle: str | None) -> None:
         show_figures(console, manifest["original"]["metrics"], content["metrics"], content["ratios"],
                      "winner" if manifest["winner"] else "closest")  # fmt: skip
     show_limits(console, manifest["limits"])
+    show_details(console, manifest)
     show_notes(console, manifest["notes"])
     show_not_measurable(console, manifest["not_measurable"])
     for line in result.advice:
         console.print(f"  would help: {escape(line)}", soft_wrap=True)
     console.print(
-        f"{manifest['candidates']} candidates in {duration(manifest['seconds'])}; the original against itself differs "
-        f"in latency by up to {manifest['noise']:.1%}", soft_wrap=True)  # fmt: skip
+        f"{counted(manifest['candidates'], 'candidate')} in {duration(manifest['seconds'])}; the original against "
+        f"itself differs in latency by up to {manifest['noise']:.1%}", soft_wrap=True)  # fmt: skip
     if bundle:
         what = "bundle" if manifest["winner"] else "closest candidate, which does not keep the limits"
         console.print(f"{what}: [bold]{escape(bundle)}[/] (report.html, manifest.json, model)", soft_wrap=True)
@@ -126,7 +127,7 @@ def show_figures(
     for metric, found in other.items():
         before = original.get(metric, found)
         label = named(metric, found.get("source", ""))
-        table.add_row(label, _spread(before), _spread(found), share(Interval(**ratios[metric])))
+        table.add_row(label, _spread(before), _spread(found), share(stored(ratios[metric])))
     console.print(table)
 
 
@@ -136,8 +137,9 @@ def show_limits(console: Console, limits: Any) -> None:
         verdict = found["verdict"]
         extra = f", about {found['needed']:,} samples would decide" if found.get("needed") else ""
         where = f" in {found['slice']}" if found.get("slice") else ""
+        why = f" ({found['why']})" if found.get("why") else ""
         limit = named(found["limit"], found.get("source", ""))
-        console.print(f"  [{STYLE[verdict]}]{verdict:<12}[/] {escape(limit + where)}{extra}", soft_wrap=True)
+        console.print(f"  [{STYLE[verdict]}]{verdict:<12}[/] {escape(limit + where + extra + why)}", soft_wrap=True)
 
 
 def show_not_measurable(console: Console, reasons: Mapping[str, str]) -> None:
@@ -170,8 +172,14 @@ def show_verified(console: Console, found: Mapping[str, Any]) -> None:
     console.print(f"[bold {STYLE[found['verdict']]}]{found['verdict']}[/]")
 
 
+def show_details(console: Console, found: Mapping[str, Any]) -> None:
+    """What stands out of slices, churn and fairness."""
+    for line in details.lines(found):
+        console.print(f"  {escape(line)}", soft_wrap=True)
+
+
 def _spread(found: Mapping[str, Any]) -> str:
-    return spread(Interval(found["value"], found["low"], found["high"]), found["unit"])
+    return spread(stored(found), found["unit"])
 
 
 def _figures(report: Report, side: str) -> str:

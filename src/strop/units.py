@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from .stats import Interval
 
@@ -44,6 +46,24 @@ def share(interval: Interval) -> str:
 def named(what: str, source: str) -> str:
     """A metric or a limit, with what its figures are had from where that must be said: `energy (RAPL)`."""
     return f"{what} ({source})" if source else what
+
+
+def percent(interval: Interval) -> str:
+    """A share with its bounds: `1.2% (0.9% to 1.6%)`."""
+    if not math.isfinite(interval.value):
+        return "not known"
+    low, high = (f"{bound:.2%}" if math.isfinite(bound) else "?" for bound in (interval.low, interval.high))
+    return f"{interval.value:.2%} ({low} to {high})"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things: `1 candidate`, `2,000 samples`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def stored(found: Mapping[str, Any]) -> Interval:
+    """An interval of plain data; null, in what was read from a file, is a number that is not known."""
+    return Interval(*(math.nan if found[key] is None else found[key] for key in ("value", "low", "high")))
 
 
 def duration(seconds: float) -> str:

@@ -10,18 +10,25 @@ import numpy as np
 
 from .._plugins import with_plugins
 from ..errors import InvalidData, InvalidGoal, NotMeasurable
-from ..metric import Metric, Outputs
+from ..metric import Metric, Outputs, Probe
 from ..target import Target
 from .classification import F1, Accuracy, Auroc, AveragePrecision, LogLoss, Perplexity, TopK
 from .cost import Cost, Latency, Memory, Size, Throughput
 from .custom import Custom
+from .decisions import Decisions
+from .decisions import yes_or_no as _yes_or_no
 from .energy import Energy, Power
-from .likeness import Agreement, Fidelity
+from .likeness import Agreement, Fidelity, churn
 from .quality import scores
 from .regression import R2, Mae, Mse, Spearman
 from .serving import ServerP99, ServerRate
 
-__all__ = ["METRICS", "better", "called_for", "default_quality", "find", "units", "unmeasurable"]
+__all__ = [
+    "METRICS", "better", "called_for", "churn", "classifies", "default_quality", "find", "units", "unmeasurable",
+    "yes_or_no",
+]  # fmt: skip
+
+Array = np.ndarray[Any, Any]
 
 METRICS: tuple[Metric, ...] = with_plugins(
     "strop.metrics",
@@ -100,7 +107,7 @@ def units() -> dict[str, str]:
     return {metric.name: metric.unit for metric in METRICS}
 
 
-def default_quality(outputs: Outputs, labels: np.ndarray[Any, Any] | None) -> str:
+def default_quality(outputs: Outputs, labels: Array | None) -> str:
     """The quality metric to judge by where none is named.
 
     `accuracy` where labels are classes that the output tells apart, `mse` for other numbers; without labels
@@ -116,3 +123,23 @@ def default_quality(outputs: Outputs, labels: np.ndarray[Any, Any] | None) -> st
         except InvalidData:
             return "mse"  # one number a sample, and labels beyond 0 and 1: a count, not a class
     return "accuracy"
+
+
+def classifies(outputs: Outputs, labels: Array | None) -> bool:
+    """Whether the outputs, with the labels where there are some, are those of a classifier."""
+    name = default_quality(outputs, labels)
+    try:
+        find(name).check(outputs, labels)
+    except InvalidData:
+        return False
+    return name in ("accuracy", "agreement")
+
+
+def yes_or_no(probe: Probe) -> tuple[Decisions, Array, Array] | None:
+    """Of a binary classifier with one label a sample: what is judged, and where original and candidate say yes [n].
+
+    NaN counts as the wrong answer. None where the task is another.
+    """
+    if probe.labels is None or not classifies(probe.original_outputs, probe.labels):
+        return None
+    return _yes_or_no(find("accuracy"), probe)

@@ -67,6 +67,22 @@ def decisions(metric: Metric, probe: Probe, rows: Array | None) -> Decisions:
     return _lay_out(metric, case.original, case.candidate, labels, case.groups, case.seed)
 
 
+def yes_or_no(metric: Metric, probe: Probe) -> tuple[Decisions, Array, Array] | None:
+    """Of a binary task with one label a sample: what is judged, and where original and candidate say yes [n].
+
+    NaN counts as the wrong answer. None where the task is another.
+
+    Raises:
+        InvalidData: As `check_decisions`.
+    """
+    case = decisions(metric, probe, None)
+    if case.classes != 2 or len(case.labels) != len(scores(probe.original_outputs)):
+        return None
+    sides = [predicted(values, case.probabilities) for values in (case.original, case.candidate)]
+    before, after = (np.where(side < 0, case.labels == 0, side == 1) for side in sides)
+    return case, before, after
+
+
 def predicted(values: Array, probabilities: bool) -> Array:
     """The predicted classes [m], -1 where a score is NaN.
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import InvalidData
 from ..metric import Metric, Outputs, Probe, Scores
 from ..stats import Comparison, Samples
-from .decisions import are_probabilities, predicted
+from .decisions import are_probabilities, decisions, predicted
 from .quality import Case, compare, scores, select
 
 Array = np.ndarray[Any, Any]
@@ -44,17 +44,8 @@ class Agreement(Metric):
         return compare(np.ones(len(same)), same, groups, case.seed)
 
     def _same(self, case: Case) -> tuple[Array, Array | None]:
-        if case.original.dtype.kind == "f":
-            flat = [_columns(values) for values in (case.original, case.candidate)]
-            likely = are_probabilities(flat[0])
-            classes = [predicted(values, likely) for values in flat]
-            same = (classes[0] == classes[1]) & (classes[1] >= 0)
-        else:
-            same = (case.original == case.candidate).reshape(-1)
-        groups = case.groups
-        if (steps := len(same) // len(case.original)) > 1:
-            groups = np.repeat(np.arange(len(case.original)) if groups is None else groups, steps)
-        return same, groups
+        same = ~_changed(case)
+        return same, _repeated(case.groups, len(case.original), len(same))
 
 
 class Fidelity(Metric):
@@ -93,6 +84,45 @@ class Fidelity(Metric):
                     original, candidate = original[rows], candidate[rows]
                 least = np.minimum(least, _cosine(original, candidate))
         return least
+
+
+def churn(probe: Probe, rows: Array | None = None) -> dict[str, Comparison]:
+    """Shares of a classifier's predictions that changed, as the candidate's side of a comparison with 0.
+
+    `changed`; with labels also `to_wrong`, of those that were right and are no more, and `to_right`, the other way
+    round. NaN is a changed prediction, and wrong.
+    """
+    if probe.labels is None:
+        case = select(probe, rows)
+        shares = {"changed": _changed(case)}
+        groups, seed = _repeated(case.groups, len(case.original), len(shares["changed"])), case.seed
+    else:
+        laid = decisions(Agreement(), probe, rows)
+        before, after = (predicted(values, laid.probabilities) for values in (laid.original, laid.candidate))
+        groups, seed = laid.groups, laid.seed
+        was, now = before == laid.labels, after == laid.labels
+        unknown = (after < 0) & (laid.candidate.dtype.kind == "f")
+        shares = {"changed": (before != after) | unknown, "to_wrong": was & ~now, "to_right": ~was & now}
+    return {name: compare(np.zeros(len(share)), share, groups, seed) for name, share in shares.items()}
+
+
+def _changed(case: Case) -> Array:
+    """Whether the candidate's class is another than the original's, flat; NaN is."""
+    if case.original.dtype.kind != "f":
+        return np.asarray(case.original != case.candidate).reshape(-1)
+    flat = [_columns(values) for values in (case.original, case.candidate)]
+    likely = are_probabilities(flat[0])
+    before, after = (predicted(values, likely) for values in flat)
+    changed: Array = (before != after) | (after < 0)
+    return changed
+
+
+def _repeated(groups: Array | None, samples: int, decisions: int) -> Array | None:
+    """The groups of decisions, where each sample holds several."""
+    steps = decisions // samples
+    if steps <= 1:
+        return groups
+    return np.repeat(np.arange(samples) if groups is None else groups, steps)
 
 
 def _columns(values: Array) -> Array:

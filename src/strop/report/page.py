@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from .. import details
 from ..rundir import finite
-from ..stats import Interval
-from ..units import duration, named, share, spread
+from ..slices import SMALLEST_SLICE
+from ..units import counted, duration, named, share, spread, stored
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --good: #17803d; --bad: #b3261e; --open: #8a5a00 }
 @media (prefers-color-scheme: dark) { :root { --good: #5bd68a; --bad: #ff8a80; --open: #f0b849 } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2.2rem }
 .wide { overflow-x: auto } table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; padding: .35rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top }
+.dense { font-size: .86rem } .dense td.n { white-space: nowrap } .dense th, .dense td { padding: .25rem .6rem }
 td.n { font-variant-numeric: tabular-nums } th { background: var(--soft) }
 .met { color: var(--good) } .broken, .infeasible { color: var(--bad) } .inconclusive { color: var(--open) }
-.verdict { font-weight: 700 } pre { background: var(--soft); padding: .8rem; overflow-x: auto }
+.verdict { font-weight: 700 } .note { opacity: .75; font-size: .9em } h3 { font-size: 1rem; margin-bottom: .4rem }
+pre { background: var(--soft); padding: .8rem; overflow-x: auto }
 """
 
 
@@ -44,8 +46,11 @@ def page(manifest: Mapping[str, Any], tried: Sequence[tuple[str, Mapping[str, An
         _list([f"{m}: {why}" for m, why in manifest["not_measurable"].items()], "What was not measurable here"),
         "<h2>Limits</h2>",
         _limits(manifest["limits"]),
-        _slices(manifest["slices"]),
-        f"<h2>What was tried: {manifest['candidates']} candidates</h2>",
+        _slices(manifest["slices"], manifest["worst_drops"]),
+        _list(details.churn(manifest["churn"]), "Churn"),
+        _fairness(manifest["fairness"]),
+        _confirmed(manifest["confirmed"], content.get("metrics", {})),
+        f"<h2>What was tried: {counted(manifest['candidates'], 'candidate')}</h2>",
         _candidates(tried),
         _list([f"{name} {reason}" for name, reason in manifest["not_tried"].items()], "What was not tried"),
         "<h2>How it was measured</h2>",
@@ -69,7 +74,7 @@ def _figures(original: Mapping[str, Any], content: Mapping[str, Any]) -> str:
             escape(named(name, found.get("source", ""))),
             _spread(before) if before else "",
             _spread(found),
-            escape(share(_interval(content["ratios"][name]))),
+            escape(share(stored(content["ratios"][name]))),
         ])  # fmt: skip
     runtimes = [original["runtime"]["name"], content.get("runtime", {}).get("name", "")]
     heads = ["metric", f"original ({runtimes[0]})", f"handed over ({runtimes[1]})", "ratio"]
@@ -78,25 +83,89 @@ def _figures(original: Mapping[str, Any], content: Mapping[str, Any]) -> str:
 
 
 def _limits(limits: Iterable[Mapping[str, Any]]) -> str:
+    return _table(["limit", "verdict"], [[_limit(found), _verdict(found)] for found in limits])
+
+
+def _limit(found: Mapping[str, Any]) -> str:
+    where = f" ({found['slice']})" if found.get("slice") else ""
+    return escape(named(found["limit"], found.get("source", "")) + where)
+
+
+def _verdict(found: Mapping[str, Any]) -> str:
+    verdict = found["verdict"]
+    needed = f", {found['needed']:,} samples would decide" if found.get("needed") else ""
+    why = f": {found['why']}" if found.get("why") else ""
+    return f'<span class="{escape(verdict)}">{escape(verdict + needed + why)}</span>'
+
+
+def _slices(slices: Mapping[str, Mapping[str, Any]], drops: Sequence[Mapping[str, Any]]) -> str:
+    """One table of all slices and metrics, what stands out in a sentence above it."""
+    if not slices:
+        return ""
+    rows = [row for name, found in slices.items() if found["n"] >= SMALLEST_SLICE for row in _slice(name, found)]
+    heads = ["slice", "samples", "metric", "original", "handed over", "difference", ""]
+    said = [f"{line}." for line in (*details.drops(drops), *details.unjudged(slices))]
+    return (
+        "<h2>Slices</h2>"
+        + "".join(f"<p>{escape(line[0].upper() + line[1:])}</p>" for line in said)
+        + (_table(heads, rows, "wide dense") if rows else "")
+        + '<p class="note">Differences are handed over - original, on the same samples. Flagged slices are proven to '
+        "lose more than the whole does, all of them together at 95 % (Holm).</p>"
+    )
+
+
+def _slice(name: str, found: Mapping[str, Any]) -> list[list[str]]:
     rows = []
-    for found in limits:
-        verdict = found["verdict"]
-        needed = f", {found['needed']:,} samples would decide" if found.get("needed") else ""
-        where = f" ({found['slice']})" if found.get("slice") else ""
-        rows.append([
-            escape(named(found["limit"], found.get("source", "")) + where),
-            f'<span class="{escape(verdict)}">{escape(verdict + needed)}</span>',
-        ])  # fmt: skip
-    return _table(["limit", "verdict"], rows)
+    for metric, one in found["metrics"].items():
+        flag = '<span class="broken">more than the whole</span>' if one["flagged"] else ""
+        sides = [escape(spread(stored(one[side]), one["unit"])) for side in ("original", "candidate", "difference")]
+        rows.append([escape(metric), *sides, flag])
+    rows += [[escape(metric), f"undefined here: {escape(why)}"] for metric, why in found["undefined"].items()]
+    first = [escape(name), f"{found['n']:,}"]
+    return [[*(first if place == 0 else ["", ""]), *row] for place, row in enumerate(rows)]
 
 
-def _slices(slices: Mapping[str, Mapping[str, Any]]) -> str:
-    rows = [
-        [escape(name), escape(metric), _spread(found), f"{found['n']:,}"]
-        for name, metrics in slices.items()
-        for metric, found in metrics.items()
-    ]
-    return "<h2>Slices</h2>" + _table(["slice", "metric", "handed over", "samples"], rows) if rows else ""
+def _fairness(columns: Mapping[str, Mapping[str, Any]]) -> str:
+    parts = []
+    for column, rates in columns.items():
+        rows = []
+        for rate, found in rates.items():
+            words = escape(rate.replace("_", " "))
+            for value, one in found["values"].items():
+                sides = [one["original"], one["candidate"]]
+                told = ["undecidable" if side is None else escape(spread(stored(side), "")) for side in sides]
+                rows.append([words, escape(value), f"{one['n']:,}", *told, ""])
+                words = ""
+            if gap := found["gap"]:
+                told = [escape(spread(stored(gap[key]), "")) for key in ("original", "candidate", "change")]
+                rows.append(["", "<em>largest difference</em>", "", *told])
+        heads = ["rate", "value", "samples", "original", "handed over", "change"]
+        parts.append(f"<h3>{escape(column)}</h3>{_table(heads, rows, 'wide dense')}" if rows else "")
+    if not any(parts):
+        return ""
+    note = f'<p class="note">Undecidable: fewer than {SMALLEST_SLICE} samples; left out of the difference.</p>'
+    return f"<h2>Fairness</h2>{''.join(parts)}{note}"
+
+
+def _confirmed(found: Sequence[Mapping[str, Any]], metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    if not found:
+        return ""
+    rows = []
+    for one in found:
+        verdict = one["verdict"]
+        better = "" if verdict != "met" or one["better"] else ", but no better than the original"
+        said = [f'<div class="{escape(verdict)}">{escape(verdict + better)}</div>']
+        said += [f"<div>{_limit(x)}: {_verdict(x)}</div>" for x in one["limits"]]
+        said += [f"<div>{escape(one['why'])}</div>"] if one["why"] and not one["limits"] else []
+        sources = {metric: metrics.get(metric, {}).get("source", "") for metric in one["ratios"]}
+        ratios = _ratios({named(metric, sources[metric]): ratio for metric, ratio in one["ratios"].items()})
+        rows.append([escape(one["candidate"]), "".join(said), ratios])
+    heads = ["finalist", "verdict", "ratio to the original (confirm split)"]
+    return "<h2>What was confirmed on unseen samples</h2>" + _table(heads, rows)
+
+
+def _ratios(ratios: Mapping[str, Any]) -> str:
+    return "".join(f"<div>{escape(f'{name} {share(stored(ratio))}')}</div>" for name, ratio in ratios.items())
 
 
 def _candidates(tried: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
@@ -107,11 +176,8 @@ def _candidates(tried: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         figures = outcome["report"]["figures"]
         stopped = [j["limit"] for j in outcome["report"]["judged"] if j["verdict"] == "broken"]
         said = outcome["reason"] or (f"broke {', '.join(stopped)}" if stopped else "measured")
-        shown = [
-            f"<div>{escape(named(m, f.get('source', '')) + ' ' + share(_interval(f['ratio'])))}</div>"
-            for m, f in figures.items()
-        ]
-        rows.append([escape(name), escape(said), "".join(shown), duration(outcome["seconds"])])
+        ratios = _ratios({named(m, f.get("source", "")): f["ratio"] for m, f in figures.items()})
+        rows.append([escape(name), escape(said), ratios, duration(outcome["seconds"])])
     return _table(["candidate", "outcome", "ratio to the original (search split)", "time"], rows)
 
 
@@ -119,11 +185,13 @@ def _how(manifest: Mapping[str, Any]) -> str:
     env, splits, target = manifest["environment"], manifest["splits"], manifest["target"]
     noise = finite(manifest["noise"])
     lines = [
-        f"{env['cpu']}, {env['cores']} cores; {target['threads']} threads, batch {target['batch']}",
-        f"{splits['calibration']:,} samples calibrated, {splits['search']:,} searched, {splits['confirm']:,} confirmed",
+        f"{env['cpu']}, {counted(env['cores'], 'core')}; {counted(target['threads'], 'thread')}, "
+        f"batch {target['batch']}",
+        f"{counted(splits['calibration'], 'sample')} calibrated, {splits['search']:,} searched, "
+        f"{splits['confirm']:,} confirmed",
         "the original against itself differs by up to "
         f"{'an unknown share' if noise is None else f'{noise:.1%}'} in median latency: less is none",
-        f"{manifest['candidates']} candidates in {duration(manifest['seconds'])}, seed {manifest['seed']}",
+        f"{counted(manifest['candidates'], 'candidate')} in {duration(manifest['seconds'])}, seed {manifest['seed']}",
         *manifest["notes"],
     ]
     return _list(lines, "")
@@ -137,17 +205,16 @@ def _list(lines: Sequence[str], head: str) -> str:
 
 
 def _spread(found: Mapping[str, Any]) -> str:
-    return escape(spread(_interval(found), found["unit"]))
+    return escape(spread(stored(found), found["unit"]))
 
 
-def _interval(found: Mapping[str, Any]) -> Interval:
-    """As stored; null, in a manifest that was read from a file, is a number that is not known."""
-    return Interval(*(math.nan if found[key] is None else found[key] for key in ("value", "low", "high")))
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "wide") -> str:
+    """A row that is shorter than the head ends in a cell that spans the rest."""
     head = "".join(f'<th scope="col">{escape(h)}</th>' for h in heads)
-    body = "".join(
-        f"<tr><td>{row[0]}</td>{''.join(f'<td class=n>{cell}</td>' for cell in row[1:])}</tr>" for row in rows
-    )
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    body = []
+    for first, *others in rows:
+        cells = [f"<td class=n>{cell}</td>" for cell in others]
+        if (rest := len(heads) - len(others)) > 1:
+            cells[-1] = f'<td colspan="{rest}">{others[-1]}</td>'
+        body.append(f"<tr><td>{first}</td>{''.join(cells)}</tr>")
+    return f'<div class="{kind}"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'

@@ -1,0 +1,87 @@
+"""Details: what slices, churn and fairness come to, in sentences. They speak of plain data, as a manifest holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from .slices import SMALLEST_SLICE
+from .units import counted, percent, spread, stored
+
+NAMED = 10  # slices that a sentence lists
+
+
+def lines(found: Mapping[str, Any]) -> Iterable[str]:
+    """All that is worth a line on a terminal: not every slice, but what stands out."""
+    yield from drops(found["worst_drops"])
+    yield from flags(found["slices"])
+    yield from unjudged(found["slices"])
+    yield from (f"churn: {line}" for line in churn(found["churn"]))
+    yield from fairness(found["fairness"])
+
+
+def drops(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The worst drop of each metric."""
+    said = []
+    for drop in found:
+        if drop["value"] is None or drop["value"] <= 0:
+            said.append(f"no slice loses in {drop['metric']}")
+            continue
+        more = ", proven to be more than the whole loses" if drop["flagged"] else ""
+        lost = spread(stored(drop), drop["unit"])
+        said.append(
+            f"worst drop in {drop['metric']}: {lost}, in {drop['slice']} ({counted(drop['n'], 'sample')}){more}"
+        )
+    return said
+
+
+def flags(slices: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The slices that lose more than the whole does."""
+    return [
+        f"{name} loses more than the whole in {metric}: {spread(stored(found['original']), found['unit'])} became "
+        f"{spread(stored(found['candidate']), found['unit'])}"
+        for name, one in slices.items()
+        for metric, found in one["metrics"].items()
+        if found["flagged"]
+    ]
+
+
+def unjudged(slices: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The slices that are too small to judge."""
+    small = [f"{name} ({one['n']})" for name, one in slices.items() if one["n"] < SMALLEST_SLICE]
+    if not small:
+        return []
+    return [f"too small to judge, with fewer than {SMALLEST_SLICE} samples: {_listed(small)}"]
+
+
+def churn(found: Mapping[str, Any] | None) -> list[str]:
+    """What share of the predictions changed, and for worse or better."""
+    if not found:
+        return []
+    said = f"{percent(stored(found['changed']))} of the predictions changed"
+    if "to_wrong" in found:
+        wrong, right = percent(stored(found["to_wrong"])), percent(stored(found["to_right"]))
+        said += f"; {wrong} were right and are wrong now, {right} the other way round"
+    return [said]
+
+
+def fairness(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The largest difference of each rate between the values of a protected column, before and after."""
+    said = []
+    for column, rates in found.items():
+        for rate, one in rates.items():
+            words, gap = rate.replace("_", " "), one["gap"]
+            if gap is None:
+                said.append(f"{words} between values of {column}: undecidable, fewer than two have the samples")
+                continue
+            before, after, change = (spread(stored(gap[key]), "") for key in ("original", "candidate", "change"))
+            said.append(
+                f"{words} between values of {column}: the largest difference was {before}, is {after}; "
+                f"changed by {change}"
+            )
+    return said
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
