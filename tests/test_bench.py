@@ -272,7 +272,7 @@ def test_a_disturbance_that_stays_is_told_and_ends_nothing(servers: Any, tmp_pat
     disturbed(servers, *[True] * 20)
     probe = faked(tmp_path, Effort(pairs=1, blocks=3, runs=1))
     found = probe.timing("single_stream")
-    assert (len(found.original[0]), found.repeated, found.disturbed) == (3, 6, 3)
+    assert (len(found.original[0]), found.repeated, found.disturbed) == (3, 3, 3)
     assert "3 of 3 turns of the single_stream timing were disturbed" in probe.notes()[0]
 
 

@@ -29,7 +29,7 @@ MOST_A_CALL = 128  # samples, up to which batches are tried
 WORTH_IT = 0.02  # what a batch of twice the size must gain
 LEAST_PAIRS = 2  # one tells nothing of how processes differ
 CALLS_A_BLOCK = 30  # that arrive at random times, at the least: fewer show no queue
-REPEATS = 2.0  # disturbed turns that are taken again, for each that is wanted, before they count as they are
+REPEATS = 1.0  # disturbed turns that are taken again, for each that is wanted, before they count as they are
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Effort:
 
 
 SEARCHING = Effort()
-CONFIRMING = Effort(pairs=12, blocks=8, runs=100, width=0.015)
+CONFIRMING = Effort(pairs=8, blocks=8, runs=100, width=0.015)
 
 
 @dataclass
