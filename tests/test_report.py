@@ -84,7 +84,7 @@ def test_a_page_says_what_was_found_and_loads_nothing(manifest: dict[str, Any]) 
         "fake-fault has no fault to show", "1 thread, batch 1", "differs by up to 2.0%", "1 candidate in 12 s",
         "Worst drop in accuracy: 0.1800 (0.1600 to 0.2000), in part=a (100 samples), proven to be more than the whole",
         "No slice loses in f1.", "Too small to judge, with fewer than 30 samples: part=b (17).", "1,040",
-        "0.9000 (0.8910 to 0.9090)0.7200 (0.7128 to 0.7272)-0.1800 (-0.2000 to -0.1600)more than the whole",
+        "0.9000 (0.8910 to 0.9090)0.7200 (0.7128 to 0.7272)-0.1800 (-0.2000 to -0.1600)flagged",
         "aurocundefined here: one class only", "Churn1.23% (1.00% to 2.00%) of the predictions changed; 1.23%",
         "selection ratepart=a1000.5000 (0.4000 to 0.6000)", "part=b17undecidable", "largest difference",
         "What was confirmed on unseen samples", "for a reason",

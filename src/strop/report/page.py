@@ -15,7 +15,7 @@ from ..units import counted, duration, share, spread, stored
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --good: #17803d; --bad: #b3261e; --open: #8a5a00 }
 @media (prefers-color-scheme: dark) { :root { --good: #5bd68a; --bad: #ff8a80; --open: #f0b849 } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2.2rem }
 .wide { overflow-x: auto } table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; padding: .35rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top }
@@ -115,7 +115,7 @@ def _slices(slices: Mapping[str, Mapping[str, Any]], drops: Sequence[Mapping[str
 def _slice(name: str, found: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for metric, one in found["metrics"].items():
-        flag = '<span class="broken">more than the whole</span>' if one["flagged"] else ""
+        flag = '<span class="broken">flagged</span>' if one["flagged"] else ""
         sides = [escape(spread(stored(one[side]), one["unit"])) for side in ("original", "candidate", "difference")]
         rows.append([escape(metric), *sides, flag])
     rows += [[escape(metric), f"undefined here: {escape(why)}"] for metric, why in found["undefined"].items()]
