@@ -135,6 +135,9 @@ def test_a_terminal_tells_what_stands_out(manifest: dict[str, Any]) -> None:
     assert said[-3].startswith("churn: 1.23% (1.00% to 2.00%) of the predictions changed; 1.23%")
     assert len(said) == 7
     assert not any("part=c" in line for line in said)
+    assert list(details.fairness({"age": {}})) == [
+        "no fairness between values of age: it is told of binary classifiers with labels only"
+    ]
     manifest["slices"] = {f"id={number}": {"n": 1, "metrics": {}} for number in range(1000)}
     assert [line for line in details.lines(manifest) if "and 990 more" in line]
 
@@ -168,6 +171,11 @@ def test_the_page_of_an_original_that_nothing_beats(fake_run: FakeRun) -> None:
     words = Text(html).words
     assert "the original, unchanged" in words
     assert "0 candidates" in words
+
+
+def test_the_page_of_a_task_that_is_not_binary(manifest: dict[str, Any]) -> None:
+    manifest["fairness"] = {"age": {}}
+    assert "no fairness between values of age" in Text(page(manifest, tried())).words
 
 
 def test_the_page_of_nothing_at_all(fake_run: FakeRun) -> None:

@@ -124,25 +124,28 @@ def _slice(name: str, found: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _fairness(columns: Mapping[str, Mapping[str, Any]]) -> str:
-    parts = []
-    for column, rates in columns.items():
-        rows = []
-        for rate, found in rates.items():
-            words = escape(rate.replace("_", " "))
-            for value, one in found["values"].items():
-                sides = [one["original"], one["candidate"]]
-                told = ["undecidable" if side is None else escape(spread(stored(side), "")) for side in sides]
-                rows.append([words, escape(value), f"{one['n']:,}", *told, ""])
-                words = ""
-            if gap := found["gap"]:
-                told = [escape(spread(stored(gap[key]), "")) for key in ("original", "candidate", "change")]
-                rows.append(["", "<em>largest difference</em>", "", *told])
-        heads = ["rate", "value", "samples", "original", "handed over", "change"]
-        parts.append(f"<h3>{escape(column)}</h3>{_table(heads, rows, 'wide dense')}" if rows else "")
-    if not any(parts):
+    if not columns:
         return ""
+    parts = [f"<p>{escape(line)}.</p>" for line in details.fairness({c: r for c, r in columns.items() if not r})]
+    for column, rates in columns.items():
+        rows = [row for rate, found in rates.items() for row in _rate(rate, found)]
+        heads = ["rate", "value", "samples", "original", "handed over", "change"]
+        parts.append(f"<h3>{escape(column)}</h3>" + _table(heads, rows, "wide dense") if rows else "")
     note = f'<p class="note">Undecidable: fewer than {SMALLEST_SLICE} samples; left out of the difference.</p>'
     return f"<h2>Fairness</h2>{''.join(parts)}{note}"
+
+
+def _rate(name: str, found: Mapping[str, Any]) -> list[list[str]]:
+    rows = []
+    for value, one in found["values"].items():
+        sides = [one["original"], one["candidate"]]
+        told = ["undecidable" if side is None else escape(spread(stored(side), "")) for side in sides]
+        rows.append(["", escape(value), f"{one['n']:,}", *told, ""])
+    if gap := found["gap"]:
+        told = [escape(spread(stored(gap[key]), "")) for key in ("original", "candidate", "change")]
+        rows.append(["", "<em>largest difference</em>", "", *told])
+    rows[0][0] = escape(name.replace("_", " "))
+    return rows
 
 
 def _confirmed(found: Sequence[Mapping[str, Any]]) -> str:
