@@ -190,23 +190,29 @@ def test_doctor_prints_what_is_there(here: Path) -> None:
 def test_json_is_all_there_is_on_standard_output(here: Path) -> None:
     model = fake_model(here / "m", seconds=0.002)
     data = fake_data(model, 400)
-    np.savez(here / "data.npz", x=data.inputs["x"], labels=data.labels)
+    np.savez(here / "data.npz", x=data.inputs["x"], labels=data.labels, a=np.arange(400) % 2, b=np.arange(400) % 3)
     flags = ["--limit", "accuracy >= 90% of original", "--threads", "1", "--trials", "1", "--out", "bundle", "--json"]
     result = strop("optimize", model.path, "--data", "data.npz", *flags)
     assert result.exit_code == 0, result.output
     manifest = json.loads(result.stdout)
     assert manifest["verdict"] == "met" and manifest["hashes"]["files"]
     assert json.loads((here / "bundle" / "manifest.json").read_text()) == manifest
-    priced = ["--price", "0.36", "--json"]
-    compared = json.loads(strop("compare", model.path, "bundle", "--data", "data.npz", *priced).stdout)
-    assert set(compared) == {
-        "original", "candidate", "ratios", "slices", "churn", "limits", "not_measurable",
-    }  # fmt: skip
+    divided = ["--data", "data.npz", "--slice", "a*b", "--protected", "a"]
+    compared = json.loads(
+        strop("compare", model.path, "bundle", *divided, "--price", "0.36", "--rate", "20", "--json").stdout
+    )
+    told = {"original", "candidate", "ratios", "slices", "worst_drops", "churn", "fairness", "limits"}
+    assert set(compared) == told | {"not_measurable", "notes"}
     figures = compared["candidate"]["metrics"]
     assert figures["cost"]["value"] == pytest.approx(100 / figures["throughput"]["value"])
+    assert figures["server.p99"]["value"] >= figures["latency.p50"]["value"] / 2
     assert ("energy" in figures) != ("energy" in compared["not_measurable"])
     assert figures.get("energy", {"source": "RAPL"})["source"] in ("RAPL", "CodeCarbon's estimate")
-    assert 0 <= compared["churn"] < 0.2 and compared["ratios"]["latency.p50"]["high"] < 1
+    assert 0 <= compared["churn"]["changed"]["value"] < 0.2 and compared["ratios"]["latency.p50"]["high"] < 1
+    assert len(compared["slices"]) == 2 + 3 + 6 and compared["slices"]["a=1*b=2"]["metrics"]["accuracy"]["n"] == 66
+    assert set(compared["fairness"]) == {"a"}
+    shown = strop("compare", model.path, "bundle", *divided).stderr
+    assert " in accuracy" in shown and "of the predictions changed" in shown
     verified = strop("verify", "bundle", "--original", model.path, "--data", "data.npz", "--json")
     assert json.loads(verified.stdout)["verified"]["verdict"] == "met"
     assert verified.exit_code == 0

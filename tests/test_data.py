@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -369,3 +370,27 @@ def test_overlap_counts_samples_that_occur_in_both(monkeypatch: pytest.MonkeyPat
 def test_saved_data_are_plain_json(tmp_path: Path) -> None:
     Data({"x": X}, Y).save(tmp_path)
     assert json.loads((tmp_path / "data.json").read_text())["arrays"]["labels"] == {"file": "1.npy"}
+
+
+def test_slices_may_cross_and_be_protected(tmp_path: Path) -> None:
+    source = {"image": X, "sex": Y, "race": Y % 3, "age": Y * 2}
+    found = read(source, ["image"], slices=["age", "sex * race"], protected=["sex", "race*sex"])
+    assert set(found.slices) == {"age", "sex", "race"}
+    assert found.crossings == ("sex*race", "race*sex") and found.protected == ("sex", "race*sex")
+    found.save(tmp_path)
+    assert Data.load(tmp_path).take([0]).crossings == found.crossings
+    assert Data.load(tmp_path).protected == found.protected
+    again = read(Data({"image": X}, slices={"sex": Y, "race": Y}), ["image"], slices=["sex*race"], protected=["race"])
+    assert (again.crossings, again.protected) == (("sex*race",), ("race",))
+
+
+@pytest.mark.parametrize("name", ["sex*", "*", "sex*sex"])
+def test_a_crossing_names_distinct_columns(name: str) -> None:
+    with pytest.raises(InvalidData, match=r"joined by `\*`"):
+        read({"image": X, "sex": Y}, ["image"], slices=[name])
+
+
+@pytest.mark.parametrize("source", [{"image": X, "sex": Y}, Data({"image": X}, slices={"sex": Y})])
+def test_a_crossing_of_what_is_not_there_is_refused(source: Any) -> None:
+    with pytest.raises(InvalidData, match=r"no array or column 'sx'.* mean 'sex'"):
+        read(source, ["image"], slices=["sx*sex"])

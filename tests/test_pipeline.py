@@ -207,6 +207,10 @@ def test_slices_are_reported_and_bound(tmp_path: Path) -> None:
     goal = "worst_slice(accuracy) >= 80% of original"
     result = optimize((model, data), goal, trials=1, slices=["part"])
     assert set(result.manifest["slices"]) == {"part=0", "part=1"}
+    accuracy = result.manifest["slices"]["part=0"]["metrics"]["accuracy"]
+    assert accuracy["difference"]["value"] == accuracy["candidate"]["value"] - accuracy["original"]["value"]
+    assert result.manifest["churn"]["to_wrong"]["n"] == result.manifest["splits"]["confirm"]
+    assert [one["verdict"] for one in result.manifest["confirmed"]] == ["met"]
     (limit,) = result.manifest["limits"]
     assert limit["slice"] in ("part=0", "part=1") and limit["verdict"] == "met"
     with pytest.raises(InvalidGoal, match="needs slices"):

@@ -100,7 +100,7 @@ def test_a_page_says_what_was_found_and_loads_nothing(manifest: dict[str, Any]) 
         "fake-fault has no fault to show", "1 thread, batch 1", "differs by up to 2.0%", "1 candidate in 12 s",
         "Worst drop in accuracy: 0.1800 (0.1600 to 0.2000), in part=a (100 samples), proven to be more than the whole",
         "No slice loses in f1.", "Too small to judge, with fewer than 30 samples: part=b (17).", "1,040",
-        "0.9000 (0.8910 to 0.9090)0.7200 (0.7128 to 0.7272)-0.1800 (-0.2000 to -0.1600)more than the whole",
+        "0.9000 (0.8910 to 0.9090)0.7200 (0.7128 to 0.7272)-0.1800 (-0.2000 to -0.1600)flagged",
         "aurocundefined here: one class only", "Churn1.23% (1.00% to 2.00%) of the predictions changed; 1.23%",
         "selection ratepart=a1000.5000 (0.4000 to 0.6000)", "part=b17undecidable", "largest difference",
         "What was confirmed on unseen samples", "for a reason",
@@ -151,6 +151,9 @@ def test_a_terminal_tells_what_stands_out(manifest: dict[str, Any]) -> None:
     assert said[-3].startswith("churn: 1.23% (1.00% to 2.00%) of the predictions changed; 1.23%")
     assert len(said) == 7
     assert not any("part=c" in line for line in said)
+    assert list(details.fairness({"age": {}})) == [
+        "no fairness between values of age: it is told of binary classifiers with labels only"
+    ]
     manifest["slices"] = {f"id={number}": {"n": 1, "metrics": {}} for number in range(1000)}
     assert [line for line in details.lines(manifest) if "and 990 more" in line]
 
@@ -211,6 +214,11 @@ def test_the_page_of_an_original_that_nothing_beats(fake_run: FakeRun) -> None:
     words = Text(html).words
     assert "the original, unchanged" in words
     assert "0 candidates" in words
+
+
+def test_the_page_of_a_task_that_is_not_binary(manifest: dict[str, Any]) -> None:
+    manifest["fairness"] = {"age": {}}
+    assert "no fairness between values of age" in Text(page(manifest, tried())).words
 
 
 def test_the_page_of_nothing_at_all(fake_run: FakeRun) -> None:

@@ -69,6 +69,8 @@ def fairness(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The largest difference of each rate between the values of a protected column, before and after."""
     said = []
     for column, rates in found.items():
+        if not rates:
+            said.append(f"no fairness between values of {column}: it is told of binary classifiers with labels only")
         for rate, one in rates.items():
             words, gap = rate.replace("_", " "), one["gap"]
             if gap is None:

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from . import formats, runtimes
 from . import metrics as room
 from ._lazy import installed
@@ -129,9 +127,6 @@ def prepare(
         notes.append(
             f"{counted(shared, 'sample')} of the confirm data can be found in the search data too: not unseen."
         )
-    labels = whole.label_array()
-    if whole.protected and (labels is None or not np.isin(labels, (0, 1)).all()):
-        notes.append("protected columns are slices only: fairness is told of binary tasks, with labels 0 and 1.")
     if any(limit.scope == "worst_slice" for limit in parsed.limits) and not whole.slices:
         raise InvalidGoal("worst_slice(...) needs slices, and none are named. Name a column with --slice NAME.")
     request = Request(

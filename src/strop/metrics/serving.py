@@ -71,7 +71,9 @@ class ServerRate(Metric):
             taken = np.stack([pool[(place * len(pool)).astype(int)] for pool, place in zip(pools, places, strict=True)])
             sides.append(highest_rate(taken, gaps, within))
         calls = sum(len(block) for pair in timing.candidate for block in pair)
-        return Replicates(float(sides[0][0]), float(sides[1][0]), sides[0][1:], sides[1][1:], calls, len(timing.original))
+        return Replicates(
+            float(sides[0][0]), float(sides[1][0]), sides[0][1:], sides[1][1:], calls, len(timing.original)
+        )
 
 
 def highest_rate(taken: Array, gaps: Array, within: float) -> Array:

@@ -15,7 +15,7 @@ from ..units import counted, duration, named, share, spread, stored
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --good: #17803d; --bad: #b3261e; --open: #8a5a00 }
 @media (prefers-color-scheme: dark) { :root { --good: #5bd68a; --bad: #ff8a80; --open: #f0b849 } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2.2rem }
 .wide { overflow-x: auto } table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; padding: .35rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top }
@@ -117,7 +117,7 @@ def _slices(slices: Mapping[str, Mapping[str, Any]], drops: Sequence[Mapping[str
 def _slice(name: str, found: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for metric, one in found["metrics"].items():
-        flag = '<span class="broken">more than the whole</span>' if one["flagged"] else ""
+        flag = '<span class="broken">flagged</span>' if one["flagged"] else ""
         sides = [escape(spread(stored(one[side]), one["unit"])) for side in ("original", "candidate", "difference")]
         rows.append([escape(metric), *sides, flag])
     rows += [[escape(metric), f"undefined here: {escape(why)}"] for metric, why in found["undefined"].items()]
@@ -126,25 +126,28 @@ def _slice(name: str, found: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _fairness(columns: Mapping[str, Mapping[str, Any]]) -> str:
-    parts = []
-    for column, rates in columns.items():
-        rows = []
-        for rate, found in rates.items():
-            words = escape(rate.replace("_", " "))
-            for value, one in found["values"].items():
-                sides = [one["original"], one["candidate"]]
-                told = ["undecidable" if side is None else escape(spread(stored(side), "")) for side in sides]
-                rows.append([words, escape(value), f"{one['n']:,}", *told, ""])
-                words = ""
-            if gap := found["gap"]:
-                told = [escape(spread(stored(gap[key]), "")) for key in ("original", "candidate", "change")]
-                rows.append(["", "<em>largest difference</em>", "", *told])
-        heads = ["rate", "value", "samples", "original", "handed over", "change"]
-        parts.append(f"<h3>{escape(column)}</h3>{_table(heads, rows, 'wide dense')}" if rows else "")
-    if not any(parts):
+    if not columns:
         return ""
+    parts = [f"<p>{escape(line)}.</p>" for line in details.fairness({c: r for c, r in columns.items() if not r})]
+    for column, rates in columns.items():
+        rows = [row for rate, found in rates.items() for row in _rate(rate, found)]
+        heads = ["rate", "value", "samples", "original", "handed over", "change"]
+        parts.append(f"<h3>{escape(column)}</h3>" + _table(heads, rows, "wide dense") if rows else "")
     note = f'<p class="note">Undecidable: fewer than {SMALLEST_SLICE} samples; left out of the difference.</p>'
     return f"<h2>Fairness</h2>{''.join(parts)}{note}"
+
+
+def _rate(name: str, found: Mapping[str, Any]) -> list[list[str]]:
+    rows = []
+    for value, one in found["values"].items():
+        sides = [one["original"], one["candidate"]]
+        told = ["undecidable" if side is None else escape(spread(stored(side), "")) for side in sides]
+        rows.append(["", escape(value), f"{one['n']:,}", *told, ""])
+    if gap := found["gap"]:
+        told = [escape(spread(stored(gap[key]), "")) for key in ("original", "candidate", "change")]
+        rows.append(["", "<em>largest difference</em>", "", *told])
+    rows[0][0] = escape(name.replace("_", " "))
+    return rows
 
 
 def _confirmed(found: Sequence[Mapping[str, Any]], metrics: Mapping[str, Mapping[str, Any]]) -> str:
