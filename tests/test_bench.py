@@ -368,6 +368,7 @@ def test_a_candidate_that_is_surely_lost_is_dropped_early(by_rows: list[int], tm
         assert (found["y"].argmax(1) == probe.data.batch(0, seen)["x"][:, 0]).all(), "rows that belong together"
         report = judge(probe, probe.decision.goal, confidence=0.95, whole=False)
     assert report.figures["accuracy"].n == seen
+    assert report.notes == (f"dropped after {seen} of 1,000 samples",)
     assert [judged.verdict for judged in report.judged] == ["broken"]
 
 

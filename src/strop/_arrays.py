@@ -293,3 +293,11 @@ def unknown(name: str, names: Iterable[str]) -> InvalidData:
     near = difflib.get_close_matches(name, names := list(names), 1)
     guess = f" Did you mean {near[0]!r}?" if near else ""
     return InvalidData(f"There is no array or column {name!r} in the data.{guess} They have {listed(names)}.")
+
+
+def crossed(name: str) -> list[str]:
+    """The columns of a slice: `sex*race` is the intersections of two."""
+    columns = [column.strip() for column in name.split("*")]
+    if not all(columns) or len(set(columns)) < len(columns):
+        raise InvalidData(f"A slice is a column, or distinct columns joined by `*` as in sex*race, not {name!r}.")
+    return columns

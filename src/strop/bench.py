@@ -56,6 +56,7 @@ class Bench:
     deadline: float = float("inf")
     _server: Server | None = field(default=None, init=False)
     _timings: dict[Scenario, Timing] = field(default_factory=dict, init=False)
+    _notes: list[str] = field(default_factory=list, init=False)
 
     def __enter__(self) -> Self:
         return self
@@ -92,6 +93,7 @@ class Bench:
             parts.append(self._run(server, order[start:stop]))
             outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
             if stop < len(order) and self.decision.lost(self._glimpse(self._cut(order[:stop], outputs))):
+                self._notes.append(f"dropped after {stop:,} of {len(order):,} samples")
                 self.__dict__.update(self._cut(order[:stop], outputs))
                 return outputs
         places = np.argsort(order)
@@ -147,8 +149,8 @@ class Bench:
             return turns.take(enough, server)
 
     def notes(self) -> tuple[str, ...]:
-        """What disturbed the timing, for a person."""
-        said = []
+        """What a person should know of how it was measured: dropped early, disturbed."""
+        said = list(self._notes)
         for scenario, timing in self._timings.items():
             turns = sum(map(len, timing.original))
             if timing.disturbed:

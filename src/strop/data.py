@@ -14,7 +14,7 @@ from typing import Any, Self, TypeAlias
 
 import numpy as np
 
-from ._arrays import PIECE, call, follow, in_memory, listed, open_file, reference, replace_file, unknown, write
+from ._arrays import PIECE, call, crossed, follow, in_memory, listed, open_file, reference, replace_file, unknown, write
 from ._plain import restore
 from ._shapes import cast, check_shape, wanted
 from .errors import InvalidData
@@ -460,7 +460,7 @@ def read(
     Raises:
         InvalidData: The source is missing, broken, of an unknown kind, or lacks a name that is asked for.
     """
-    divided = {name: _columns(name) for name in (*slices, *protected)}
+    divided = {name: crossed(name) for name in (*slices, *protected)}
     columns = tuple(dict.fromkeys(column for parts in divided.values() for column in parts))
     crossings = tuple("*".join(parts) for parts in divided.values() if len(parts) > 1)
     shielded = tuple("*".join(divided[name]) for name in protected)
@@ -494,10 +494,3 @@ def read(
         crossings=crossings,
         protected=shielded,
     )
-
-
-def _columns(name: str) -> list[str]:
-    columns = [column.strip() for column in name.split("*")]
-    if not all(columns) or len(set(columns)) < len(columns):
-        raise InvalidData(f"A slice is a column, or distinct columns joined by `*` as in sex*race, not {name!r}.")
-    return columns

@@ -103,7 +103,7 @@ class Report:
         worst_drops: The slice that loses most, metric by metric.
         churn: Shares of the predictions that changed, of a classifier.
         fairness: Protected column to rate to what was found of its values, of a binary classifier.
-        notes: What disturbed the measuring.
+        notes: What a person should know of how it was measured.
         not_measurable: Metrics that can't be told here, and why.
     """
 

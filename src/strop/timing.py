@@ -42,6 +42,7 @@ class Effort:
         seconds: Length of a block.
         runs: Calls of each that must be timed in all; a bound on a high percentile needs hundreds.
         width: Half-width of the ratio's interval, relative, that is narrow enough.
+        longest: Seconds after which no pair beyond the second is started.
     """
 
     pairs: int = 3
@@ -49,10 +50,11 @@ class Effort:
     seconds: float = 0.05
     runs: int = 30
     width: float = 0.03
+    longest: float = 20.0
 
 
 SEARCHING = Effort()
-CONFIRMING = Effort(pairs=8, blocks=8, runs=100, width=0.015)
+CONFIRMING = Effort(pairs=8, blocks=8, runs=100, width=0.015, longest=40.0)
 
 
 @dataclass
@@ -91,6 +93,7 @@ class Turns:
         """
         ours: list[list[Array]] = []
         theirs: list[list[Array]] = []
+        end = min(self.deadline, time.monotonic() + self.effort.longest)
         while True:
             cores = server.cores if server else quiet_cores(self.candidate.target.threads)
             with Server(self.original, cores) as first, server or Server(self.candidate, cores) as second:
@@ -99,7 +102,7 @@ class Turns:
             ours.append(pair[0])
             theirs.append(pair[1])
             timing = Timing(ours, theirs, self.batches, self._repeated, self._kept, self._why())
-            late = time.monotonic() > self.deadline and len(ours) >= LEAST_PAIRS
+            late = time.monotonic() > end and len(ours) >= LEAST_PAIRS
             if late or len(ours) >= self.effort.pairs or enough(timing):
                 return timing
 
@@ -163,7 +166,7 @@ def best_batch(hosted: Hosted, data: Path) -> int:
         while batch <= most:
             server.prepare(data, batch)
             warm_up(server, LOOK)
-            speed = batch / float(np.median(server.block(LOOK).calls))
+            speed = batch / float(server.block(LOOK).calls.min())  # what else the machine does only adds to a call
             if speed < found * (1 + WORTH_IT):
                 break
             best, found, batch = batch, speed, 2 * batch

@@ -179,6 +179,7 @@ def _candidates(tried: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         figures = outcome["report"]["figures"]
         stopped = [j["limit"] for j in outcome["report"]["judged"] if j["verdict"] == "broken"]
         said = outcome["reason"] or (f"broke {', '.join(stopped)}" if stopped else "measured")
+        said = "; ".join([said, *outcome["report"]["notes"]])
         ratios = _ratios({named(m, f.get("source", "")): f["ratio"] for m, f in figures.items()})
         rows.append([escape(name), escape(said), ratios, duration(outcome["seconds"])])
     return _table(["candidate", "outcome", "ratio to the original (search split)", "time"], rows)
