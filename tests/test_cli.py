@@ -199,7 +199,7 @@ def test_json_is_all_there_is_on_standard_output(here: Path) -> None:
     assert json.loads((here / "bundle" / "manifest.json").read_text()) == manifest
     divided = ["--data", "data.npz", "--slice", "a*b", "--protected", "a"]
     compared = json.loads(
-        strop("compare", model.path, "bundle", *divided, "--price", "0.36", "--rate", "20", "--json").stdout
+        strop("compare", model.path, "bundle", *divided, "--price", "0.36", "--rate", "200", "--json").stdout
     )
     told = {"original", "candidate", "ratios", "slices", "worst_drops", "churn", "fairness", "limits"}
     assert set(compared) == told | {"not_measurable", "notes"}
@@ -211,8 +211,6 @@ def test_json_is_all_there_is_on_standard_output(here: Path) -> None:
     assert 0 <= compared["churn"]["changed"]["value"] < 0.2 and compared["ratios"]["latency.p50"]["high"] < 1
     assert len(compared["slices"]) == 2 + 3 + 6 and compared["slices"]["a=1*b=2"]["metrics"]["accuracy"]["n"] == 66
     assert set(compared["fairness"]) == {"a"}
-    shown = strop("compare", model.path, "bundle", *divided).stderr
-    assert " in accuracy" in shown and "of the predictions changed" in shown
     verified = strop("verify", "bundle", "--original", model.path, "--data", "data.npz", "--json")
     assert json.loads(verified.stdout)["verified"]["verdict"] == "met"
     assert verified.exit_code == 0

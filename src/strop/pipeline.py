@@ -198,7 +198,7 @@ def _searcher(run: RunDir, request: Request, setting: Setting, tell: Listener) -
 def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener) -> None:
     """Try candidates until the searcher has no more, the budget is spent, or somebody stops it."""
     try:
-        while not (reason := clock.why_not(sum(outcome.cause != "refused" for _, outcome in searcher.tried))):
+        while not (reason := clock.why_not(sum(outcome.counts for _, outcome in searcher.tried))):
             proposal = searcher.ask()
             if proposal is None:
                 reason = "nothing is left that promises more"

@@ -156,7 +156,7 @@ def conclude(
         "confirmed": [_confirmed(finding) for finding in findings],
         "noise": noise,
         "splits": dict(request.splits),
-        "candidates": sum(1 for _, outcome in tried if outcome.cause != "refused"),
+        "candidates": sum(outcome.counts for _, outcome in tried),
         "seconds": round(seconds, 2),
         "environment": environment(),
         "hashes": {"original": request.original_digest, **request.digests},

@@ -56,6 +56,11 @@ class Outcome:
         return restore(cls, json)
 
     @property
+    def counts(self) -> bool:
+        """Whether it cost a trial: not where it was refused, or known to fail from a shorter chain."""
+        return self.cause != "refused" and self.seconds > 0
+
+    @property
     def usable(self) -> bool:
         """Whether it was measured and no limit is proven broken."""
         return self.cause == "done" and not self.report.broken
