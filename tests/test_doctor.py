@@ -45,7 +45,7 @@ def test_what_was_measured_stands_before_what_is_installed() -> None:
     found = doctor.examine() | conclude(Measured(1, (), {1: Interval(2e10, 1.9e10, 2.1e10)}, noise, (), {}))
     text = doctor.describe(found)
     assert found["noise"][:40] in text
-    assert text.index("bandwidth memory is copied at 20 ±1 GB/s by 1 thread") < text.index("Runtimes")
+    assert text.index("bandwidth memory is copied at 20.0 ±1.0 GB/s by 1 thread") < text.index("Runtimes")
 
 
 def test_it_imports_no_framework() -> None:

@@ -147,9 +147,15 @@ def test_the_table_has_a_row_an_operator_and_no_column_for_what_never_ran() -> N
     at = lines.index("Matrix products, 10^9 operations a second")
     assert lines[at + 1].split() == ["f32", "int8", "int8", "/", "f32"]
     assert lines[at + 2].split() == [
-        "openvino", "dense", "2", "threads", "100", "±5", "97", "±4.8", "0.97x", "(0.921", "to", "1.02)"
+        "openvino", "dense", "2", "threads", "100", "±5.0", "97.0", "±4.8", "0.97x", "(0.921", "to", "1.02)"
     ]  # fmt: skip
     assert len(lines) == at + 4
+
+
+def test_rates_are_shown_with_their_farther_bound() -> None:
+    rates = {2: Interval(1.4e12, 0.6e12, 1.5e12), 1: Interval(8.23e10, 8.2e10, 8.72e10)}
+    text = summarize(conclude(Measured(2, (), rates, QUIET, (), {})))
+    assert "copied at 1400 ±800 GB/s by 2 threads and 82.3 ±4.9 GB/s by 1 thread" in text
 
 
 def test_what_could_not_be_measured_is_said() -> None:
