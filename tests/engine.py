@@ -144,6 +144,7 @@ def bundle_of(
         "closest": None, "limits": [], "slices": {}, "noise": 0.01,
         "splits": {"calibration": 1, "search": 1, "confirm": 1}, "candidates": 1, "seconds": 1.0,
         "environment": {**environment(), **made}, "not_tried": {}, "not_measurable": {}, "notes": [],
+        "worst_drops": [], "churn": None, "fairness": {}, "confirmed": [],
         "hashes": {"original": "0" * 64, "calibration": "0" * 64, "confirm": "0" * 64, "files": hashes},
     }  # fmt: skip
     check_manifest(manifest)

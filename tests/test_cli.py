@@ -198,14 +198,11 @@ def test_json_is_all_there_is_on_standard_output(here: Path) -> None:
     assert manifest["verdict"] == "met" and manifest["hashes"]["files"]
     assert json.loads((here / "bundle" / "manifest.json").read_text()) == manifest
     divided = ["--data", "data.npz", "--slice", "a*b", "--protected", "a"]
-    compared = json.loads(
-        strop("compare", model.path, "bundle", *divided, "--price", "0.36", "--rate", "200", "--json").stdout
-    )
+    compared = json.loads(strop("compare", model.path, "bundle", *divided, "--price", "0.36", "--json").stdout)
     told = {"original", "candidate", "ratios", "slices", "worst_drops", "churn", "fairness", "limits"}
     assert set(compared) == told | {"not_measurable", "notes"}
     figures = compared["candidate"]["metrics"]
     assert figures["cost"]["value"] == pytest.approx(100 / figures["throughput"]["value"])
-    assert figures["server.p99"]["value"] >= figures["latency.p50"]["value"] / 2
     assert ("energy" in figures) != ("energy" in compared["not_measurable"])
     assert figures.get("energy", {"source": "RAPL"})["source"] in ("RAPL", "CodeCarbon's estimate")
     assert 0 <= compared["churn"]["changed"]["value"] < 0.2 and compared["ratios"]["latency.p50"]["high"] < 1

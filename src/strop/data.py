@@ -140,7 +140,7 @@ class Data:
             [np.dtype(name) for name in dtypes.values()]
             crossings, protected = (restore(tuple[str, ...], saved[key]) for key in ("crossings", "protected"))
             known = (parts["inputs"], labels, parts["slices"], groups, parts["constants"], rows, dtypes)
-            data = cls(*known, crossings, protected)
+            data = cls(*known, crossings=crossings, protected=protected)
             [data.slices[column] for name in (*data.crossings, *data.protected) for column in name.split("*")]
             for full, array in data._arrays():
                 if not full.startswith("constants/"):

@@ -16,6 +16,7 @@ from .stats import Interval, verdict
 
 Array = np.ndarray[Any, Any]
 
+LOOSER = 3.0  # times as wide may an interval be that is only reported
 HOPELESS = 1.25  # a ratio to the original proven above this needs no closer look
 FOLLOWED: Mapping[Scenario, str] = {
     "single_stream": "latency.p50", "offline": "throughput", "server": "server.p99",
@@ -42,12 +43,13 @@ class Decision:
     def timed_enough(self, probe: Probe, scenario: Scenario) -> bool:
         """Whether further pairs of processes would change nothing."""
         objective = metrics.find(self.goal.objective)
-        followed = objective if objective.scenario == scenario else metrics.find(FOLLOWED[scenario])
+        decides = objective.scenario == scenario
+        followed = objective if decides else metrics.find(FOLLOWED[scenario])
         ratio = followed.measure(probe).ratio(self.confidence)
         worse = ratio.low > HOPELESS if followed.better == "lower" else ratio.high < 1 / HOPELESS
         if worse:
             return True
-        if not (ratio.high - ratio.low) / 2 <= self.width * ratio.value:
+        if not (ratio.high - ratio.low) / 2 <= self.width * ratio.value * (1 if decides else LOOSER):
             return False
         limited = {metric.name: metric for metric in (metrics.find(limit.metric) for limit in self.goal.limits)}
         return not any(self._open(metric, probe) for metric in limited.values() if metric.scenario == scenario)
