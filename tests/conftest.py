@@ -14,6 +14,7 @@ from strop.prepare import Budget, prepare
 from strop.rundir import RunDir
 from strop.target import Target
 from strop.testing import fake_data, fake_model, registered
+from strop.timing import Effort
 
 settings.register_profile(
     "strop", deadline=None, max_examples=50, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -26,6 +27,14 @@ def fakes(tmp_path: Path) -> Iterator[None]:
     """The fake format, techniques and runtime, known here and in every process that is started."""
     with registered(tmp_path / "plugins"):
         yield
+
+
+@pytest.fixture
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time as little as tells a model from one of half its speed: what is tested is the job around it."""
+    little = Effort(pairs=2, blocks=4, seconds=0.02, runs=8, width=1.0)
+    for name in ("trial.SEARCHING", "trial.CONFIRMING", "comparison.CONFIRMING", "verification.CONFIRMING"):
+        monkeypatch.setattr(f"strop.{name}", little)
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from strop.plan import Candidate
 from strop.prepare import Budget
 from strop.rundir import SPENT
 from strop.testing import FakeRound, FakeRuntime, FakeStrip
-from strop.timing import CONFIRMING
 from strop.trial import Outcome
 
 Tried = list[tuple[Candidate, Outcome]]
@@ -51,8 +50,8 @@ class Stage:
         monkeypatch.setattr(jobs, "run", self._measure)
 
     def _measure(self, function: Callable[..., Any], *args: Any, limits: jobs.Limits) -> jobs.Ended[Report]:
-        _, _, split, effort, confidence, _ = args
-        assert (split, effort) == ("confirm", CONFIRMING)
+        _, _, split, confidence, _ = args
+        assert split == "confirm"
         self.asked.append((self.current, confidence))
         answer = self.answers[self.current]
         return jobs.Ended("crashed", reason=answer) if isinstance(answer, str) else jobs.Ended("done", answer)

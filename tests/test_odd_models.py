@@ -12,6 +12,7 @@ import strop
 from models import KINDS, case
 
 
+@pytest.mark.usefixtures("quick_looks")
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("mlp", "cnn")])
 def test_odd_models_go_through(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -19,7 +20,7 @@ def test_odd_models_go_through(kind: str, tmp_path: Path, monkeypatch: pytest.Mo
     arrays = {**odd.data.inputs, **odd.data.constants}
     result = strop.optimize(
         odd.model.path, arrays, "fidelity >= 0.5; minimize size", target=strop.Target(threads=1),
-        budget=strop.Budget(600, 3), run=tmp_path / "run",
+        budget=strop.Budget(600, 2), run=tmp_path / "run",
     )  # fmt: skip
     assert result.verdict == "met", result.reason
     causes = {outcome.cause for _, outcome in result.tried}

@@ -22,7 +22,7 @@ from strop.testing import fake_data, fake_model, registered
 
 
 @pytest.fixture(autouse=True)
-def _fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_looks: None) -> Iterator[None]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
     with registered(tmp_path / "plugins"):

@@ -24,7 +24,6 @@ from .prepare import Request, reference_runtime
 from .rundir import ARTIFACTS, DATA, OUTPUTS, PLAN, RunDir, as_written, read_json, write_json
 from .server import Hosted
 from .stats import detectable_drop
-from .timing import CONFIRMING
 from .trial import Setting, measure, run_original
 from .units import counted
 
@@ -120,7 +119,7 @@ def measure_original(run: RunDir, setting: Setting, limits: jobs.Limits, tell: L
     path = run / BASELINE
     if not path.exists():
         start = time.monotonic()
-        ended = jobs.run(measure, setting, setting.original, "search", CONFIRMING, 0.95, limits.seconds, limits=limits)
+        ended = jobs.run(measure, setting, setting.original, "search", 0.95, limits.seconds, limits=limits)
         ended.raise_unless_done()
         taken = time.monotonic() - start
         write_json(path, {"report": (ended.value or Report()).to_json(), "seconds": taken})

@@ -23,7 +23,7 @@ from .prepare import check_measurable, check_target, open_model, reference_runti
 from .runtime import Runtime
 from .server import Hosted
 from .target import Target
-from .timing import CONFIRMING
+from .timing import CONFIRMING, Effort
 
 COSTS = ("latency.p50", "latency.p95", "latency.p99", "latency.mean", "throughput", "size", "memory", "energy")
 TIME = 3600.0  # seconds that comparing two models may take
@@ -108,7 +108,9 @@ def benchmark(
 def _measured(
     first: Hosted, second: Hosted, folder: Path, goal: Goal, also: Sequence[str], seed: int
 ) -> dict[str, Any]:
-    ended = jobs.run(_judge_whole, first, second, folder, goal, tuple(also), seed, limits=jobs.Limits(TIME, 1 << 62))
+    ended = jobs.run(
+        _judge_whole, first, second, folder, goal, tuple(also), CONFIRMING, seed, limits=jobs.Limits(TIME, 1 << 62)
+    )
     ended.raise_unless_done()
     report = ended.value or Report()
     return {
@@ -122,9 +124,11 @@ def _measured(
     }
 
 
-def _judge_whole(first: Hosted, second: Hosted, folder: Path, goal: Goal, also: tuple[str, ...], seed: int) -> Report:
-    decision = Decision(goal, width=CONFIRMING.width)
-    with Bench(first, second, folder / "data", folder / "outputs.npz", folder, CONFIRMING, seed, decision) as bench:
+def _judge_whole(
+    first: Hosted, second: Hosted, folder: Path, goal: Goal, also: tuple[str, ...], effort: Effort, seed: int
+) -> Report:
+    decision = Decision(goal, width=effort.width)
+    with Bench(first, second, folder / "data", folder / "outputs.npz", folder, effort, seed, decision) as bench:
         return judge(bench, goal, also, confidence=0.95, whole=True)
 
 

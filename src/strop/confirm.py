@@ -16,7 +16,6 @@ from .plan import Candidate
 from .rundir import RunDir, read_json, write_json
 from .search import rank
 from .server import Hosted
-from .timing import CONFIRMING
 from .trial import Outcome, Setting, measure, model_of
 
 FINALISTS = 3
@@ -134,9 +133,7 @@ def _look(
     setting: Setting, candidate: Candidate, outcome: Outcome, confidence: float, clock: Clock, noise: float
 ) -> Finding:
     hosted = Hosted(model_of(outcome, setting.root), candidate.runtime, setting.workshop.target)
-    ended = jobs.run(
-        measure, setting, hosted, "confirm", CONFIRMING, confidence, clock.to_confirm, limits=clock.whole()
-    )
+    ended = jobs.run(measure, setting, hosted, "confirm", confidence, clock.to_confirm, limits=clock.whole())
     model = outcome.model or {}
     if ended.value is None:
         return Finding(candidate, model, Report(), confidence, False, problem=ended.reason)

@@ -17,6 +17,8 @@ from .stats import Interval, verdict
 Array = np.ndarray[Any, Any]
 
 LOOSER = 3.0  # times as wide may an interval be that is only reported
+DIGITS = 5  # a difference to the original is known closely at a fifth of itself ...
+CLEAR = 0.05  # ... and at 5 % at the latest
 HOPELESS = 1.25  # a ratio to the original proven above this needs no closer look
 FOLLOWED: Mapping[Scenario, str] = {
     "single_stream": "latency.p50", "offline": "throughput", "server": "server.p99",
@@ -49,7 +51,8 @@ class Decision:
         worse = ratio.low > HOPELESS if followed.better == "lower" else ratio.high < 1 / HOPELESS
         if worse:
             return True
-        if not (ratio.high - ratio.low) / 2 <= self.width * ratio.value * (1 if decides else LOOSER):
+        close = max(self.width, min(CLEAR, abs(ratio.value - 1) / DIGITS)) if decides else self.width * LOOSER
+        if not (ratio.high - ratio.low) / 2 <= close * ratio.value:
             return False
         limited = {metric.name: metric for metric in (metrics.find(limit.metric) for limit in self.goal.limits)}
         return not any(self._open(metric, probe) for metric in limited.values() if metric.scenario == scenario)

@@ -16,7 +16,7 @@ CPUS = Path("/sys/devices/system/cpu")
 WAITED = 0.02  # of the time, ready to run without a core: another process had it
 STOLEN = 0.02  # of the cores' time, taken by the host for other machines
 SLOWED = 0.95  # of the frequency that was common: the CPU was throttled, or had not woken up
-LOOK = 0.2  # seconds that it takes to see which cores are busy
+LOOK = 0.1  # seconds that it takes to see which cores are busy
 BUSY = 0.1  # share of a core's time, from which a quieter one is preferred
 
 

@@ -35,7 +35,8 @@ def take_turns(original: Hosted, candidate: Hosted, data: Path) -> Metering:
     metering = Metering([], [], meter.source)
     for pair in range(PAIRS):
         cores = quiet_cores(candidate.target.threads)
-        with Server(original, cores) as first, Server(candidate, cores) as second:
+        first, second = Server(original, cores), Server(candidate, cores)  # they load at once
+        with first, second:
             for server in (first, second):
                 server.prepare(data, candidate.target.batch)
                 server.block(SECONDS)  # warms up

@@ -37,7 +37,6 @@ from .search import Replay, RouteSearch, Searcher, rank
 from .server import Hosted
 from .target import Target
 from .technique import Needs
-from .timing import CONFIRMING
 from .trial import Setting, measure, try_candidate
 
 LEAST_DISK = 200e6  # bytes free, below which no candidate is started
@@ -242,7 +241,7 @@ def _on_confirm(
 ) -> Finding:
     """Measure what is no finalist on the confirm split: the original, or the closest candidate."""
     hosted = Hosted(Model.of(model, setting.root), candidate.runtime, setting.workshop.target)
-    ended = jobs.run(measure, setting, hosted, "confirm", CONFIRMING, 0.95, clock.to_confirm, limits=clock.whole())
+    ended = jobs.run(measure, setting, hosted, "confirm", 0.95, clock.to_confirm, limits=clock.whole())
     if ended.value is None and otherwise:
         return otherwise
     return Finding(candidate, model, ended.value or Report(), 0.95, False, problem=ended.reason)

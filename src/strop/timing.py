@@ -96,7 +96,8 @@ class Turns:
         end = min(self.deadline, time.monotonic() + self.effort.longest)
         while True:
             cores = server.cores if server else quiet_cores(self.candidate.target.threads)
-            with Server(self.original, cores) as first, server or Server(self.candidate, cores) as second:
+            first, second = Server(self.original, cores), server or Server(self.candidate, cores)  # they load at once
+            with first, second:
                 pair = self._alternate(first, second, len(ours))
             server = None
             ours.append(pair[0])

@@ -19,7 +19,7 @@ from .judge import Report, judge
 from .model import Model
 from .plan import Candidate
 from .server import Hosted, Server
-from .timing import SEARCHING, Effort
+from .timing import CONFIRMING, SEARCHING, Effort
 
 RUNS_FOR_P99 = 300  # three beyond it: fewer say nothing of a bound
 
@@ -78,6 +78,8 @@ class Setting:
         confirm: Folder of the samples that nothing sees before the end.
         goal: The limits and the objective.
         also: Further metrics to report.
+        searching: What measuring may take on the search split.
+        confirming: The same on the confirm split, and of the original.
     """
 
     root: Path
@@ -87,6 +89,8 @@ class Setting:
     confirm: Path
     goal: Goal
     also: tuple[str, ...]
+    searching: Effort = field(default_factory=lambda: SEARCHING)
+    confirming: Effort = field(default_factory=lambda: CONFIRMING)
 
     def bench(self, candidate: Hosted, split: str, effort: Effort, decision: Decision, seconds: float) -> Bench:
         """A bench for a candidate on a split, `search` or `confirm`; timing ends after so many seconds."""
@@ -127,8 +131,8 @@ def _build_and_judge(setting: Setting, candidate: Candidate, seconds: float) -> 
     candidate.runtime.requires(setting.workshop.target)
     model, steps = setting.workshop.build(candidate.steps, deadline=start + seconds)
     hosted = Hosted(model, candidate.runtime, setting.workshop.target)
-    decision = Decision(setting.goal, width=SEARCHING.width, race=True)
-    with setting.bench(hosted, "search", SEARCHING, decision, seconds - (time.monotonic() - start)) as bench:
+    decision = Decision(setting.goal, width=setting.searching.width, race=True)
+    with setting.bench(hosted, "search", setting.searching, decision, seconds - (time.monotonic() - start)) as bench:
         report = judge(bench, setting.goal, setting.also, confidence=0.95, whole=False)
     defaults = all(step == type(step)() for step in candidate.steps)
     fits = setting.workshop.fitting(candidate.steps) if defaults else {}
@@ -147,14 +151,14 @@ def run_original(hosted: Hosted, splits: Sequence[tuple[Path, Path]]) -> None:
                 server.predict(data, destination)
 
 
-def measure(setting: Setting, hosted: Hosted, split: str, effort: Effort, confidence: float, seconds: float) -> Report:
-    """Measure a stored model against the original, whole. Runs in a job.
+def measure(setting: Setting, hosted: Hosted, split: str, confidence: float, seconds: float) -> Report:
+    """Measure a stored model against the original, whole, with the effort of confirming. Runs in a job.
 
     Args:
         seconds: After which timing comes to its end, however wide the intervals are.
     """
-    decision = Decision(setting.goal, confidence, effort.width)
-    with setting.bench(hosted, split, effort, decision, seconds) as bench:
+    decision = Decision(setting.goal, confidence, setting.confirming.width)
+    with setting.bench(hosted, split, setting.confirming, decision, seconds) as bench:
         return judge(bench, setting.goal, setting.also, confidence=confidence, whole=True)
 
 

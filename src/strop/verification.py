@@ -25,7 +25,7 @@ from .prepare import environment
 from .server import Hosted
 from .stats import Interval
 from .target import Target, usable_cores
-from .timing import CONFIRMING
+from .timing import CONFIRMING, Effort
 from .units import share, spread
 
 
@@ -151,17 +151,17 @@ def _limits(
         labels = Data.load(folder / "data").label_array()
         for metric in judges:
             metric.check(outputs, labels)
-    ended = jobs.run(_judge, original, candidate, folder, goal, seed, limits=jobs.Limits(TIME, 1 << 62))
+    ended = jobs.run(_judge, original, candidate, folder, goal, CONFIRMING, seed, limits=jobs.Limits(TIME, 1 << 62))
     ended.raise_unless_done()
     report = ended.value or Report()
     ratios = {str(limit): asdict(report.figures[kinds[str(limit)].name].ratio) for limit in limits if limit.relative}
     return [{**j.to_json(), "unit": kinds[j.limit].unit, "ratio": ratios.get(j.limit)} for j in report.judged]
 
 
-def _judge(original: Hosted, candidate: Hosted, folder: Path, goal: Goal, seed: int) -> Report:
-    decision = Decision(goal, width=CONFIRMING.width)
+def _judge(original: Hosted, candidate: Hosted, folder: Path, goal: Goal, effort: Effort, seed: int) -> Report:
+    decision = Decision(goal, width=effort.width)
     data, outputs = folder / "data", folder / "outputs.npz"
-    with Bench(original, candidate, data, outputs, folder, CONFIRMING, seed, decision) as bench:
+    with Bench(original, candidate, data, outputs, folder, effort, seed, decision) as bench:
         return judge(bench, goal, confidence=0.95, whole=True)
 
 
