@@ -10,22 +10,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models import CACHE, CASES
 from strop import Bundle
+from strop.data import match, read
 from strop.decision import Decision
 from strop.goal import Goal
 from strop.metric import Timing
-from strop.model import Model
-from strop.prepare import reference_runtime
-from strop.rundir import DATA, PLAN
+from strop.prepare import open_model, reference_runtime
 from strop.server import Hosted
 from strop.stats import Interval, bootstrap_timing
 from strop.target import Target, cpu_name, usable_cores
@@ -64,21 +63,25 @@ def main() -> None:
         for condition in CONDITIONS:  # in turn, so that slow changes of the machine befall both
             with loaded(1 if condition != "quiet" else 0):
                 for name in names:
-                    found[name][condition].append(measure(name))
+                    with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
+                        found[name][condition].append(measure(name, Path(scratch)))
                     print(time + 1, condition, name, found[name][condition][-1], flush=True)
     (HERE / "noise.md").write_text(table(found, options.times))
 
 
-def measure(name: str) -> Measured:
-    run = CACHE / "runs" / name
-    original = Model.of(json.loads((run / PLAN).read_text())["original"], run)
+def measure(name: str, scratch: Path) -> Measured:
+    folder = CACHE / name
     bundle = Bundle.load(CACHE / "bundles" / name)
-    first = Hosted(original, reference_runtime(original.format), bundle.target)
+    original = open_model(folder / "model.onnx", folder)
+    names = [tensor.name for tensor in original.signature.inputs]
+    samples, signature = match(read(folder / "data.npz", names, storage=scratch), original.signature)
+    samples.save(scratch / "data")
+    first = Hosted(replace(original, signature=signature), reference_runtime(original.format), bundle.target)
     second = Hosted(bundle.model, bundle.runtime, bundle.target)
     decision = Decision(Goal(()), width=CONFIRMING.width)
     probe = _Seen(bundle.target)
     batch = bundle.target.batch
-    turns = Turns(first, second, run / DATA / "confirm", (batch, batch), CONFIRMING)
+    turns = Turns(first, second, scratch / "data", (batch, batch), CONFIRMING)
     with one_at_a_time():
         timing = turns.take(lambda so_far: decision.timed_enough(probe.of(so_far), "single_stream"))
     ratio = bootstrap_timing(timing.original, timing.candidate, "p50", 0)
