@@ -1,6 +1,6 @@
 """Search with and without racing: the same winner, in how much less time?
 
-python benchmarks/racing.py [--trials 12]
+python benchmarks/racing.py [--trials 12] [--only NAME...]
 
 Racing drops a candidate while its samples are still being run, by bounds that hold at every look. Each model is
 searched twice with equal seeds and trials, once as strop does and once with every candidate run over the whole search
@@ -44,9 +44,12 @@ class Race:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--only", nargs="+", metavar="NAME")
     options = parser.parse_args()
     rows = []
-    for race in (magika(), fashion(), minilm()):
+    for race in (fashion(), magika(), minilm()):
+        if options.only and race.name not in options.only:
+            continue
         found = {whole: search(race, whole, options.trials) for whole in (False, True)}
         rows.append(row(race, found[False], found[True]))
         print(rows[-1], flush=True)
