@@ -64,7 +64,7 @@ def main() -> int:
             search = subprocess.Popen(
                 [*STROP, "optimize", *command, "--budget", "1h"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
-            wait = dice.uniform(0.5, 20.0)
+            wait = dice.uniform(0.5, 25.0)
             ended, orphans = False, []
             try:
                 search.wait(wait)

@@ -50,8 +50,8 @@ class Stage:
         monkeypatch.setattr(jobs, "run", self._measure)
 
     def _measure(self, function: Callable[..., Any], *args: Any, limits: jobs.Limits) -> jobs.Ended[Report]:
-        _, _, split, confidence, _ = args
-        assert split == "confirm"
+        setting, _, split, effort, confidence, _ = args
+        assert (split, effort) == ("confirm", setting.confirming)
         self.asked.append((self.current, confidence))
         answer = self.answers[self.current]
         return jobs.Ended("crashed", reason=answer) if isinstance(answer, str) else jobs.Ended("done", answer)

@@ -119,7 +119,9 @@ def measure_original(run: RunDir, setting: Setting, limits: jobs.Limits, tell: L
     path = run / BASELINE
     if not path.exists():
         start = time.monotonic()
-        ended = jobs.run(measure, setting, setting.original, "search", 0.95, limits.seconds, limits=limits)
+        ended = jobs.run(
+            measure, setting, setting.original, "search", setting.searching, 0.95, limits.seconds, limits=limits
+        )
         ended.raise_unless_done()
         taken = time.monotonic() - start
         write_json(path, {"report": (ended.value or Report()).to_json(), "seconds": taken})

@@ -133,7 +133,9 @@ def _look(
     setting: Setting, candidate: Candidate, outcome: Outcome, confidence: float, clock: Clock, noise: float
 ) -> Finding:
     hosted = Hosted(model_of(outcome, setting.root), candidate.runtime, setting.workshop.target)
-    ended = jobs.run(measure, setting, hosted, "confirm", confidence, clock.to_confirm, limits=clock.whole())
+    ended = jobs.run(
+        measure, setting, hosted, "confirm", setting.confirming, confidence, clock.to_confirm, limits=clock.whole()
+    )
     model = outcome.model or {}
     if ended.value is None:
         return Finding(candidate, model, Report(), confidence, False, problem=ended.reason)

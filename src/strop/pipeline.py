@@ -40,6 +40,7 @@ from .technique import Needs
 from .trial import Setting, measure, try_candidate
 
 LEAST_DISK = 200e6  # bytes free, below which no candidate is started
+CONFIRMING_LONGER = 1.5  # a look on the confirm split, over one on the search split, its samples left out
 MOST_TO_CONFIRM = 0.4  # of the budget
 MANIFEST = "manifest.json"
 RUNS = "strop-runs"
@@ -241,16 +242,18 @@ def _on_confirm(
 ) -> Finding:
     """Measure what is no finalist on the confirm split: the original, or the closest candidate."""
     hosted = Hosted(Model.of(model, setting.root), candidate.runtime, setting.workshop.target)
-    ended = jobs.run(measure, setting, hosted, "confirm", 0.95, clock.to_confirm, limits=clock.whole())
+    ended = jobs.run(
+        measure, setting, hosted, "confirm", setting.confirming, 0.95, clock.to_confirm, limits=clock.whole()
+    )
     if ended.value is None and otherwise:
         return otherwise
     return Finding(candidate, model, ended.value or Report(), 0.95, False, problem=ended.reason)
 
 
 def _to_confirm(request: Request, original: Finding, look: float) -> float:
-    """Seconds to keep for confirming: two looks, each longer than that at the original by its samples."""
+    """Seconds to keep for confirming: two looks, each longer than that at the original by its timing and its samples."""
     samples = (request.splits["confirm"] - request.splits["search"]) / request.target.batch
-    longer = look + samples * seconds_a_call(original)
+    longer = look * CONFIRMING_LONGER + samples * seconds_a_call(original)
     return min(longer * 2, request.budget.seconds * MOST_TO_CONFIRM)
 
 

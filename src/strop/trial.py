@@ -79,7 +79,7 @@ class Setting:
         goal: The limits and the objective.
         also: Further metrics to report.
         searching: What measuring may take on the search split.
-        confirming: The same on the confirm split, and of the original.
+        confirming: The same on the confirm split.
     """
 
     root: Path
@@ -151,14 +151,14 @@ def run_original(hosted: Hosted, splits: Sequence[tuple[Path, Path]]) -> None:
                 server.predict(data, destination)
 
 
-def measure(setting: Setting, hosted: Hosted, split: str, confidence: float, seconds: float) -> Report:
-    """Measure a stored model against the original, whole, with the effort of confirming. Runs in a job.
+def measure(setting: Setting, hosted: Hosted, split: str, effort: Effort, confidence: float, seconds: float) -> Report:
+    """Measure a stored model against the original, whole. Runs in a job.
 
     Args:
         seconds: After which timing comes to its end, however wide the intervals are.
     """
-    decision = Decision(setting.goal, confidence, setting.confirming.width)
-    with setting.bench(hosted, split, setting.confirming, decision, seconds) as bench:
+    decision = Decision(setting.goal, confidence, effort.width)
+    with setting.bench(hosted, split, effort, decision, seconds) as bench:
         return judge(bench, setting.goal, setting.also, confidence=confidence, whole=True)
 
 
