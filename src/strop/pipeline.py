@@ -251,7 +251,7 @@ def _on_confirm(
 
 
 def _to_confirm(request: Request, original: Finding, look: float) -> float:
-    """Seconds to keep for confirming: two looks, each longer than that at the original by its timing and its samples."""
+    """Seconds to keep for confirming: two looks, each longer than that at the original by timing and samples."""
     samples = (request.splits["confirm"] - request.splits["search"]) / request.target.batch
     longer = look * CONFIRMING_LONGER + samples * seconds_a_call(original)
     return min(longer * 2, request.budget.seconds * MOST_TO_CONFIRM)
