@@ -67,7 +67,9 @@ class Decision:
             if (scores := metric.by_sample(probe)) is None:
                 continue
             margin = _margin(scores, factor, constant, self.confidence)
-            if margin.high < 0 if side == "at_least" else margin.low > 0:
+            lost = margin.high < 0 if side == "at_least" else margin.low > 0
+            # the verdict is what is reported: it must say the same of the samples at hand
+            if lost and verdict(metric.measure(probe), side, factor, constant, self.confidence)[0] == "broken":
                 return True
         return False
 

@@ -8,7 +8,7 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,7 @@ class Turns:
         return ", ".join(cause for cause, _ in self._causes.most_common())
 
 
-def _causes(blocks: Iterator[Block] | Any, usual: float) -> set[str]:
+def _causes(blocks: Iterable[Block], usual: float) -> set[str]:
     return {cause for block in blocks if (cause := block.strain.why(usual))}
 
 
