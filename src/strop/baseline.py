@@ -170,7 +170,7 @@ def seconds_a_call(original: Finding) -> float:
 
 
 def noise(original: Finding, metric: str) -> float:
-    """By how much a ratio of the original to itself is off 1, at the most: differences under it are none.
+    """By how much the ratio of the original to itself was off 1: differences under it are none.
 
     Quality has no such floor: the same outputs score the same.
     """
@@ -178,4 +178,4 @@ def noise(original: Finding, metric: str) -> float:
     if known.quality:
         return 0.0
     ratio = original.report.figures[known.name].ratio
-    return max(ratio.high - 1, 1 - ratio.low)
+    return abs(ratio.value - 1)  # not its bounds: a candidate's ratio has bounds of its own
