@@ -1,9 +1,9 @@
 """Four candidates that fail for real beside the demo's own: each must be contained, and named in the result.
 
-    sudo python benchmarks/faulty_candidates.py
+    python benchmarks/faulty_candidates.py
 
 A third party's techniques are registered by entry points: one segfaults, one hangs, one eats memory, one fills the disk
-(the run lies on a file system of 600 MB, which is why this wants root). Prints a line a candidate; exits with 1 where a
+(the run lies on a file system of 600 MB, which wants root). Prints a line a candidate; exits with 1 where a
 fault was not named, or where the search did not go on to a proven winner.
 """
 

@@ -75,6 +75,19 @@ def test_every_route_is_tried_at_its_defaults_first_the_most_promising_before(tm
     assert {proposal.why for proposal in asked} == {"its defaults"}
 
 
+def test_a_technique_that_failed_waits_behind_those_that_have_not(tmp_path: Path) -> None:
+    given = [route(FakeCalibrate), route(FakeStrip, FakeCalibrate), route(FakeRound), route(FakeCompile)]
+    broken = Outcome("crashed", "SIGSEGV", blamed="fake-calibrate")
+    answer: Answer = lambda c: broken if "fake-calibrate" in str(c) else outcome(0.5)
+    asked = names(go_on(search(tmp_path, *given), answer, most=4))
+    assert asked.index("fake-calibrate") == 0 and asked.index("fake-strip + fake-calibrate") == 3
+
+    refused = Outcome("refused", "does not fit", blamed="fake-calibrate")
+    (tmp_path / "other").mkdir()
+    asked = names(go_on(search(tmp_path / "other", *given), lambda c: refused, most=2))
+    assert asked[1] == "fake-strip + fake-calibrate"
+
+
 def test_lossless_variants_are_skipped_where_their_core_is_hopeless(tmp_path: Path) -> None:
     given = [route(FakeRound), route(FakeCalibrate), route(FakeStrip, FakeCalibrate), route(FakeStrip, FakeRound)]
     speed = {FakeRound: 0.9, FakeCalibrate: 0.3}

@@ -118,17 +118,19 @@ class Workshop:
                 return read_json(failed, lambda plain: Failure(*plain))
         return None
 
-    def remember(self, steps: Sequence[Technique], failure: Failure) -> None:
+    def remember(self, steps: Sequence[Technique], failure: Failure) -> Technique | None:
         """Blame a failure on the first step that is not built, so that no other route runs into it again.
 
-        Where all steps are built, it came later, in running the model: then no step is to blame.
+        Returns:
+            That step; None where all steps are built: then it came later, in running the model.
         """
         for count in range(1, len(steps) + 1):
             home = self.folder / self.key(steps[:count])
             if not (home / MODEL).exists():
                 if not (home / FAILED).exists():
                     self._note(home, failure)
-                return
+                return steps[count - 1]
+        return None
 
     def sweep(self) -> None:
         """Remove what a killed job has left half made; it may be what fills the disk."""

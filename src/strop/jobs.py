@@ -134,6 +134,9 @@ def run(function: Callable[..., T], *args: Any, limits: Limits) -> Ended[T]:
 def _kill_family(name: str | None = None) -> None:
     for process in _family(name):
         with contextlib.suppress(psutil.Error):
+            process.suspend()  # or it starts another while its children are killed
+    for process in _family(name):
+        with contextlib.suppress(psutil.Error):
             process.kill()
 
 

@@ -214,7 +214,9 @@ def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener)
                 reason = f"the time budget ended while {name} was tried; it stays open for --resume"
                 break
             if outcome.cause != "done":
-                setting.workshop.remember(proposal.candidate.steps, Failure(outcome.cause, outcome.reason))
+                failure = Failure(outcome.cause, outcome.reason)
+                blamed = setting.workshop.remember(proposal.candidate.steps, failure)
+                outcome = dataclasses.replace(outcome, blamed=blamed.label() if blamed else "")
             searcher.tell(proposal, outcome)
             clock.keep()
             tell(Tried(number, name, outcome, _best(searcher, setting.goal)))

@@ -99,6 +99,7 @@ class RouteSearch:
         self._studies: dict[str, optuna.Study] = {}
         self._route_of: dict[str, Route] = {}
         self._exhausted: set[str] = set()
+        self._failed: set[str] = set()  # techniques that failed once, refusals aside
         self._spoiled: set[str] = set()  # defaults of routes that are proven to break a limit on quality
         self._fits: dict[str, Mapping[str, Sequence[Any]]] = {}
         self._since_gain = 0
@@ -175,7 +176,9 @@ class RouteSearch:
         return not measured or min(measured) < self._best() + REACH * abs(self._best())
 
     def _distrusted(self, route: Route) -> bool:
-        """Whether what a route quantizes with has broken a limit on quality elsewhere, so that it can wait."""
+        """Whether a step of it failed elsewhere, or one that quantizes broke a limit on quality, so that it can wait."""
+        if any(step.label() in self._failed for step in route.steps):
+            return True
         spoilers = {step for key in self._spoiled for step in self._route_of[key].steps if step.quantizes}
         return not spoilers.isdisjoint(route.steps)
 
@@ -221,6 +224,8 @@ class RouteSearch:
         best = self._best()
         self.tried.append((candidate, outcome))
         self._route_of[candidate.key] = route
+        if outcome.blamed and outcome.cause != "refused":
+            self._failed.add(outcome.blamed)
         quality = {str(limit) for limit in self.goal.limits if metrics.find(limit.metric).quality}
         if candidate == route.candidate() and any(judged.limit in quality for judged in outcome.report.broken):
             self._spoiled.add(candidate.key)

@@ -31,6 +31,7 @@ class Outcome:
     Attributes:
         cause: `done` where it was measured; `refused` (not applicable), `failed`, `crashed`, `timeout`, `memory`.
         reason: Why, where it was not measured whole.
+        blamed: The technique that failed, where it was one.
         report: What was measured.
         model: The artifact, its paths relative to the run directory.
         steps: Seconds of each step that had to be built.
@@ -41,6 +42,7 @@ class Outcome:
 
     cause: str
     reason: str = ""
+    blamed: str = ""
     report: Report = field(default_factory=Report)
     model: Mapping[str, Any] | None = None
     steps: Mapping[str, float] = field(default_factory=dict)
