@@ -78,7 +78,10 @@ def test_every_route_is_tried_at_its_defaults_first_the_most_promising_before(tm
 def test_a_technique_that_failed_waits_behind_those_that_have_not(tmp_path: Path) -> None:
     given = [route(FakeCalibrate), route(FakeStrip, FakeCalibrate), route(FakeRound), route(FakeCompile)]
     broken = Outcome("crashed", "SIGSEGV", blamed="fake-calibrate")
-    answer: Answer = lambda c: broken if "fake-calibrate" in str(c) else outcome(0.5)
+
+    def answer(c):
+        return broken if "fake-calibrate" in str(c) else outcome(0.5)
+
     asked = names(go_on(search(tmp_path, *given), answer, most=4))
     assert asked.index("fake-calibrate") == 0 and asked.index("fake-strip + fake-calibrate") == 3
 
