@@ -79,7 +79,7 @@ def test_a_technique_that_failed_waits_behind_those_that_have_not(tmp_path: Path
     given = [route(FakeCalibrate), route(FakeStrip, FakeCalibrate), route(FakeRound), route(FakeCompile)]
     broken = Outcome("crashed", "SIGSEGV", blamed="fake-calibrate")
 
-    def answer(c):
+    def answer(c: Candidate) -> Outcome:
         return broken if "fake-calibrate" in str(c) else outcome(0.5)
 
     asked = names(go_on(search(tmp_path, *given), answer, most=4))

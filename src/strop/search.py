@@ -176,7 +176,7 @@ class RouteSearch:
         return not measured or min(measured) < self._best() + REACH * abs(self._best())
 
     def _distrusted(self, route: Route) -> bool:
-        """Whether a step of it failed elsewhere, or one that quantizes broke a limit on quality, so that it can wait."""
+        """Whether a step of it failed elsewhere, or one that quantizes broke a limit on quality: it can wait."""
         if any(step.label() in self._failed for step in route.steps):
             return True
         spoilers = {step for key in self._spoiled for step in self._route_of[key].steps if step.quantizes}
