@@ -92,7 +92,7 @@ def main() -> int:
         try:
             result = strop.optimize(
                 MODEL, DATA, "accuracy >= 99% of original", target=strop.Target(threads=1), run=disk / "run",
-                budget=strop.Budget(150, 14, memory=2_000_000_000), listener=tell,
+                budget=strop.Budget(240, 14, memory=2_000_000_000), listener=tell,
             )  # fmt: skip
             result.save(root / "bundle")
         finally:
