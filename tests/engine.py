@@ -17,7 +17,7 @@ from strop.confirm import Finding
 from strop.judge import Figure, Judged, Report
 from strop.model import Model, digest_files
 from strop.plan import Candidate
-from strop.prepare import Request, environment, reference_runtime
+from strop.prepare import Request, environment, reference
 from strop.result import Result, conclude
 from strop.rundir import RunDir, finite
 from strop.slices import Slice, SliceFigure
@@ -129,7 +129,7 @@ def bundle_of(
     moved = model.copy_to(folder)
     named = {f"input.{name}": array for name, array in inputs.items()}
     np.savez(folder / "samples.npz", **named, **{f"output.{name}": array for name, array in outputs.items()})
-    runtime = reference_runtime(model.format)
+    runtime = reference(model.format)[1]
     described = {
         "format": model.format, "runtime": {"name": runtime.label(), "options": runtime.settings()},
         "signature": model.signature.to_json(), "metrics": {},

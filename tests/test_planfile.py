@@ -39,6 +39,7 @@ seed = 7
 out = "bundle"
 run = "runs/1"
 recipe = "../yesterday"
+weights = "net.safetensors"
 """
 
 
@@ -73,6 +74,7 @@ def test_every_key_is_read_and_paths_are_relative_to_the_file(tmp_path: Path) ->
         out=tmp_path / "bundle",
         run=tmp_path / "runs/1",
         recipe=tmp_path / "../yesterday",
+        weights=tmp_path / "net.safetensors",
     )
     keys = set(tomllib.loads(FULL)) | {"maximize"}
     assert keys == {field.name for field in fields(Plan)} == set(planfile.READERS)

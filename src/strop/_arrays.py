@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import itertools
 import os
 import shutil
-import sys
 import tempfile
 import zipfile
 import zlib
@@ -47,21 +45,6 @@ def in_memory(source: object) -> dict[str, Array]:
         return {str(name): np.asanyarray(values) for name, values in source.items()}
     except ValueError as error:
         raise InvalidData(f"An array must have one shape for all samples ({error}). Pad the samples to one.") from error
-
-
-def call(source: str) -> object:
-    module, _, name = source.partition(":")
-    folder = os.getcwd()
-    sys.path.insert(0, folder)
-    try:
-        return getattr(importlib.import_module(module), name)()
-    except (Exception, SystemExit) as error:  # whatever a user's own function raises is told as it is
-        raise InvalidData(
-            f"{source} failed with {type(error).__name__}: {error}. It must be a function without arguments, "
-            "importable from the working directory, that returns a mapping of arrays."
-        ) from error
-    finally:
-        sys.path.remove(folder)
 
 
 def open_file(

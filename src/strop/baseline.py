@@ -14,13 +14,13 @@ from .bench import load_outputs
 from .build import Workshop
 from .confirm import Finding
 from .data import Data
-from .errors import RunFailed, UnsupportedModel
+from .errors import RunFailed, TechniqueError, UnsupportedModel
 from .events import Listener, Measured, Said
 from .goal import Goal, Limit
 from .judge import Report
 from .model import Model
 from .plan import Candidate
-from .prepare import Request, reference_runtime
+from .prepare import Request, reference
 from .rundir import ARTIFACTS, DATA, OUTPUTS, PLAN, RunDir, as_written, read_json, write_json
 from .server import Hosted
 from .stats import detectable_drop
@@ -35,8 +35,12 @@ LIKE = 0.99  # agreement or fidelity, likewise
 DISAGREEMENT = 0.02  # share of predictions that int8 typically changes, to say what the data can prove
 
 
-def lay_out(run: RunDir, request: Request) -> Setting:
-    """What all trials of a run share."""
+def lay_out(run: RunDir, request: Request, limits: jobs.Limits) -> Setting:
+    """What all trials of a run share; an original that no runtime loads is converted.
+
+    Raises:
+        UnsupportedModel: It can't be.
+    """
     original = Model.of(request.original, run.root)
     calibration = run / DATA / "calibration"
     workshop = Workshop(
@@ -45,10 +49,27 @@ def lay_out(run: RunDir, request: Request) -> Setting:
     )  # fmt: skip
     run.folder(OUTPUTS)
     return Setting(
-        run.root, workshop, Hosted(original, reference_runtime(original.format), request.target),
+        run.root, workshop, loadable(workshop, limits),
         run / DATA / "search", run / DATA / "confirm", Goal.parse(request.goal),
         (*request.metrics, *ALWAYS, *metrics.called_for(request.target)),
     )  # fmt: skip
+
+
+def loadable(workshop: Workshop, limits: jobs.Limits) -> Hosted:
+    """The original with what runs it; what no runtime loads is converted, in a job.
+
+    Raises:
+        UnsupportedModel: It can't be.
+    """
+    model = workshop.original
+    steps, runtime = reference(model.format)
+    if steps:
+        ended = jobs.run(workshop.build, steps, limits=limits)
+        if isinstance(ended.error, TechniqueError):
+            raise UnsupportedModel(str(ended.error)) from ended.error
+        ended.raise_unless_done("the model could not be converted")
+        model, _ = ended.value or (model, {})
+    return Hosted(model, runtime, workshop.target)
 
 
 def run_baseline(run: RunDir, setting: Setting, limits: jobs.Limits) -> None:
@@ -129,7 +150,7 @@ def measure_original(run: RunDir, setting: Setting, limits: jobs.Limits, tell: L
     with as_written(path):
         report.figures["latency.p50"], report.figures[metrics.find(setting.goal.objective).name]
     tell(Measured(report))
-    candidate = Candidate((), setting.original.runtime)
+    candidate = Candidate(reference(setting.workshop.original.format)[0], setting.original.runtime)
     return Finding(candidate, setting.original.model.to_json(run.root), report, 0.95, False), seconds
 
 

@@ -55,7 +55,9 @@ Seed = Annotated[int | None, typer.Option(min=0, help="Of every random choice; 0
 
 @app.command()
 def optimize(
-    model: Annotated[str | None, typer.Argument(help="A file or folder; without it, ./strop.toml is run.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="A file, a folder or module:factory; without it, ./strop.toml is run.")
+    ] = None,
     data: Annotated[
         str | None, typer.Option(help="Samples to judge by: .npz, .npy, .parquet, .csv, folder, module:function.")
     ] = None,
@@ -65,6 +67,10 @@ def optimize(
     minimize: Annotated[str | None, typer.Option(help="The metric to make small; latency.p50 by default.")] = None,
     maximize: Annotated[str | None, typer.Option(help="The metric to make large.")] = None,
     metric: Annotated[list[str] | None, typer.Option(help="A metric to report, by name or module:function.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="A PyTorch module's weights: .safetensors, or a state dict; with module:factory."),
+    ] = None,
     calibration: Annotated[str | None, typer.Option(help="Samples to calibrate with.")] = None,
     confirm: Annotated[str | None, typer.Option(help="Samples to confirm on; nothing else sees them.")] = None,
     label: Annotated[str | None, typer.Option(help="Name of the labels.")] = None,
@@ -97,7 +103,7 @@ def optimize(
         "metric": tuple(metric or ()), "calibration": calibration, "confirm": confirm, "label": label,
         "slice": tuple(slice or ()), "group": group, "protected": tuple(protected or ()), "threads": threads,
         "batch": batch, "formats": tuple(formats.split(",")) if formats else (), "rate": rate, "price": price,
-        "trials": trials, "seed": seed,
+        "weights": weights, "trials": trials, "seed": seed,
         "out": out, "run": run, "recipe": recipe,
     }  # fmt: skip
 
@@ -317,8 +323,8 @@ def _run(plan: Plan, as_json: bool) -> int:
     screen = console()
     with _aside(), Reporter(screen, budget.seconds) as reporter:
         result = search(
-            plan.model, plan.data, goal, metric=plan.metric, label=plan.label, slices=plan.slice, group=plan.group,
-            protected=plan.protected, calibration=plan.calibration, confirm_data=plan.confirm,
+            plan.model, plan.data, goal, weights=plan.weights, metric=plan.metric, label=plan.label, slices=plan.slice,
+            group=plan.group, protected=plan.protected, calibration=plan.calibration, confirm_data=plan.confirm,
             target=_target(plan.threads, plan.batch, plan.formats, plan.rate, plan.p99, plan.price), budget=budget,
             seed=plan.seed or 0, run=plan.run, recipe=plan.recipe, out=plan.out, listener=reporter,
         )  # fmt: skip

@@ -25,6 +25,7 @@ class Clock:
 
     Args:
         spent: The file that tells a later session of the same run what this one has taken.
+        start: When this session began, on the clock of `time.monotonic`; now, if None.
 
     Attributes:
         reserve: Seconds to keep for confirming.
@@ -33,10 +34,11 @@ class Clock:
         RunFailed: The file is not what strop wrote.
     """
 
-    def __init__(self, budget: Budget, spent: Path):
+    def __init__(self, budget: Budget, spent: Path, start: float | None = None):
         self.budget = budget
         self._spent = spent
-        self._start = time.monotonic() - (read_json(spent, float) if spent.exists() else 0.0)
+        before = read_json(spent, float) if spent.exists() else 0.0
+        self._start = (time.monotonic() if start is None else start) - before
         self.reserve = 0.0
         self.memory = budget.memory or int(psutil.virtual_memory().available * FREE_MEMORY)
 

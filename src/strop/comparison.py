@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from . import jobs, metrics
+from .baseline import loadable
 from .bench import Bench
+from .build import Workshop
 from .bundle import Bundle, run_samples
 from .data import Data, match, read
 from .decision import Decision
@@ -19,8 +21,7 @@ from .errors import InvalidData
 from .goal import Goal
 from .judge import Report, judge
 from .model import Model, Signature
-from .prepare import check_measurable, check_target, open_model, reference_runtime
-from .runtime import Runtime
+from .prepare import check_measurable, check_target, complete, open_model, reference
 from .server import Hosted
 from .target import Target
 from .timing import CONFIRMING, Effort
@@ -138,8 +139,7 @@ def host(source: object, folder: Path, target: Target) -> Hosted:
         bundle = Bundle.load(source)
         return bundle.hosted(target)
     model = open_model(source, folder)
-    runtime: Runtime = reference_runtime(model.format)
-    return Hosted(model, runtime, target)
+    return Hosted(model, reference(model.format)[1], target)
 
 
 def fit(given: Data, original: Hosted, candidate: Hosted, folder: Path) -> tuple[Hosted, Hosted]:
@@ -148,6 +148,10 @@ def fit(given: Data, original: Hosted, candidate: Hosted, folder: Path) -> tuple
     Raises:
         InvalidData: The samples don't fit, or the models have other inputs or outputs than each other.
     """
+    original, candidate = (
+        _ready(given, hosted, folder.parent / name)
+        for name, hosted in (("original", original), ("candidate", candidate))
+    )
     if original.model.signature.names() != candidate.model.signature.names():
         raise InvalidData(
             f"both models must have the same inputs and outputs. The original has {_spelled(original)}; the other has "
@@ -156,6 +160,18 @@ def fit(given: Data, original: Hosted, candidate: Hosted, folder: Path) -> tuple
     fitted, signature = match(given, original.model.signature)
     fitted.save(folder)
     return _with(original, signature), _with(candidate, signature)
+
+
+def _ready(given: Data, hosted: Hosted, folder: Path) -> Hosted:
+    """The model as its runtime loads it; samples tell what it does not, and are what its conversion is checked on."""
+    model = complete(hosted.model, given)
+    if not reference(model.format)[0]:
+        return hosted
+    fitted, signature = match(given, model.signature)
+    fitted.save(folder / "samples")
+    model = replace(model, signature=signature)
+    workshop = Workshop(folder, model, model.digest(), folder / "samples", "", hosted.target, seed=0)
+    return loadable(workshop, jobs.Limits(TIME, 1 << 62))
 
 
 def _with(hosted: Hosted, signature: Signature) -> Hosted:

@@ -6,7 +6,6 @@ import difflib
 import hashlib
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any, Self, TypeAlias
 
 import numpy as np
 
-from ._arrays import PIECE, call, crossed, follow, in_memory, listed, open_file, reference, replace_file, unknown, write
+from ._arrays import PIECE, crossed, follow, in_memory, listed, open_file, reference, replace_file, unknown, write
+from ._calls import call, is_call
 from ._plain import restore
 from ._shapes import cast, check_shape, wanted
 from .errors import InvalidData
@@ -470,8 +470,8 @@ def read(
         return replace(source, crossings=source.crossings + crossings, protected=source.protected + shielded)
     asked = [name for name in (label, *columns, group) if name is not None]
     guesses = () if label else tuple(name for name in _LABELS if name not in inputs)
-    if isinstance(source, str) and re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", source) and not Path(source).exists():
-        source = call(source)
+    if isinstance(source, str) and is_call(source):
+        source = call(source, "a mapping of arrays", InvalidData)
     stacked: tuple[str, ...] = ()
     if isinstance(source, (str, Path)):
         arrays, stacked = open_file(Path(source), inputs, asked, guesses, storage)

@@ -19,7 +19,7 @@ from ._products import LIBRARIES, Product, graph, input_shape, products
 from .bench import Bench
 from .data import Data
 from .disturbance import quiet_cores
-from .prepare import open_model, reference_runtime
+from .prepare import open_model, reference
 from .server import Hosted
 from .stats import Interval
 from .target import Target
@@ -123,6 +123,6 @@ def against_itself(target: Target) -> tuple[dict[str, Interval], tuple[str, ...]
         shape = (SAMPLES, *input_shape("convolution", target.threads)[1:])
         samples = np.random.default_rng(0).standard_normal(shape, np.float32)
         Data({"x": samples}).save(folder / "data")
-        hosted = Hosted(model, reference_runtime(model.format), target)
+        hosted = Hosted(model, reference(model.format)[1], target)
         with Bench(hosted, hosted, folder / "data", folder / "outputs.npz", folder, EFFORT, 0) as bench:
             return {name: metrics.find(name).measure(bench).ratio() for name in LATENCIES}, bench.notes()

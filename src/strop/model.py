@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NewType, Self, TypeAlias
 import numpy as np
 
 from ._plain import restore
+from .errors import UnsupportedModel
 
 Batch: TypeAlias = Mapping[str, np.ndarray[Any, Any]]
 """Named arrays; the only currency between rooms. Axis 0 is samples, except where a signature says there is none."""
@@ -23,6 +24,7 @@ Format = NewType("Format", str)
 
 ONNX = Format("onnx")
 OPENVINO = Format("openvino")
+TORCH = Format("torch")
 
 
 @dataclass(frozen=True)
@@ -186,10 +188,34 @@ class ModelFormat(ABC):
             UnsupportedModel: The file is broken, or holds what strop can't handle.
         """
 
+    def fill(self, source: Any, weights: Path) -> Any:
+        """Put weights from a file of their own into a live object, and return it.
+
+        Raises:
+            UnsupportedModel: They don't fit, or models of this format hold their weights themselves.
+            UntrustedModel: The file could run code.
+        """
+        raise UnsupportedModel(
+            f"Weights of their own go with a PyTorch module, and this is a model in {self.name}, which holds its "
+            "weights itself. Leave out --weights."
+        )
+
     def store(self, model: Model, folder: Path) -> Model:
         """Write a live object into a folder. A format whose models are always files has nothing to write.
 
         Returns:
             The model that lies on disk; one that does already comes back as it is.
+        """
+        return model
+
+    def fit(self, model: Model, samples: Batch) -> Model:
+        """Learn from a few samples what the model itself does not tell of its signature. Runs in a job.
+
+        Args:
+            model: On disk.
+            samples: Two rows or more of every array that bears the name of an input.
+
+        Raises:
+            UnsupportedModel: It fails on them.
         """
         return model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ from .goal import Goal
 from .judge import Report
 from .model import Model
 from .plan import Candidate, routes
-from .prepare import Budget, Request, prepare, resumed
+from .prepare import Budget, Request, prepare, reference, resumed
 from .result import Result, conclude
 from .rundir import JOURNAL, PLAN, SPENT, RunDir, as_written, finite, write_json
 from .search import Replay, RouteSearch, Searcher, rank
@@ -51,6 +52,7 @@ def optimize(
     data: object,
     goal: Goal | str | None = None,
     *,
+    weights: str | Path | None = None,
     metric: str | Sequence[str] = (),
     label: str | None = None,
     slices: Sequence[str] = (),
@@ -69,7 +71,8 @@ def optimize(
     """Find the model that is best by the goal's objective and provably keeps its limits.
 
     Args:
-        model: A file, a folder, or a live model object.
+        model: A file, a folder, a live model object, or `module:function` that returns one.
+        weights: A file of weights for a PyTorch module: safetensors, or a state dict that holds tensors only.
         data: Samples to judge by: a path (`.npz`, `.npy`, folder of `.npy`, `.parquet`, `.csv`), `module:function`, a
             mapping of arrays, or a pair `(x, labels)`. Axis 0 is samples; names are those of the model's inputs.
         goal: For instance `"minimize latency.p50; accuracy >= 99% of original; size < 20 MB"`. Without a limit on
@@ -98,6 +101,7 @@ def optimize(
         UnsupportedModel, UntrustedModel, InvalidData, InvalidGoal, NotMeasurable, RunFailed: Before the search, with
             the next step.
     """
+    start = time.monotonic()
     if out is not None:
         check_free(Path(out))
     if recipe is not None:
@@ -112,8 +116,9 @@ def optimize(
             directory, model, data, goal, metrics=[metric] if isinstance(metric, str) else list(metric), label=label,
             slices=slices, group=group, protected=protected, calibration=calibration, confirm=confirm_data,
             target=target or Target(), budget=budget or Budget(), seed=seed, recipe=_route_of(recipe), out=out,
+            weights=weights,
         )  # fmt: skip
-        return _carry_out(directory, request, listener or _ignore)
+        return _carry_out(directory, request, start, listener or _ignore)
     except (InvalidGoal, InvalidData, InvalidPlan, NotMeasurable, UnsupportedModel, UntrustedModel):
         if new:  # refused before anything was tried: nothing in there is worth keeping
             shutil.rmtree(folder, ignore_errors=True)
@@ -134,22 +139,22 @@ def resume(run: str | Path, *, budget: Budget | None = None, listener: Listener 
     Raises:
         RunFailed: The folder holds no run, or its model has changed.
     """
-    directory = RunDir(Path(run))
+    start, directory = time.monotonic(), RunDir(Path(run))
     try:
         request = resumed(directory)
         if budget:
             request = dataclasses.replace(request, budget=budget)
-        return _carry_out(directory, request, listener or _ignore)
+        return _carry_out(directory, request, start, listener or _ignore)
     finally:
         directory.close()
 
 
-def _carry_out(run: RunDir, request: Request, tell: Listener) -> Result:
-    clock = Clock(request.budget, run / SPENT)
+def _carry_out(run: RunDir, request: Request, start: float, tell: Listener) -> Result:
+    clock = Clock(request.budget, run / SPENT, start)
     tell(Said(f"run directory {run.root}: --resume goes on with it"))
     for note in request.notes:
         tell(Said(note, warning=True))
-    setting = lay_out(run, request)
+    setting = lay_out(run, request, clock.whole())
     run_baseline(run, setting, clock.whole())
     setting = choose_goal(run, request, setting, clock.whole(), tell)
     original, look = measure_original(run, setting, clock.whole(), tell)
@@ -188,8 +193,9 @@ def _searcher(run: RunDir, request: Request, setting: Setting, tell: Listener) -
         candidate = Candidate.of(request.recipe)
         tell(Planned((str(candidate),), {}))
         return Replay(candidate), {}
-    found, refused = routes(setting.original.model, request.target, Needs.SAMPLES)
-    found = [route for route in found if route.steps or route.runtime is not type(setting.original.runtime)]
+    found, refused = routes(setting.workshop.original, request.target, Needs.SAMPLES)
+    as_given = Candidate(*reference(setting.workshop.original.format))
+    found = [route for route in found if route.candidate() != as_given]
     tell(Planned(tuple(route.label for route in found), refused))
     with as_written(run / JOURNAL):
         return RouteSearch(found, setting.goal, request.target, request.seed, run / JOURNAL), refused
@@ -279,6 +285,7 @@ def _route_of(recipe: str | Path | None) -> Mapping[str, Any] | None:
 
 def _new_run(model: object) -> Path:
     name = Path(model).stem if isinstance(model, (str, Path)) else type(model).__name__
+    name = re.sub(r"[^\w.-]", "-", name)
     return next_free(Path(RUNS) / time.strftime(f"{name}-%Y%m%d-%H%M%S"))
 
 

@@ -44,6 +44,7 @@ class Plan:
         out: Where the bundle is written.
         run: The run directory.
         recipe: A bundle whose route is replayed.
+        weights: A file of weights for a PyTorch module.
     """
 
     model: str
@@ -70,6 +71,7 @@ class Plan:
     out: Path | None = None
     run: Path | None = None
     recipe: Path | None = None
+    weights: Path | None = None
 
     def under(self, flags: Mapping[str, Any]) -> Plan:
         """This plan where flags of a command line win over it; a flag that is None or empty was not given."""
@@ -198,7 +200,7 @@ READERS: dict[str, Callable[[Any, Path], Any]] = {
     **dict.fromkeys(("limit", "metric", "slice", "protected", "formats"), _strings),
     **dict.fromkeys(("minimize", "maximize", "label", "group"), _string),
     **dict.fromkeys(("threads", "batch", "trials"), _at_least(1)),
-    **dict.fromkeys(("out", "run", "recipe"), _path),
+    **dict.fromkeys(("out", "run", "recipe", "weights"), _path),
     "seed": _at_least(0),
     **dict.fromkeys(("budget", "p99"), _span),
     **dict.fromkeys(("rate", "price"), _above_zero),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from . import formats, runtimes
+from . import formats, jobs, runtimes, techniques
 from . import metrics as room
 from ._lazy import installed
 from ._plain import restore
@@ -21,8 +21,11 @@ from .model import Format, Model
 from .rundir import DATA, PLAN, RunDir, as_written, read_json, write_json
 from .runtime import Runtime
 from .target import Target, cpu_name, instruction_sets, usable_cores
+from .technique import Technique
 from .units import counted
 
+FEW = 3  # samples that are enough to learn a signature
+LONGEST = 600.0  # seconds that running them may take
 SPLITS = ("calibration", "search", "confirm")
 
 
@@ -85,6 +88,7 @@ def prepare(
     recipe: Mapping[str, Any] | None,
     out: str | Path | None,
     protected: Sequence[str] = (),
+    weights: str | Path | None = None,
 ) -> Request:
     """Read model and data, make them fit, split the data, and write all of it into the run directory.
 
@@ -100,16 +104,17 @@ def prepare(
             room.find(name)
     parsed.check(room.better(), room.units())
     check_measurable(parsed, metrics, target)
-    opened = open_model(model, run.folder("original"))
+    opened = open_model(model, run.folder("original"), weights)
     check_target(target, opened)
     names = [tensor.name for tensor in opened.signature.inputs]
 
     def stored(source: object, name: str) -> tuple[Data, Model]:
         folder = run.folder(f"{DATA}/{name}")
         given = read(source, names, label=label, slices=slices, group=group, protected=protected, storage=folder)
-        fitted, signature = match(given, opened.signature)
+        known = complete(opened, given)
+        fitted, signature = match(given, known.signature)
         fitted.save(folder)
-        return Data.load(folder), replace(opened, signature=signature)
+        return Data.load(folder), replace(known, signature=signature)
 
     whole, opened = stored(data, "all")
     if target.batch > len(whole):
@@ -162,7 +167,7 @@ def resumed(run: RunDir) -> Request:
     with as_written(path):
         Goal.parse(request.goal).check(room.better(), room.units())
         original = Model.of(request.original, run.root)
-        reference_runtime(original.format)
+        reference(original.format)
         [request.splits[name] for name in SPLITS], request.digests["calibration"], request.digests["confirm"]
     check_measurable(Goal.parse(request.goal), request.metrics, request.target)
     missing = [file for file in original.files if not file.exists()]
@@ -174,22 +179,39 @@ def resumed(run: RunDir) -> Request:
     return request
 
 
-def open_model(source: object, folder: Path) -> Model:
-    """Open a model; a live object is written into `folder` first."""
-    opened = formats.open(source)
+def open_model(source: object, folder: Path, weights: str | Path | None = None) -> Model:
+    """Open a model; a live object, its weights filled in, is written into `folder` first."""
+    opened = formats.open(source, Path(weights) if weights else None)
     return formats.format_of(opened.format).store(opened, folder)
 
 
-def reference_runtime(format: Format) -> Runtime:
-    """What the original is measured on: the first runtime that loads its format.
+def complete(model: Model, data: Data) -> Model:
+    """The model with its signature whole: where it does not tell it itself, a few samples are run, in a job.
+
+    Raises:
+        UnsupportedModel: It fails on them.
+    """
+    names = {tensor.name for tensor in model.signature.inputs}
+    samples = {name: array for name, array in data.batch(0, FEW).items() if name in names}
+    if model.signature.outputs or not samples:
+        return model
+    ended = jobs.run(formats.format_of(model.format).fit, model, samples, limits=jobs.Limits(LONGEST, 1 << 62))
+    ended.raise_unless_done("the model could not be tried on a few samples")
+    return ended.value or model
+
+
+def reference(format: Format) -> tuple[tuple[Technique, ...], Runtime]:
+    """What the original is measured on: the first runtime that loads its format, or what a converter makes of it.
 
     Raises:
         UnsupportedModel: None that is installed does.
     """
+    converters = [step for step in techniques.all_techniques() if format in step.accepts and step.returns]
+    for steps, loadable in (((), format), *(((step,), step.returns) for step in converters)):
+        for runtime in runtimes.all_runtimes():
+            if loadable in runtime.loads and installed(runtime.module):
+                return tuple(step() for step in steps), runtime()
     fitting = [runtime for runtime in runtimes.all_runtimes() if format in runtime.loads]
-    for runtime in fitting:
-        if installed(runtime.module):
-            return runtime()
     extras = [f"pip install 'strop[{runtime.extra}]'" for runtime in fitting if runtime.extra]
     raise UnsupportedModel(
         f"no installed runtime loads {format} models." + (f" Install one with: {' or '.join(extras)}" if extras else "")

@@ -6,13 +6,15 @@ import functools
 import os
 from pathlib import Path
 
+from .._calls import call, is_call
 from .._plugins import with_plugins
 from ..errors import UnsupportedModel
 from ..model import Model, ModelFormat
 from .onnx import OnnxFormat
 from .openvino import OpenvinoFormat
+from .torch import TorchFormat
 
-FORMATS: tuple[ModelFormat, ...] = (OnnxFormat(), OpenvinoFormat())
+FORMATS: tuple[ModelFormat, ...] = (OnnxFormat(), OpenvinoFormat(), TorchFormat())
 
 
 @functools.cache
@@ -33,23 +35,26 @@ def format_of(name: str) -> ModelFormat:
     raise UnsupportedModel(f"There is no model format {name!r}. The formats strop knows: {_known()}.")
 
 
-def open(source: object) -> Model:
+def open(source: object, weights: Path | None = None) -> Model:
     """Find the format of a model and read what it is.
 
     Args:
-        source: A live object, or the path of a file or folder.
+        source: A live object, `module:function` that returns one, or the path of a file or folder.
+        weights: A file of weights for a live object.
 
     Raises:
         UnsupportedModel: Nothing is there, no format recognizes it, or the one that does can't handle it.
         UntrustedModel: It reaches outside its folder, or could run code.
     """
-    if isinstance(source, (str, os.PathLike)):
+    if isinstance(source, str) and is_call(source):
+        source = call(source, "a model", UnsupportedModel)
+    elif isinstance(source, (str, os.PathLike)):
         source = Path(source).expanduser()
         if not source.exists():
             raise UnsupportedModel(f"A model must exist, and {source} does not. Check the path.")
     for known in all_formats():
         if known.detects(source):
-            return known.open(source)
+            return known.open(source if weights is None else known.fill(source, weights))
     seen = f"{source} is none" if isinstance(source, Path) else f"got a {type(source).__name__}"
     raise UnsupportedModel(f"A model must be in a format that strop knows ({_known()}); {seen}.{_hint(source)}")
 
@@ -61,6 +66,8 @@ def _known() -> str:
 def _hint(source: object) -> str:
     if isinstance(source, Path) and source.is_dir():
         return " A folder is taken when it holds exactly one model; give the path of the model's main file."
-    if isinstance(source, Path) and source.suffix in (".pt", ".pth", ".h5", ".keras", ".pkl", ".joblib"):
+    if isinstance(source, Path) and source.suffix in (".pt", ".pth"):
+        return " Weights alone are no model: give module:function, which builds it, and the file with --weights."
+    if isinstance(source, Path) and source.suffix in (".h5", ".keras", ".pkl", ".joblib"):
         return " Export it to ONNX and give that file."
     return ""

@@ -12,9 +12,11 @@ from .optimize_onnx import OptimizeOnnx
 from .quantize_onnx import DynamicInt8, StaticInt8
 from .quantize_openvino import OpenvinoInt8, OpenvinoInt8Weights
 from .simplify import Simplify
+from .to_onnx import ToOnnx
 from .to_openvino import ToOpenvino
 
 TECHNIQUES: tuple[type[Technique], ...] = (
+    ToOnnx,
     Simplify,
     OptimizeOnnx,
     DynamicInt8,

@@ -1,0 +1,365 @@
+"""PyTorch: live modules, exported programs (.pt2), Hugging Face model folders."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import io
+import json
+import os
+import site
+import sys
+import sysconfig
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._lazy import lazy, require
+from .._quiet import silenced
+from ..errors import UnsupportedModel, UntrustedModel
+from ..model import TORCH, Batch, Model, ModelFormat, Signature, Tensor
+
+if TYPE_CHECKING:
+    import cloudpickle
+    import torch
+else:
+    torch = lazy("torch", "torch")
+    cloudpickle = lazy("cloudpickle", "torch")
+
+MODULE = "module.pkl"
+"""What strop writes into its own run directory: module and weights, pickled by value. Never part of a bundle."""
+
+PROGRAM = "module.pt2"
+
+
+class TorchFormat(ModelFormat):
+    """Live `nn.Module`s and `ExportedProgram`s, `.pt2` files, and folders of `transformers` with safetensors."""
+
+    name = TORCH
+
+    def detects(self, source: object) -> bool:
+        return _is_live(source) or _is_program(source) or _is_hugging_face(source)
+
+    def open(self, source: Any) -> Model:
+        """Read which inputs it takes; shapes are only known once data are there (`fit`).
+
+        Raises:
+            UnsupportedModel: It can't be read, or takes no tensors by name.
+            UntrustedModel: A `.pt2` that holds pickles.
+        """
+        files: tuple[Path, ...] = ()
+        if _is_program(source):
+            source, files = Path(source), (Path(source),)
+        elif _is_hugging_face(source):
+            source = _read_folder(Path(source))
+        module = _module(source)
+        inputs = tuple(Tensor(name, "float32", ()) for name in _parameters(module))
+        if not inputs:
+            raise UnsupportedModel(
+                f"A module's forward must take its inputs by name, and {type(module).__name__}.forward takes "
+                f"{inspect.signature(module.forward)}. Wrap it in a module whose forward names them."
+            )
+        return Model(TORCH, source, Signature(inputs, ()), files)
+
+    def fill(self, source: Any, weights: Path) -> Any:
+        """Fill a module's parameters from safetensors, or from a state dict that holds tensors only."""
+        return load_weights(_module(source), weights)
+
+    def store(self, model: Model, folder: Path) -> Model:
+        """Write a live module as module.pkl, a live program as module.pt2."""
+        if model.files or isinstance(model.payload, torch.nn.Module):
+            return model if model.files else save(model.payload, folder, model)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / PROGRAM
+        with silenced():
+            torch.export.save(model.payload, path)
+        return replace(model, payload=path, files=(path,))
+
+    def fit(self, model: Model, samples: Batch) -> Model:
+        """Run a few samples to learn what goes in and out.
+
+        Raises:
+            UnsupportedModel: The module fails on them, or returns no tensors.
+        """
+        module, given = load(model), {name: as_tensor(array, model) for name, array in samples.items()}
+        few = {name: tensor[:1] if tensor.ndim else tensor for name, tensor in given.items()}
+        more, less = run(module, given), run(module, few)
+        inputs = tuple(
+            Tensor(name, _dtype(tensor), (None, *tensor.shape[1:]) if tensor.ndim else (), batched=bool(tensor.ndim))
+            for name, tensor in given.items()
+        )
+        outputs = tuple(
+            Tensor(name, _dtype(tensor), _shape(tensor, less[name]), batched=_follows(tensor, less[name]))
+            for name, tensor in more.items()
+        )
+        return replace(model, signature=Signature(inputs, outputs))
+
+
+def load(model: Model) -> torch.nn.Module:
+    """The module in evaluation mode, on the CPU, free for the caller to change.
+
+    Raises:
+        UntrustedModel: The file belongs to somebody else, or others may write to it.
+    """
+    if not isinstance(model.payload, Path) or model.payload.suffix != ".pkl":
+        return _module(copy.deepcopy(model.payload))
+    info = model.payload.stat()
+    if hasattr(os, "getuid") and (info.st_uid != os.getuid() or info.st_mode & 0o022):
+        raise UntrustedModel(
+            f"{model.payload} holds code, so only its owner may write to it, and only the owner may run it. "
+            "Start a search of your own."
+        )
+    with silenced():
+        module: torch.nn.Module = torch.load(model.payload, map_location="cpu", weights_only=False)
+    return module.eval()
+
+
+def save(module: torch.nn.Module, folder: Path, like: Model) -> Model:
+    """Write a module into a run directory; its outputs are those of `like`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, part = folder / MODULE, folder / f".part-{MODULE}"
+    with _by_value(), silenced(), open(part, "wb", opener=_private) as file:
+        torch.save(module, file, pickle_module=cloudpickle)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+    return replace(like, payload=path, files=(path,))
+
+
+def load_weights(module: torch.nn.Module, path: Path) -> torch.nn.Module:
+    """Fill a module's parameters from a file of safetensors, or from a state dict that holds tensors only.
+
+    Raises:
+        UnsupportedModel: The file can't be read, or doesn't fit the module.
+        UntrustedModel: It holds other objects than tensors.
+    """
+    import pickle
+
+    try:
+        if path.suffix == ".safetensors":
+            state: Any = require("safetensors.torch").load_file(path)
+        else:
+            with silenced():
+                state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UntrustedModel(
+            f"A file of weights must hold tensors only, and {path} holds objects that would run code when they are "
+            "read. Save module.state_dict() instead."
+        ) from error
+    except Exception as error:  # of two libraries, on whatever the file holds
+        raise UnsupportedModel(f"{path} can't be read as weights ({_first_line(error)}). Write it again.") from error
+    state = state.get("state_dict", state) if isinstance(state, Mapping) else state
+    if not isinstance(state, Mapping):
+        raise UnsupportedModel(
+            f"A file of weights must hold a state dict, and {path} holds a {type(state).__name__}. "
+            "Save module.state_dict() instead."
+        )
+    try:
+        module.load_state_dict(state)
+    except (RuntimeError, AttributeError) as error:
+        said = " ".join(line.strip() for line in str(error).splitlines()[:3])
+        raise UnsupportedModel(f"{path} does not fit the module: {said[:400]}") from error
+    return module
+
+
+def run(module: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Call a module and name what it returns: `output`, `output_0`, ..., or the keys of a mapping.
+
+    Raises:
+        UnsupportedModel: It fails, or returns no tensors.
+    """
+    try:
+        with torch.inference_mode():
+            answer = module(**batch)
+    except Exception as error:  # whatever a user's own module raises is told as it is
+        shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in batch.items())
+        raise UnsupportedModel(
+            f"The module must run on the data, and failed on {shapes} with {type(error).__name__}: "
+            f"{_first_line(error)}. Check names, shapes and dtypes of the arrays."
+        ) from error
+    return named(answer)
+
+
+def named(answer: object) -> dict[str, torch.Tensor]:
+    """The tensors of what a module returned, by name; what is no tensor (caches, None) is left out.
+
+    Raises:
+        UnsupportedModel: There is none.
+    """
+    if isinstance(answer, torch.Tensor):
+        return {"output": answer}
+    if isinstance(answer, Mapping):
+        found = {str(name): value for name, value in answer.items() if isinstance(value, torch.Tensor)}
+    elif isinstance(answer, (tuple, list)):
+        found = {f"output_{i}": value for i, value in enumerate(answer) if isinstance(value, torch.Tensor)}
+    else:
+        found = {}
+    if not found:
+        raise UnsupportedModel(
+            f"A module must return a tensor, or a tuple or mapping of them, and this returned a "
+            f"{type(answer).__name__}. Wrap it in a module that does."
+        )
+    return found
+
+
+def as_tensor(array: np.ndarray[Any, Any], model: Model | None = None) -> torch.Tensor:
+    """An array as a module takes it: floats in float32, integers in int64, bytes and booleans as they are."""
+    kind = array.dtype.kind
+    if kind == "f":
+        array = array.astype(np.float32, copy=False)
+    elif kind in "iu" and array.dtype != np.uint8:
+        array = array.astype(np.int64, copy=False)
+    return torch.from_numpy(np.array(array))
+
+
+def _module(source: Any) -> torch.nn.Module:
+    """A module in evaluation mode, of a live one, a live program, or a program's file."""
+    if isinstance(source, torch.nn.Module):
+        return source.eval()
+    if isinstance(source, Path):
+        _check_harmless(source)
+        source = _read_program(source)
+    return _by_name(source)
+
+
+def _by_name(program: torch.export.ExportedProgram) -> torch.nn.Module:
+    """A program as a module that takes its inputs by name, in the mode it was exported in: programs have no other."""
+    graph = program.module()
+    signature = inspect.signature(graph.forward)
+    positional = list(signature.parameters)[: program.call_spec.in_spec.children()[0].num_children]
+
+    class Program(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.graph = graph
+
+        def forward(self, **arrays: torch.Tensor) -> Any:
+            return self.graph(*(arrays.pop(name) for name in positional), **arrays)
+
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    Program.forward.__signature__ = signature.replace(parameters=[own, *signature.parameters.values()])  # type: ignore[attr-defined]
+    return Program()
+
+
+def _parameters(module: torch.nn.Module) -> list[str]:
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    found = inspect.signature(module.forward).parameters.items()
+    # transformers' modules take labels, to compute a loss that nothing here asks for
+    return [name for name, p in found if p.kind in kinds and (name != "labels" or p.default is p.empty)]
+
+
+def _read_folder(folder: Path) -> torch.nn.Module:
+    with silenced():
+        transformers = require("transformers", "torch")
+    config = json.loads((folder / "config.json").read_text())
+    names = config.get("architectures") or ["AutoModel"]
+    builder = getattr(transformers, names[0], None)
+    if builder is None:
+        raise UnsupportedModel(
+            f"{folder / 'config.json'} must name an architecture that transformers has, and names {names[0]!r}. "
+            "Build it in a function of your own, and give module:function."
+        )
+    try:
+        with silenced():
+            module: torch.nn.Module = builder.from_pretrained(
+                folder, use_safetensors=True, local_files_only=True, trust_remote_code=False, dtype=torch.float32
+            )
+    except Exception as error:  # of a large library, on whatever the folder holds
+        raise UnsupportedModel(f"transformers can't load {folder}: {_first_line(error)}.") from error
+    if hasattr(module.config, "use_cache"):
+        module.config.use_cache = False
+    return module.eval()
+
+
+def _read_program(path: Path) -> torch.export.ExportedProgram:
+    try:
+        with silenced():
+            return torch.export.load(path)
+    except Exception as error:  # of a large library, on whatever the file holds
+        raise UnsupportedModel(f"{path} can't be read as an exported program: {_first_line(error)}.") from error
+
+
+def _check_harmless(path: Path) -> None:
+    """Refuse a program whose archive holds pickles: `torch.export.load` would run them.
+
+    Raises:
+        UntrustedModel: It does.
+        UnsupportedModel: It is no archive.
+    """
+    import pickle
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if name.endswith("_config.json") and '"use_pickle": true' in archive.read(name).decode():
+                    raise pickle.UnpicklingError(name)
+                if "/data/constants/" in name and name.rsplit("/", 1)[1].startswith(("custom_obj", "opaque")):
+                    raise pickle.UnpicklingError(name)
+                if name.endswith(".pt"):
+                    torch.load(io.BytesIO(archive.read(name)), weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UntrustedModel(
+            f"An exported program must hold tensors only, and {path} holds objects that would run code when they are "
+            "read. Build the module in a function of your own, and give module:function."
+        ) from error
+    except (zipfile.BadZipFile, UnicodeDecodeError, RuntimeError, EOFError) as error:
+        raise UnsupportedModel(f"{path} is no exported program ({_first_line(error)}). Export it again.") from error
+
+
+def _is_live(source: object) -> bool:
+    loaded = sys.modules.get("torch")
+    return loaded is not None and isinstance(source, (loaded.nn.Module, loaded.export.ExportedProgram))
+
+
+def _is_program(source: object) -> bool:
+    return isinstance(source, (str, os.PathLike)) and Path(source).suffix == ".pt2" and Path(source).is_file()
+
+
+def _is_hugging_face(source: object) -> bool:
+    if not isinstance(source, (str, os.PathLike)):
+        return False
+    folder = Path(source)
+    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _shape(more: torch.Tensor, less: torch.Tensor) -> tuple[int | None, ...]:
+    return tuple(a if a == b else None for a, b in zip(more.shape, less.shape, strict=True))
+
+
+def _follows(more: torch.Tensor, less: torch.Tensor) -> bool:
+    return bool(more.ndim) and more.shape[0] != less.shape[0]
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+@contextlib.contextmanager
+def _by_value() -> Iterator[None]:
+    """Pickle the classes of the user's own files with their code, so that a job finds them wherever it runs."""
+    installed = (sys.prefix, sys.base_prefix, *site.getsitepackages(), *map(str, sysconfig.get_paths().values()))
+    own = []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if "." in name or name in ("__main__", "strop") or not file or file.startswith(installed):
+            continue
+        own.append(module)
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in own:
+            cloudpickle.unregister_pickle_by_value(module)
