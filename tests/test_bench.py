@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from strop import bench, timing
+from strop import bench, metrics, timing
 from strop.bench import Bench
 from strop.data import Data
 from strop.decision import Decision
@@ -99,7 +99,8 @@ class Named(str):
 
 def faked(folder: Path, effort: Effort) -> Bench:
     decision = Decision(Goal(()), width=effort.width)
-    return Bench(Named("original"), Named("candidate"), folder, folder, folder, effort, 0, decision)  # type: ignore[arg-type]
+    outputs = folder / "outputs.npz"
+    return Bench(Named("original"), Named("candidate"), folder, outputs, folder, effort, 0, decision)  # type: ignore[arg-type]
 
 
 def timed(log: list[tuple[str, str]]) -> list[str]:
@@ -144,8 +145,15 @@ def test_fresh_processes_until_the_ratio_is_narrow(servers: Any, tmp_path: Path)
     assert servers.log[-2:] == [("candidate", "stop"), ("original", "stop")]
 
 
+def with_samples(folder: Path) -> Path:
+    """The folder, with a few samples in it and the original's outputs on them."""
+    Data({"x": np.ones((4, 1), np.float32)}).save(folder)
+    np.savez(folder / "outputs.npz", y=np.ones((4, 2), np.float32))
+    return folder
+
+
 def test_each_pair_is_fresh_but_the_first_reuses_the_server_that_ran_the_samples(servers: Any, tmp_path: Path) -> None:
-    with faked(tmp_path, Effort(pairs=2, blocks=2, runs=1, width=0)) as probe:
+    with faked(with_samples(tmp_path), Effort(pairs=2, blocks=2, runs=1, width=0)) as probe:
         _ = (
             probe.candidate_outputs,
             probe.candidate_outputs,
@@ -159,10 +167,11 @@ def test_each_pair_is_fresh_but_the_first_reuses_the_server_that_ran_the_samples
 
 
 def test_a_server_that_only_ran_the_samples_is_stopped(servers: Any, tmp_path: Path) -> None:
-    with faked(tmp_path, Effort()) as probe:
+    with faked(with_samples(tmp_path), Effort()) as probe:
+        before = set(tmp_path.iterdir())
         assert set(probe.candidate_outputs) == {"y"}
     assert servers.log == [("candidate", "start"), ("candidate", "predict"), ("candidate", "stop")]
-    assert not list(tmp_path.iterdir()), "its outputs are read, and gone"
+    assert set(tmp_path.iterdir()) == before, "its outputs are read, and gone"
 
 
 def test_memory_is_that_of_fresh_processes_in_turn(servers: Any, tmp_path: Path) -> None:
@@ -360,6 +369,7 @@ def by_rows(servers: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_candidate_that_is_surely_lost_is_dropped_early(by_rows: list[int], tmp_path: Path) -> None:
     race = Racing(tmp_path, right=0.5)
     with race.bench("accuracy >= 99% of original") as probe:
+        assert metrics.find("accuracy").measure(probe).n == len(probe.original_outputs["y"]), "whatever is asked first"
         found = probe.candidate_outputs
         assert sum(by_rows) < 500
         assert by_rows[0] == 64

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from engine import ACCURACY, SIZE, outcome, report
+from engine import ACCURACY, SIZE, judged, outcome, report
 from strop import runtimes, techniques
 from strop.goal import Goal
 from strop.plan import Candidate, Route, routes
@@ -73,6 +73,13 @@ def test_every_route_is_tried_at_its_defaults_first_the_most_promising_before(tm
     asked = go_on(search(tmp_path, *given), lambda candidate: outcome(0.5), most=4)
     assert names(asked) == ["fake-calibrate", "fake-compile", "plain", "fake-round + fake-compile"]
     assert {proposal.why for proposal in asked} == {"its defaults"}
+
+
+def test_where_a_limit_is_broken_by_far_lossless_variants_wait_for_other_routes(tmp_path: Path) -> None:
+    given = [route(FakeCalibrate), route(FakeStrip, FakeCalibrate), route(FakeCompile)]
+    large = Outcome("done", report=replace(report(0.3), judged=(judged(SIZE, "broken", violation=0.5),)))
+    asked = names(go_on(search(tmp_path, *given), lambda c: large if "calibrate" in str(c) else outcome(0.9), most=2))
+    assert asked == ["fake-calibrate", "fake-compile"]
 
 
 def test_a_technique_that_failed_waits_behind_those_that_have_not(tmp_path: Path) -> None:

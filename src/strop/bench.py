@@ -29,6 +29,15 @@ FIRST_LOOK = 64  # samples; every later look has twice as many
 PROCESSES = 3  # fresh ones, to tell how much memory varies
 
 
+@dataclass(frozen=True)
+class Judged:
+    """The samples that were run, and what both models answer to them: row for row the same."""
+
+    data: Data
+    original: Outputs
+    candidate: Outputs
+
+
 @dataclass
 class Bench:
     """Measures a candidate against the original. It is the `Probe` that metrics see.
@@ -65,9 +74,9 @@ class Bench:
         if self._server:
             self._server.__exit__()
 
-    @cached_property
+    @property
     def data(self) -> Data:
-        return Data.load(self.split)
+        return self._judged.data
 
     @cached_property
     def labels(self) -> Array | None:
@@ -77,27 +86,33 @@ class Bench:
     def groups(self) -> Array | None:
         return self.data.group_array()
 
-    @cached_property
+    @property
     def original_outputs(self) -> Outputs:
-        return load_outputs(self.original_outputs_file)
+        return self._judged.original
 
-    @cached_property
+    @property
     def candidate_outputs(self) -> Outputs:
         """Of all samples, or, where a limit was proven broken before, of those that were run: then all else is cut."""
+        return self._judged.candidate
+
+    @cached_property
+    def _judged(self) -> Judged:
+        whole, original = Data.load(self.split), load_outputs(self.original_outputs_file)
         self._server = server = Server(self.candidate, quiet_cores(self.candidate.target.threads)).__enter__()
         if not self.decision.race:
-            return self._run(server, None)
-        order, ends = _drawn(len(self.data), self.groups, self.seed)
+            return Judged(whole, original, self._run(server, None))
+        order, ends = _drawn(len(whole), whole.group_array(), self.seed)
         parts: list[Outputs] = []
         for start, stop in itertools.pairwise(_looks(ends)):
+            rows = order[:stop]
             parts.append(self._run(server, order[start:stop]))
             outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-            if stop < len(order) and self.decision.lost(self._glimpse(self._cut(order[:stop], outputs))):
+            known = Judged(whole.take(rows), {name: array[rows] for name, array in original.items()}, outputs)
+            if stop < len(order) and self.decision.lost(self._glimpse({"_judged": known})):
                 self._notes.append(f"dropped after {stop:,} of {len(order):,} samples")
-                self.__dict__.update(self._cut(order[:stop], outputs))
-                return outputs
+                return known
         places = np.argsort(order)
-        return {name: array[places] for name, array in outputs.items()}
+        return Judged(whole, original, {name: array[places] for name, array in outputs.items()})
 
     def _run(self, server: Server, rows: Array | None) -> Outputs:
         with tempfile.TemporaryDirectory(prefix=".part-", dir=self.folder) as folder:
@@ -105,19 +120,11 @@ class Bench:
             server.predict(self.split, destination, rows)
             return load_outputs(destination)
 
-    def _cut(self, rows: Array, candidate_outputs: Outputs) -> Mapping[str, Any]:
-        data = self.data.take(rows)
-        return {
-            "data": data,
-            "labels": data.label_array(),
-            "groups": data.group_array(),
-            "original_outputs": {name: array[rows] for name, array in self.original_outputs.items()},
-            "candidate_outputs": candidate_outputs,
-        }
-
     def _glimpse(self, known: Mapping[str, Any]) -> Self:
         """This bench as far as it has come: what is known so far stands for what would be measured."""
         view = copy.copy(self)
+        for cached in ("labels", "groups"):
+            view.__dict__.pop(cached, None)
         view.__dict__.update(known)
         return view
 

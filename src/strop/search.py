@@ -33,7 +33,7 @@ PATIENCE = 12  # trials of settings in a row without a gain, after which the sea
 GAIN = 0.01  # what counts as one: the noise of a quiet machine
 REACH = 0.15  # what lossless steps may gain
 UNMEASURED = 1.0
-NEAR = 0.1  # a violation up to which other settings may mend a route
+NEAR = 0.1  # a violation up to which other settings, or lossless steps, may mend a route
 BROKEN = 1e6  # ranks a candidate that seems to break a limit behind all that seem to keep them
 FAR = 1.0  # the violation that stands for a limit that was not measured
 
@@ -100,6 +100,7 @@ class RouteSearch:
         self._route_of: dict[str, Route] = {}
         self._exhausted: set[str] = set()
         self._failed: set[str] = set()  # techniques that failed once, refusals aside
+        self._far_off: set[Core] = set()  # of defaults that break a limit by more than lossless steps mend
         self._spoiled: set[str] = set()  # defaults of routes that are proven to break a limit on quality
         self._fits: dict[str, Mapping[str, Sequence[Any]]] = {}
         self._since_gain = 0
@@ -109,7 +110,7 @@ class RouteSearch:
         seen = {candidate.key for candidate, _ in self.tried}
         fresh = [route for route in self.routes if route.candidate().key not in seen and self._promises(route)]
         if fresh:
-            route = min(fresh, key=lambda route: (self._distrusted(route), self._predict(route)))
+            route = min(fresh, key=lambda route: (self._waits(route), self._predict(route)))
             return Proposal(route.candidate(), route, "its defaults")
         if self._since_gain >= PATIENCE:
             return None
@@ -175,8 +176,11 @@ class RouteSearch:
         measured = self._by_core().get(core(route))
         return not measured or min(measured) < self._best() + REACH * abs(self._best())
 
-    def _distrusted(self, route: Route) -> bool:
-        """Whether a step of it failed elsewhere, or one that quantizes broke a limit on quality: it can wait."""
+    def _waits(self, route: Route) -> bool:
+        """Whether others go first: a step of it failed elsewhere, one that quantizes broke a limit on quality, or what
+        differs from it by lossless steps only breaks a limit by far."""
+        if core(route) in self._far_off:
+            return True
         if any(step.label() in self._failed for step in route.steps):
             return True
         spoilers = {step for key in self._spoiled for step in self._route_of[key].steps if step.quantizes}
@@ -224,6 +228,8 @@ class RouteSearch:
         best = self._best()
         self.tried.append((candidate, outcome))
         self._route_of[candidate.key] = route
+        if any(judged.violation > NEAR for judged in outcome.report.broken):
+            self._far_off.add(core(route))
         if outcome.blamed and outcome.cause != "refused":
             self._failed.add(outcome.blamed)
         quality = {str(limit) for limit in self.goal.limits if metrics.find(limit.metric).quality}

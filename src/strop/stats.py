@@ -142,6 +142,8 @@ class Replicates:
         support: Independent samples for that rule; of a metric that hangs on a rare class, those of this class.
         fell: For that rule, whether some sample is seen to score less on the candidate.
         rose: The same for more.
+        positive: Whether both values are above zero by nature, as times are: their bounds, and those of their ratio,
+            are then stretched on the logarithmic scale, and stay above zero too.
     """
 
     original_value: float
@@ -154,6 +156,7 @@ class Replicates:
     support: int = 1
     fell: bool = True
     rose: bool = True
+    positive: bool = False
 
     def original(self, confidence: float = 0.95) -> Interval:
         return self._single(self.original_value, self.original_reps, confidence)
@@ -167,7 +170,8 @@ class Replicates:
             return Interval(math.nan, -math.inf, math.inf)
         with np.errstate(divide="ignore", invalid="ignore"):
             reps = self.candidate_reps / self.original_reps
-        found = _percentiles(_quotient(self.candidate_value, self.original_value), reps, confidence, self.units)
+        value = _quotient(self.candidate_value, self.original_value)
+        found = _percentiles(value, reps, confidence, self.units, self.positive)
         return self._guarded(found, _quotient, confidence)
 
     def margin(self, factor: float, constant: float, confidence: float = 0.95) -> Interval:
@@ -182,7 +186,7 @@ class Replicates:
         return _shifted(self._guarded(found, contrast, confidence), constant)
 
     def _single(self, value: float, reps: Array, confidence: float) -> Interval:
-        found = _percentiles(value, reps, confidence, self.units)
+        found = _percentiles(value, reps, confidence, self.units, self.positive)
         if self.bounds is None:
             return found
         least, most = self.bounds
@@ -360,7 +364,9 @@ def bootstrap_timing(
         blocks = [np.asarray(block, np.float64) for pair in pairs for block in pair]
         sides.append((summarize(blocks, np.ones((1, len(blocks))))[0], summarize(blocks, weights.astype(np.float64))))
     runs = sum(len(block) for pair in candidate for block in pair)
-    return Replicates(float(sides[0][0]), float(sides[1][0]), sides[0][1], sides[1][1], runs, units=len(original))
+    return Replicates(
+        float(sides[0][0]), float(sides[1][0]), sides[0][1], sides[1][1], runs, units=len(original), positive=True
+    )
 
 
 def verdict(
@@ -425,7 +431,13 @@ def _contrast(cells: tuple[int, ...], values: tuple[float, ...], confidence: flo
     return Interval(float(contrast[0] @ cells) / sum(cells), float(low), -float(high))
 
 
-def _percentiles(value: float, reps: Array, confidence: float, units: int | None) -> Interval:
+def _percentiles(value: float, reps: Array, confidence: float, units: int | None, positive: bool = False) -> Interval:
+    if positive:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs = _percentiles(float(np.log(value)), np.log(reps), confidence, units)
+        with np.errstate(over="ignore"):
+            low, high = np.exp([logs.low, logs.high])
+        return Interval(value, min(value, float(low)), max(value, float(high)))  # beyond what rounding leaves
     known = reps[~np.isnan(reps)]
     if units == 1 or 2 * len(known) <= len(reps):
         return Interval(value, -math.inf, math.inf)

@@ -231,7 +231,8 @@ def _by_name(program: torch.export.ExportedProgram) -> torch.nn.Module:
     """A program as a module that takes its inputs by name, in the mode it was exported in: programs have no other."""
     graph = program.module()
     signature = inspect.signature(graph.forward)
-    positional = list(signature.parameters)[: program.call_spec.in_spec.children()[0].num_children]
+    count = len(program.call_spec.in_spec.children()[0].children())
+    positional = list(signature.parameters)[:count]
 
     class Program(torch.nn.Module):
         def __init__(self) -> None:
@@ -239,7 +240,8 @@ def _by_name(program: torch.export.ExportedProgram) -> torch.nn.Module:
             self.graph = graph
 
         def forward(self, **arrays: torch.Tensor) -> Any:
-            return self.graph(*(arrays.pop(name) for name in positional), **arrays)
+            first = [arrays.pop(name) for name in positional]
+            return self.graph(*first, **arrays)
 
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
     Program.forward.__signature__ = signature.replace(parameters=[own, *signature.parameters.values()])  # type: ignore[attr-defined]
