@@ -24,7 +24,7 @@ from strop.data import match, read
 from strop.decision import Decision
 from strop.goal import Goal
 from strop.metric import Timing
-from strop.prepare import open_model, reference_runtime
+from strop.prepare import open_model, reference
 from strop.server import Hosted
 from strop.stats import Interval, bootstrap_timing
 from strop.target import Target, cpu_name, usable_cores
@@ -76,7 +76,7 @@ def measure(name: str, scratch: Path) -> Measured:
     names = [tensor.name for tensor in original.signature.inputs]
     samples, signature = match(read(folder / "data.npz", names, storage=scratch), original.signature)
     samples.save(scratch / "data")
-    first = Hosted(replace(original, signature=signature), reference_runtime(original.format), bundle.target)
+    first = Hosted(replace(original, signature=signature), reference(original.format)[1], bundle.target)
     second = Hosted(bundle.model, bundle.runtime, bundle.target)
     decision = Decision(Goal(()), width=CONFIRMING.width)
     probe = _Seen(bundle.target)
