@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from engine import ROUNDED, check_manifest, concluded, finding, mutations, outcome, report
+from strop import jobs
 from strop.baseline import lay_out
 from strop.bundle import Bundle, check_free
 from strop.errors import BundleError, RunFailed
@@ -43,7 +44,7 @@ def result_in(folder: Path, **model: Any) -> Result:
         metrics=(), label=None, slices=(), group=None, calibration=None, confirm=None, target=Target(threads=1),
         budget=Budget(60), seed=0, recipe=None, out=None,
     )  # fmt: skip
-    fake = FakeRun(run, request, lay_out(run, request))
+    fake = FakeRun(run, request, lay_out(run, request, jobs.Limits(60, 1 << 62)))
     run.close()
     made, _ = fake.setting.workshop.build(ROUNDED.steps)
     stored = made.to_json(run.root)
