@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from engine import ROUNDED, check_manifest, concluded, finding, mutations, outcome, report
+from strop import jobs
 from strop.baseline import lay_out
 from strop.bundle import Bundle, check_free
 from strop.errors import BundleError, RunFailed
@@ -43,7 +45,7 @@ def result_in(folder: Path, **model: Any) -> Result:
         metrics=(), label=None, slices=(), group=None, calibration=None, confirm=None, target=Target(threads=1),
         budget=Budget(60), seed=0, recipe=None, out=None,
     )  # fmt: skip
-    fake = FakeRun(run, request, lay_out(run, request))
+    fake = FakeRun(run, request, lay_out(run, request, jobs.Limits(60, 1 << 62)))
     run.close()
     made, _ = fake.setting.workshop.build(ROUNDED.steps)
     stored = made.to_json(run.root)
@@ -204,9 +206,33 @@ def test_what_is_no_bundle_is_a_named_error(tmp_path: Path) -> None:
             Bundle.load(place)
 
 
+def test_a_pipe_is_no_manifest(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "manifest.json")
+    with pytest.raises(BundleError, match=r"its manifest\.json is no regular file"):
+        Bundle.load(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "value"), [("threads", 0), ("threads", -5), ("batch", 0), ("batch", 10**9)])
+def test_a_target_that_no_search_takes_is_refused(bundle: Path, name: str, value: int) -> None:
+    rewrite(bundle, lambda manifest: manifest["target"].update({name: value}))
+    with pytest.raises(BundleError, match=rf"target\.{name} must be .*, not {value}"):
+        Bundle.load(bundle)
+
+
+@pytest.mark.parametrize(("fed", "said"), [("y", "none is a result"), ("z", "'z'.*no outputs")])
+def test_an_input_that_is_fed_by_no_state_is_refused(bundle: Path, fed: str, said: str) -> None:
+    rewrite(bundle, lambda manifest: manifest["winner"]["signature"]["inputs"][0].update(feedback=fed))
+    with pytest.raises(BundleError, match=said):
+        Bundle.load(bundle)
+
+
 def test_an_existing_folder_is_left_as_it_is(home: Path, bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for place in (bundle, tmp_path / "file"):
+        with pytest.raises(BundleError, match=r"new folder.*exists already"):
+            check_free(place)
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for place in (tmp_path / "link", tmp_path / "fresh" / ".."):
         with pytest.raises(BundleError, match=r"new folder.*exists already"):
             check_free(place)
     (tmp_path / "empty").mkdir()

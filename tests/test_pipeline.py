@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import strop
-from strop.errors import BundleError, InvalidData, InvalidGoal, RunFailed
+from strop.errors import BundleError, InvalidData, InvalidGoal, InvalidPlan, RunFailed
 from strop.events import Event, Tried
 from strop.testing import fake_data, fake_model, registered
 
@@ -240,3 +240,31 @@ def finished(run: Path) -> list[str]:
         for name, value in (entry.get("user_attr") or {}).items():
             found.setdefault(entry["trial_id"], {})[name] = value
     return [attrs["candidate"] for attrs in found.values() if "outcome" in attrs]
+
+
+def test_a_refusal_removes_nothing_but_what_it_made(tmp_path: Path) -> None:
+    paths = make(tmp_path / "m")
+    for name in ("work", "parent"):
+        (tmp_path / name).mkdir()
+    for run in ("work/new/..", "work", "fresh"):
+        with pytest.raises(InvalidGoal, match="accuracyy"):
+            optimize(paths, "accuracyy >= 99% of original", run=run)
+    assert (tmp_path / "work").is_dir()
+    assert not (tmp_path / "fresh").exists()
+    (tmp_path / "parent" / "precious").touch()
+    with pytest.raises(RunFailed, match="is none"):
+        optimize(paths, "accuracyy >= 99% of original", run=tmp_path / "parent" / "new" / "..")
+    assert [path.name for path in (tmp_path / "parent").iterdir()] == ["precious"]
+
+
+@pytest.mark.parametrize("out", ["same", "same/artifacts", "same/../same"])
+def test_a_bundle_does_not_go_where_the_run_keeps_its_files(tmp_path: Path, out: str) -> None:
+    with pytest.raises(InvalidPlan, match="where its run keeps its files"):
+        optimize(make(tmp_path / "m"), "accuracy >= 90% of original", run="same", out=out)
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 32])
+def test_a_seed_that_not_every_library_takes_is_refused_first(tmp_path: Path, seed: int) -> None:
+    with pytest.raises(InvalidPlan, match=rf"seed must be .* to 4294967295, not {seed}"):
+        optimize(make(tmp_path / "m"), "accuracy >= 90% of original", seed=seed, run="run")
+    assert not (tmp_path / "run").exists()

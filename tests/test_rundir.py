@@ -128,3 +128,55 @@ def test_a_folder_of_somebody_elses_is_refused_and_left_alone(tmp_path: Path) ->
         RunDir(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "work"]
     assert (tmp_path / "work" / ".part-mine").exists()
+
+
+def test_a_run_folder_that_others_may_have_written_is_refused(tmp_path: Path) -> None:
+    RunDir(tmp_path / "run").close()
+    (tmp_path / "run").chmod(0o750)
+    with pytest.raises(RunFailed, match=r"with mode 700.*with mode 750.*chmod 700.*a search of your own"):
+        RunDir(tmp_path / "run")
+    (tmp_path / "empty").mkdir(mode=0o755)
+    RunDir(tmp_path / "empty").close()
+    assert (tmp_path / "empty").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("name", [".lock", JOURNAL, PLAN, "artifacts", "data", "outputs", "artifacts/deep/file"])
+def test_links_in_a_run_folder_reach_nothing_outside(tmp_path: Path, name: str) -> None:
+    outside = tmp_path / "outside"
+    (outside / ".part-mine").mkdir(parents=True)
+    (outside / "file").write_text("no line ends here")
+    (tmp_path / "run").mkdir(mode=0o700)
+    link = tmp_path / "run" / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(outside if name in ("artifacts", "data", "outputs") else outside / "file")
+    with pytest.raises(RunFailed, match=r"regular files and folders only|can't be used"):
+        RunDir(tmp_path / "run")
+    assert (outside / "file").read_text() == "no line ends here"
+    assert (outside / ".part-mine").exists()
+
+
+@pytest.mark.parametrize("name", [".lock", JOURNAL, PLAN])
+def test_pipes_in_a_run_folder_hold_nobody_up(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(RunFailed, match=rf"regular files and folders only, and .*{name} is neither"):
+        RunDir(tmp_path)
+
+
+def test_going_on_makes_nothing_in_a_folder_without_a_run(tmp_path: Path) -> None:
+    (tmp_path / "typo").mkdir()
+    for name in ("typo", "nothing"):
+        with pytest.raises(RunFailed, match="holds no run to go on with"):
+            RunDir.existing(tmp_path / name)
+    assert [path.name for path in tmp_path.rglob("*")] == ["typo"]
+
+
+def test_a_folder_knows_whether_it_was_made(tmp_path: Path) -> None:
+    for created in (True, False):
+        run = RunDir(tmp_path / "new")
+        assert run.created == created
+        run.close()
+    inner = tmp_path / "empty" / "fresh" / ".."
+    inner.parent.parent.mkdir()
+    run = RunDir(inner)
+    assert (run.root, run.created) == (tmp_path / "empty", False)
+    run.close()

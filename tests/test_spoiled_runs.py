@@ -15,7 +15,7 @@ from strop.baseline import BASELINE, lay_out, measure_original
 from strop.clock import Clock
 from strop.confirm import CONFIRMED, confirm
 from strop.data import Data
-from strop.errors import StropError
+from strop.errors import RunFailed, StropError
 from strop.goal import Goal
 from strop.prepare import Budget, resumed
 from strop.rundir import JOURNAL, PLAN, SPENT, as_written, write_json
@@ -48,7 +48,7 @@ def spoiled_everywhere(file: Path, read: Callable[[], Any]) -> int:
 def test_the_request(fake_run: FakeRun) -> None:
     def read() -> None:
         request = resumed(fake_run.run)
-        lay_out(fake_run.run, request)
+        lay_out(fake_run.run, request, jobs.Limits(60, 1 << 62))
         Clock(request.budget, fake_run.run / SPENT).why_not(0)
 
     assert spoiled_everywhere(fake_run.run / PLAN, read) > 50
@@ -143,3 +143,37 @@ def test_an_outcome_in_the_journal(fake_run: FakeRun, name: str) -> None:
             continue
         except Exception as error:
             raise AssertionError(f"{what}: {error!r}") from error
+
+
+def test_the_files_of_the_original_stay_in_its_folder(fake_run: FakeRun) -> None:
+    plan = json.loads((fake_run.run / PLAN).read_text())
+    plan["original"]["files"].append("../../secret")
+    write_json(fake_run.run / PLAN, plan)
+    with pytest.raises(RunFailed, match=r"must lie in its folder .*secret does not"):
+        resumed(fake_run.run)
+
+
+def test_what_a_run_made_lies_in_it(fake_run: FakeRun) -> None:
+    original = fake_run.request.original
+    assert fake_run.setting.model(original).path == fake_run.setting.workshop.original.path
+    outside = {**original, "path": "../elsewhere/m", "files": ["../elsewhere/m"]}
+    for spoiled, said in ((outside, "must lie in"), ({}, "KeyError"), (None, "no model")):
+        with pytest.raises(RunFailed, match=said):
+            fake_run.setting.model(spoiled)
+    home = fake_run.setting.workshop.folder / fake_run.setting.workshop.key(ROUNDED.steps)
+    fake_run.setting.workshop.build(ROUNDED.steps)
+    write_json(home / "model.json", {**json.loads((home / "model.json").read_text()), **outside})
+    with pytest.raises(RunFailed, match="must lie in"):
+        fake_run.setting.workshop.build(ROUNDED.steps)
+
+
+def test_of_all_that_is_wrong_the_first_is_said(fake_run: FakeRun) -> None:
+    plan = json.loads((fake_run.run / PLAN).read_text())
+    write_json(fake_run.run / PLAN, {**plan, "seed": "x", "notes": 3})
+    with pytest.raises(RunFailed) as said:
+        resumed(fake_run.run)
+    assert "(ValueError: seed: Input should be a valid integer" in str(said.value)
+    assert "\n" not in str(said.value) and "http" not in str(said.value) and "notes" not in str(said.value)
+    write_json(fake_run.run / PLAN, {**plan, "seed": 1 << 32})
+    with pytest.raises(RunFailed, match="seed must be"):
+        resumed(fake_run.run)

@@ -24,5 +24,9 @@ def restore(kind: type[T], plain: Any) -> T:
     """
     if kind not in _ADAPTERS:
         _ADAPTERS[kind] = pydantic.TypeAdapter(kind)
-    made: T = _ADAPTERS[kind].validate_python(plain)
+    try:
+        made: T = _ADAPTERS[kind].validate_python(plain)
+    except pydantic.ValidationError as error:  # which lists all that is wrong, with addresses: the first is enough
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise ValueError(": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))) from None
     return made

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .data import Data
-from .errors import NotApplicable, TechniqueError
+from .errors import NotApplicable, RunFailed, TechniqueError
 from .model import Model
 from .rundir import read_json, write_json
 from .settings import Choice
@@ -166,4 +166,16 @@ class Workshop:
 
 
 def _made(home: Path) -> Model:
-    return read_json(home / MODEL, lambda plain: Model.of(plain, home))
+    return read_json(home / MODEL, lambda plain: within(home, Model.of(plain, home)))
+
+
+def within(folder: Path, model: Model) -> Model:
+    """The model, where it lies in a folder.
+
+    Raises:
+        RunFailed: It does not: somebody has altered the run.
+    """
+    for file in (model.path, *model.files):
+        if not file.is_relative_to(folder):
+            raise RunFailed(f"what a run made must lie in {folder}, and {file} does not. Start a new run.")
+    return model

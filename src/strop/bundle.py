@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,8 @@ class Bundle:
         """
         root = Path(folder)
         try:
+            if not stat.S_ISREG((root / MANIFEST).stat().st_mode):  # a pipe would never end
+                raise BundleError(f"{root} is no bundle: its {MANIFEST} is no regular file. Name one that strop wrote.")
             manifest = json.loads((root / MANIFEST).read_text())
         except OSError as error:
             raise BundleError(
@@ -100,6 +103,7 @@ class Bundle:
             names = [*restore(list[str], bundle.content["files"]), SAMPLES]
             for made in ("model", "runtime", "target", "goal", "environment"):
                 getattr(bundle, made)
+            bundle._check_target()
         for name in names:
             file = root / name
             if not file.resolve().is_relative_to(root.resolve()):
@@ -109,6 +113,14 @@ class Bundle:
             if digest_files([file]) != hashes.get(name):
                 raise BundleError(f"{file} is not the file that was measured: its hash differs. Make the bundle again.")
         return bundle
+
+    def _check_target(self) -> None:
+        """Hold threads and batch against what a search takes; there may be fewer cores here than where it was made."""
+        samples = sum(restore(dict[str, int], self.manifest["splits"]).values())
+        if self.target.threads < 1:
+            raise ValueError(f"target.threads must be 1 or more, not {self.target.threads}")
+        if not 1 <= self.target.batch <= samples:
+            raise ValueError(f"target.batch must be between 1 and the {samples} samples, not {self.target.batch}")
 
     @property
     def content(self) -> Mapping[str, Any]:
@@ -209,12 +221,12 @@ def check_free(folder: Path) -> None:
     Raises:
         BundleError: It exists and holds something, or can't be made.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BundleError(
-            f"a bundle goes into a new folder, and {folder} exists already. Name another, or remove it first."
-        )
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)  # first: `new/..` exists only once `new` does
+        if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+            raise BundleError(
+                f"a bundle goes into a new folder, and {folder} exists already. Name another, or remove it first."
+            )
         with tempfile.TemporaryDirectory(prefix=".part-", dir=folder.parent):
             pass
     except OSError as error:

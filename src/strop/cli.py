@@ -17,7 +17,7 @@ from . import planfile
 from .errors import Infeasible, InvalidPlan, NotApplicable, StropError
 from .goal import Goal
 from .planfile import Plan, seconds
-from .prepare import Budget
+from .prepare import SEEDS, Budget
 from .rundir import finite
 from .target import Target
 
@@ -50,7 +50,7 @@ Price = Annotated[float | None, typer.Option(help="What an hour of the machine c
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Text = Annotated[str | None, typer.Option()]
 Many = Annotated[list[str] | None, typer.Option()]
-Seed = Annotated[int | None, typer.Option(min=0, help="Of every random choice; 0 by default.")]
+Seed = Annotated[int | None, typer.Option(min=0, max=SEEDS - 1, help="Of every random choice; 0 by default.")]
 
 
 @app.command()

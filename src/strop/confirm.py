@@ -16,7 +16,7 @@ from .plan import Candidate
 from .rundir import RunDir, read_json, write_json
 from .search import rank
 from .server import Hosted
-from .trial import Outcome, Setting, measure, model_of
+from .trial import Outcome, Setting, measure
 
 FINALISTS = 3
 ERROR_RATE = 0.05
@@ -132,7 +132,7 @@ def confirm(
 def _look(
     setting: Setting, candidate: Candidate, outcome: Outcome, confidence: float, clock: Clock, noise: float
 ) -> Finding:
-    hosted = Hosted(model_of(outcome, setting.root), candidate.runtime, setting.workshop.target)
+    hosted = Hosted(setting.model(outcome.model), candidate.runtime, setting.workshop.target)
     ended = jobs.run(
         measure, setting, hosted, "confirm", setting.confirming, confidence, clock.to_confirm, limits=clock.whole()
     )

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NewType, Self, TypeAlias
 import numpy as np
 
 from ._plain import restore
-from .errors import UnsupportedModel
+from .errors import RunFailed, UnsupportedModel
 
 Batch: TypeAlias = Mapping[str, np.ndarray[Any, Any]]
 """Named arrays; the only currency between rooms. Axis 0 is samples, except where a signature says there is none."""
@@ -85,7 +85,17 @@ class Signature:
 
     @classmethod
     def of(cls, json: Mapping[str, Any]) -> Self:
-        return restore(cls, json)
+        """Read what `to_json` gave.
+
+        Raises:
+            ValueError: It is not that, or no output is a result.
+        """
+        made = restore(cls, json)
+        if strange := {t.feedback for t in made.states} - {t.name for t in made.outputs}:
+            raise ValueError(f"inputs are fed by {sorted(map(str, strange))}, which are no outputs")
+        if made.outputs and not made.visible_outputs:
+            raise ValueError("every output is fed back, and none is a result")
+        return made
 
 
 @dataclass(frozen=True)
@@ -118,6 +128,10 @@ class Model:
         return self.payload
 
     @property
+    def _folder(self) -> Path:
+        return self.path if self.path.is_dir() else self.path.parent
+
+    @property
     def size(self) -> int:
         """Bytes on disk of all that must ship."""
         return sum(file.stat().st_size for file in self.files)
@@ -128,7 +142,7 @@ class Model:
 
     def copy_to(self, folder: Path) -> Model:
         """Copy all files into a folder and return the model that lies there."""
-        root = self.path if self.path.is_dir() else self.path.parent
+        root = self._folder
         moved = []
         for file in self.files:
             moved.append(folder / file.relative_to(root))
@@ -148,13 +162,19 @@ class Model:
 
     @classmethod
     def of(cls, json: Mapping[str, Any], root: Path) -> Self:
-        return cls(
-            Format(json["format"]),
-            root / json["path"],
-            Signature.of(json["signature"]),
-            tuple(root / file for file in json["files"]),
-            tuple(json["history"]),
-        )
+        """Read what `to_json` gave.
+
+        Raises:
+            RunFailed: A file lies outside the model's own folder, and a copy of it would land outside of the copy's.
+        """
+        path, *files = (Path(os.path.normpath(root / file)) for file in (json["path"], *json["files"]))
+        made = cls(Format(json["format"]), path, Signature.of(json["signature"]), tuple(files), tuple(json["history"]))
+        for file in files:
+            if not file.is_relative_to(made._folder):
+                raise RunFailed(
+                    f"the files of a model must lie in its folder {made._folder}, and {file} does not. Start a new run."
+                )
+        return made
 
 
 def digest_files(files: Iterable[Path]) -> str:

@@ -29,11 +29,10 @@ from .errors import (
 from .events import Event, Listener, Planned, Said, Stopped, Tried, Trying
 from .goal import Goal
 from .judge import Report
-from .model import Model
 from .plan import Candidate, routes
-from .prepare import Budget, Request, prepare, reference, resumed
+from .prepare import Budget, Request, check_seed, prepare, reference, resumed
 from .result import Result, conclude
-from .rundir import JOURNAL, PLAN, SPENT, RunDir, as_written, finite, write_json
+from .rundir import JOURNAL, OWN, PLAN, SPENT, RunDir, as_written, finite, write_json
 from .search import Replay, RouteSearch, Searcher, rank
 from .server import Hosted
 from .target import Target
@@ -106,10 +105,14 @@ def optimize(
         check_free(Path(out))
     if recipe is not None:
         goal = _goal_of(Bundle.load(recipe), goal, metric)
-    folder = Path(run) if run else _new_run(model)
-    new = not folder.exists()
-    directory = RunDir(folder)
+    check_seed(seed)
+    directory = RunDir(Path(run) if run else _new_run(model))
     try:
+        if out is not None and any((directory / name).is_relative_to(Path(out).resolve()) for name in OWN):
+            raise InvalidPlan(
+                f"a bundle can't go where its run keeps its files, in {directory.root}, and --out {out} is there. Name "
+                "another folder."
+            )
         if (directory / PLAN).exists():
             raise RunFailed(f"{directory.root} holds a run already. Go on with it by --resume, or name a new folder.")
         request = prepare(
@@ -120,10 +123,10 @@ def optimize(
         )  # fmt: skip
         return _carry_out(directory, request, start, listener or _ignore)
     except (InvalidGoal, InvalidData, InvalidPlan, NotMeasurable, UnsupportedModel, UntrustedModel):
-        if new:  # refused before anything was tried: nothing in there is worth keeping
-            shutil.rmtree(folder, ignore_errors=True)
+        if directory.created:  # refused before anything was tried: nothing in there is worth keeping
+            shutil.rmtree(directory.root, ignore_errors=True)
             with contextlib.suppress(OSError):
-                folder.parent.rmdir() if folder.parent == Path(RUNS) else None
+                directory.root.parent.rmdir() if run is None else None
         raise
     finally:
         directory.close()
@@ -137,9 +140,9 @@ def resume(run: str | Path, *, budget: Budget | None = None, listener: Listener 
         budget: A new budget in all; by default what is left of the old one.
 
     Raises:
-        RunFailed: The folder holds no run, or its model has changed.
+        RunFailed: The folder holds no run, others may have written it, or its model has changed.
     """
-    start, directory = time.monotonic(), RunDir(Path(run))
+    start, directory = time.monotonic(), RunDir.existing(Path(run))
     try:
         request = resumed(directory)
         if budget:
@@ -249,7 +252,7 @@ def _on_confirm(
     setting: Setting, candidate: Candidate, model: Mapping[str, Any], clock: Clock, otherwise: Finding | None = None
 ) -> Finding:
     """Measure what is no finalist on the confirm split: the original, or the closest candidate."""
-    hosted = Hosted(Model.of(model, setting.root), candidate.runtime, setting.workshop.target)
+    hosted = Hosted(setting.model(model), candidate.runtime, setting.workshop.target)
     ended = jobs.run(
         measure, setting, hosted, "confirm", setting.confirming, 0.95, clock.to_confirm, limits=clock.whole()
     )

@@ -26,6 +26,7 @@ from .units import counted
 
 FEW = 3  # samples that are enough to learn a signature
 LONGEST = 600.0  # seconds that running them may take
+SEEDS = 1 << 32  # that NumPy's older generators, and what samples with them, take
 SPLITS = ("calibration", "search", "confirm")
 
 
@@ -96,8 +97,10 @@ def prepare(
         UnsupportedModel, UntrustedModel: The model can't be read.
         InvalidData: The data can't be read or don't fit the model.
         InvalidGoal: The goal can't be read.
+        InvalidPlan: The seed or the target can't be used.
         NotMeasurable: The goal speaks of what can't be told here.
     """
+    check_seed(seed)
     parsed = _spelled_out(Goal.parse(goal) if isinstance(goal, str) else goal or Goal(()), metrics)
     for name in (*parsed.metrics, *metrics):
         if ":" not in name:
@@ -157,17 +160,16 @@ def resumed(run: RunDir) -> Request:
     """Read what a run was started with.
 
     Raises:
-        RunFailed: The folder holds no run, or the model has changed since.
+        RunFailed: The run was altered, or the model has changed since.
         NotMeasurable: The goal speaks of what can't be told on this machine.
     """
     path = run / PLAN
-    if not path.exists():
-        raise RunFailed(f"{run.root} holds no run to go on with (no {PLAN}). Start one with strop optimize --run DIR.")
     request = read_json(path, Request.of)
     with as_written(path):
         Goal.parse(request.goal).check(room.better(), room.units())
         original = Model.of(request.original, run.root)
         reference(original.format)
+        check_seed(request.seed)
         [request.splits[name] for name in SPLITS], request.digests["calibration"], request.digests["confirm"]
     check_measurable(Goal.parse(request.goal), request.metrics, request.target)
     missing = [file for file in original.files if not file.exists()]
@@ -239,6 +241,16 @@ def check_measurable(goal: Goal, also: Sequence[str], target: Target) -> None:
         why = "" if ":" in name else room.unmeasurable(name, target)
         if why and name in goal.metrics:
             raise NotMeasurable(f"the goal asks for {name}, which is not measurable here: {why}")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that not every library takes.
+
+    Raises:
+        InvalidPlan: It is none of theirs.
+    """
+    if not 0 <= seed < SEEDS:
+        raise InvalidPlan(f"seed must be a whole number from 0 to {SEEDS - 1}, not {seed}.")
 
 
 def check_target(target: Target, model: Model) -> None:

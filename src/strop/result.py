@@ -15,7 +15,6 @@ from .confirm import Finding
 from .errors import Infeasible
 from .goal import Goal
 from .judge import Figure, Report
-from .model import Model
 from .plan import Candidate
 from .prepare import Request, environment
 from .trial import Outcome, Setting
@@ -69,7 +68,7 @@ class Result:
         finding = self.handed_over
         if finding is None:
             raise Infeasible(f"there is nothing to save: {self.reason}.")
-        model = Model.of(finding.model, self.setting.root)
+        model = self.setting.model(finding.model)
         source = Source(model, finding.candidate.runtime, self.setting.workshop.target, self.setting.search)
         place = Path(folder or self.out or next_free(self.setting.root / "bundle"))
         return write(place, source, self.manifest, self.tried)

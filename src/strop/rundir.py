@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,8 +18,10 @@ from .errors import RunFailed
 
 T = TypeVar("T")
 
-PLAN, JOURNAL, SPENT = "run.json", "journal.log", "spent.json"
+PLAN, JOURNAL, SPENT, LOCK = "run.json", "journal.log", "spent.json", ".lock"
+JOURNAL_LOCK = JOURNAL + ".lock"
 ARTIFACTS, DATA, OUTPUTS = "artifacts", "data", "outputs"
+OWN = (LOCK, "original", ARTIFACTS, DATA, OUTPUTS)
 
 
 def finite(value: Any) -> Any:
@@ -56,8 +59,39 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def _foreign(path: Path) -> bool:
-    own = (".lock", "original", ARTIFACTS, OUTPUTS, DATA)
-    return path.name not in own and not path.name.startswith((".part-", JOURNAL))
+    return path.name not in OWN and not path.name.startswith((".part-", JOURNAL))
+
+
+def _check_private(root: Path) -> None:
+    """Refuse a folder that others may have written: what lies in a run names code to execute.
+
+    Raises:
+        RunFailed: It is another user's, or others may enter it.
+    """
+    status = root.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise RunFailed(
+            f"a run directory must be yours, with mode 700, for a run may name code to execute; {root} is of user "
+            f"{status.st_uid}, with mode {status.st_mode & 0o777:o}. If you made it yourself, chmod 700 it; if not, "
+            "start a search of your own."
+        )
+
+
+def _check_plain(root: Path) -> None:
+    """Refuse a folder with links or pipes: what is written to those, or removed behind them, lies elsewhere.
+
+    Raises:
+        RunFailed: It holds some, which strop never puts there.
+    """
+    for folder, subfolders, files in os.walk(root):
+        for path in (Path(folder) / name for name in (*subfolders, *files)):
+            kind = path.lstat().st_mode
+            optunas = path.parent == root and path.name.startswith(JOURNAL_LOCK)  # a link, which a kill leaves behind
+            if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind) or optunas):
+                raise RunFailed(
+                    f"a run directory must hold regular files and folders only, and {path} is neither. Remove it if "
+                    "you put it there; if not, start a search of your own."
+                )
 
 
 def _sync(path: Path) -> None:
@@ -97,22 +131,38 @@ def as_written(path: Path) -> Iterator[None]:
         raise RunFailed(f"{path} is not what strop wrote ({said}). Start a new run.") from error
 
 
+def _make(root: Path) -> bool:
+    """Make a folder that is its owner's alone; one that is there already is made so where it is empty."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(mode=0o700)
+    except FileExistsError:
+        if not any(root.iterdir()):
+            root.chmod(0o700)
+        return False
+    return True
+
+
 class RunDir:
     """One run directory, held by one process at a time.
+
+    Attributes:
+        created: Whether it was not there before.
 
     Raises:
         RunFailed: Another process works in it, or it can't be used.
     """
 
     def __init__(self, root: Path):
-        self.root = root.absolute()
+        self.root = Path(os.path.realpath(root))  # now: what `new/..` means changes as soon as `new` is made
         if self.root.is_dir() and not (self.root / PLAN).exists() and any(map(_foreign, self.root.iterdir())):
             raise RunFailed(
                 f"a run directory is new, empty, or holds a run, and {root} is none. Name another with --run."
             )
         try:
-            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = (self.root / ".lock").open("w")
+            self.created = _make(self.root)
+            _check_private(self.root)
+            self._lock = os.fdopen(os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b", 0)
         except OSError as error:
             raise RunFailed(
                 f"the run directory {root} can't be used ({error.strerror}). Name another with --run DIR."
@@ -122,7 +172,23 @@ class RunDir:
         except OSError as error:
             self._lock.close()
             raise RunFailed(f"another search works in {root}. Wait for it, or name another with --run DIR.") from error
+        try:
+            _check_plain(self.root)
+        except BaseException:
+            self._lock.close()
+            raise
         self._clean()
+
+    @classmethod
+    def existing(cls, root: Path) -> RunDir:
+        """One that holds a run to go on with.
+
+        Raises:
+            RunFailed: It holds none, besides what is said above.
+        """
+        if not (root / PLAN).exists():  # before anything is made in a folder that was misspelled
+            raise RunFailed(f"{root} holds no run to go on with (no {PLAN}). Start one with strop optimize --run DIR.")
+        return cls(root)
 
     def __truediv__(self, name: str) -> Path:
         return self.root / name
@@ -142,7 +208,7 @@ class RunDir:
         """Remove what a killed process left half done: parts, and the torn last line of the journal."""
         self._clear_parts()
         journal = self.root / JOURNAL
-        for lock in self.root.glob(JOURNAL + ".lock*"):
+        for lock in self.root.glob(JOURNAL_LOCK + "*"):
             lock.unlink()
         if journal.exists():
             whole = journal.read_bytes().rfind(b"\n") + 1

@@ -12,12 +12,13 @@ from typing import Any, Self
 from . import jobs
 from ._plain import restore
 from .bench import Bench
-from .build import Workshop
+from .build import Workshop, within
 from .decision import Decision
 from .goal import Goal
 from .judge import Report, judge
 from .model import Model
 from .plan import Candidate
+from .rundir import as_written
 from .server import Hosted, Server
 from .timing import CONFIRMING, SEARCHING, Effort
 
@@ -94,6 +95,19 @@ class Setting:
     searching: Effort = field(default_factory=lambda: SEARCHING)
     confirming: Effort = field(default_factory=lambda: CONFIRMING)
 
+    def model(self, plain: Mapping[str, Any] | None) -> Model:
+        """The model that the run's files speak of: the original, or one that the run made.
+
+        Raises:
+            RunFailed: It is none of these: somebody has altered the run.
+        """
+        with as_written(self.root):
+            if plain is None:
+                raise ValueError("a candidate that was measured has no model")
+            known, original = Model.of(plain, self.root), self.workshop.original
+            same = (known.path, known.files) == (original.path, original.files)
+            return known if same else within(self.root, known)
+
     def bench(self, candidate: Hosted, split: str, effort: Effort, decision: Decision, seconds: float) -> Bench:
         """A bench for a candidate on a split, `search` or `confirm`; timing ends after so many seconds."""
         data = self.search if split == "search" else self.confirm
@@ -162,10 +176,3 @@ def measure(setting: Setting, hosted: Hosted, split: str, effort: Effort, confid
     decision = Decision(setting.goal, confidence, effort.width)
     with setting.bench(hosted, split, effort, decision, seconds) as bench:
         return judge(bench, setting.goal, setting.also, confidence=confidence, whole=True)
-
-
-def model_of(outcome: Outcome, root: Path) -> Model:
-    """The artifact of a measured candidate."""
-    if outcome.model is None:
-        raise ValueError("an outcome without an artifact has no model")
-    return Model.of(outcome.model, root)
