@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from engine import FakeRun
 from strop.baseline import lay_out
+from strop.jobs import Limits
 from strop.prepare import Budget, prepare
 from strop.rundir import RunDir
 from strop.target import Target
@@ -48,5 +49,5 @@ def fake_run(fakes: None, tmp_path: Path) -> Iterator[FakeRun]:
         slices=(), group=None, calibration=None, confirm=None, target=Target(threads=1), budget=Budget(60), seed=0,
         recipe=None, out=None,
     )  # fmt: skip
-    yield FakeRun(run, request, lay_out(run, request))
+    yield FakeRun(run, request, lay_out(run, request, Limits(60, 1 << 62)))
     run.close()
