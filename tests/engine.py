@@ -18,7 +18,7 @@ from strop.judge import Figure, Judged, Report
 from strop.model import Model, digest_files
 from strop.plan import Candidate
 from strop.prepare import Request, environment, reference
-from strop.result import Result, conclude
+from strop.result import Result, Search, conclude
 from strop.rundir import RunDir, finite
 from strop.slices import Slice, SliceFigure
 from strop.stats import Interval
@@ -102,15 +102,16 @@ def concluded(
     findings: Sequence[Finding],
     original: Report | None = None,
     tried: Sequence[tuple[Candidate, Outcome]] | None = None,
-    noise: float = 0.02,
+    ended: str = "nothing is left that promises more",
 ) -> Result:
     """The result of a run that came to these findings; the original keeps all limits unless told otherwise."""
     model = fake.setting.original.model.to_json(fake.run.root)
     baseline = Finding(ORIGINAL, model, original or report(1.0), 0.95, False)
     if tried is None:
         tried = [(found.candidate, outcome(0.5, model=found.model)) for found in findings]
+    search = Search.of([ROUNDED, STRIPPED, COMPILED], tried, ended)
     return conclude(
-        fake.request, fake.setting, tried, findings, baseline, {"fake-fault": "has no fault to show"}, noise, 12.0
+        fake.request, fake.setting, tried, findings, baseline, {"fake-fault": "has no fault to show"}, search, 12.0
     )
 
 
@@ -141,7 +142,9 @@ def bundle_of(
         "goal": {"limits": list(limits), "objective": "latency.p50", "direction": "minimize"},
         "target": vars(Target(threads=1)), "seed": 0, "original": {"source": "m", **described},
         "winner": {"file": names[0], "files": names, "route": [], "confidence": 0.95, "ratios": {}, **described},
-        "closest": None, "limits": [], "slices": {}, "noise": 0.01,
+        "closest": None, "limits": [], "slices": {},
+        "noise": {"metric": "latency.p50", "value": 1.0, "low": 0.99, "high": 1.01},
+        "search": {"ended": "it was made by hand", "routes": 1, "tried": 1, "refused": 0, "untried": 0},
         "splits": {"calibration": 1, "search": 1, "confirm": 1}, "candidates": 1, "seconds": 1.0,
         "environment": {**environment(), **made}, "not_tried": {}, "not_measurable": {}, "notes": [],
         "worst_drops": [], "churn": None, "fairness": {}, "confirmed": [],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine import ROUNDED, check_manifest, concluded, finding, mutations, outcome, report
+from engine import ROUNDED, check_manifest, concluded, figure, finding, mutations, outcome, report
 from strop import jobs
 from strop.baseline import lay_out
 from strop.bundle import Bundle, check_free
@@ -21,6 +23,7 @@ from strop.model import digest_files
 from strop.prepare import Budget, prepare
 from strop.result import Result
 from strop.rundir import RunDir
+from strop.stats import Interval
 from strop.target import Target
 from strop.testing import fake_data, fake_model, registered
 
@@ -49,9 +52,11 @@ def result_in(folder: Path, **model: Any) -> Result:
     run.close()
     made, _ = fake.setting.workshop.build(ROUNDED.steps)
     stored = made.to_json(run.root)
+    endless = report(1.0)
+    endless.figures["latency.p50"] = dataclasses.replace(figure(1.0, 0.010, "s"), ratio=Interval(1.0, 0.9, math.inf))
     return concluded(
         fake, [finding(ROUNDED, stored, report(0.25))], tried=[(ROUNDED, outcome(0.3, model=stored))],
-        noise=float("inf"),
+        original=endless,
     )  # fmt: skip
 
 
@@ -76,7 +81,7 @@ def test_a_bundle_holds_the_model_and_what_was_found(home: Path) -> None:
     assert folder.stat().st_mode & 0o777 == 0o755
     bundle = Bundle.load(folder)
     check_manifest(bundle.manifest)
-    assert bundle.manifest["noise"] is None, "JSON knows no infinity"
+    assert bundle.manifest["noise"]["high"] is None, "JSON knows no infinity"
     assert set(bundle.manifest["hashes"]["files"]) == {"model.fake", "samples.npz"}
     assert bundle.candidate == ROUNDED
     assert bundle.runtime == ROUNDED.runtime

@@ -20,10 +20,11 @@ from models import build
 from strop import formats
 from strop.bundle import Environment
 from strop.cli import app
+from strop.data import Data, split
 from strop.drift import causes, differences
 from strop.errors import InvalidData, InvalidGoal
 from strop.model import Model
-from strop.prepare import environment
+from strop.prepare import environment, unseen_digest
 from strop.target import Target
 from strop.testing import fake_model, registered
 
@@ -240,6 +241,34 @@ def test_limits_are_judged_on_this_machine(verified_fake: Any, tmp_path: Path) -
     said = verified("c", "--data", tmp_path / "d.npz", tmp_path)
     assert said.exit_code == 3 and "broken       accuracy >= 0.9: 0.5000 (" in said.stderr
     assert "Search again on this machine, or loosen the limit" in said.stderr
+
+
+def test_the_objective_is_compared_again_or_it_is_said_why_not(verified_fake: Any, tmp_path: Path) -> None:
+    model, x, y = verified_fake
+    bundle = bundle_of(tmp_path / "b", model, {"x": x}, {"y": y}, "size < 1 MB")
+    alone = strop.verify(bundle)["objective"]
+    assert (alone["metric"], alone["ratio"], alone["why"]) == ("latency.p50", None, "give --original MODEL")
+    found = strop.verify(bundle, model.path)
+    assert 0.3 < found["objective"]["ratio"]["value"] < 3 and found["verdict"] == "met"
+    said = verified("b", tmp_path)
+    assert "latency.p50 was not compared with the original's: give --original MODEL" in said.stderr
+    told = json.loads(verified("b", "--json", tmp_path).stdout)
+    assert told["verdict"] == told["verified"]["verdict"] and told["bundle"]["verdict"] == "met"
+
+
+def test_of_the_data_of_the_search_only_the_confirm_split_judges(verified_fake: Any, tmp_path: Path) -> None:
+    model, x, y = verified_fake
+    labels = y.argmax(1)
+    bundle = bundle_of(tmp_path / "b", model, {"x": x}, {"y": y}, "accuracy >= 0.5")
+    confirm = split(Data({"x": x}, labels=labels), 0).confirm
+    hashes = {**bundle.manifest["hashes"], "confirm": unseen_digest(confirm)}
+    bundle = dataclasses.replace(bundle, manifest={**bundle.manifest, "hashes": hashes})
+    same = strop.verify(bundle, data={"x": x, "labels": labels, "sex": np.arange(40) % 2}, slices=["sex"])
+    assert same["judged_on"] == "the 20 confirm samples of the search, of the 40 given"
+    taken = {"x": confirm.batch(0, 20)["x"], "labels": confirm.label_array()}
+    assert "which are the confirm data of the search" in strop.verify(bundle, data=taken)["judged_on"]
+    other = strop.verify(bundle, data={"x": x + 1, "labels": labels})
+    assert other["judged_on"].startswith("all 40 samples given, which are not recognized as the data of the search")
 
 
 def test_a_bundle_for_more_threads_than_there_are_runs(verified_fake: Any, tmp_path: Path) -> None:

@@ -14,6 +14,15 @@ from .judge import Judged, Report
 from .units import named
 
 
+def would_decide(limit: str, needed: int | None) -> str:
+    """What would decide an open limit: samples for quality; for what is timed or metered, steadier measuring."""
+    if needed:
+        return f"about {needed:,} samples would decide"
+    metric = Limit.parse(limit).metric
+    quality = ":" in metric or metrics.find(metric).quality
+    return "more samples may decide" if quality else "measuring for longer, on a quiet machine, may decide"
+
+
 def binding(reports: Collection[Report]) -> str:
     """Which limit stopped how many candidates, as a sentence.
 
@@ -27,19 +36,27 @@ def binding(reports: Collection[Report]) -> str:
     return "; ".join(said) or "none could be confirmed"
 
 
-def what_would_help(goal: Goal, closest: Report, original: Report, who: str = "the closest candidate") -> list[str]:
-    """Ways out, most direct first: a looser limit, more samples, a stronger machine, training data."""
+def what_would_help(goal: Goal, closest: Report | None, original: Report) -> list[str]:
+    """Ways out, most direct first: more samples or a quiet machine, a looser limit, a stronger machine, training data.
+
+    Args:
+        closest: Of the closest candidate, on unseen samples; None without one. What the original keeps helps nobody.
+    """
     advice = []
-    for judged in closest.judged:
+    for judged in (closest or original).judged:
         if judged.verdict == "met":
             continue
         limit = next(limit for limit in goal.limits if str(limit) == judged.limit)
         if judged.verdict == "inconclusive" and judged.needed:
             advice.append(f"about {judged.needed:,} samples in the confirm split would decide {judged}")
-        if looser := _looser(limit, judged, closest):
-            advice.append(f"a looser limit: {who} is proven to keep {named(str(looser), judged.source)}")
+        elif judged.verdict == "inconclusive" and not _is_quality(judged.limit, goal):
+            advice.append(f"longer timing (a longer --budget) on a quiet machine would decide {judged}")
+        if closest and (looser := _looser(limit, judged, closest)):
+            advice.append(
+                f"a looser limit: the closest candidate is proven to keep {named(str(looser), judged.source)}"
+            )
     advice += [said for judged in original.judged if (said := _stronger_machine(goal, judged, original))]
-    if any(_is_quality(judged.limit, goal) for judged in closest.broken):
+    if closest and any(_is_quality(judged.limit, goal) for judged in closest.broken):
         advice.append(
             "training data: pruning, distillation and quantization-aware training win back quality, and need "
             "labelled samples to train on; this version has techniques without training only"

@@ -222,7 +222,7 @@ def verify(
         if junit:
             recorder.write(junit, bundle.name, found)
         if as_json:
-            _print_json({**opened.manifest, "verified": found})
+            _print_json({"verdict": found["verdict"], "verified": found, "bundle": opened.manifest})
         show_verified(console(), found)
         return CODES[found["verdict"]]
 
@@ -356,7 +356,7 @@ def _hand_over(result: Any, out: Path | None, screen: Any, as_json: bool) -> int
     if result.handed_over:
         bundle = result.save(out)
         place = str(bundle.folder)
-    show_result(screen, result, place)
+    show_result(screen, result, place, out)
     if as_json:
         _print_json(bundle.manifest if place else result.manifest)
     return CODES[result.verdict]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from . import jobs
@@ -11,7 +11,7 @@ from .clock import Clock
 from .events import Confirmed, Confirming, Event, Said, Stopped
 from .goal import Goal
 from .judge import Report, better_than_original
-from .looks import looks_at, note_look
+from .looks import looks_at, note_look, used_before
 from .plan import Candidate
 from .rundir import RunDir, read_json, write_json
 from .search import rank
@@ -32,6 +32,7 @@ class Finding:
         confidence: Of each one-sided bound.
         better: Whether its objective is proven better than the original's.
         problem: Why it could not be confirmed, where it could not be run.
+        looks: How often its confirm data had been used before by other runs.
     """
 
     candidate: Candidate
@@ -40,6 +41,7 @@ class Finding:
     confidence: float
     better: bool
     problem: str = ""
+    looks: int = 0
 
     @property
     def verdict(self) -> str:
@@ -104,12 +106,9 @@ def confirm(
     known = {finding.candidate.key for finding in findings}
     wanted = {candidate.key for candidate, _ in chosen}
     fresh = wanted - known and not any(finding.proven for finding in findings)
-    if fresh and (before := looks_at(digest) - len(wanted & known)) > 0:
-        tell(Said(
-            f"these confirm data have been used {before} time{'s' * (before > 1)} before on this machine. A choice "
-            "made after such a look is no longer proven by them; confirm a release on fresh data (--confirm DATA).",
-            warning=True,
-        ))  # fmt: skip
+    before = max(0, looks_at(digest) - len(wanted & known))
+    if fresh and before:
+        tell(Said(used_before(before), warning=True))
     for place, (candidate, outcome) in enumerate(chosen, 1):
         if any(finding.proven for finding in findings) or (findings and clock.over):
             break
@@ -118,7 +117,8 @@ def confirm(
         tell(Confirming(str(candidate), place, len(chosen)))
         note_look(digest)
         try:
-            findings.append(_look(setting, candidate, outcome, 1 - ERROR_RATE / len(chosen), clock, noise))
+            found = _look(setting, candidate, outcome, 1 - ERROR_RATE / len(chosen), clock, noise)
+            findings.append(replace(found, looks=before))
         except KeyboardInterrupt:
             tell(Stopped("interrupted; what was confirmed so far decides (Ctrl-C again ends that too)"))
             break

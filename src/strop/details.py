@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .slices import SMALLEST_SLICE
-from .units import counted, percent, spread, stored
+from .units import counted, percent, share, spread, stored
 
 NAMED = 10  # slices that a sentence lists
 
@@ -82,6 +82,19 @@ def fairness(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 f"changed by {change}"
             )
     return said
+
+
+def noise(found: Mapping[str, Any]) -> str:
+    """How much the original differs from itself, with its spread."""
+    return f"{found['metric']} of the original against itself is {share(stored(found))}; a gain under that is none"
+
+
+def search(found: Mapping[str, Any]) -> str:
+    """How much was tried of what was planned, and why no more."""
+    return (
+        f"the search ended because {found['ended']}: of {counted(found['routes'], 'planned route')}, {found['tried']} "
+        f"were tried, {found['refused']} refused, {found['untried']} not tried"
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -66,7 +66,7 @@ class Judged:
         verdict: At the confidence stated by who asked.
         value: The candidate's, in the metric's unit (for `worst_slice`: of the worst slice).
         violation: How far the point estimate is on the wrong side, relative to the threshold; 0 on the right side.
-        needed: Samples that would decide an inconclusive verdict, where that can be told.
+        needed: Samples that would decide an inconclusive verdict on quality, where that can be told.
         slice: The slice that decides, for `worst_slice`.
         source: What the metric is had from, where that must be said.
         why: Why that slice can't be judged, where it can't.
@@ -282,7 +282,8 @@ def _judge_one(limit: Limit, metric: Metric, comparison: Comparison, confidence:
     candidate = comparison.candidate(confidence)
     wrong = -margin.value if side == "at_least" else margin.value
     scale = abs(factor * original + constant) or 1.0
-    needed = samples_needed(comparison, side, factor, constant, confidence) if found == "inconclusive" else None
+    open_ = found == "inconclusive" and metric.quality  # no number of samples makes a clock steadier
+    needed = samples_needed(comparison, side, factor, constant, confidence) if open_ else None
     return Judged(
         str(limit), found, candidate.value, candidate.low, candidate.high, max(0.0, wrong / scale), needed, slice
     )

@@ -31,6 +31,14 @@ def note_look(digest: str) -> None:
             log.write(line + "\n")
 
 
+def used_before(count: int) -> str:
+    """What a person should know where a confirm split was used before."""
+    return (
+        f"these confirm data have been used {count} time{'s' * (count > 1)} before on this machine. A choice made "
+        "after such a look is no longer proven by them; confirm a release on fresh data (--confirm DATA)."
+    )
+
+
 def _log() -> Path:
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "strop" / "looks.jsonl"

@@ -31,7 +31,7 @@ from .goal import Goal
 from .judge import Report
 from .plan import Candidate, routes
 from .prepare import Budget, Request, check_seed, prepare, reference, resumed
-from .result import Result, conclude
+from .result import Result, Search, conclude
 from .rundir import JOURNAL, OWN, PLAN, SPENT, RunDir, as_written, finite, write_json
 from .search import Replay, RouteSearch, Searcher, rank
 from .server import Hosted
@@ -164,9 +164,9 @@ def _carry_out(run: RunDir, request: Request, start: float, tell: Listener) -> R
     clock.keep()
     tell(Said(power(setting, request)))
 
-    searcher, refused = _searcher(run, request, setting, tell)
+    searcher, planned, refused = _searcher(run, request, setting, tell)
     clock.reserve = _to_confirm(request, original, look)
-    _explore(searcher, setting, clock, tell)
+    ended = _explore(searcher, setting, clock, tell)
 
     findings = confirm(
         run, setting, searcher.tried, request.digests["confirm"], clock, noise(original, setting.goal.objective), tell
@@ -183,29 +183,32 @@ def _carry_out(run: RunDir, request: Request, start: float, tell: Listener) -> R
         findings,
         original,
         refused,
-        noise(original, "latency.p50"),
+        Search.of(planned, searcher.tried, ended),
         clock.elapsed,
     )
     write_json(run / MANIFEST, finite(result.manifest))
     return result
 
 
-def _searcher(run: RunDir, request: Request, setting: Setting, tell: Listener) -> tuple[Searcher, dict[str, str]]:
-    """What says which candidate is next, and what is left out from the start, with the reason."""
+def _searcher(
+    run: RunDir, request: Request, setting: Setting, tell: Listener
+) -> tuple[Searcher, list[Candidate], dict[str, str]]:
+    """What says which candidate is next, the routes at their defaults, and what is left out, with the reason."""
     if request.recipe:
         candidate = Candidate.of(request.recipe)
         tell(Planned((str(candidate),), {}))
-        return Replay(candidate), {}
+        return Replay(candidate), [candidate], {}
     found, refused = routes(setting.workshop.original, request.target, Needs.SAMPLES)
     as_given = Candidate(*reference(setting.workshop.original.format))
     found = [route for route in found if route.candidate() != as_given]
     tell(Planned(tuple(route.label for route in found), refused))
     with as_written(run / JOURNAL):
-        return RouteSearch(found, setting.goal, request.target, request.seed, run / JOURNAL), refused
+        searcher = RouteSearch(found, setting.goal, request.target, request.seed, run / JOURNAL)
+    return searcher, [route.candidate() for route in found], refused
 
 
-def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener) -> None:
-    """Try candidates until the searcher has no more, the budget is spent, or somebody stops it."""
+def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener) -> str:
+    """Try candidates until the searcher has no more, the budget is spent, or somebody stops it; says which."""
     try:
         while not (reason := clock.why_not(sum(outcome.counts for _, outcome in searcher.tried))):
             proposal = searcher.ask()
@@ -232,6 +235,7 @@ def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener)
     except KeyboardInterrupt:
         reason = "interrupted; what was found so far is confirmed (Ctrl-C again ends that too)"
     tell(Stopped(reason))
+    return reason
 
 
 def _best(searcher: Searcher, goal: Goal) -> str | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from . import metrics
 from .advice import binding, what_would_help
@@ -15,12 +15,43 @@ from .confirm import Finding
 from .errors import Infeasible
 from .goal import Goal
 from .judge import Figure, Report
+from .looks import used_before
 from .plan import Candidate
 from .prepare import Request, environment
+from .search import rank
 from .trial import Outcome, Setting
 from .units import named, quantity, share
 
 SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Search:
+    """How far a search came.
+
+    Attributes:
+        ended: Why.
+        routes: That were planned; each of them is tried, refused by a technique on the way, or untried.
+    """
+
+    ended: str
+    routes: int
+    tried: int
+    refused: int
+    untried: int
+
+    @classmethod
+    def of(cls, planned: Iterable[Candidate], tried: Iterable[tuple[Candidate, Outcome]], ended: str) -> Self:
+        """Args: planned: Every route at its defaults."""
+        causes = {candidate.key: outcome.cause for candidate, outcome in tried}
+        found = [causes.get(candidate.key) for candidate in planned]
+        refused, untried = found.count("refused"), found.count(None)
+        return cls(ended, len(found), len(found) - refused - untried, refused, untried)
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether a larger budget would have tried more."""
+        return "budget" in self.ended and self.untried > 0
 
 
 @dataclass(frozen=True)
@@ -94,7 +125,7 @@ def conclude(
     findings: Sequence[Finding],
     original: Finding,
     refused: Mapping[str, str],
-    noise: float,
+    search: Search,
     seconds: float,
 ) -> Result:
     """Decide what is handed over, and say why.
@@ -103,12 +134,12 @@ def conclude(
         findings: Of the confirm split (or of the closest candidate, where nothing was worth confirming).
         original: The original measured against itself; on the confirm split where nothing is proven.
         refused: Techniques and runtimes that were not tried at all, and why.
-        noise: Half-width of the latency ratio of the original to itself.
+        search: How far the search came.
     """
     goal = setting.goal
     proven = next((finding for finding in findings if finding.proven), None)
     met = next((finding for finding in findings if finding.verdict == "met"), None)
-    best = _closest(findings, goal)
+    best = _closest(findings, goal) or _searched(tried, findings, goal)
     winner, closest, verdict, advice = None, best, "infeasible", []
     if proven:
         winner, closest, verdict = proven, None, "met"
@@ -127,12 +158,16 @@ def conclude(
         reason = f"these data can't decide whether {', '.join(_open(best or original))} is kept"
     else:
         reason = f"no candidate keeps the limits: {binding(_seen(tried, findings))}"
+        if problems := [f"{found.candidate}: {found.problem}" for found in findings if found.problem]:
+            reason += f"; not confirmed: {'; '.join(problems)}"
     if verdict != "met" or (best and not proven):
-        who = "the closest candidate" if best else "the original"
-        advice = what_would_help(goal, (best or original).report, original.report, who)
+        advice = what_would_help(goal, best.report if best and not best.problem else None, original.report)
+        if search.cut_short:
+            advice.insert(0, f"a longer budget: {search.untried} of {search.routes} routes were not tried")
     if verdict != "met" and best is None:
         reason += f"; of the original, {original.why_not}"
     shown = winner or closest or original
+    looks = max((finding.looks for finding in findings), default=0)
     manifest = {
         "schema": SCHEMA,
         "verdict": verdict,
@@ -153,15 +188,16 @@ def conclude(
         "limits": _limits(shown.report),
         **shown.report.details(),
         "confirmed": [_confirmed(finding) for finding in findings],
-        "noise": noise,
+        "noise": _noise(original.report, goal),
         "splits": dict(request.splits),
         "candidates": sum(outcome.counts for _, outcome in tried),
+        "search": asdict(search),
         "seconds": round(seconds, 2),
         "environment": environment(),
         "hashes": {"original": request.original_digest, **request.digests},
         "not_tried": dict(refused),
         "not_measurable": shown.report.not_measurable,
-        "notes": [*request.notes, *shown.report.notes],
+        "notes": [*request.notes, *([used_before(looks)] if looks else []), *shown.report.notes],
     }
     return Result(
         verdict, winner, closest, original, reason, tuple(advice), tuple(tried), manifest, setting, request.out
@@ -172,6 +208,27 @@ def _closest(findings: Sequence[Finding], goal: Goal) -> Finding | None:
     order = {"met": 0, "inconclusive": 1, "broken": 2}
     seen = [finding for finding in findings if not finding.problem]
     return min(seen, key=lambda f: (order[f.verdict], sum(j.violation for j in f.report.judged)), default=None)
+
+
+def _searched(tried: Sequence[tuple[Candidate, Outcome]], findings: Sequence[Finding], goal: Goal) -> Finding | None:
+    """The best that was measured while searching, where the confirm split says nothing of any candidate."""
+    measured = [(rank(o, goal), c.key, c, o) for c, o in tried if o.cause == "done" and o.model]
+    if not measured:
+        return None
+    _, key, candidate, outcome = min(measured, key=lambda entry: entry[:2])
+    why = next((f.problem for f in findings if f.candidate.key == key), "") or "it was not measured on unseen samples"
+    note = f"{candidate} was measured on the search split only: {why}"
+    report = replace(outcome.report, notes=(*outcome.report.notes, note))
+    return Finding(candidate, outcome.model or {}, report, 0.95, False, problem=why)
+
+
+def _noise(original: Report, goal: Goal) -> dict[str, Any]:
+    """The ratio of the original to itself, by the objective; by the median latency where that has no noise."""
+    metric = metrics.find(goal.objective)
+    found = original.figures.get(metric.name)
+    if metric.quality or found is None or found.ratio.low == found.ratio.high:
+        return {"metric": "latency.p50", **asdict(original.figures["latency.p50"].ratio)}
+    return {"metric": named(metric.name, found.source), **asdict(found.ratio)}
 
 
 def _open(finding: Finding) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,11 +14,12 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from . import details
+from .advice import would_decide
 from .events import Confirmed, Confirming, Event, Measured, Planned, Said, Stopped, Tried, Trying
 from .judge import Report
 from .result import Result
 from .units import counted, duration, named, share, spread, stored
-from .verification import explain
+from .verification import compared, explain
 
 LONGEST = 1500  # characters of an error: a paragraph
 STYLE = {
@@ -89,7 +91,7 @@ def console() -> Console:
     return found
 
 
-def show_result(console: Console, result: Result, bundle: str | None) -> None:
+def show_result(console: Console, result: Result, bundle: str | None, out: Path | None = None) -> None:
     """The table that a user wants: original against winner, limits, where the bundle lies."""
     manifest = result.manifest
     style = STYLE[result.verdict]
@@ -105,9 +107,12 @@ def show_result(console: Console, result: Result, bundle: str | None) -> None:
     show_not_measurable(console, manifest["not_measurable"])
     for line in result.advice:
         console.print(f"  would help: {escape(line)}", soft_wrap=True)
-    console.print(
-        f"{counted(manifest['candidates'], 'candidate')} in {duration(manifest['seconds'])}; the original against "
-        f"itself differs in latency by up to {manifest['noise']:.1%}", soft_wrap=True)  # fmt: skip
+    console.print(f"{counted(manifest['candidates'], 'candidate')} in {duration(manifest['seconds'])}; "
+                  f"{escape(details.search(manifest['search']))}", soft_wrap=True)  # fmt: skip
+    console.print(f"noise: {escape(details.noise(manifest['noise']))}", soft_wrap=True)
+    if not bundle and result.handed_over is None:
+        place = out or result.out or "a bundle"
+        console.print(f"nothing was written to {escape(str(place))}, because no candidate was measured", soft_wrap=True)
     if bundle:
         what = "bundle" if manifest["winner"] else "closest candidate, which does not keep the limits"
         console.print(f"{what}: [bold]{escape(bundle)}[/] (report.html, manifest.json, model)", soft_wrap=True)
@@ -135,7 +140,8 @@ def show_limits(console: Console, limits: Any) -> None:
     """Limit by limit: the verdict, and what would decide an open one."""
     for found in limits:
         verdict = found["verdict"]
-        extra = f", about {found['needed']:,} samples would decide" if found.get("needed") else ""
+        open_ = verdict == "inconclusive" and not found.get("why")
+        extra = f", {would_decide(found['limit'], found.get('needed'))}" if open_ else ""
         where = f" in {found['slice']}" if found.get("slice") else ""
         why = f" ({found['why']})" if found.get("why") else ""
         limit = named(found["limit"], found.get("source", ""))
@@ -165,6 +171,9 @@ def show_verified(console: Console, found: Mapping[str, Any]) -> None:
         console.print(
             f"  [{STYLE[limit['verdict']]}]{limit['verdict']:<12}[/] {escape(limit['limit'] + said)}", soft_wrap=True
         )
+    console.print(f"  {escape(compared(found['objective']))}", soft_wrap=True)
+    if found["judged_on"]:
+        console.print(f"  judged on {escape(found['judged_on'])}", soft_wrap=True)
     if found["verdict"] != "met":
         for row in found["environment"]["differences"]:
             said = f"{row['what']} was {row['bundle'] or 'not there'}, and is {row['here'] or 'not there'}"

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from . import drift, jobs, metrics
 from ._plain import restore
+from .advice import would_decide
 from .bench import Bench
 from .bundle import Bundle, Environment, run_samples
 from .comparison import TIME, fit, host
-from .data import Data, read
+from .data import Data, read, split
 from .decision import Decision
 from .drift import Drift
+from .errors import InvalidData
 from .goal import Goal, Limit
 from .judge import Report, judge
-from .prepare import environment
+from .prepare import environment, unseen_digest
 from .server import Hosted
 from .stats import Interval
 from .target import Target, usable_cores
 from .timing import CONFIRMING, Effort
-from .units import share, spread
+from .units import counted, share, spread, stored
 
 
 def verify(
@@ -55,7 +58,8 @@ def verify(
     Returns:
         Plain data. `outputs`: how far they are from the stored ones (`same`, `close` or `different`) and, where they
         are not the same, `causes`. `limits`: as judged here; one that is `not checked` says what it `needs`, or `why`
-        this machine can't tell.
+        this machine can't tell. `objective`: its ratio to the original here and in the `bundle`, or `why` it was not
+        compared. `judged_on`: which of the samples given the limits were judged on.
         `environment`: this machine, and the `differences` to the one where the bundle was made. `verdict`: `broken`
         where the outputs are different or a limit is broken; `met` where every limit is met, and the outputs are the
         same, or close and quality was judged anew; else `inconclusive`. `seconds` that each part took.
@@ -74,7 +78,11 @@ def verify(
         lacks = {limit: _lacks(limit, bundle.target) for limit in bundle.goal.limits}
         checked = tuple(limit for limit in bundle.goal.limits if not needs[limit] and not lacks[limit])
         limits: list[dict[str, Any]] = []
-        if checked:
+        judged_on, objective = "", None
+        compares = Limit(bundle.goal.objective, "<=", 1.0, relative=True)  # to know what comparing it takes
+        why = _lacks(compares, bundle.target) or " and ".join(_needs(compares, original, data, metric, slices))
+        compared_by = None if why else bundle.goal
+        if checked or compared_by:
             first = candidate if original is None else host(original, folder / "original", candidate.target)
             names = [tensor.name for tensor in candidate.model.signature.inputs]
             given = (
@@ -83,7 +91,8 @@ def verify(
                 else read(data, names, label=label, slices=tuple(slices), group=group, storage=folder)
             )
             first, second = fit(given, first, candidate, folder / "data")
-            limits = _limits(first, second, checked, folder, seed)
+            judged_on = "" if data is None else _keep_unseen(folder / "data", bundle)
+            limits, objective = _limits(first, second, checked, compared_by, folder, seed)
     limits += [
         {"limit": str(limit), "verdict": "not checked", "needs": needs[limit], "why": lacks[limit]}
         for limit in bundle.goal.limits if limit not in checked
@@ -101,6 +110,13 @@ def verify(
             "causes": [] if found.verdict == "same" else drift.causes(bundle.environment, here, bundle.runtime.module),
         },
         "limits": limits,
+        "objective": {
+            "metric": bundle.goal.objective,
+            "ratio": objective,
+            "bundle": bundle.content["ratios"].get(bundle.goal.objective),
+            "why": f"give {why}" if why.startswith("--") else why,
+        },
+        "judged_on": judged_on,
         "environment": {"here": here.flat(), "differences": differences},
         "seconds": {"outputs": compared - start, "limits": time.monotonic() - compared},
     }
@@ -138,15 +154,34 @@ def _needs(limit: Limit, original: object, data: object, metric: Sequence[str], 
     return [option for option, lacking in wanted.items() if lacking]
 
 
+def _keep_unseen(folder: Path, bundle: Bundle) -> str:
+    """Of the data that the search had, keep the samples that nothing but the confirmation saw; says what was kept."""
+    whole, told = Data.load(folder), bundle.manifest["hashes"]["confirm"]
+    with contextlib.suppress(InvalidData):  # too few to be split: not what a search had
+        confirm = split(whole, bundle.manifest["seed"]).confirm
+        if unseen_digest(confirm) == told:
+            confirm.save(folder)
+            return f"the {len(confirm):,} confirm samples of the search, of the {len(whole):,} given"
+    if unseen_digest(whole) == told:
+        return f"all {len(whole):,} samples given, which are the confirm data of the search"
+    return (
+        f"all {counted(len(whole), 'sample')} given, which are not recognized as the data of the search (where they "
+        "are, give --label and --group as then: the limits are judged on its confirm samples only)"
+    )
+
+
 def _limits(
-    original: Hosted, candidate: Hosted, limits: tuple[Limit, ...], folder: Path, seed: int
-) -> list[dict[str, Any]]:
+    original: Hosted, candidate: Hosted, limits: tuple[Limit, ...], compared_by: Goal | None, folder: Path, seed: int
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """What is found of the limits, and the ratio of the objective of `compared_by`, where one is given."""
     kinds = {str(limit): metrics.find(limit.metric) for limit in limits}
-    objective = kinds[str(limits[0])]  # of a limit, so that nothing is measured but what the limits speak of
-    direction: Literal["minimize", "maximize"] = "minimize" if objective.better == "lower" else "maximize"
-    goal = Goal(limits, limits[0].metric, direction)
+    if compared_by:
+        goal = replace(compared_by, limits=limits)
+    else:
+        objective = kinds[str(limits[0])]  # of a limit, so that nothing is measured but what the limits speak of
+        goal = Goal(limits, objective.name, "minimize" if objective.better == "lower" else "maximize")
     goal.check(metrics.better(), metrics.units())
-    if judges := [metric for metric in kinds.values() if metric.quality]:
+    if judges := [metric for metric in map(metrics.find, goal.metrics) if metric.quality]:
         outputs = run_samples(original, folder / "data", folder / "outputs.npz")
         labels = Data.load(folder / "data").label_array()
         for metric in judges:
@@ -155,7 +190,9 @@ def _limits(
     ended.raise_unless_done()
     report = ended.value or Report()
     ratios = {str(limit): asdict(report.figures[kinds[str(limit)].name].ratio) for limit in limits if limit.relative}
-    return [{**j.to_json(), "unit": kinds[j.limit].unit, "ratio": ratios.get(j.limit)} for j in report.judged]
+    found = report.figures.get(metrics.find(goal.objective).name) if compared_by else None
+    judged = [{**j.to_json(), "unit": kinds[j.limit].unit, "ratio": ratios.get(j.limit)} for j in report.judged]
+    return judged, asdict(found.ratio) if found else None
 
 
 def _judge(original: Hosted, candidate: Hosted, folder: Path, goal: Goal, effort: Effort, seed: int) -> Report:
@@ -172,6 +209,15 @@ def _verdict(outputs: Drift, limits: set[str], requalified: bool) -> str:
     return "met" if told and limits <= {"met"} else "inconclusive"
 
 
+def compared(objective: Mapping[str, Any]) -> str:
+    """What was found of the objective, as `verify` gives it, against the original; a sentence."""
+    if not objective["ratio"]:
+        return f"{objective['metric']} was not compared with the original's: {objective['why']}"
+    then = objective["bundle"]
+    before = f"; it was {share(stored(then))} where the bundle was made" if then else ""
+    return f"{objective['metric']} is {share(Interval(**objective['ratio']))} of the original's here{before}"
+
+
 def explain(limit: Mapping[str, Any]) -> str:
     """What was found of a limit, as `verify` gives it, and the next step where it is not met; a sentence."""
     if limit["verdict"] == "not checked":
@@ -184,6 +230,5 @@ def explain(limit: Mapping[str, Any]) -> str:
     if limit["verdict"] == "broken":
         said += ". Search again on this machine, or loosen the limit"
     elif limit["verdict"] == "inconclusive":
-        more = f"about {limit['needed']:,} samples would decide" if limit["needed"] else "more samples may decide"
-        said += f"; {more}"
+        said += f"; {would_decide(limit['limit'], limit['needed'])}"
     return said

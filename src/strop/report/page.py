@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from .. import details
+from ..advice import would_decide
 from ..rundir import finite
 from ..slices import SMALLEST_SLICE
 from ..units import counted, duration, named, share, spread, stored
@@ -51,8 +52,12 @@ def page(manifest: Mapping[str, Any], tried: Sequence[tuple[str, Mapping[str, An
         _fairness(manifest["fairness"]),
         _confirmed(manifest["confirmed"], content.get("metrics", {})),
         f"<h2>What was tried: {counted(manifest['candidates'], 'candidate')}</h2>",
+        f"<p>{escape(details.search(manifest['search']))}.</p>",
         _candidates(tried),
-        _list([f"{name} {reason}" for name, reason in manifest["not_tried"].items()], "What was not tried"),
+        _list(
+            [f"{name} {reason}" for name, reason in (*manifest["not_tried"].items(), *_refused(tried))],
+            "What was not tried",
+        ),
         "<h2>How it was measured</h2>",
         _how(manifest),
         "<h2>The manifest</h2>",
@@ -93,7 +98,8 @@ def _limit(found: Mapping[str, Any]) -> str:
 
 def _verdict(found: Mapping[str, Any]) -> str:
     verdict = found["verdict"]
-    needed = f", {found['needed']:,} samples would decide" if found.get("needed") else ""
+    open_ = verdict == "inconclusive" and not found.get("why")
+    needed = f", {would_decide(found['limit'], found.get('needed'))}" if open_ else ""
     why = f": {found['why']}" if found.get("why") else ""
     return f'<span class="{escape(verdict)}">{escape(verdict + needed + why)}</span>'
 
@@ -171,11 +177,15 @@ def _ratios(ratios: Mapping[str, Any]) -> str:
     return "".join(f"<div>{escape(f'{name} {share(stored(ratio))}')}</div>" for name, ratio in ratios.items())
 
 
+def _refused(tried: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, str]]:
+    return [(name, outcome["reason"]) for name, outcome in tried if outcome["cause"] == "refused"]
+
+
 def _candidates(tried: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     rows = []
     for name, outcome in tried:
-        if outcome["cause"] != "done" and not outcome["seconds"]:
-            continue  # a longer chain of something that failed, and is listed, before
+        if outcome["cause"] == "refused" or not outcome["seconds"]:
+            continue  # not counted either: refused, or a longer chain of something that failed and is listed before
         figures = outcome["report"]["figures"]
         stopped = [j["limit"] for j in outcome["report"]["judged"] if j["verdict"] == "broken"]
         said = outcome["reason"] or (f"broke {', '.join(stopped)}" if stopped else "measured")
@@ -187,14 +197,13 @@ def _candidates(tried: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 
 def _how(manifest: Mapping[str, Any]) -> str:
     env, splits, target = manifest["environment"], manifest["splits"], manifest["target"]
-    noise = finite(manifest["noise"])
+    noise = manifest["noise"]
     lines = [
         f"{env['cpu']}, {counted(env['cores'], 'core')}; {counted(target['threads'], 'thread')}, "
         f"batch {target['batch']}",
         f"{counted(splits['calibration'], 'sample')} calibrated, {splits['search']:,} searched, "
         f"{splits['confirm']:,} confirmed",
-        "the original against itself differs by up to "
-        f"{'an unknown share' if noise is None else f'{noise:.1%}'} in median latency: less is none",
+        f"noise: {details.noise(noise)}",
         f"{counted(manifest['candidates'], 'candidate')} in {duration(manifest['seconds'])}, seed {manifest['seed']}",
         *manifest["notes"],
     ]
