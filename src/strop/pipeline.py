@@ -165,7 +165,7 @@ def _carry_out(run: RunDir, request: Request, start: float, tell: Listener) -> R
     tell(Said(power(setting, request)))
 
     searcher, planned, refused = _searcher(run, request, setting, tell)
-    clock.reserve = _to_confirm(request, original, look)
+    clock.reserve = _to_confirm(request, original, look, clock.left)
     ended = _explore(searcher, setting, clock, tell)
 
     findings = confirm(
@@ -265,11 +265,14 @@ def _on_confirm(
     return Finding(candidate, model, ended.value or Report(), 0.95, False, problem=ended.reason)
 
 
-def _to_confirm(request: Request, original: Finding, look: float) -> float:
-    """Seconds to keep for confirming: two looks, each longer than that at the original by timing and samples."""
+def _to_confirm(request: Request, original: Finding, look: float, left: float) -> float:
+    """Seconds to keep for confirming: two looks, each longer than that at the original by timing and samples.
+
+    Of what is left, half at the most: a search that confirms in time what it had no time to find helps nobody.
+    """
     samples = (request.splits["confirm"] - request.splits["search"]) / request.target.batch
     longer = look * CONFIRMING_LONGER + samples * seconds_a_call(original)
-    return min(longer * 2, request.budget.seconds * MOST_TO_CONFIRM)
+    return min(longer * 2, request.budget.seconds * MOST_TO_CONFIRM, left / 2)
 
 
 def _goal_of(recipe: Bundle, goal: Goal | str | None, metric: str | Sequence[str]) -> Goal | str:
