@@ -97,7 +97,8 @@ def test_a_page_says_what_was_found_and_loads_nothing(manifest: dict[str, Any]) 
     for said in (
         "inconclusive: these data can't decide", "about 4,321 samples", "4,321 samples would decide", "fake-round",
         "5 (4.95 to 5.05) ms", "0.5x (0.495 to 0.505)", "part=a", "broke accuracy", "SIGSEGV",
-        "fake-fault has no fault to show", "1 thread, batch 1", "of the original against itself is", "1 candidate in 12 s",
+        "fake-fault has no fault to show", "1 thread, batch 1", "of the original against itself is",
+        "1 candidate in 12 s",
         "Worst drop in accuracy: 0.1800 (0.1600 to 0.2000), in part=a (100 samples), proven to be more than the whole",
         "No slice loses in f1.", "Too small to judge, with fewer than 30 samples: part=b (17).", "1,040",
         "0.9000 (0.8910 to 0.9090)0.7200 (0.7128 to 0.7272)-0.1800 (-0.2000 to -0.1600)flagged",

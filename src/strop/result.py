@@ -224,7 +224,7 @@ def _searched(tried: Sequence[tuple[Candidate, Outcome]], findings: Sequence[Fin
 
 
 def _noise(original: Report, goal: Goal) -> dict[str, Any]:
-    """The ratio of the original to itself, by the objective; by the median latency, where the objective has no noise."""
+    """The ratio of the original to itself, by the objective; by the median latency, where that has no noise."""
     metric = metrics.find(goal.objective)
     found = original.figures.get(metric.name)
     if metric.quality or found is None or found.ratio.low == found.ratio.high:
