@@ -34,8 +34,8 @@ def note_look(digest: str) -> None:
 def used_before(count: int) -> str:
     """What a person should know where a confirm split was used before."""
     return (
-        f"these confirm data have been used {count} time{'s' * (count > 1)} before on this machine. A choice made after "
-        "such a look is no longer proven by them; confirm a release on fresh data (--confirm DATA)."
+        f"these confirm data have been used {count} time{'s' * (count > 1)} before on this machine. A choice made "
+        "after such a look is no longer proven by them; confirm a release on fresh data (--confirm DATA)."
     )
 
 
