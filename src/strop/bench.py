@@ -206,6 +206,11 @@ def _looks(ends: Array) -> Iterator[int]:
 
 
 def load_outputs(path: Path) -> Outputs:
-    """Read stored outputs."""
+    """Read what `store_outputs` wrote."""
+    return {name.removeprefix("output."): array for name, array in load_arrays(path).items()}
+
+
+def load_arrays(path: Path) -> dict[str, Array]:
+    """Read an .npz file that strop wrote."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}

@@ -15,7 +15,7 @@ import numpy as np
 
 from . import jobs, report, runtimes
 from ._plain import restore
-from .bench import load_outputs
+from .bench import load_arrays, load_outputs
 from .data import Data, match, read
 from .errors import BundleError, StropError
 from .goal import Goal
@@ -183,7 +183,7 @@ class Bundle:
         """The stored samples, and the outputs that were had from them where the bundle was made."""
         parts: dict[str, dict[str, np.ndarray[Any, Any]]] = {"input": {}, "constant": {}, "output": {}}
         with _as_written(self.folder / SAMPLES):
-            for name, array in load_outputs(self.folder / SAMPLES).items():
+            for name, array in load_arrays(self.folder / SAMPLES).items():
                 kind, _, tensor = name.partition(".")
                 parts[kind][tensor] = array
             data = Data(parts["input"], constants=parts["constant"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import jobs, metrics
+from ._lazy import lazy
 from .baseline import loadable
 from .bench import Bench
 from .build import Workshop
@@ -25,6 +27,8 @@ from .prepare import check_measurable, check_target, complete, open_model, refer
 from .server import Hosted
 from .target import Target
 from .timing import CONFIRMING, Effort
+
+psutil = lazy("psutil")
 
 COSTS = ("latency.p50", "latency.p95", "latency.p99", "latency.mean", "throughput", "size", "memory", "energy")
 TIME = 3600.0  # seconds that comparing two models may take
@@ -187,11 +191,19 @@ def _spelled(hosted: Hosted) -> str:
 def _random(signature: Signature, batch: int, seed: int) -> Data:
     random = np.random.default_rng(seed)
     arrays: dict[str, Array] = {}
+    samples = max(64, 4 * batch)
+    cells = sum(math.prod(d for d in t.shape[1:] if isinstance(d, int)) for t in signature.inputs)
+    needed = samples * cells * 16  # drawn in 8 bytes, then cast to 8 at the most
+    if needed > (there := psutil.virtual_memory().available):
+        raise InvalidData(
+            f"Random inputs must fit into memory, and {samples} samples of {', '.join(map(str, signature.inputs))} "
+            f"take {needed} bytes to make, where {there} are free. Give a few samples with --data."
+        )
     for tensor in signature.inputs:
         free = [d for d in tensor.shape[1:] if not isinstance(d, int)]
         if free:
             raise InvalidData(f"input {tensor} has free sizes, so strop can't make up inputs. Give some with --data.")
-        shape = (max(64, 4 * batch), *(int(d or 1) for d in tensor.shape[1:]))
+        shape = (samples, *(int(d or 1) for d in tensor.shape[1:]))
         if np.issubdtype(np.dtype(tensor.dtype), np.floating):
             arrays[tensor.name] = random.standard_normal(shape).astype(tensor.dtype)
         else:

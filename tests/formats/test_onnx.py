@@ -290,5 +290,5 @@ def test_a_name_in_other_bytes_than_utf8_is_a_name(tmp_path: Path) -> None:
 
 
 def test_the_home_of_nobody_is_a_missing_model() -> None:
-    with pytest.raises(UnsupportedModel, match="~nobody_of_that_name/x.onnx does not"):
+    with pytest.raises(UnsupportedModel, match=r"~nobody_of_that_name/x\.onnx does not"):
         formats.open("~nobody_of_that_name/x.onnx")

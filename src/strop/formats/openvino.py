@@ -48,7 +48,10 @@ class OpenvinoFormat(ModelFormat):
             return Model(OPENVINO, path, _signature(root, path), (path, weights))
         except ElementTree.ParseError as error:
             raise UnsupportedModel(f"{path} must be well-formed XML: {error}. Copy or export it again.") from error
-        except (LookupError, ValueError) as error:  # an unknown encoding, an edge or a layer that is not there, no number
+        except (
+            LookupError,
+            ValueError,
+        ) as error:  # an unknown encoding, a layer not there, no number
             said = f"{type(error).__name__}: {error}"
             raise UnsupportedModel(f"{path} must be a whole graph, and is broken ({said}). Export it again.") from error
 
