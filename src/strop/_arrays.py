@@ -14,6 +14,7 @@ from typing import IO, Any, Literal, TypeAlias
 
 import numpy as np
 
+from ._plain import told
 from ._tables import is_block, is_numeric, numbers, open_table, text, width
 from .errors import InvalidData, StropError
 
@@ -42,8 +43,9 @@ def in_memory(source: object) -> dict[str, Array]:
         )
     try:
         return {str(name): np.asanyarray(values) for name, values in source.items()}
-    except ValueError as error:
-        raise InvalidData(f"An array must have one shape for all samples ({error}). Pad the samples to one.") from error
+    except Exception as error:  # of the user's own classes too
+        said = f"{type(error).__name__}: {told(error)}"
+        raise InvalidData(f"An array must have one shape for all samples ({said}). Pad the samples to one.") from error
 
 
 def open_file(

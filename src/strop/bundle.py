@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -80,6 +81,8 @@ class Bundle:
         Raises:
             BundleError: It is none, a file is missing or altered, or a newer strop wrote it.
         """
+        if not isinstance(folder, (str, os.PathLike)):
+            raise BundleError(f"a bundle is named by its folder, and {folder!r} is no path. Name one that strop wrote.")
         root = Path(folder)
         try:
             manifest = json.loads((root / MANIFEST).read_text())

@@ -320,7 +320,7 @@ def _run(plan: Plan, as_json: bool) -> int:
     from .terminal import Reporter, console
 
     goal = Goal.of(plan.limit, plan.minimize, plan.maximize)
-    budget = Budget(plan.budget or Budget().seconds, plan.trials)
+    budget = Budget(Budget().seconds if plan.budget is None else plan.budget, plan.trials)
     screen = console()
     with _aside(), Reporter(screen, budget.seconds) as reporter:
         result = search(

@@ -13,6 +13,8 @@ import numpy as np
 
 from . import jobs, metrics
 from ._lazy import lazy
+from ._plain import given as checked
+from ._plain import texts
 from .baseline import loadable
 from .bench import Bench
 from .build import Workshop
@@ -42,7 +44,7 @@ def compare(
     data: object,
     goal: Goal | str | None = None,
     *,
-    metric: Sequence[str] = (),
+    metric: str | Sequence[str] = (),
     label: str | None = None,
     slices: Sequence[str] = (),
     group: str | None = None,
@@ -65,7 +67,7 @@ def compare(
     Raises:
         StropError: A model or the data can't be used; the message says why.
     """
-    target = target or Target()
+    target, own = checked(Target, target, "target"), texts(metric, "metric")
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
         first, second = host(original, folder / "original", target), host(candidate, folder / "candidate", target)
@@ -74,11 +76,11 @@ def compare(
         given = read(data, names, label=label, slices=slices, group=group, protected=protected, storage=folder)
         first, second = fit(given, first, second, folder / "data")
         outputs = run_samples(first, folder / "data", folder / "outputs.npz")
-        parsed = Goal.parse(goal) if isinstance(goal, str) else goal or Goal(())
+        parsed = Goal.given(goal)
         parsed.check(metrics.better(), metrics.units())
-        check_measurable(parsed, metric, target)
+        check_measurable(parsed, own, target)
         labels = Data.load(folder / "data").label_array()
-        asked = list(metric)
+        asked = list(own)
         if not any(metrics.find(name).quality for name in asked):
             asked.append(metrics.default_quality(outputs, labels))
         for name in asked:
@@ -95,7 +97,7 @@ def benchmark(
     Returns:
         As `compare`; for one model, it is measured against itself, so the ratios are the noise floor.
     """
-    target = target or Target()
+    target = checked(Target, target, "target")
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
         first = host(model, folder / "original", target)
