@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -363,3 +364,62 @@ def test_a_table_without_a_label_says_what_it_has(tmp_path: Path) -> None:
     with pytest.raises(InvalidData, match=r"has 2 columns of numbers \(block, kind\)|one more: .*block, kind"):
         match(read(path, ["features"]), signature)
     assert match(read(path, ["features"], label="kind"), signature)[0].inputs["features"].shape == (40, 3)
+
+
+def _npy(header: str, version: bytes = b"\x01\x00") -> bytes:
+    size = len(header).to_bytes(2 if version == b"\x01\x00" else 4, "little")
+    return b"\x93NUMPY" + version + size + header.encode() + X.tobytes()
+
+
+HEADER = "{'descr': '<f4', 'fortran_order': False, 'shape': (40, 3)}"
+
+
+def test_version_3_of_npy_is_read(tmp_path: Path) -> None:
+    (tmp_path / "d.npy").write_bytes(_npy(HEADER, b"\x03\x00"))
+    np.testing.assert_array_equal(read(tmp_path / "d.npy", ["x"]).inputs["x"], X)
+
+
+@pytest.mark.parametrize("header", [HEADER.replace("40", "True"), "(" * 400, HEADER[:-1] + "'''", "\0" + HEADER])
+def test_a_damaged_header_is_told(tmp_path: Path, header: str) -> None:
+    (tmp_path / "d.npy").write_bytes(_npy(header))
+    with pytest.raises(InvalidData, match=r"d\.npy"):
+        read(tmp_path / "d.npy", ["x"])
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED])
+def test_damaged_compression_is_told(tmp_path: Path, method: int) -> None:
+    path = tmp_path / "d.npz"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("x.npy", _npy(HEADER))
+    raw = bytearray(path.read_bytes())
+    raw[60:200] = b"\xff" * 140
+    path.write_bytes(raw)
+    for storage in (None, tmp_path / "storage"):
+        with pytest.raises(InvalidData, match=r"d\.npz can't be read as \.npz"):
+            read(path, ["x"], storage=storage)
+
+
+def test_encrypted_data_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "d.npz"
+    np.savez(path, x=X)
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(raw)
+    with pytest.raises(InvalidData, match="must not be encrypted"):
+        read(path, ["x"])
+
+
+def test_a_damaged_parquet_file_is_told(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": X[:, 0]}), tmp_path / "d.parquet")
+    raw = bytearray((tmp_path / "d.parquet").read_bytes())
+    raw[-60:-8] = b"\xff" * 52
+    (tmp_path / "d.parquet").write_bytes(raw)
+    with pytest.raises(InvalidData, match=r"d\.parquet can't be read"):
+        read(tmp_path / "d.parquet", ["x"])
+
+
+def test_a_pipe_is_no_data(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "d.npy")
+    for source in (tmp_path, tmp_path / "d.npy"):
+        with pytest.raises(InvalidData, match="regular files"):
+            read(source, ["x"])

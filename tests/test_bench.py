@@ -17,13 +17,15 @@ import pytest
 
 from strop import bench, metrics, timing
 from strop.bench import Bench
+from strop.comparison import _random
 from strop.data import Data
 from strop.decision import Decision
 from strop.disturbance import Strain
-from strop.errors import RunFailed
+from strop.errors import InvalidData, RunFailed
 from strop.goal import Goal
 from strop.judge import judge
-from strop.server import Block, Hosted, Server
+from strop.model import Signature, Tensor
+from strop.server import Block, Hosted, Server, store_outputs
 from strop.target import Target
 from strop.testing import FakeRuntime, fake_data, fake_model
 from strop.timing import WARM_UP_BLOCKS, Effort, warm_up
@@ -435,3 +437,16 @@ def test_users_wait_for_each_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     for descriptor in (*held, *release):
         os.close(descriptor)
     shutil.rmtree(shared)
+
+
+def test_outputs_may_have_any_name(tmp_path: Path) -> None:
+    outputs = {name: np.full(2, n) for n, name in enumerate(["file", "allow_pickle", "a/b", "../c", "arr_0", "d.npy"])}
+    store_outputs(tmp_path / "o.npz", outputs)
+    found = bench.load_outputs(tmp_path / "o.npz")
+    assert {name: array.tolist() for name, array in found.items()} == {n: a.tolist() for n, a in outputs.items()}
+
+
+def test_random_inputs_beyond_memory_are_refused() -> None:
+    huge = Signature((Tensor("x", "float32", (1, 200_000, 200_000)),), ())
+    with pytest.raises(InvalidData, match=r"take 40960000000000 bytes .* --data"):
+        _random(huge, 1, 0)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -185,3 +186,11 @@ def test_what_fits_the_metrics() -> None:
         "throughput >= 10 /s; wait < 5 s; energy < 3 J; cost < 3; shine > 3; unseen.module:function >= 3 ms"
     ).check(BETTER, UNITS)
     Goal.parse("minimize unseen:f").check(BETTER, UNITS)
+
+
+@pytest.mark.parametrize("misused", [5, ["size < 5 MB"], 0])
+def test_a_goal_that_is_no_text_is_refused(misused: Any) -> None:
+    for read in (Goal.parse, Goal.given):
+        with pytest.raises(InvalidGoal, match="A goal is text"):
+            read(misused)
+    assert Goal.given(None) == Goal()

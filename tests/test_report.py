@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from rich.markup import escape
 
 from engine import (
     ACCURACY,
@@ -33,6 +34,7 @@ from strop.report import page
 from strop.rundir import finite
 from strop.slices import Drop, Share, Slice
 from strop.stats import Interval
+from strop.terminal import console, fail
 from strop.trial import Outcome
 from strop.units import counted, named, percent, share, spread
 
@@ -250,3 +252,16 @@ def test_the_page_of_nothing_at_all(fake_run: FakeRun) -> None:
 )
 def test_numbers_as_people_read_them(shown: str, text: str) -> None:
     assert shown == text
+
+
+def test_control_characters_are_spelled_out_on_page_and_terminal(
+    fake_run: FakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = concluded(fake_run, [], report(limits={SIZE: "broken"}), tried=[]).manifest
+    bad = "a\x1b[31m\r\0\udcff"
+    told = r"a\x1b[31m\r\x00\udcff"
+    written = page({**manifest, "advice": [bad]}, [])
+    assert told in written and "\x1b" not in written
+    console().print(escape(bad))
+    fail(bad)
+    assert capsys.readouterr().err.split("\n")[:2] == [told, f"strop: {told}"]

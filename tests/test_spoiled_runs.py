@@ -82,7 +82,7 @@ def test_what_was_confirmed(fake_run: FakeRun) -> None:
     write_json(fake_run.run / CONFIRMED, [proven.to_json()])
 
     def read() -> None:
-        clock = Clock(Budget(0.0), fake_run.run / SPENT)
+        clock = Clock(Budget(1e-9), fake_run.run / SPENT)
         found = confirm(fake_run.run, fake_run.setting, tried[:0], "digest", clock, 0.0, lambda event: None)
         assert all(one.why_not is not None and one.verdict for one in found)
 

@@ -8,15 +8,15 @@ import os
 import shutil
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
 
 import numpy as np
 
+from ._plain import told
 from ._tables import is_block, is_numeric, numbers, open_table, text, width
-from .errors import InvalidData
+from .errors import InvalidData, StropError
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -43,8 +43,9 @@ def in_memory(source: object) -> dict[str, Array]:
         )
     try:
         return {str(name): np.asanyarray(values) for name, values in source.items()}
-    except ValueError as error:
-        raise InvalidData(f"An array must have one shape for all samples ({error}). Pad the samples to one.") from error
+    except Exception as error:  # of the user's own classes too
+        said = f"{type(error).__name__}: {told(error)}"
+        raise InvalidData(f"An array must have one shape for all samples ({said}). Pad the samples to one.") from error
 
 
 def open_file(
@@ -55,6 +56,9 @@ def open_file(
         raise InvalidData(f"There is no data at {path}. Give a file, a folder of .npy files, or `module:function`.")
     if not os.access(path, os.R_OK):
         raise InvalidData(f"{path} can't be read: no permission. Change that, or copy it.")
+    for file in sorted(path.glob("*.npy")) if path.is_dir() else [path]:
+        if not file.is_file():  # of a pipe, a read may wait forever
+            raise InvalidData(f"Data must lie in regular files, and {file} is none. Write what it holds to a file.")
     kind = "folder" if path.is_dir() else path.suffix.lower()
     try:
         match kind:
@@ -66,9 +70,11 @@ def open_file(
                 return _npz(path, storage), ()
             case ".parquet" | ".csv":
                 return _table(path, inputs, asked, guesses, storage)
-    except InvalidData:
+    except (StropError, ImportError):
         raise
-    except (ValueError, OverflowError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # of NumPy, zipfile and pyarrow, which a damaged file may lead anywhere
+        if isinstance(error, OSError) and error.errno:
+            raise  # of the system, such as a full disk; what a decompressor finds wrong has no number
         raise InvalidData(f"{path} can't be read as {kind}: {error}. It may be cut short: write it again.") from error
     raise InvalidData(f"Data files end in .npz, .npy, .parquet or .csv, and {path.name} doesn't. Save it as .npz.")
 
@@ -79,6 +85,8 @@ def _npz(path: Path, storage: Path | None) -> dict[str, Array]:
     with zipfile.ZipFile(path) as archive, path.open("rb") as raw:
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
+            if info.flag_bits & 1:
+                raise InvalidData(f"Data must not be encrypted, and {name!r} of {path} is. Save it without a password.")
             if info.compress_type == zipfile.ZIP_STORED:
                 raw.seek(info.header_offset + 26)  # the local header: 26 bytes, lengths of name and extra field, both
                 lengths = int.from_bytes(raw.read(2), "little") + int.from_bytes(raw.read(2), "little")
@@ -187,8 +195,9 @@ def mapped(path: Path, offset: int = 0, name: str | None = None) -> Array:
     """Map an array in .npy form that starts at a byte of a file."""
     with path.open("rb") as stream:
         stream.seek(offset)
-        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, fortran, dtype = readers[np.lib.format.read_magic(stream)](stream)
+        version = np.lib.format.read_magic(stream)  # 3.0 is 2.0 in UTF-8, which only the names of records need
+        narrow, wide = np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = (narrow if version == (1, 0) else wide)(stream)
         start = stream.tell()
     if dtype.hasobject:
         raise _pickled(name or path.stem)

@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 
+from ._plain import told
 from .errors import StropError
 
 _NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -31,9 +32,11 @@ def call(source: str, returns: str, error: type[StropError]) -> object:
     sys.path.insert(0, folder)
     try:
         return getattr(importlib.import_module(module), name)()
-    except (Exception, SystemExit) as failure:  # whatever a user's own function raises is told as it is
+    except KeyboardInterrupt:
+        raise
+    except BaseException as failure:  # whatever a user's own function raises is told as it is
         raise error(
-            f"{source} failed with {type(failure).__name__}: {failure}. It must be a function without arguments, "
+            f"{source} failed with {type(failure).__name__}: {told(failure)}. It must be a function without arguments, "
             f"importable from the working directory, that returns {returns}."
         ) from failure
     finally:

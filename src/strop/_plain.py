@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._lazy import lazy
+from .errors import InvalidPlan
 
 if TYPE_CHECKING:
     import pydantic
@@ -30,3 +32,37 @@ def restore(kind: type[T], plain: Any) -> T:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         raise ValueError(": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))) from None
     return made
+
+
+def told(value: object, spell: Callable[[object], str] = str) -> str:
+    """A value of the user's own as text, also where its own `__str__` or `__repr__` fails."""
+    try:
+        return spell(value)
+    except Exception:
+        return f"a {type(value).__name__} that can't be shown"
+
+
+def given(kind: type[T], value: object, name: str) -> T:
+    """An argument that has a class of its own; its default where there is none.
+
+    Raises:
+        InvalidPlan: It is something else.
+    """
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        own = kind.__name__
+        raise InvalidPlan(f"{name} must be a strop.{own}, not {told(value, repr)}. Write {name}=strop.{own}(...).")
+    return value
+
+
+def texts(value: object, name: str) -> tuple[str, ...]:
+    """An argument that is one text, or several.
+
+    Raises:
+        InvalidPlan: It is something else.
+    """
+    found = (value,) if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
+    if not all(isinstance(text, str) for text in found):
+        raise InvalidPlan(f'{name} must be text, or several in a list, not {told(value, repr)}. Write {name}=["NAME"].')
+    return found

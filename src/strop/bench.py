@@ -76,7 +76,12 @@ class Bench:
 
     @property
     def data(self) -> Data:
-        return self._judged.data
+        """Of all samples, without a race: then nothing need be run to know which are judged."""
+        return self._judged.data if self.decision.race else self._whole
+
+    @cached_property
+    def _whole(self) -> Data:
+        return Data.load(self.split)
 
     @cached_property
     def labels(self) -> Array | None:
@@ -88,7 +93,11 @@ class Bench:
 
     @property
     def original_outputs(self) -> Outputs:
-        return self._judged.original
+        return self._judged.original if self.decision.race else self._stored
+
+    @cached_property
+    def _stored(self) -> Outputs:
+        return load_outputs(self.original_outputs_file)
 
     @property
     def candidate_outputs(self) -> Outputs:
@@ -97,10 +106,10 @@ class Bench:
 
     @cached_property
     def _judged(self) -> Judged:
-        whole, original = Data.load(self.split), load_outputs(self.original_outputs_file)
         self._server = server = Server(self.candidate, quiet_cores(self.candidate.target.threads)).__enter__()
         if not self.decision.race:
-            return Judged(whole, original, self._run(server, None))
+            return Judged(self._whole, self._stored, self._run(server, None))
+        whole, original = self._whole, self._stored
         order, ends = _drawn(len(whole), whole.group_array(), self.seed)
         parts: list[Outputs] = []
         for start, stop in itertools.pairwise(_looks(ends)):
@@ -213,6 +222,11 @@ def _looks(ends: Array) -> Iterator[int]:
 
 
 def load_outputs(path: Path) -> Outputs:
-    """Read stored outputs."""
+    """Read what `store_outputs` wrote."""
+    return {name.removeprefix("output."): array for name, array in load_arrays(path).items()}
+
+
+def load_arrays(path: Path) -> dict[str, Array]:
+    """Read an .npz file that strop wrote."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import stat
 import tempfile
@@ -16,7 +17,7 @@ import numpy as np
 
 from . import jobs, report, runtimes
 from ._plain import restore
-from .bench import load_outputs
+from .bench import load_arrays, load_outputs
 from .data import Data, match, read
 from .errors import BundleError, StropError
 from .goal import Goal
@@ -81,6 +82,8 @@ class Bundle:
         Raises:
             BundleError: It is none, a file is missing or altered, or a newer strop wrote it.
         """
+        if not isinstance(folder, (str, os.PathLike)):
+            raise BundleError(f"a bundle is named by its folder, and {folder!r} is no path. Name one that strop wrote.")
         root = Path(folder)
         try:
             if not stat.S_ISREG((root / MANIFEST).stat().st_mode):  # a pipe would never end
@@ -195,7 +198,7 @@ class Bundle:
         """The stored samples, and the outputs that were had from them where the bundle was made."""
         parts: dict[str, dict[str, np.ndarray[Any, Any]]] = {"input": {}, "constant": {}, "output": {}}
         with _as_written(self.folder / SAMPLES):
-            for name, array in load_outputs(self.folder / SAMPLES).items():
+            for name, array in load_arrays(self.folder / SAMPLES).items():
                 kind, _, tensor = name.partition(".")
                 parts[kind][tensor] = array
             data = Data(parts["input"], constants=parts["constant"])

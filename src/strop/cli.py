@@ -20,6 +20,7 @@ from .planfile import Plan, seconds
 from .prepare import SEEDS, Budget
 from .rundir import finite
 from .target import Target
+from .units import visible
 
 DEMO = Path("examples/fashion_mnist")
 DEMO_GOAL = ("accuracy >= 99% of original", "size < 5 MB")
@@ -108,9 +109,9 @@ def optimize(
     }  # fmt: skip
 
     def work() -> int:
-        if budget:
+        if budget is not None:
             flags["budget"] = seconds(budget)
-        if p99:
+        if p99 is not None:
             flags["p99"] = seconds(p99)
         if resume:
             return _resume(resume, flags, as_json)
@@ -243,12 +244,12 @@ def techniques(
             _print_json(rows)
             return Exit.MET
         for row in rows:
-            typer.echo(f"{row['technique']}: {row['about']}")
-            typer.echo(f"    {' or '.join(row['accepts'])} -> {row['returns']}")
+            _say(f"{row['technique']}: {row['about']}")
+            _say(f"    {' or '.join(row['accepts'])} -> {row['returns']}")
             if row["settings"]:
-                typer.echo("    " + ", ".join(f"{name}={value!r}" for name, value in row["settings"].items()))
+                _say("    " + ", ".join(f"{name}={value!r}" for name, value in row["settings"].items()))
             if row["refused"]:
-                typer.echo(f"    not for this model: {row['refused']}")
+                _say(f"    not for this model: {row['refused']}")
         return Exit.MET
 
     _exit(work, debug)
@@ -271,7 +272,7 @@ def doctor(as_json: Json = False) -> None:
         if as_json:
             _print_json(found)
         else:
-            typer.echo(describe(found))
+            _say(describe(found))
         return Exit.MET
 
     _exit(work, False)
@@ -319,7 +320,7 @@ def _run(plan: Plan, as_json: bool) -> int:
     from .terminal import Reporter, console
 
     goal = Goal.of(plan.limit, plan.minimize, plan.maximize)
-    budget = Budget(plan.budget or Budget().seconds, plan.trials)
+    budget = Budget(Budget().seconds if plan.budget is None else plan.budget, plan.trials)
     screen = console()
     with _aside(), Reporter(screen, budget.seconds) as reporter:
         result = search(
@@ -424,6 +425,10 @@ def _target(
 def _aside() -> contextlib.AbstractContextManager[Any]:
     """Send what a user's own functions print to standard error: standard output is for results."""
     return contextlib.redirect_stdout(sys.stderr)
+
+
+def _say(text: str) -> None:
+    typer.echo(visible(text))
 
 
 def _print_json(value: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -11,6 +12,9 @@ from typing import Any
 import numpy as np
 
 from . import jobs, metrics
+from ._lazy import lazy
+from ._plain import given as checked
+from ._plain import texts
 from .baseline import loadable
 from .bench import Bench
 from .build import Workshop
@@ -26,6 +30,8 @@ from .server import Hosted
 from .target import Target
 from .timing import CONFIRMING, Effort
 
+psutil = lazy("psutil")
+
 COSTS = ("latency.p50", "latency.p95", "latency.p99", "latency.mean", "throughput", "size", "memory", "energy")
 TIME = 3600.0  # seconds that comparing two models may take
 
@@ -38,7 +44,7 @@ def compare(
     data: object,
     goal: Goal | str | None = None,
     *,
-    metric: Sequence[str] = (),
+    metric: str | Sequence[str] = (),
     label: str | None = None,
     slices: Sequence[str] = (),
     group: str | None = None,
@@ -61,7 +67,7 @@ def compare(
     Raises:
         StropError: A model or the data can't be used; the message says why.
     """
-    target = target or Target()
+    target, own = checked(Target, target, "target"), texts(metric, "metric")
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
         first, second = host(original, folder / "original", target), host(candidate, folder / "candidate", target)
@@ -70,11 +76,11 @@ def compare(
         given = read(data, names, label=label, slices=slices, group=group, protected=protected, storage=folder)
         first, second = fit(given, first, second, folder / "data")
         outputs = run_samples(first, folder / "data", folder / "outputs.npz")
-        parsed = Goal.parse(goal) if isinstance(goal, str) else goal or Goal(())
+        parsed = Goal.given(goal)
         parsed.check(metrics.better(), metrics.units())
-        check_measurable(parsed, metric, target)
+        check_measurable(parsed, own, target)
         labels = Data.load(folder / "data").label_array()
-        asked = list(metric)
+        asked = list(own)
         if not any(metrics.find(name).quality for name in asked):
             asked.append(metrics.default_quality(outputs, labels))
         for name in asked:
@@ -91,7 +97,7 @@ def benchmark(
     Returns:
         As `compare`; for one model, it is measured against itself, so the ratios are the noise floor.
     """
-    target = target or Target()
+    target = checked(Target, target, "target")
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
         first = host(model, folder / "original", target)
@@ -187,11 +193,19 @@ def _spelled(hosted: Hosted) -> str:
 def _random(signature: Signature, batch: int, seed: int) -> Data:
     random = np.random.default_rng(seed)
     arrays: dict[str, Array] = {}
+    samples = max(64, 4 * batch)
+    cells = sum(math.prod(d for d in t.shape[1:] if isinstance(d, int)) for t in signature.inputs)
+    needed = samples * cells * 16  # drawn in 8 bytes, then cast to 8 at the most
+    if needed > (there := psutil.virtual_memory().available):
+        raise InvalidData(
+            f"Random inputs must fit into memory, and {samples} samples of {', '.join(map(str, signature.inputs))} "
+            f"take {needed} bytes to make, where {there} are free. Give a few samples with --data."
+        )
     for tensor in signature.inputs:
         free = [d for d in tensor.shape[1:] if not isinstance(d, int)]
         if free:
             raise InvalidData(f"input {tensor} has free sizes, so strop can't make up inputs. Give some with --data.")
-        shape = (max(64, 4 * batch), *(int(d or 1) for d in tensor.shape[1:]))
+        shape = (samples, *(int(d or 1) for d in tensor.shape[1:]))
         if np.issubdtype(np.dtype(tensor.dtype), np.floating):
             arrays[tensor.name] = random.standard_normal(shape).astype(tensor.dtype)
         else:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ._arrays import PIECE, crossed, follow, in_memory, listed, open_file, reference, replace_file, unknown, write
 from ._calls import call, is_call
-from ._plain import restore
+from ._plain import restore, texts
 from ._shapes import cast, check_shape, wanted
 from .errors import InvalidData
 from .model import Signature, Tensor
@@ -460,6 +460,8 @@ def read(
     Raises:
         InvalidData: The source is missing, broken, of an unknown kind, or lacks a name that is asked for.
     """
+    slices, protected = texts(slices, "slices"), texts(protected, "protected")
+    texts([name for name in (label, group) if name is not None], "label and group")
     divided = {name: crossed(name) for name in (*slices, *protected)}
     columns = tuple(dict.fromkeys(column for parts in divided.values() for column in parts))
     crossings = tuple("*".join(parts) for parts in divided.values() if len(parts) > 1)

@@ -175,6 +175,15 @@ class Goal:
         return cls._of_clauses(_clauses(text))
 
     @classmethod
+    def given(cls, goal: Goal | str | None) -> Goal:
+        """A goal as an argument gives it: as text, made already, or none.
+
+        Raises:
+            InvalidGoal: As for `parse`.
+        """
+        return goal if isinstance(goal, Goal) else Goal() if goal is None else Goal.parse(goal)
+
+    @classmethod
     def of(cls, limits: Iterable[str] = (), minimize: str | None = None, maximize: str | None = None) -> Self:
         """Make a goal of limits as text and the name of a metric to improve.
 
@@ -267,6 +276,8 @@ def _check_limit(limit: Limit, way: Better | None, unit: str | None) -> None:
 
 
 def _clauses(text: str) -> list[str]:
+    if not isinstance(text, str):
+        raise InvalidGoal(f"A goal is text, and {text!r} is none. Write limits as {_SHAPE}, divided by `;`.")
     lines = [line.strip().removesuffix(";") for line in text.splitlines() if line.strip()]
     clauses = [clause.strip() for line in lines for clause in line.split(";")]
     if not clauses or not all(clauses):

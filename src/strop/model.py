@@ -181,7 +181,7 @@ def digest_files(files: Iterable[Path]) -> str:
     """SHA-256 over names and contents of files, read in pieces."""
     digest = hashlib.sha256()
     for file in files:
-        digest.update(file.name.encode() + b"\0")
+        digest.update(os.fsencode(file.name) + b"\0")
         with file.open("rb") as stream:
             while piece := stream.read(1 << 20):
                 digest.update(piece)

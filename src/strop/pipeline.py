@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import jobs
+from ._plain import given, texts
 from .baseline import choose_goal, lay_out, measure_original, noise, power, run_baseline, seconds_a_call
 from .build import Failure
 from .bundle import Bundle, check_free, next_free
@@ -101,6 +102,7 @@ def optimize(
             the next step.
     """
     start = time.monotonic()
+    target, budget, metric = given(Target, target, "target"), given(Budget, budget, "budget"), texts(metric, "metric")
     if out is not None:
         check_free(Path(out))
     if recipe is not None:
@@ -116,9 +118,9 @@ def optimize(
         if (directory / PLAN).exists():
             raise RunFailed(f"{directory.root} holds a run already. Go on with it by --resume, or name a new folder.")
         request = prepare(
-            directory, model, data, goal, metrics=[metric] if isinstance(metric, str) else list(metric), label=label,
+            directory, model, data, goal, metrics=metric, label=label,
             slices=slices, group=group, protected=protected, calibration=calibration, confirm=confirm_data,
-            target=target or Target(), budget=budget or Budget(), seed=seed, recipe=_route_of(recipe), out=out,
+            target=target, budget=budget, seed=seed, recipe=_route_of(recipe), out=out,
             weights=weights,
         )  # fmt: skip
         return _carry_out(directory, request, start, listener or _ignore)
@@ -145,8 +147,8 @@ def resume(run: str | Path, *, budget: Budget | None = None, listener: Listener 
     start, directory = time.monotonic(), RunDir.existing(Path(run))
     try:
         request = resumed(directory)
-        if budget:
-            request = dataclasses.replace(request, budget=budget)
+        if budget is not None:
+            request = dataclasses.replace(request, budget=given(Budget, budget, "budget"))
         return _carry_out(directory, request, start, listener or _ignore)
     finally:
         directory.close()
@@ -277,8 +279,8 @@ def _to_confirm(request: Request, original: Finding, look: float, left: float) -
 
 def _goal_of(recipe: Bundle, goal: Goal | str | None, metric: str | Sequence[str]) -> Goal | str:
     """The goal of a recipe is its bundle's, where no limit is given."""
-    asked = Goal.parse(goal) if isinstance(goal, str) else goal
-    if asked and asked.limits:
+    asked = Goal.given(goal)
+    if asked.limits:
         return asked
     kept = recipe.goal
     own = [x.metric for x in kept.limits if ":" in x.metric and x.metric not in metric]

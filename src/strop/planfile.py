@@ -7,6 +7,7 @@ the file's key. Relative paths in the file are relative to the file, so that it 
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -162,7 +163,7 @@ def _source(value: object, folder: Path) -> str:
 
 
 def _path(value: object, folder: Path) -> Path:
-    return folder / Path(_string(value, folder)).expanduser()
+    return folder / os.path.expanduser(_string(value, folder))
 
 
 def _strings(value: object, folder: Path) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,17 @@ class Budget:
     seconds: float = 600.0
     trials: int | None = None
     memory: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, kind in (
+            ("seconds", self.seconds, Real),
+            ("trials", self.trials, Integral),
+            ("memory", self.memory, Real),
+        ):
+            if value is None and name != "seconds":
+                continue
+            if not isinstance(value, kind) or not 0 < value < math.inf:
+                raise InvalidPlan(f"{name} of a budget must be a number above zero, not {value!r}. Write Budget(600).")
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,7 @@ def prepare(
         NotMeasurable: The goal speaks of what can't be told here.
     """
     check_seed(seed)
-    parsed = _spelled_out(Goal.parse(goal) if isinstance(goal, str) else goal or Goal(()), metrics)
+    parsed = _spelled_out(Goal.given(goal), metrics)
     for name in (*parsed.metrics, *metrics):
         if ":" not in name:
             room.find(name)

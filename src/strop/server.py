@@ -34,6 +34,11 @@ RUNS_A_BLOCK = 2  # at the least
 SPUN = 0.0005  # seconds before an arrival that are not slept, since a sleep may end late
 
 
+def store_outputs(path: Path, outputs: Batch) -> None:
+    """Write outputs as .npz, under `output.NAME`: an output may be called `file`, which `savez` has another use for."""
+    np.savez(path, allow_pickle=False, **{f"output.{name}": array for name, array in outputs.items()})
+
+
 @dataclass(frozen=True)
 class Hosted:
     """A model and what runs it: all that a server needs to know."""
@@ -177,7 +182,7 @@ class _Loaded:
         samples = Data.load(data) if rows is None else Data.load(data).take(rows)
         outputs = predict(self.runner, self.signature, samples, self.batch)
         with atomic(destination) as temporary:
-            np.savez(temporary.with_suffix(".npz"), allow_pickle=False, **outputs)
+            store_outputs(temporary.with_suffix(".npz"), outputs)
             if temporary.suffix != ".npz":
                 temporary.with_suffix(".npz").replace(temporary)
 

@@ -7,7 +7,11 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
+
+from ._plain import texts
+from .errors import InvalidPlan
 
 DOT_PRODUCTS = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp")
 """Instruction sets in which a dot product of int8 is a single instruction."""
@@ -73,6 +77,13 @@ class Target:
     rate: float | None = None
     p99: float | None = None
     price: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "formats", texts(self.formats, "formats"))
+        for name, value in vars(self).items():
+            kind = Integral if name in ("threads", "batch") else Real
+            if name != "formats" and not (isinstance(value, kind) or (value is None and kind is Real)):
+                raise InvalidPlan(f"{name} of a target must be a number, not {value!r}. Write Target({name}=1).")
 
     def cores(self) -> tuple[int, ...]:
         """The cores to pin to: the last ones, since the first serves most interrupts."""

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.segment import Segment
 from rich.table import Table
 
 from . import details
@@ -18,7 +19,7 @@ from .advice import would_decide
 from .events import Confirmed, Confirming, Event, Measured, Planned, Said, Stopped, Tried, Trying
 from .judge import Report
 from .result import Result
-from .units import counted, duration, named, share, spread, stored
+from .units import counted, duration, named, share, spread, stored, visible
 from .verification import compared, explain
 
 LONGEST = 1500  # characters of an error: a paragraph
@@ -83,9 +84,17 @@ class Reporter:
         self.console.print(text, highlight=False, soft_wrap=not self.console.is_terminal)
 
 
+class _Screen(Console):
+    """Shows control characters in what it is given; those of its own, for colors and lines that live, it sends."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
 def console() -> Console:
     """Standard error; plain where it is no terminal or NO_COLOR is set."""
-    found = Console(stderr=True, highlight=False)
+    found = _Screen(stderr=True, highlight=False)
     if not found.is_terminal:
         found.width = 160  # a log has no edge to fold at
     return found
@@ -206,5 +215,5 @@ def _outcome(outcome: Any) -> str:
 
 def fail(message: str) -> None:
     """One paragraph on standard error."""
-    folded = " ".join(message.split())
+    folded = visible(" ".join(message.split()))
     sys.stderr.write(f"strop: {folded[:LONGEST]}{' ...' if len(folded) > LONGEST else ''}\n")

@@ -10,8 +10,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from . import drift, jobs, metrics
 from ._plain import restore
 from .advice import would_decide
@@ -25,7 +23,7 @@ from .errors import InvalidData
 from .goal import Goal, Limit
 from .judge import Report, judge
 from .prepare import environment, unseen_digest
-from .server import Hosted
+from .server import Hosted, store_outputs
 from .stats import Interval
 from .target import Target, usable_cores
 from .timing import CONFIRMING, Effort
@@ -125,7 +123,7 @@ def verify(
 def _outputs(bundle: Bundle, hosted: Hosted, folder: Path, seed: int) -> Drift:
     samples, stored = bundle.samples()
     samples.save(folder / "samples")
-    np.savez(folder / "stored.npz", allow_pickle=False, **stored)
+    store_outputs(folder / "stored.npz", stored)
     known = {metric.name: metric for metric in metrics.METRICS}
     judged = [limit.metric for limit in bundle.goal.limits]
     classes = any(known[name].of_classes for name in judged if name in known)

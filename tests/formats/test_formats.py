@@ -112,3 +112,28 @@ def test_formats_are_found_by_name() -> None:
     assert formats.format_of("onnx").name == ONNX
     with pytest.raises(UnsupportedModel, match="onnx, openvino"):
         formats.format_of("onix")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("<edge ", "<gone "), ("<layer ", "<gone "), ("<dim>3</dim>", "<dim>abc</dim>"),
+        ('offset="0"', 'offset="x"'), ('<?xml version="1.0"?>', '<?xml version="1.0" encoding="foo"?>'),
+    ],
+)  # fmt: skip
+def test_a_broken_openvino_graph_is_refused(tmp_path: Path, old: str, new: str) -> None:
+    port = '<port id="0" precision="FP32" names="{}"><dim>1</dim><dim>3</dim></port>'
+    graph = (
+        '<?xml version="1.0"?><net name="m" version="11"><layers>'
+        f'<layer id="0" name="x" type="Parameter"><output>{port.format("x")}</output></layer>'
+        f'<layer id="1" name="c" type="Const"><data offset="0" size="0"/><output>{port.format("c")}</output></layer>'
+        '<layer id="2" name="r" type="Result"><input/></layer></layers>'
+        '<edges><edge from-layer="0" from-port="0" to-layer="2" to-port="0"/></edges></net>'
+    )
+    (tmp_path / "m.bin").touch()
+    (tmp_path / "m.xml").write_text(graph)
+    assert [t.name for t in formats.open(tmp_path / "m.xml").signature.outputs] == ["x"]
+    assert old in graph
+    (tmp_path / "m.xml").write_text(graph.replace(old, new))
+    with pytest.raises(UnsupportedModel, match=r"m\.xml"):
+        formats.open(tmp_path / "m.xml")

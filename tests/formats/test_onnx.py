@@ -261,3 +261,34 @@ def test_signature_of_a_model_with_state_keeps_its_feedback_when_reopened(tmp_pa
     assert not forgotten.signature.states
     assert room.reopened(model.path, model).signature.states == model.signature.states
     assert replace(forgotten, signature=model.signature) == model
+
+
+def test_a_type_that_onnx_does_not_know_is_refused(tmp_path: Path) -> None:
+    proto = models.mlp()
+    proto.graph.input[0].type.tensor_type.elem_type = 99
+    with pytest.raises(UnsupportedModel, match="of type 99"):
+        room.OnnxFormat().open(proto)
+
+
+@pytest.mark.parametrize(("key", "value"), [("location", "a\0b"), ("location", "a" * 5000), ("offset", "9" * 5000)])
+def test_damaged_places_of_external_data_are_refused(tmp_path: Path, key: str, value: str) -> None:
+    path = models.case("external", tmp_path).model.path
+    proto = onnx.load(path, load_external_data=False)
+    tensor = next(t for t in proto.graph.initializer if t.external_data)
+    kept = [entry for entry in tensor.external_data if entry.key != key]
+    del tensor.external_data[:]
+    tensor.external_data.extend([*kept, onnx.StringStringEntryProto(key=key, value=value)])
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(UnsupportedModel):
+        formats.open(path)
+
+
+def test_a_name_in_other_bytes_than_utf8_is_a_name(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"m\xff.onnx")
+    path.write_bytes(models.mlp().SerializeToString())
+    assert len(formats.open(path).digest()) == 64
+
+
+def test_the_home_of_nobody_is_a_missing_model() -> None:
+    with pytest.raises(UnsupportedModel, match=r"~nobody_of_that_name/x\.onnx does not"):
+        formats.open("~nobody_of_that_name/x.onnx")

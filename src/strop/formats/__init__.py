@@ -49,7 +49,7 @@ def open(source: object, weights: Path | None = None) -> Model:
     if isinstance(source, str) and is_call(source):
         source = call(source, "a model", UnsupportedModel)
     elif isinstance(source, (str, os.PathLike)):
-        source = Path(source).expanduser()
+        source = Path(os.path.expanduser(source))  # leaves the name of an unknown user, which is then no path
         if not source.exists():
             raise UnsupportedModel(f"A model must exist, and {source} does not. Check the path.")
     for known in all_formats():

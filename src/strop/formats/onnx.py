@@ -22,6 +22,9 @@ else:
 ONE_FILE = 1 << 29
 """Bytes above which weights go to a file of their own: one file is held in memory twice while it is written."""
 
+_DIGITS = 19
+"""Of the largest offset that a file can have."""
+
 
 class OnnxFormat(ModelFormat):
     """ONNX files, folders that hold one, and live `onnx.ModelProto`s."""
@@ -191,15 +194,15 @@ def _external_file(tensor: onnx.TensorProto, path: Path) -> Path:
     location = info.get("location", "")
     file = path.parent / location
     inside = not Path(location).is_absolute() and ".." not in Path(location).parts
+    if inside and not os.path.isfile(file):  # false also of a name that no file can have
+        raise UnsupportedModel(
+            f"{path.name} keeps tensor {tensor.name!r} in {location!r}, and {file} is missing. "
+            "Copy it beside the model."
+        )
     if not inside or not file.resolve().is_relative_to(path.parent.resolve()):
         raise UntrustedModel(
             f"External data must lie in the model's own folder; {path.name} keeps tensor {tensor.name!r} in "
             f"{location!r}. Copy the data there as a plain file (not a link), and save the model with that location."
-        )
-    if not location or not file.is_file():
-        raise UnsupportedModel(
-            f"{path.name} keeps tensor {tensor.name!r} in {location!r}, and {file} is missing. "
-            "Copy it beside the model."
         )
     offset = _number(info.get("offset", "0"), tensor, path)
     end = offset + _number(info.get("length", "0"), tensor, path)
@@ -212,9 +215,9 @@ def _external_file(tensor: onnx.TensorProto, path: Path) -> Path:
 
 
 def _number(text: str, tensor: onnx.TensorProto, path: Path) -> int:
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > _DIGITS:
         raise UnsupportedModel(
-            f"Offset and length of external data must be whole numbers; {path.name} says {text!r} of tensor "
+            f"Offset and length of external data must be whole numbers; {path.name} says {text[:30]!r} of tensor "
             f"{tensor.name!r}. Export it again."
         )
     return int(text)
@@ -246,7 +249,8 @@ def _tensor(value: onnx.ValueInfoProto, side: str, name: str) -> Tensor:
     tensor = value.type.tensor_type
     dtype = _dtype(tensor.elem_type)
     if dtype is None:
-        seen = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+        names = {number: word.lower() for word, number in onnx.TensorProto.DataType.items()}
+        seen = names.get(tensor.elem_type, f"of type {tensor.elem_type}, which this onnx does not know")
         raise UnsupportedModel(
             f"Inputs and outputs must be numbers or booleans; {side} {value.name!r} of {name} is {seen}. "
             "Move what handles it out of the model, and export the rest."
@@ -263,7 +267,8 @@ def _tensor(value: onnx.ValueInfoProto, side: str, name: str) -> Tensor:
 
 
 def _dtype(number: int) -> str | None:
-    if number in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
+    no_numbers = (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING)
+    if number in no_numbers or number not in onnx.TensorProto.DataType.values():
         return None
     dtype = onnx.helper.tensor_dtype_to_np_dtype(number)
     return str(dtype) if dtype.kind in "fiub" and dtype.isbuiltin == 1 else None

@@ -34,20 +34,26 @@ class OpenvinoFormat(ModelFormat):
         """Read the graph's inputs and outputs.
 
         Raises:
-            UnsupportedModel: The .xml is broken, or its .bin is missing.
+            UnsupportedModel: The .xml is broken or incomplete, or its .bin is missing.
         """
         path = _main(source)
         if path is None:
             raise UnsupportedModel(f"An OpenVINO model is an .xml file with its .bin beside it; {source} is none.")
         weights = path.with_suffix(".bin")
-        if not weights.exists():
+        if not weights.is_file():
             raise UnsupportedModel(f"An OpenVINO model needs its weights beside it, and {weights} is missing. Copy it.")
         try:
             root = ElementTree.parse(path).getroot()
+            _check_weights(root, weights)
+            return Model(OPENVINO, path, _signature(root, path), (path, weights))
         except ElementTree.ParseError as error:
             raise UnsupportedModel(f"{path} must be well-formed XML: {error}. Copy or export it again.") from error
-        _check_weights(root, weights)
-        return Model(OPENVINO, path, _signature(root, path), (path, weights))
+        except (
+            LookupError,
+            ValueError,
+        ) as error:  # an unknown encoding, a layer not there, no number
+            said = f"{type(error).__name__}: {error}"
+            raise UnsupportedModel(f"{path} must be a whole graph, and is broken ({said}). Export it again.") from error
 
 
 def save(model: Any, folder: Path, *, half: bool = False) -> Model:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .._plain import told
 from ..errors import InvalidData, InvalidGoal
 from ..metric import Metric, Outputs, Probe, Scores
 from ..stats import Comparison, Samples, Statistic, taken
@@ -42,7 +43,7 @@ class Custom(Metric):
         self.better = getattr(self._function, "better", "higher")
         if self.better not in ("lower", "higher"):
             raise InvalidGoal(
-                f'`better` of a custom metric must be "lower" or "higher", and {spelling} has {self.better!r}.'
+                f'`better` of a custom metric must be "lower" or "higher"; {spelling} has {told(self.better, repr)}.'
             )
 
     def check(self, outputs: Outputs, labels: Array | None) -> None:
@@ -74,13 +75,21 @@ class Custom(Metric):
         return compare(first, second, groups, probe.seed)
 
     def _number(self, outputs: Outputs, labels: Array | None) -> float:
-        return float(self._run(outputs, labels))
+        found = self._run(outputs, labels)
+        try:
+            return float(found)
+        except Exception as error:
+            raise InvalidData(
+                f"{self.spelling} must return one number for any samples, not {told(found, repr)[:60]}."
+            ) from error
 
     def _run(self, outputs: Outputs, labels: Array | None) -> Any:
         try:
             return self._function(outputs, labels)
-        except (Exception, SystemExit) as error:
-            text = str(error).strip().split("\n")[0][:300]
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            text = told(error).strip().split("\n")[0][:300]
             raise InvalidData(f"The metric {self.spelling} raised {type(error).__name__}: {text}") from error
 
     def _call(self, outputs: Outputs, labels: Array | None) -> Any:
@@ -94,7 +103,7 @@ class Custom(Metric):
         parts = found if isinstance(found, tuple) else (found,)
         try:
             arrays = [np.asarray(part, np.float64) for part in parts]
-        except (TypeError, ValueError):
+        except Exception:  # also of an `__array__` of its own, or a number beyond floats
             arrays = []
         shape = arrays[0].shape if arrays else None
         whole = len(parts) == 1 and shape == ()
@@ -102,7 +111,7 @@ class Custom(Metric):
             seen = (
                 " and ".join(f"{type(part).__name__} of shape {np.shape(part)}" for part in parts)
                 if arrays
-                else repr(found)
+                else told(found, repr)[:60]
             )
             raise InvalidData(f"A metric must return {_FORMS}; for {n} samples {self.spelling} returned {seen}.")
         if any(np.isnan(array).any() for array in arrays):
@@ -123,8 +132,10 @@ def _load(spelling: str) -> Callable[[Outputs, Array | None], Any]:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
-        text = str(error).strip().split("\n")[0][:300]
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        text = told(error).strip().split("\n")[0][:300]
         raise InvalidGoal(
             f"The metric {spelling} needs the module {module_name!r}, which can't be imported "
             f"({type(error).__name__}: {text}). It is looked for in {here} and among installed packages."

@@ -138,11 +138,12 @@ def _lay_out(
     truth = labels.reshape(-1).astype(np.int64)
     hard = flat[0].dtype.kind != "f"
     classes = max(int(truth.max()), int(flat[0].max())) + 1 if hard else 2 if flat[0].ndim == 1 else flat[0].shape[1]
-    wrong = (truth < 0) | (truth >= classes)
+    given = labels.reshape(-1)  # as they were: the largest of uint64 turn negative as int64
+    wrong = (given < 0) | (given >= classes)
     if wrong.any():
         raise InvalidData(
             f"{metric.name} needs labels from 0 to {classes - 1}, since the model tells {classes} classes apart; "
-            f"label {int(truth[wrong.argmax()])} of row {int(wrong.argmax())} is outside. "
+            f"label {int(given[wrong.argmax()])} of row {int(wrong.argmax())} is outside. "
             "Number the classes as the model does."
         )
     return Decisions(flat[0], flat[1], truth, groups, max(classes, 2), not hard and are_probabilities(flat[0]), seed)

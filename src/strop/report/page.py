@@ -11,7 +11,7 @@ from .. import details
 from ..advice import would_decide
 from ..rundir import finite
 from ..slices import SMALLEST_SLICE
-from ..units import counted, duration, named, share, spread, stored
+from ..units import counted, duration, named, share, spread, stored, visible
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --good: #17803d; --bad: #b3261e; --open: #8a5a00 }
@@ -64,7 +64,7 @@ def page(manifest: Mapping[str, Any], tried: Sequence[tuple[str, Mapping[str, An
         "<details><summary>Settings, versions, hashes</summary>"
         f"<pre>{escape(json.dumps(finite(manifest), indent=1))}</pre></details>",
     ]
-    return (
+    return visible(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body><main>'
         f"{''.join(parts)}</main></body></html>\n"
