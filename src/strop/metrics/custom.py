@@ -43,7 +43,8 @@ class Custom(Metric):
         self.better = getattr(self._function, "better", "higher")
         if self.better not in ("lower", "higher"):
             raise InvalidGoal(
-                f'`better` of a custom metric must be "lower" or "higher", and {spelling} has {told(self.better, repr)}.'
+                f'`better` of a custom metric must be "lower" or "higher", and {spelling} has '
+                f"{told(self.better, repr)}."
             )
 
     def check(self, outputs: Outputs, labels: Array | None) -> None:
