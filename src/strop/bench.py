@@ -172,7 +172,7 @@ class Bench:
             if timing.disturbed:
                 said.append(
                     f"{timing.disturbed} of {turns} turns of the {scenario} timing were disturbed ({timing.why}), also "
-                    "when they were taken again: trust the ratios, and measure again on a quiet machine"
+                    "when they were taken again: their spread is in the intervals; measure again on a quiet machine"
                 )
             elif timing.repeated:
                 said.append(

@@ -248,8 +248,8 @@ def techniques(
             _say(f"    {' or '.join(row['accepts'])} -> {row['returns']}")
             if row["settings"]:
                 _say("    " + ", ".join(f"{name}={value!r}" for name, value in row["settings"].items()))
-            if row["refused"]:
-                _say(f"    not for this model: {row['refused']}")
+            if row["fits"] is not None:
+                _say("    fits this model" if row["fits"] else f"    not for this model: {row['refused']}")
         return Exit.MET
 
     _exit(work, debug)
@@ -386,12 +386,13 @@ def _techniques(model: str | None) -> list[dict[str, Any]]:
     opened = formats.open(model) if model else None
     rows = []
     for technique in room.all_techniques():
-        refused = ""
+        refused, fits = "", None  # of another format
         if opened and opened.format in technique.accepts:
             try:
                 technique().requires(opened, Target())
             except NotApplicable as error:
                 refused = str(error)
+            fits = not refused
         rows.append(
             {
                 "technique": technique.label(),
@@ -401,6 +402,7 @@ def _techniques(model: str | None) -> list[dict[str, Any]]:
                 "returns": technique.returns or "the same format",
                 "phase": technique.phase.name.lower(),
                 "settings": technique().settings(),
+                "fits": fits,
                 "refused": refused,
             }
         )
@@ -442,7 +444,7 @@ def _exit(work: Callable[[], int], debug: bool) -> None:
     try:
         code = work()
     except KeyboardInterrupt:
-        fail("interrupted.")
+        fail("interrupted. A search goes on with --resume and its run directory, named above.")
         code = 128 + signal.SIGINT
     except Infeasible as error:
         fail(str(error))
