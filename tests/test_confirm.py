@@ -133,7 +133,7 @@ def test_what_was_found_is_kept_and_not_looked_for_again(stage: Stage) -> None:
 
 def test_a_kill_between_two_looks_costs_none(stage: Stage) -> None:
     tried = stage.tried((A, 0.2, MET), (B, 0.3, MET))
-    first = stage.confirm(tried, [report(0.2, OPEN), report(0.3, OPEN)], seconds=0)
+    first = stage.confirm(tried, [report(0.2, OPEN), report(0.3, OPEN)], seconds=1e-9)
     assert [f.candidate for f in first] == [A], "the budget is spent after one"
     second = stage.confirm(tried, ["never asked", report(0.3, MET)])
     assert second[0] == first[0]

@@ -91,7 +91,7 @@ def known(module: object, arrays: Mapping[str, np.ndarray], folder: Path) -> Mod
 
 def exported(module: object, arrays: Mapping[str, np.ndarray], folder: Path) -> Model:
     model = known(module, arrays, folder)
-    (folder / "onnx").mkdir()
+    (folder / "onnx").mkdir(parents=True)
     return apply(ToOnnx(), model, Context(Data(arrays), model, Target(threads=1), 0, folder / "onnx"))
 
 
