@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -238,6 +238,9 @@ def _by_name(program: torch.export.ExportedProgram) -> torch.nn.Module:
         def __init__(self) -> None:
             super().__init__()
             self.graph = graph
+
+        def train(self, mode: bool = True) -> Self:
+            return self
 
         def forward(self, **arrays: torch.Tensor) -> Any:
             first = [arrays.pop(name) for name in positional]
