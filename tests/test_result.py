@@ -347,3 +347,11 @@ def test_a_winner_that_is_slower_says_so(fake_run: FakeRun) -> None:
     figures = {**report().figures, "latency.p50": figure(1.2, 0.010, "s")}
     slower = dataclasses.replace(finding(ROUNDED, model, Report(figures, (judged(SIZE),))), better=True)
     assert "it is slower: latency.p50 is 1.2x" in concluded(fake_run, [slower]).reason
+
+
+def test_nothing_is_infeasible_before_a_candidate_was_measured(fake_run: FakeRun) -> None:
+    broken = report(limits={SIZE: "broken"})
+    cut = concluded(fake_run, [], broken, tried=[], ended="the time budget is spent")
+    assert cut.verdict == "inconclusive" and cut.reason.startswith("the budget ended before a candidate was measured")
+    assert cut.manifest["advice"][0] == "a longer budget: 3 of 3 routes were not tried"
+    assert concluded(fake_run, [], broken, tried=[]).verdict == "infeasible", "where nothing was left to try"

@@ -156,6 +156,8 @@ def conclude(
     elif (best or original).verdict == "inconclusive":
         verdict = "inconclusive"
         reason = f"these data can't decide whether {', '.join(_open(best or original))} is kept"
+    elif best is None and search.cut_short:
+        verdict, reason = "inconclusive", "the budget ended before a candidate was measured"
     else:
         reason = f"no candidate keeps the limits: {binding(_seen(tried, findings))}"
         if problems := [f"{found.candidate}: {found.problem}" for found in findings if found.problem]:
