@@ -110,7 +110,7 @@ def test_a_bundle_is_the_same_where_it_was_made(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def verified_fake(tmp_path: Path) -> Iterator[tuple[Model, np.ndarray, np.ndarray]]:
+def verified_fake(tmp_path: Path, quick_looks: None) -> Iterator[tuple[Model, np.ndarray, np.ndarray]]:
     """A linear model, samples, and its own answers."""
     with registered(tmp_path / "plugins"):
         model = fake_model(tmp_path / "given", shape=(6, 4))
