@@ -83,11 +83,18 @@ def without_main() -> Iterator[None]:
     sys.modules["__main__"] = ModuleType("__main__")
     # A process inherits what is blocked: Ctrl-C is the driver's to handle, from the first line on.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    held: list[int] = []  # another thread may be told of it, and a process half started would die with a traceback
+    first = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda number, frame: held.append(number)) if first else None
     try:
         yield
     finally:
         sys.modules["__main__"] = main
+        if first:
+            signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if held:
+        raise KeyboardInterrupt
 
 
 def die_with_parent() -> None:
@@ -105,12 +112,16 @@ def run(function: Callable[..., T], *args: Any, limits: Limits) -> Ended[T]:
     Never raises for what happens in there; a KeyboardInterrupt in here ends the job and is passed on.
     """
     name, fresh = f"strop job {next(NUMBERS)}", spawn_context()
-    with without_main():
-        # Pebble 5.2.3 declares `mp_context`, reads `context`, and silently forks where that is missing
-        start = pebble_concurrent.process(
-            name=name, daemon=False, timeout=limits.seconds, context=fresh, mp_context=fresh
-        )
-        future = start(_guarded)(function, args)
+    try:
+        with without_main():
+            # Pebble 5.2.3 declares `mp_context`, reads `context`, and silently forks where that is missing
+            start = pebble_concurrent.process(
+                name=name, daemon=False, timeout=limits.seconds, context=fresh, mp_context=fresh
+            )
+            future = start(_guarded)(function, args)
+    except KeyboardInterrupt:
+        _kill_family(name)
+        raise
     watch = _Watch(name, limits.memory)
     try:
         status, value = future.result()

@@ -137,7 +137,7 @@ def test_what_a_function_does_wrong_is_named(name: str, said: str, case: Any) ->
         ("own_metrics:number", "has no function 'number'"),
         ("no_such_module:f", "can't be imported"),
         ("broken_metrics:f", "no_such_package_at_all"),
-        ("own_metrics:sideways", "and own_metrics:sideways has 'up'"),
+        ("own_metrics:sideways", "own_metrics:sideways has 'up'"),
         (":f", "module:function"),
         ("own_metrics:", "module:function"),
     ],
