@@ -355,3 +355,11 @@ def test_nothing_is_infeasible_before_a_candidate_was_measured(fake_run: FakeRun
     assert cut.verdict == "inconclusive" and cut.reason.startswith("the budget ended before a candidate was measured")
     assert cut.manifest["advice"][0] == "a longer budget: 3 of 3 routes were not tried"
     assert concluded(fake_run, [], broken, tried=[]).verdict == "infeasible", "where nothing was left to try"
+
+
+def test_a_recipe_that_was_not_measured_is_not_called_met(fake_run: FakeRun) -> None:
+    request = dataclasses.replace(fake_run.request, recipe=ROUNDED.to_json())
+    fake = dataclasses.replace(fake_run, request=request)
+    cut = concluded(fake, [], tried=[], ended="the time budget is spent")
+    assert cut.verdict == "inconclusive" and cut.winner is None
+    assert cut.reason == "the budget ended before a candidate was measured"

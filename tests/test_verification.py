@@ -171,7 +171,11 @@ def test_noise_is_told_from_other_numerics(
         assert "nothing that strop records of CPU and versions differs" in outputs["causes"][0]
     if kind in ("NaN", "infinity", "shape"):
         assert "in shape, or in NaN and infinity" in outputs["said"]
-        assert json.loads(verified("b", "--json", tmp_path).stdout)["verified"]["outputs"]["difference"]["y"] is None
+        told = json.loads(verified("b", "--json", tmp_path).stdout)
+        assert told["verified"]["outputs"]["difference"]["y"] is None
+        assert (told["verdict"], bundle.manifest["verdict"]) == (whole, "met"), (
+            "this machine's verdict, not the old one"
+        )
 
 
 def test_nan_is_as_stored_where_it_was_stored(tmp_path: Path) -> None:
@@ -253,7 +257,7 @@ def test_the_objective_is_compared_again_or_it_is_said_why_not(verified_fake: An
     said = verified("b", tmp_path)
     assert "latency.p50 was not compared with the original's: give --original MODEL" in said.stderr
     told = json.loads(verified("b", "--json", tmp_path).stdout)
-    assert told["verdict"] == told["verified"]["verdict"] and told["bundle"]["verdict"] == "met"
+    assert told["verdict"] == told["verified"]["verdict"] and told["winner"] == bundle.manifest["winner"]
 
 
 def test_of_the_data_of_the_search_only_the_confirm_split_judges(verified_fake: Any, tmp_path: Path) -> None:

@@ -146,6 +146,8 @@ def conclude(
         reason = f"{proven.candidate} keeps every limit: {_gain(proven, goal)}{_price(proven)}"
         if passed := [f"{f.candidate} ({f.why_not or 'no better'})" for f in findings if f is not proven]:
             reason += f". Others that seemed faster were not proven: {'; '.join(passed)}"
+    elif best is None and search.cut_short and (request.recipe or original.verdict != "met"):
+        verdict, reason = "inconclusive", "the budget ended before a candidate was measured"
     elif original.verdict == "met":
         winner, verdict = original, "met"
         why = _why_not(best, tried, findings, goal)
@@ -156,8 +158,6 @@ def conclude(
     elif (best or original).verdict == "inconclusive":
         verdict = "inconclusive"
         reason = f"these data can't decide whether {', '.join(_open(best or original))} is kept"
-    elif best is None and search.cut_short:
-        verdict, reason = "inconclusive", "the budget ended before a candidate was measured"
     else:
         reason = f"no candidate keeps the limits: {binding(_seen(tried, findings))}"
         if problems := [f"{found.candidate}: {found.problem}" for found in findings if found.problem]:
@@ -166,7 +166,7 @@ def conclude(
         advice = what_would_help(goal, best.report if best and not best.problem else None, original.report)
         if search.cut_short:
             advice.insert(0, f"a longer budget: {search.untried} of {search.routes} routes were not tried")
-    if verdict != "met" and best is None:
+    if verdict != "met" and best is None and original.why_not:
         reason += f"; of the original, {original.why_not}"
     shown = winner or closest or original
     looks = max((finding.looks for finding in findings), default=0)

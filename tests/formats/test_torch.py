@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -140,26 +141,58 @@ def test_exported_programs_are_read(tmp_path: Path) -> None:
 
 
 class Evil:
+    """What makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path):
+        self.folder = str(folder)
+
     def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, ("/tmp/strop-was-here",)
+        return os.mkdir, (self.folder,)
 
 
-def test_a_program_that_would_run_code_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["inputs", "pickled weight", "library", "object", "twice"])
+def test_a_program_that_would_run_code_is_refused(tmp_path: Path, kind: str) -> None:
     program = torch.export.export(nn.Linear(6, 3).eval(), (torch.ones(2, 6),))
     torch.export.save(program, tmp_path / "good.pt2")
-    with zipfile.ZipFile(tmp_path / "good.pt2") as good, zipfile.ZipFile(tmp_path / "evil.pt2", "w") as evil:
+    torch.save(Evil(tmp_path / "ran"), tmp_path / "x")
+    evil = (tmp_path / "x").read_bytes()
+    with zipfile.ZipFile(tmp_path / "good.pt2") as good, zipfile.ZipFile(tmp_path / "evil.pt2", "w") as bad:
+        root = good.namelist()[0].partition("/")[0]
         for name in good.namelist():
             content = good.read(name)
-            if name.endswith("sample_inputs/model.pt"):
-                torch.save(Evil(), tmp_path / "x")
-                content = (tmp_path / "x").read_bytes()
-            evil.writestr(name, content)
-    with pytest.raises(UntrustedModel, match="run code"):
+            if kind == "inputs" and name.endswith("sample_inputs/model.pt"):
+                content = evil
+            if kind == "pickled weight" and name.endswith("weights_config.json"):
+                content = re.sub(rb'"use_pickle":\s*false', b'"use_pickle"\n:\ttrue', content)
+            if kind == "pickled weight" and name.endswith("weight_0"):
+                content = evil
+            bad.writestr(name, content)
+        if kind == "library":
+            bad.writestr(f"{root}/data/aotinductor/model/model.so", b"code")
+        if kind == "object":
+            bad.writestr(f"{root}/data/constants/custom_obj_0", evil)
+        if kind == "twice":
+            with pytest.warns(UserWarning, match="Duplicate"):
+                bad.writestr(f"{root}/models/model.json", good.read(f"{root}/models/model.json"))
+    formats.open(tmp_path / "good.pt2")
+    with pytest.raises(UntrustedModel, match="could run code"):
         formats.open(tmp_path / "evil.pt2")
-    assert not Path("/tmp/strop-was-here").exists()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_is_no_program_is_told(tmp_path: Path) -> None:
     (tmp_path / "text.pt2").write_text("no archive")
     with pytest.raises(UnsupportedModel, match="no exported program"):
         formats.open(tmp_path / "text.pt2")
+
+
+def test_a_live_module_is_left_as_it_is(tmp_path: Path) -> None:
+    module, other = Net().train(), Net()
+    torch.save(other.state_dict(), tmp_path / "w.pth")
+    before = module.head.weight.clone()
+    known(module, IMAGES, tmp_path)
+    formats.open(module, tmp_path / "w.pth")
+    assert module.training and torch.equal(module.head.weight, before)
 
 
 def test_weights_fill_a_module(tmp_path: Path) -> None:
@@ -175,7 +208,7 @@ def test_weights_fill_a_module(tmp_path: Path) -> None:
 
 def test_weights_that_do_not_fit_or_run_code_are_refused(tmp_path: Path) -> None:
     torch.save(nn.Linear(3, 3).state_dict(), tmp_path / "other.pth")
-    (tmp_path / "evil.pth").write_bytes(pickle.dumps(Evil()))
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps(Evil(tmp_path / "ran")))
     (tmp_path / "text.safetensors").write_text("no tensors")
     torch.save(torch.ones(3), tmp_path / "tensor.pth")
     for name, kind, words in (
