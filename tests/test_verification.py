@@ -173,9 +173,7 @@ def test_noise_is_told_from_other_numerics(
         assert "in shape, or in NaN and infinity" in outputs["said"]
         told = json.loads(verified("b", "--json", tmp_path).stdout)
         assert told["verified"]["outputs"]["difference"]["y"] is None
-        assert (told["verdict"], bundle.manifest["verdict"]) == (whole, "met"), (
-            "this machine's verdict, not the old one"
-        )
+        assert told["verdict"] == "broken", "of this verification: the manifest says met"
 
 
 def test_nan_is_as_stored_where_it_was_stored(tmp_path: Path) -> None:
