@@ -75,11 +75,15 @@ def test_every_route_is_tried_at_its_defaults_first_the_most_promising_before(tm
     assert {proposal.why for proposal in asked} == {"its defaults"}
 
 
-def test_where_a_limit_is_broken_by_far_lossless_variants_wait_for_other_routes(tmp_path: Path) -> None:
+def test_lossless_variants_of_what_took_too_long_or_breaks_a_limit_by_far_wait_for_other_routes(tmp_path: Path) -> None:
     given = [route(FakeCalibrate), route(FakeStrip, FakeCalibrate), route(FakeCompile)]
     large = Outcome("done", report=replace(report(0.3), judged=(judged(SIZE, "broken", violation=0.5),)))
     asked = names(go_on(search(tmp_path, *given), lambda c: large if "calibrate" in str(c) else outcome(0.9), most=2))
     assert asked == ["fake-calibrate", "fake-compile"]
+    (tmp_path / "slow").mkdir()
+    slow = Outcome("timeout", "took longer than 30 s", seconds=30.0)
+    asked = names(go_on(search(tmp_path / "slow", *given), lambda c: slow, most=3))
+    assert asked == ["fake-calibrate", "fake-compile", "fake-strip + fake-calibrate"]
 
 
 def test_a_technique_that_failed_waits_behind_those_that_have_not(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ class Clock:
 
     Attributes:
         reserve: Seconds to keep for confirming.
+        look: Seconds that measuring one model whole takes, as far as is known.
 
     Raises:
         RunFailed: The file is not what strop wrote.
@@ -39,7 +40,7 @@ class Clock:
         self._spent = spent
         before = read_json(spent, float) if spent.exists() else 0.0
         self._start = (time.monotonic() if start is None else start) - before
-        self.reserve = 0.0
+        self.reserve = self.look = 0.0
         self.memory = budget.memory or int(psutil.virtual_memory().available * FREE_MEMORY)
 
     @property
@@ -70,6 +71,11 @@ class Clock:
     def to_confirm(self) -> float:
         """Seconds left for measuring a finalist; what a bundle takes to write is kept."""
         return self.budget.seconds * (1 - TO_WRITE) - self.elapsed
+
+    @property
+    def room(self) -> bool:
+        """Whether one more model can be measured whole before the budget ends."""
+        return self.to_confirm >= max(self.look, 1e-9)
 
     def limits(self) -> jobs.Limits:
         """What the next candidate may use."""

@@ -110,7 +110,7 @@ def confirm(
     if fresh and before:
         tell(Said(used_before(before), warning=True))
     for place, (candidate, outcome) in enumerate(chosen, 1):
-        if any(finding.proven for finding in findings) or (findings and clock.over):
+        if any(finding.proven for finding in findings) or (findings and not clock.room):
             break
         if candidate.key in known:
             continue

@@ -163,6 +163,7 @@ def _carry_out(run: RunDir, request: Request, start: float, tell: Listener) -> R
     run_baseline(run, setting, clock.whole())
     setting = choose_goal(run, request, setting, clock.whole(), tell)
     original, look = measure_original(run, setting, clock.whole(), tell)
+    clock.look = look
     clock.keep()
     tell(Said(power(setting, request)))
 
@@ -174,9 +175,10 @@ def _carry_out(run: RunDir, request: Request, start: float, tell: Listener) -> R
         run, setting, searcher.tried, request.digests["confirm"], clock, noise(original, setting.goal.objective), tell
     )
     if not any(finding.proven for finding in findings):
-        if not clock.over:
+        if not findings and clock.room:
+            findings = _nearest(setting, searcher, clock)
+        if clock.room:
             original = _on_confirm(setting, original.candidate, original.model, clock, otherwise=original)
-        findings = findings or _nearest(setting, searcher, clock)
     clock.keep()
     result = conclude(
         request,

@@ -100,7 +100,7 @@ class RouteSearch:
         self._route_of: dict[str, Route] = {}
         self._exhausted: set[str] = set()
         self._failed: set[str] = set()  # techniques that failed once, refusals aside
-        self._far_off: set[Core] = set()  # of defaults that break a limit by more than lossless steps mend
+        self._put_off: set[Core] = set()  # too slow to measure, or off a limit by more than lossless steps mend
         self._spoiled: set[str] = set()  # defaults of routes that are proven to break a limit on quality
         self._fits: dict[str, Mapping[str, Sequence[Any]]] = {}
         self._since_gain = 0
@@ -178,8 +178,8 @@ class RouteSearch:
 
     def _waits(self, route: Route) -> bool:
         """Whether others go first: a step of it failed elsewhere, one that quantizes broke a limit on quality, or what
-        differs from it by lossless steps only breaks a limit by far."""
-        if core(route) in self._far_off:
+        differs from it by lossless steps only took too long or breaks a limit by far."""
+        if core(route) in self._put_off:
             return True
         if any(step.label() in self._failed for step in route.steps):
             return True
@@ -228,8 +228,8 @@ class RouteSearch:
         best = self._best()
         self.tried.append((candidate, outcome))
         self._route_of[candidate.key] = route
-        if any(judged.violation > NEAR for judged in outcome.report.broken):
-            self._far_off.add(core(route))
+        if outcome.cause == "timeout" or any(judged.violation > NEAR for judged in outcome.report.broken):
+            self._put_off.add(core(route))
         if outcome.blamed and outcome.cause != "refused":
             self._failed.add(outcome.blamed)
         quality = {str(limit) for limit in self.goal.limits if metrics.find(limit.metric).quality}
