@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._quiet import nncf, openvino, silenced
+from .._quiet import nncf, openvino
 from ..errors import NotApplicable
 from ..formats.openvino import has_attention, is_quantized, operators, save
 from ..model import OPENVINO, Batch, Format, Model, Tensor
@@ -73,8 +73,7 @@ class OpenvinoInt8(Technique):
             raise NotApplicable(f"`auto` takes {self.range_estimator} for this model too")
 
     def apply(self, model: Model, context: Context) -> Model:
-        library = nncf()
-        with silenced():
+        with nncf() as library:
             graph = openvino().Core().read_model(str(model.path))
             transformer = self.scheme == "auto" and has_attention(model)
             result = library.quantize(
@@ -96,7 +95,6 @@ class OpenvinoInt8(Technique):
         return "minmax" if few and not has_attention(model) else "mean-minmax"
 
     def _advanced(self, model: Model, target: Target) -> Any:
-        nncf()
         from nncf.quantization import advanced_parameters as advanced
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet as Ranges
 
@@ -133,8 +131,7 @@ class OpenvinoInt8Weights(Technique):
         _check(model)
 
     def apply(self, model: Model, context: Context) -> Model:
-        library = nncf()
-        with silenced():
+        with nncf() as library:
             graph = openvino().Core().read_model(str(model.path))
             kind = library.CompressWeightsMode
             result = library.compress_weights(
