@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from strop import planfile
 from strop.errors import InvalidPlan
+from strop.learning import Training
 from strop.planfile import Plan, read, seconds
 
 FULL = """\
@@ -40,6 +41,13 @@ out = "bundle"
 run = "runs/1"
 recipe = "../yesterday"
 weights = "net.safetensors"
+train = "train.parquet"
+
+[training]
+loss = "cross-entropy"
+epochs = 3
+seconds = "2m"
+keep = ["head*"]
 """
 
 
@@ -75,6 +83,8 @@ def test_every_key_is_read_and_paths_are_relative_to_the_file(tmp_path: Path) ->
         run=tmp_path / "runs/1",
         recipe=tmp_path / "../yesterday",
         weights=tmp_path / "net.safetensors",
+        train=str(tmp_path / "train.parquet"),
+        training=Training(loss="cross-entropy", epochs=3, seconds=120.0, keep=("head*",)),
     )
     keys = set(tomllib.loads(FULL)) | {"maximize"}
     assert keys == {field.name for field in fields(Plan)} == set(planfile.READERS)
@@ -193,3 +203,18 @@ def test_the_line_is_right_wherever_the_key_stands(fillers: list[str], place: in
     text = "\n".join(parts)
     expected = text.count("\n", 0, text.index("seed = 'x'")) + 1
     assert planfile._Lines(text).of("seed") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("epoch = 3", "did you mean epochs"),
+        ("epochs = 0", "epochs of the training must be a number above 0"),
+        ('optimizer = "lion"', "one of adamw, sgd"),
+        ('loss = "hinge"', "loss of the training must be"),
+        ("keep = 3", "keep of the training must be names of layers"),
+    ],
+)
+def test_training_settings_that_are_wrong_are_named(tmp_path: Path, text: str, match: str) -> None:
+    with pytest.raises(InvalidPlan, match=match):
+        read(write(tmp_path, f'model = "m"\ndata = "d"\n[training]\n{text}\n'))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .data import Data
     from .errors import Infeasible, InvalidData, InvalidGoal, StropError, UnsupportedModel
     from .goal import Goal
+    from .learning import Training
     from .metric import Metric
     from .model import Model
     from .pipeline import optimize, resume
@@ -38,6 +39,7 @@ __all__ = [
     "StropError",
     "Target",
     "Technique",
+    "Training",
     "UnsupportedModel",
     "benchmark",
     "compare",
@@ -53,6 +55,7 @@ _HOMES = {
     "data": ("Data",),
     "errors": ("Infeasible", "InvalidData", "InvalidGoal", "StropError", "UnsupportedModel"),
     "goal": ("Goal",),
+    "learning": ("Training",),
     "metric": ("Metric",),
     "model": ("Model",),
     "pipeline": ("optimize", "resume"),

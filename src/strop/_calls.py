@@ -6,10 +6,14 @@ import importlib
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from ._plain import told
 from .errors import StropError
+
+T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -27,17 +31,33 @@ def call(source: str, returns: str, error: type[StropError]) -> object:
         returns: What it must return, for the message.
         error: What to raise where it can't be found, or fails.
     """
+    return _of(source, f"a function without arguments that returns {returns}", error, lambda found: found())
+
+
+def function(source: str, what: str, error: type[StropError]) -> Callable[..., Any]:
+    """Find a function of the user's own.
+
+    Args:
+        source: `module:function`, importable from the working directory.
+        what: What it must be, for the message.
+        error: What to raise where it can't be found.
+    """
+    found: Callable[..., Any] = _of(source, what, error, lambda found: found)
+    return found
+
+
+def _of(source: str, what: str, error: type[StropError], use: Callable[[Any], T]) -> T:
     module, _, name = source.partition(":")
     folder = os.getcwd()
     sys.path.insert(0, folder)
     try:
-        return getattr(importlib.import_module(module), name)()
+        return use(getattr(importlib.import_module(module), name))
     except KeyboardInterrupt:
         raise
-    except BaseException as failure:  # whatever a user's own function raises is told as it is
+    except BaseException as failure:  # whatever a user's own code raises is told as it is
         raise error(
-            f"{source} failed with {type(failure).__name__}: {told(failure)}. It must be a function without arguments, "
-            f"importable from the working directory, that returns {returns}."
+            f"{source} failed with {type(failure).__name__}: {told(failure)}. It must be {what}, importable from the "
+            "working directory."
         ) from failure
     finally:
         sys.path.remove(folder)

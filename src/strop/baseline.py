@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,17 +13,17 @@ import numpy as np
 
 from . import jobs, metrics
 from .bench import load_outputs
-from .build import Workshop
+from .build import Lessons, Workshop, within
 from .confirm import Finding
 from .data import Data
 from .errors import RunFailed, TechniqueError, UnsupportedModel
 from .events import Listener, Measured, Said
 from .goal import Goal, Limit
 from .judge import Report
-from .model import Model
+from .model import Model, digest_files
 from .plan import Candidate
 from .prepare import Request, reference
-from .rundir import ARTIFACTS, DATA, OUTPUTS, PLAN, RunDir, as_written, read_json, write_json
+from .rundir import ARTIFACTS, DATA, OUTPUTS, PLAN, TRAINING, RunDir, as_written, read_json, write_json
 from .server import Hosted
 from .stats import detectable_drop
 from .trial import Setting, measure, run_original
@@ -46,7 +48,7 @@ def lay_out(run: RunDir, request: Request, limits: jobs.Limits) -> Setting:
     calibration = run / DATA / "calibration"
     workshop = Workshop(
         run.folder(ARTIFACTS), original, request.original_digest, calibration,
-        request.digests["calibration"], request.target, request.seed,
+        request.digests["calibration"], request.target, request.seed, _lessons(run, request),
     )  # fmt: skip
     run.folder(OUTPUTS)
     return Setting(
@@ -54,6 +56,18 @@ def lay_out(run: RunDir, request: Request, limits: jobs.Limits) -> Setting:
         run / DATA / "search", run / DATA / "confirm", Goal.parse(request.goal),
         (*request.metrics, *ALWAYS, *metrics.called_for(request.target)),
     )  # fmt: skip
+
+
+def _lessons(run: RunDir, request: Request) -> Lessons | None:
+    if request.training is None:
+        return None
+    with as_written(run / PLAN):
+        student = within(run.root, Model.of(request.student, run.root)) if request.student else None
+        folder, data = run / TRAINING, request.digests["train"]
+        live = digest_files(sorted(folder.glob("*.pkl")))
+        known = [data, json.dumps(dict(request.training), sort_keys=True), live, student.digest() if student else ""]
+        digest = hashlib.sha256("\0".join(known).encode()).hexdigest()
+        return Lessons(run / DATA / "train", request.training, folder, student, digest)
 
 
 def loadable(workshop: Workshop, limits: jobs.Limits) -> Hosted:

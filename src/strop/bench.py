@@ -142,6 +142,10 @@ class Bench:
         return self.original.model.size, self.candidate.model.size
 
     @property
+    def compressed_sizes(self) -> tuple[int, int]:
+        return self.original.model.compressed, self.candidate.model.compressed
+
+    @property
     def target(self) -> Target:
         return self.candidate.target
 

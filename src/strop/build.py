@@ -7,20 +7,23 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ._pickles import read_object
 from .data import Data
 from .errors import NotApplicable, RunFailed, TechniqueError
+from .learning import Training
 from .model import Model
 from .rundir import read_json, write_json
 from .settings import Choice
 from .target import Target
 from .technique import Context, Needs, Technique, apply
 
-MODEL, FAILED = "model.json", "failed.json"
+MODEL, FAILED, SHARED = "model.json", "failed.json", ".shared"
+TO_MEASURE = 0.2  # of the time of a candidate, that training leaves for what follows
 
 
 class Failure(NamedTuple):
@@ -28,6 +31,38 @@ class Failure(NamedTuple):
 
     cause: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What techniques that train are given; plain data and paths, so that jobs can be told of it.
+
+    Attributes:
+        data: Folder of the train data.
+        settings: Of a `Training`, as JSON; a live object is a file in `folder`, `{"pickled": NAME}`.
+        folder: Where those lie.
+        student: A model of the user's own to teach, or None.
+        digest: Of all of it.
+    """
+
+    data: Path
+    settings: Mapping[str, Any]
+    folder: Path
+    student: Model | None
+    digest: str
+
+    def training(self) -> Training:
+        """The settings.
+
+        Raises:
+            UntrustedModel: Somebody else may have written them.
+        """
+        live = {
+            name: read_object(self.folder / Path(value["pickled"]).name)
+            for name, value in self.settings.items()
+            if isinstance(value, Mapping)
+        }
+        return Training(**{**self.settings, **live})
 
 
 @dataclass(frozen=True)
@@ -40,6 +75,7 @@ class Workshop:
         digest: Of the original's files.
         calibration: Folder of the samples to calibrate with (a job is told paths, not arrays), or None.
         calibration_digest: Of those.
+        lessons: For techniques that train; None where there is nothing to train with.
     """
 
     folder: Path
@@ -49,6 +85,7 @@ class Workshop:
     calibration_digest: str
     target: Target
     seed: int
+    lessons: Lessons | None = None
 
     def key(self, steps: Sequence[Technique]) -> str:
         """The name of what a chain makes: the same wherever all that it depends on is the same."""
@@ -59,6 +96,7 @@ class Workshop:
             "threads": self.target.threads,
             "batch": self.target.batch,
             "data": self.calibration_digest if any(step.needs & Needs.SAMPLES for step in steps) else "",
+            "lessons": self.lessons.digest if self.lessons and any(_trains(step) for step in steps) else "",
         }
         return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:24]
 
@@ -89,7 +127,9 @@ class Workshop:
             if time.monotonic() > deadline:
                 raise TechniqueError(f"no time was left for {step}")
             start = time.monotonic()
-            model = self._make(step, model, home, deadline, progress)
+            rest = sum(map(_trains, steps[count:]))
+            share = (1 - TO_MEASURE) / (1 + rest) if _trains(step) else 1.0  # of the time: all that train get the same
+            model = self._make(step, model, home, start + (deadline - start) * share, progress)
             seconds[str(step)] = time.monotonic() - start
         return model, seconds
 
@@ -152,17 +192,29 @@ class Workshop:
         part = Path(tempfile.mkdtemp(prefix=".part-", dir=self.folder))
         needed = self.calibration if step.needs & Needs.SAMPLES else None  # as `key` has it
         samples = Data.load(needed) if needed else None
-        context = Context(samples, self.original, self.target, self.seed, part, deadline=deadline, progress=progress)
+        lessons = self.lessons if _trains(step) else None
+        kept = self.folder / f".kept-{home.name}"
+        context = Context(
+            samples, self.original, self.target, self.seed, part,
+            train=Data.load(lessons.data) if lessons else None, training=lessons.training() if lessons else None,
+            student=lessons.student if lessons else None, shared=self.folder / SHARED, kept=kept,
+            deadline=deadline, progress=progress,
+        )  # fmt: skip
         try:
             made = apply(step, model, context)
             write_json(part / MODEL, made.to_json(part))
             part.replace(home)
+            shutil.rmtree(kept, ignore_errors=True)
         except NotApplicable as error:
             self._note(home, Failure("refused", str(error)))
             raise
         finally:
             shutil.rmtree(part, ignore_errors=True)
         return _made(home)
+
+
+def _trains(step: Technique) -> bool:
+    return bool(step.needs & Needs.TRAINING)
 
 
 def _made(home: Path) -> Model:

@@ -74,6 +74,9 @@ def optimize(
     ] = None,
     calibration: Annotated[str | None, typer.Option(help="Samples to calibrate with.")] = None,
     confirm: Annotated[str | None, typer.Option(help="Samples to confirm on; nothing else sees them.")] = None,
+    train: Annotated[
+        str | None, typer.Option(help="Samples to train with, for what trains; settings go into strop.toml.")
+    ] = None,
     label: Annotated[str | None, typer.Option(help="Name of the labels.")] = None,
     slice: Annotated[
         list[str] | None, typer.Option(help="A column whose values are reported one by one; 'sex*race' crosses two.")
@@ -101,7 +104,8 @@ def optimize(
     """Find the best model that provably keeps the limits, and write it as a bundle."""
     flags: dict[str, Any] = {
         "model": model, "data": data, "limit": tuple(limit or ()), "minimize": minimize, "maximize": maximize,
-        "metric": tuple(metric or ()), "calibration": calibration, "confirm": confirm, "label": label,
+        "metric": tuple(metric or ()), "calibration": calibration, "confirm": confirm, "train": train,
+        "label": label,
         "slice": tuple(slice or ()), "group": group, "protected": tuple(protected or ()), "threads": threads,
         "batch": batch, "formats": tuple(formats.split(",")) if formats else (), "rate": rate, "price": price,
         "weights": weights, "trials": trials, "seed": seed,
@@ -327,6 +331,7 @@ def _run(plan: Plan, as_json: bool) -> int:
         result = search(
             plan.model, plan.data, goal, weights=plan.weights, metric=plan.metric, label=plan.label, slices=plan.slice,
             group=plan.group, protected=plan.protected, calibration=plan.calibration, confirm_data=plan.confirm,
+            train=plan.train, training=plan.training,
             target=_target(plan.threads, plan.batch, plan.formats, plan.rate, plan.p99, plan.price), budget=budget,
             seed=plan.seed or 0, run=plan.run, recipe=plan.recipe, out=plan.out, listener=reporter,
         )  # fmt: skip

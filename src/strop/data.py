@@ -17,6 +17,7 @@ from ._arrays import PIECE, crossed, follow, in_memory, listed, open_file, refer
 from ._calls import call, is_call
 from ._plain import restore, texts
 from ._shapes import cast, check_shape, wanted
+from ._streams import gathered, is_stream
 from .errors import InvalidData
 from .model import Signature, Tensor
 
@@ -444,7 +445,7 @@ def read(
     Args:
         source: A path: `.npz` (memory-mapped in place where it is not compressed), `.npy`, a folder of `.npy` files,
             `.parquet` or `.csv`; `module:function`, called without arguments; a mapping of arrays; a pair (x, labels);
-            or an array.
+            an array; or a `Dataset` or `DataLoader` of PyTorch, gone through once.
         inputs: Names of the model's inputs. With one, an array `x`, or the only one left, will do; so will a table
             without a column of that name: its columns of numbers, and of lists of numbers of one length, are then one
             float32 matrix [rows, numbers], in the order of the file. (A column of lists alone keeps its dtype.)
@@ -477,6 +478,8 @@ def read(
     stacked: tuple[str, ...] = ()
     if isinstance(source, (str, Path)):
         arrays, stacked = open_file(Path(source), inputs, asked, guesses, storage)
+    elif is_stream(source):
+        arrays = gathered(source, inputs, storage)
     else:
         arrays = in_memory(source)
     for name in asked:

@@ -20,6 +20,15 @@ def lines(found: Mapping[str, Any]) -> Iterable[str]:
     yield from fairness(found["fairness"])
 
 
+def counts(original: Mapping[str, int], made: Mapping[str, int]) -> list[str]:
+    """What became of parameters and operations, where both are known."""
+    return [
+        f"{name}: {original[name] / 1e6:.3g} M became {made[name] / 1e6:.3g} M, {made[name] / original[name]:.3g}x"
+        for name in original
+        if original[name] and name in made
+    ]
+
+
 def drops(found: Sequence[Mapping[str, Any]]) -> list[str]:
     """The worst drop of each metric."""
     said = []

@@ -55,6 +55,19 @@ class Trying(Event):
 
 
 @dataclass(frozen=True)
+class Working(Event):
+    """A step of the candidate that is being tried takes long, and this is where it is.
+
+    Attributes:
+        share: Of the step that is done, 0 to 1.
+        words: What it does.
+    """
+
+    share: float
+    words: str
+
+
+@dataclass(frozen=True)
 class Tried(Event):
     """A candidate is done.
 

@@ -110,6 +110,10 @@ class Probe(Protocol):
         """Bytes on disk of original and candidate."""
 
     @property
+    def compressed_sizes(self) -> tuple[int, int]:
+        """The same, compressed."""
+
+    @property
     def target(self) -> Target: ...
 
     def timing(self, scenario: Scenario) -> Timing:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NewType, Self, TypeAlias
 
@@ -108,6 +109,7 @@ class Model:
         signature: Its inputs and outputs.
         files: Every file that must ship, the main one first; empty for a live object.
         history: The techniques that made it, first to last, as text.
+        counts: What is known of it besides: `parameters`, and `operations` (multiply-adds for one sample).
     """
 
     format: Format
@@ -115,6 +117,7 @@ class Model:
     signature: Signature
     files: tuple[Path, ...] = ()
     history: tuple[str, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -135,6 +138,11 @@ class Model:
     def size(self) -> int:
         """Bytes on disk of all that must ship."""
         return sum(file.stat().st_size for file in self.files)
+
+    @property
+    def compressed(self) -> int:
+        """The same after DEFLATE: what a download or a package takes."""
+        return sum(_deflated(file) for file in self.files)
 
     def digest(self) -> str:
         """SHA-256 over the content of all files."""
@@ -158,6 +166,7 @@ class Model:
             "files": [os.path.relpath(file, root) for file in self.files],
             "signature": self.signature.to_json(),
             "history": list(self.history),
+            "counts": dict(self.counts),
         }
 
     @classmethod
@@ -168,13 +177,24 @@ class Model:
             RunFailed: A file lies outside the model's own folder, and a copy of it would land outside of the copy's.
         """
         path, *files = (Path(os.path.normpath(root / file)) for file in (json["path"], *json["files"]))
-        made = cls(Format(json["format"]), path, Signature.of(json["signature"]), tuple(files), tuple(json["history"]))
+        made = cls(
+            Format(json["format"]), path, Signature.of(json["signature"]), tuple(files), tuple(json["history"]),
+            restore(dict[str, int], json["counts"]),
+        )  # fmt: skip
         for file in files:
             if not file.is_relative_to(made._folder):
                 raise RunFailed(
                     f"the files of a model must lie in its folder {made._folder}, and {file} does not. Start a new run."
                 )
         return made
+
+
+def _deflated(file: Path) -> int:
+    packer, size = zlib.compressobj(), 0
+    with file.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            size += len(packer.compress(piece))
+    return size + len(packer.flush())
 
 
 def digest_files(files: Iterable[Path]) -> str:

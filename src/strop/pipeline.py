@@ -27,9 +27,10 @@ from .errors import (
     UnsupportedModel,
     UntrustedModel,
 )  # fmt: skip
-from .events import Event, Listener, Planned, Said, Stopped, Tried, Trying
+from .events import Event, Listener, Planned, Said, Stopped, Tried, Trying, Working
 from .goal import Goal
 from .judge import Report
+from .learning import Training
 from .plan import Candidate, routes
 from .prepare import Budget, Request, check_seed, prepare, reference, resumed
 from .result import Result, Search, conclude
@@ -60,6 +61,8 @@ def optimize(
     protected: Sequence[str] = (),
     calibration: object = None,
     confirm_data: object = None,
+    train: object = None,
+    training: Training | None = None,
     target: Target | None = None,
     budget: Budget | None = None,
     seed: int = 0,
@@ -86,6 +89,9 @@ def optimize(
         protected: Further slices, between which a binary classifier's fairness is reported too.
         calibration: Samples to calibrate with, where they are not to be taken from `data`.
         confirm_data: Samples to confirm on, where they are not to be taken from `data`.
+        train: Samples to train with, for the techniques that do: like `data`, or a `Dataset` or `DataLoader` of
+            PyTorch. Without them nothing is trained.
+        training: How to train.
         target: Threads, batch size, formats, and the price of an hour.
         budget: Time, trials and memory.
         seed: Of every random choice.
@@ -121,7 +127,7 @@ def optimize(
             directory, model, data, goal, metrics=metric, label=label,
             slices=slices, group=group, protected=protected, calibration=calibration, confirm=confirm_data,
             target=target, budget=budget, seed=seed, recipe=_route_of(recipe), out=out,
-            weights=weights,
+            weights=weights, train=train, training=training,
         )  # fmt: skip
         return _carry_out(directory, request, start, listener or _ignore)
     except (InvalidGoal, InvalidData, InvalidPlan, NotMeasurable, UnsupportedModel, UntrustedModel):
@@ -200,9 +206,14 @@ def _searcher(
     """What says which candidate is next, the routes at their defaults, and what is left out, with the reason."""
     if request.recipe:
         candidate = Candidate.of(request.recipe)
+        if not setting.workshop.lessons and any(step.needs & Needs.TRAINING for step in candidate.steps):
+            raise InvalidPlan("the recipe's route trains, and there are no train data. Give them with --train.")
         tell(Planned((str(candidate),), {}))
         return Replay(candidate), [candidate], {}
-    found, refused = routes(setting.workshop.original, request.target, Needs.SAMPLES)
+    have = Needs.SAMPLES
+    if lessons := setting.workshop.lessons:
+        have |= Needs.TRAINING | (Needs.STUDENT if lessons.student else Needs.NOTHING)
+    found, refused = routes(setting.workshop.original, request.target, have, asked=setting.goal.metrics)
     as_given = Candidate(*reference(setting.workshop.original.format))
     found = [route for route in found if route.candidate() != as_given]
     tell(Planned(tuple(route.label for route in found), refused))
@@ -225,7 +236,7 @@ def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener)
             number, name = len(searcher.tried) + 1, str(proposal.candidate)
             tell(Trying(number, name, proposal.why, clock.left))
             limits = clock.limits()
-            outcome = try_candidate(setting, proposal.candidate, limits)
+            outcome = try_candidate(setting, proposal.candidate, limits, lambda *where: tell(Working(*where)))
             if outcome.cause == "timeout" and limits.seconds < clock.most:
                 reason = f"the time budget ended while {name} was tried; it stays open for --resume"
                 break

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,11 +14,17 @@ from ._lazy import installed
 from .errors import NotApplicable, TechniqueError
 from .model import Format, Model
 from .runtime import Runtime
-from .settings import Choice, Domain
+from .settings import Choice, Domain, Span
 from .target import Target
 from .technique import Needs, Technique, check
 
 CARRIED_ON = 2.0  # int8 that a converter carries on lost its quality on 4 of the 6 real models; native int8 comes first
+NEEDED = {
+    Needs.SAMPLES: "samples, which are not given",
+    Needs.LABELS: "labels, which the data do not have",
+    Needs.TRAINING: "train data, which are not given (--train)",
+    Needs.STUDENT: "a student, which is not given (student, of the training settings)",
+}
 CONVERSIONS = 3  # converters in one route, at the most
 
 
@@ -67,6 +73,41 @@ class Route:
     def label(self) -> str:
         return " + ".join(part.label() for part in (*self.steps, self.runtime))
 
+    @property
+    def training(self) -> tuple[type[Technique], ...]:
+        """Its steps that train."""
+        return tuple(step for step in self.steps if step.needs & Needs.TRAINING)
+
+    def strengths(self) -> dict[str, Span]:
+        """The settings that make it faster and worse, by `technique.setting`."""
+        found = {f"{step.label()}.{name}": domain for step in self.steps for name, domain in step.space().items()}
+        return {key: domain for key, domain in found.items() if isinstance(domain, Span) and domain.strength}
+
+    def at_strength(self, strength: float) -> dict[str, Any]:
+        """All strengths moved together from their defaults (0) to their least (-1) or greatest (1) values."""
+        defaults = {step.label(): step() for step in self.steps}
+        found = {}
+        for key, domain in self.strengths().items():
+            part, name = key.rsplit(".", 1)
+            middle = getattr(defaults[part], name)
+            end = domain.high if strength > 0 else domain.low
+            found[key] = round(middle + abs(strength) * (end - middle), 2)
+        return found
+
+    def strength_of(self, candidate: Candidate) -> float | None:
+        """Where a candidate lies between the least (-1) and greatest (1) strength; None if it differs otherwise."""
+        found = []
+        for step in candidate.steps:
+            default = type(step)()
+            for name, value in step.settings().items():
+                domain, middle = step.space().get(name), getattr(default, name)
+                if isinstance(domain, Span) and domain.strength:
+                    end = domain.high if value > middle else domain.low
+                    found.append((value - middle) / abs(end - middle))
+                elif value != middle:
+                    return None
+        return sum(found) / len(found) if found and candidate.runtime == type(candidate.runtime)() else None
+
     def expects(self, target: Target) -> float:
         """The ratio of latency to expect before anything is measured."""
         ratio = self.runtime.expects(target)
@@ -113,6 +154,7 @@ def routes(
     have: Needs,
     known: Sequence[type[Technique]] | None = None,
     available: Sequence[type[Runtime]] | None = None,
+    asked: Collection[str] = (),
 ) -> tuple[list[Route], dict[str, str]]:
     """Every well-typed route from a model, the most promising first, and why other things are left out.
 
@@ -125,12 +167,16 @@ def routes(
         have: What the data cover.
         known: Techniques to plan with; all by default.
         available: Runtimes to plan with; all by default.
+        asked: The metrics that the goal speaks of.
     """
     refused: dict[str, str] = {}
     usable: list[type[Technique]] = []
     for technique in techniques.all_techniques() if known is None else known:
         if missing := technique.needs & ~have:
-            refused[technique.label()] = f"needs {_words(missing)}, which are not given"
+            refused[technique.label()] = f"needs {_words(missing)}"
+        elif technique.gains is not None and not technique.gains & set(asked):
+            metrics = " or ".join(sorted(technique.gains))
+            refused[technique.label()] = f"improves {metrics} only, which the goal does not ask for"
         elif reason := _refusal(technique, model, target):
             refused[technique.label()] = reason
         else:
@@ -144,6 +190,7 @@ def routes(
     found = [
         Route(steps, runtime)
         for steps, format in _chains(usable, model.format, ())
+        if _complete(steps)
         for runtime in ends
         if format in runtime.loads and (not target.formats or format in target.formats)
     ]
@@ -154,9 +201,17 @@ def _chains(
     usable: Sequence[type[Technique]], format: Format, steps: tuple[type[Technique], ...]
 ) -> Iterator[tuple[tuple[type[Technique], ...], Format]]:
     yield steps, format
-    for step in usable:
-        if _fits(step, format, steps):
+    for place, step in enumerate(usable):
+        # within a phase, steps keep the order in which they are registered: n of them would make n! routes
+        late = steps and steps[-1].returns is None and steps[-1].phase == step.phase and usable.index(steps[-1]) > place
+        if not late and _fits(step, format, steps):
             yield from _chains(usable, step.returns or format, (*steps, step))
+
+
+def _complete(steps: tuple[type[Technique], ...]) -> bool:
+    """Whether what is worth nothing unless a later step quantizes is followed by such a step."""
+    places = [place for place, step in enumerate(steps) if step.for_quantizing]
+    return all(any(later.quantizes for later in steps[place + 1 :]) for place in places)
 
 
 def _fits(step: type[Technique], format: Format, before: tuple[type[Technique], ...]) -> bool:
@@ -190,4 +245,4 @@ def _serves(runtime: type[Runtime], name: str, value: object, target: Target) ->
 
 
 def _words(needs: Needs) -> str:
-    return " and ".join(need.name.lower() for need in needs if need.name)
+    return " and ".join(NEEDED[need] for need in needs)

@@ -18,6 +18,7 @@ from typing import Any
 
 from .errors import InvalidGoal, InvalidPlan
 from .goal import Goal
+from .learning import Training
 
 FILENAME = "strop.toml"
 UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -29,7 +30,8 @@ class Plan:
 
     Attributes:
         model: A path, or `module:factory`.
-        data: A path, or `module:function`; likewise `calibration` and `confirm`.
+        data: A path, or `module:function`; likewise `calibration`, `confirm` and `train`.
+        training: How to train: a table `[training]`, whose keys are those of `Training`.
         limit: Goals to keep, as people write them.
         minimize: The metric to make small; at most one of `minimize` and `maximize` is set.
         metric: Metrics to report besides those of the goal: names, or `module:function`.
@@ -56,6 +58,8 @@ class Plan:
     metric: tuple[str, ...] = ()
     calibration: str | None = None
     confirm: str | None = None
+    train: str | None = None
+    training: Training | None = None
     label: str | None = None
     slice: tuple[str, ...] = ()
     group: str | None = None
@@ -196,13 +200,29 @@ def _above_zero(value: object, folder: Path) -> float:
     return float(value)
 
 
+def _training(value: object, folder: Path) -> Training:
+    if not isinstance(value, dict):
+        raise _Wrong("a table, as [training]", value)
+    known = [field.name for field in fields(Training)]
+    for key in value:
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            raise _Wrong(f"of the keys {', '.join(known)}" + (f" (did you mean {near[0]}?)" if near else ""), key)
+    try:
+        spans = {"seconds": _span(value["seconds"], folder)} if isinstance(value.get("seconds"), str) else {}
+        return Training(**{**value, **spans})
+    except InvalidPlan as error:
+        raise _Wrong(f"right, and {str(error).rstrip('.')}", value) from None
+
+
 READERS: dict[str, Callable[[Any, Path], Any]] = {
-    **dict.fromkeys(("model", "data", "calibration", "confirm"), _source),
+    **dict.fromkeys(("model", "data", "calibration", "confirm", "train"), _source),
     **dict.fromkeys(("limit", "metric", "slice", "protected", "formats"), _strings),
     **dict.fromkeys(("minimize", "maximize", "label", "group"), _string),
     **dict.fromkeys(("threads", "batch", "trials"), _at_least(1)),
     **dict.fromkeys(("out", "run", "recipe", "weights"), _path),
     "seed": _at_least(0),
+    "training": _training,
     **dict.fromkeys(("budget", "p99"), _span),
     **dict.fromkeys(("rate", "price"), _above_zero),
 }

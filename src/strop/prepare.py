@@ -13,13 +13,16 @@ from typing import Any
 
 from . import formats, jobs, runtimes, techniques
 from . import metrics as room
+from ._calls import function, is_call
 from ._lazy import installed
+from ._pickles import write_object
 from ._plain import restore
 from .data import Data, match, overlap, read, split
 from .errors import InvalidGoal, InvalidPlan, NotMeasurable, RunFailed, UnsupportedModel
 from .goal import Goal
+from .learning import Training
 from .model import Format, Model
-from .rundir import DATA, PLAN, RunDir, as_written, read_json, write_json
+from .rundir import DATA, PLAN, TRAINING, RunDir, as_written, read_json, write_json
 from .runtime import Runtime
 from .target import Target, cpu_name, instruction_sets, usable_cores
 from .technique import Technique
@@ -70,6 +73,8 @@ class Request:
     original_digest: str
     source: str
     splits: Mapping[str, int]
+    training: Mapping[str, Any] | None = None
+    student: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     recipe: Mapping[str, Any] | None = None
     out: str | None = None
@@ -102,6 +107,8 @@ def prepare(
     out: str | Path | None,
     protected: Sequence[str] = (),
     weights: str | Path | None = None,
+    train: object = None,
+    training: Training | None = None,
 ) -> Request:
     """Read model and data, make them fit, split the data, and write all of it into the run directory.
 
@@ -143,6 +150,17 @@ def prepare(
     for name in SPLITS:
         getattr(parts, name).save(run.folder(f"{DATA}/{name}"))
     notes = []
+    lessons: dict[str, Any] = {}
+    if train is not None:
+        learned = stored(train, "train")[0]
+        lessons = _lessons(run, training or Training(), opened)
+        if shared := overlap(learned, whole):
+            notes.append(
+                f"{counted(shared, 'sample')} of the train data can be found in the data to judge by too: what is "
+                "trained on them looks better than it is. Give data that nothing was trained on."
+            )
+    elif training is not None:
+        raise InvalidPlan("training settings need train data, and there are none. Give them with --train.")
     if "confirm" in extra and (shared := overlap(extra["confirm"], whole)):
         notes.append(
             f"{counted(shared, 'sample')} of the confirm data can be found in the search data too: not unseen."
@@ -162,10 +180,38 @@ def prepare(
         notes=tuple(notes),
         recipe=recipe,
         out=str(Path(out).absolute()) if out else None,
-        digests={"calibration": parts.calibration.digest(), "confirm": unseen_digest(parts.confirm)},
+        digests={
+            "calibration": parts.calibration.digest(),
+            "confirm": unseen_digest(parts.confirm),
+            **({"train": learned.digest()} if lessons else {}),
+        },
+        **lessons,
     )
     write_json(run / PLAN, request.to_json())
     return request
+
+
+def _lessons(run: RunDir, training: Training, original: Model) -> dict[str, Any]:
+    """The training settings as plain data; what is live is written into the run directory.
+
+    Raises:
+        InvalidPlan: The original is no module, or a name can't be found.
+        UnsupportedModel: The student can't be read.
+    """
+    folder, plain = run.folder(TRAINING), training.to_json()
+    for name, value in plain.items():
+        if name != "student" and callable(value):
+            plain[name] = {"pickled": write_object(folder / f"{name}.pkl", value).name}
+        elif name in ("loss", "augment") and is_call(value):
+            function(value, "a function", InvalidPlan)
+    student, plain["student"] = plain["student"], None
+    if student is None:
+        return {"training": plain}
+    opened = open_model(student, run.folder(f"{TRAINING}/student"))
+    if opened.format != original.format:
+        raise UnsupportedModel(f"a student must be in the original's format, {original.format}, not {opened.format}.")
+    opened = replace(opened, signature=original.signature)
+    return {"training": plain, "student": opened.to_json(run.root)}
 
 
 def unseen_digest(confirm: Data) -> str:

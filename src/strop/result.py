@@ -183,6 +183,7 @@ def conclude(
             "format": setting.original.model.format,
             "runtime": {"name": setting.original.runtime.label(), "options": setting.original.runtime.settings()},
             "signature": setting.original.model.signature.to_json(),
+            "counts": dict(setting.original.model.counts),
             "metrics": _metrics(shown.report.figures, "original"),  # on the samples that its rival is judged by
         },
         "winner": _described(winner),
@@ -281,6 +282,7 @@ def _described(finding: Finding | None) -> dict[str, Any] | None:
         "format": finding.model["format"],
         **finding.candidate.to_json(),
         "signature": finding.model["signature"],
+        "counts": finding.model["counts"],
         "confidence": finding.confidence,
         "metrics": _metrics(finding.report.figures, "candidate"),
         "ratios": {name: asdict(figure.ratio) for name, figure in finding.report.figures.items()},

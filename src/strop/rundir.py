@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 PLAN, JOURNAL, SPENT, LOCK = "run.json", "journal.log", "spent.json", ".lock"
 JOURNAL_LOCK = JOURNAL + ".lock"
-ARTIFACTS, DATA, OUTPUTS = "artifacts", "data", "outputs"
-OWN = (LOCK, "original", ARTIFACTS, DATA, OUTPUTS)
+ARTIFACTS, DATA, OUTPUTS, TRAINING = "artifacts", "data", "outputs", "training"
+OWN = (LOCK, "original", ARTIFACTS, DATA, OUTPUTS, TRAINING)
 
 
 def finite(value: Any) -> Any:
@@ -217,6 +217,6 @@ class RunDir:
 
     def _clear_parts(self) -> None:
         """Only where strop itself makes parts: the folder, and what lies in its own subfolders."""
-        own = (self.root / name for name in (ARTIFACTS, OUTPUTS, DATA))
+        own = (self.root / name for name in (ARTIFACTS, OUTPUTS, DATA, TRAINING))
         for part in [*self.root.glob(".part-*"), *(part for folder in own for part in folder.rglob(".part-*"))]:
             shutil.rmtree(part, ignore_errors=True)

@@ -16,6 +16,7 @@ from .judge import score
 from .plan import Candidate, Route
 from .settings import Choice, Domain
 from .target import Target
+from .technique import Needs
 from .trial import Outcome
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ PATIENCE = 12  # trials of settings in a row without a gain, after which the sea
 GAIN = 0.01  # what counts as one: the noise of a quiet machine
 REACH = 0.15  # what lossless steps may gain
 UNMEASURED = 1.0
+FREE = 2  # routes without training to measure, before any is spent: there must be something to compare with
+MENDINGS = 3  # weaker settings in a row, for a route that trains and broke a limit
+NARROW = 0.15  # between two strengths, -1 to 1, under which no third is tried
+MARGIN = 0.1  # by which an estimate may be wrong
 NEAR = 0.1  # a violation up to which other settings, or lossless steps, may mend a route
 BROKEN = 1e6  # ranks a candidate that seems to break a limit behind all that seem to keep them
 FAR = 1.0  # the violation that stands for a limit that was not measured
@@ -56,11 +61,17 @@ class Searcher(Protocol):
 
 @dataclass(frozen=True)
 class Proposal:
-    """A candidate to try, and why."""
+    """A candidate to try, and why.
+
+    Attributes:
+        settings: By `technique.setting`, where they are not all defaults.
+        trial: Optuna's, where it proposed it.
+    """
 
     candidate: Candidate
     route: Route
     why: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
     trial: Any = field(compare=False, default=None)
 
 
@@ -103,15 +114,20 @@ class RouteSearch:
         self._put_off: set[Core] = set()  # too slow to measure, or off a limit by more than lossless steps mend
         self._spoiled: set[str] = set()  # defaults of routes that are proven to break a limit on quality
         self._fits: dict[str, Mapping[str, Sequence[Any]]] = {}
+        self._begun: set[str] = set()
         self._since_gain = 0
         self._recall()
 
     def ask(self) -> Proposal | None:
         seen = {candidate.key for candidate, _ in self.tried}
-        fresh = [route for route in self.routes if route.candidate().key not in seen and self._promises(route)]
+        if mending := self._mend(seen):
+            return mending
+        fresh = [route for route in self.routes if route.label not in self._begun and self._promises(route)]
         if fresh:
-            route = min(fresh, key=lambda route: (self._waits(route), self._predict(route)))
-            return Proposal(route.candidate(), route, "its defaults")
+            route = min(fresh, key=lambda route: (self._waits(route), self._too_early(route), self._predict(route)))
+            settings = self._learned(route)
+            why = "its defaults" if not settings else "what was trained for another route"
+            return Proposal(route.candidate(settings), route, why, settings)
         if self._since_gain >= PATIENCE:
             return None
         while leaders := self._leaders():
@@ -122,9 +138,11 @@ class RouteSearch:
     def tell(self, proposal: Proposal, outcome: Outcome) -> None:
         study, trial = self._study(proposal.route), proposal.trial
         if trial is None:  # only now is it known which settings fit, and a study's space can't change later
-            self._fits[proposal.route.label] = outcome.fits
+            self._fits.setdefault(proposal.route.label, outcome.fits)
             if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):  # left by a kill
-                study.enqueue_trial(_defaults(proposal.route, self._space(proposal.route)))
+                space = self._space(proposal.route)
+                chosen = {name: value for name, value in proposal.settings.items() if name in space}
+                study.enqueue_trial({**_defaults(proposal.route, space), **chosen})
             trial, _ = self._settings(study, proposal.route)
         trial.set_user_attr("candidate", json.dumps(proposal.candidate.to_json()))
         trial.set_user_attr("outcome", json.dumps(outcome.to_json()))
@@ -142,13 +160,71 @@ class RouteSearch:
         # where a limit was broken before the objective was measured, TPE sorts by how far it was broken
         study.tell(trial, value if math.isfinite(value) else UNMEASURED)
 
+    def _mend(self, seen: set[str]) -> Proposal | None:
+        """A weaker setting for the route tried last, where it trains and none of its settings keeps the limits."""
+        for route in self._latest():
+            tried = self._strengths_tried(route)
+            if tried and not any(kept for _, kept in tried) and len(tried) <= MENDINGS:
+                return self._bisect(route, seen, tried)
+        return None
+
+    def _latest(self) -> list[Route]:
+        """The route that was tried last, where it trains and may still be the fastest."""
+        last = [self._route_of[candidate.key] for candidate, _ in self.tried[-1:]]
+        return [route for route in last if route.training and route.strengths()]
+
+    def _strengths_tried(self, route: Route) -> list[tuple[float, bool]]:
+        """Of a route, all settings but the strengths at their defaults: how strong, and whether it kept the limits."""
+        found = []
+        for candidate, outcome in self.tried:
+            if self._route_of[candidate.key].label == route.label and outcome.cause == "done":
+                strength = route.strength_of(candidate)
+                if strength is not None:
+                    found.append((strength, rank(outcome, self.goal) < BROKEN))
+        return found
+
+    def _bisect(self, route: Route, seen: set[str], tried: Sequence[tuple[float, bool]]) -> Proposal | None:
+        """Halfway between the strongest setting that keeps the limits and the weakest that does not."""
+        low = max((strength for strength, kept in tried if kept), default=-1.0)
+        high = min((strength for strength, kept in tried if not kept), default=1.0)
+        middle = (low + high) / 2
+        settings = route.at_strength(middle)
+        candidate = route.candidate(settings)
+        if high - low < NARROW or candidate.key in seen or not self._worth(candidate, route):
+            return None
+        return Proposal(candidate, route, "as strong as the limits bear", settings)
+
+    def _learned(self, route: Route) -> dict[str, Any]:
+        """The settings of the steps that train, as they did best so far in other routes that begin with the same."""
+        steps = tuple(step for step in route.steps if step.needs & Needs.TRAINING)
+        best: tuple[float, dict[str, Any]] = (math.inf, {})
+        for candidate, outcome in self.tried:
+            trained = [step for step in candidate.steps if step.needs & Needs.TRAINING]
+            same = tuple(type(step) for step in trained) == steps[: len(trained)]
+            value = rank(outcome, self.goal)
+            if trained and same and value < min(best[0], BROKEN):
+                best = value, {f"{s.label()}.{k}": v for s in trained for k, v in s.settings().items()}
+        return best[1]
+
+    def _too_early(self, route: Route) -> bool:
+        """Whether it trains, and there is nothing yet to compare it with."""
+        free = sum(o.cause == "done" and not self._route_of[c.key].training for c, o in self.tried)
+        left = any(not r.training and r.label not in self._begun and self._promises(r) for r in self.routes)
+        return bool(route.training) and free < FREE and left
+
     def _vary(self, route: Route, seen: set[str]) -> Proposal | None:
+        tried = self._strengths_tried(route) if route.training else []
+        if tried and (proposal := self._bisect(route, seen, tried)):
+            return proposal
         study = self._study(route)
         for _ in range(REPEATS):
             trial, settings = self._settings(study, route)
             candidate = route.candidate(settings)
+            if candidate.key not in seen and not self._worth(candidate, route):
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                continue
             if candidate.key not in seen:
-                return Proposal(candidate, route, "settings of a route that leads", trial)
+                return Proposal(candidate, route, "settings of a route that leads", trial=trial)
             earlier = next(outcome for known, outcome in self.tried if known.key == candidate.key)
             self._close(study, trial, earlier)
         self._exhausted.add(route.label)
@@ -167,11 +243,51 @@ class RouteSearch:
         A limit that was broken there tells nothing here: lossless steps are what mends a size.
         """
         measured = min(self._by_core().get(core(route), [math.inf]))
-        return measured if measured < BROKEN else route.expects(self.target)
+        if measured < BROKEN:
+            return measured
+        return self._estimate(route.candidate(self._learned(route)), route)
+
+    def _estimate(self, candidate: Candidate, route: Route) -> float:
+        """What to expect of a candidate: what its route came to without the steps that train, times what they promise.
+
+        What they promise is held to what they kept of it elsewhere.
+        """
+        if not route.training:
+            return route.expects(self.target)
+        trained = [step for step in candidate.steps if step.needs & Needs.TRAINING]
+        taken = math.prod(step.predict(self.target) for step in trained)
+        return self._untrained(route) * taken ** self._slope()
+
+    def _untrained(self, route: Route) -> float:
+        plain = Route(tuple(step for step in route.steps if not step.needs & Needs.TRAINING), route.runtime)
+        measured = [rank_within(value) for value in self._by_core().get(core(plain), [])]
+        return min(measured) if measured else plain.expects(self.target)
+
+    def _slope(self) -> float:
+        """How much of what is promised is kept, on a logarithmic scale: least squares through what was measured."""
+        points = []
+        for candidate, outcome in self.tried:
+            route = self._route_of[candidate.key]
+            value = score(outcome.report, self.goal)
+            if not route.training or outcome.cause != "done" or not 0 < value < math.inf:
+                continue
+            trained = [step for step in candidate.steps if step.needs & Needs.TRAINING]
+            promised = math.log(math.prod(step.predict(self.target) for step in trained))
+            points.append((promised, math.log(value / self._untrained(route))))
+        squares = sum(promised**2 for promised, _ in points)
+        return max(0.1, sum(p * found for p, found in points) / squares) if squares else 1.0
+
+    def _worth(self, candidate: Candidate, route: Route) -> bool:
+        """Whether it could become the best, by what is told before: no training is spent on what could not."""
+        if not route.training or metrics.find(self.goal.objective).quality:
+            return True
+        return self._estimate(candidate, route) < self._best() * (1 + MARGIN)
 
     def _promises(self, route: Route) -> bool:
         """Whether lossless steps could still bring a route to the front, given what was measured without them."""
         if any(core(self._route_of[key]) == core(route) for key in self._spoiled):
+            return False
+        if not self._worth(route.candidate(self._learned(route)), route):
             return False
         measured = self._by_core().get(core(route))
         return not measured or min(measured) < self._best() + REACH * abs(self._best())
@@ -183,8 +299,10 @@ class RouteSearch:
             return True
         if any(step.label() in self._failed for step in route.steps):
             return True
-        spoilers = {step for key in self._spoiled for step in self._route_of[key].steps if step.quantizes}
-        return not spoilers.isdisjoint(route.steps)
+        broken = [self._route_of[key] for key in self._spoiled]
+        spoilers = {step for other in broken if not other.training for step in other.steps if step.quantizes}
+        prepared = any(step.for_quantizing for step in route.steps)
+        return not prepared and not spoilers.isdisjoint(route.steps)
 
     def _by_core(self) -> dict[Core, list[float]]:
         found: dict[Core, list[float]] = {}
@@ -196,7 +314,8 @@ class RouteSearch:
     def _potential(self, route: Route, outcome: Outcome) -> float:
         """What varying a route may come to: what was measured; where a limit is broken by little, what was expected."""
         value = rank(outcome, self.goal)
-        near = 0 < sum(judged.violation for judged in outcome.report.judged) < NEAR
+        violation = sum(judged.violation for judged in outcome.report.judged)
+        near = 0 < violation < NEAR or (violation > 0 and bool(route.training))  # what is weaker will break less
         return min(value, route.expects(self.target)) if near else value
 
     def _leaders(self) -> list[Route]:
@@ -228,6 +347,7 @@ class RouteSearch:
         best = self._best()
         self.tried.append((candidate, outcome))
         self._route_of[candidate.key] = route
+        self._begun.add(route.label)
         if outcome.cause == "timeout" or any(judged.violation > NEAR for judged in outcome.report.broken):
             self._put_off.add(core(route))
         if outcome.blamed and outcome.cause != "refused":
@@ -268,6 +388,11 @@ class RouteSearch:
 def core(route: Route) -> Core:
     """What decides a route's quality and most of its speed: its runtime, and its steps but the lossless ones."""
     return tuple(step.label() for step in route.steps if not step.lossless), route.runtime.label()
+
+
+def rank_within(rank: float) -> float:
+    """A rank without what breaking limits adds to it, as far as that is known: what an objective came to."""
+    return rank if rank < BROKEN else 1.0
 
 
 def rank(outcome: Outcome, goal: Goal) -> float:

@@ -26,11 +26,16 @@ class Choice:
 
 @dataclass(frozen=True)
 class Span:
-    """A number between two bounds, both included; integral where both bounds are."""
+    """A number between two bounds, both included; integral where both bounds are.
+
+    Attributes:
+        strength: Whether more of it makes a model faster or smaller, and worse: then it need not be searched blindly.
+    """
 
     low: float
     high: float
     log: bool = False
+    strength: bool = False
 
     def __contains__(self, value: object) -> bool:
         integral = isinstance(self.low, int) and isinstance(self.high, int)
@@ -47,9 +52,10 @@ def choice(default: T, *others: T) -> T:
     return field  # type: ignore[no-any-return]
 
 
-def span(default: T, low: T, high: T, *, log: bool = False) -> T:
+def span(default: T, low: T, high: T, *, log: bool = False, strength: bool = False) -> T:
     """A number with a default and the bounds, both included, within which a search may choose."""
-    field: Any = dataclasses.field(default=default, metadata={"domain": Span(low, high, log)})  # type: ignore[arg-type]
+    domain = Span(low, high, log, strength)  # type: ignore[arg-type]
+    field: Any = dataclasses.field(default=default, metadata={"domain": domain})
     return field  # type: ignore[no-any-return]
 
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from .data import Data
 from .errors import ContractBroken, StropError, TechniqueError
+from .learning import Training
 from .model import Format, Model
 from .settings import Settings
 from .target import Target
@@ -38,6 +39,7 @@ class Needs(Flag):
     SAMPLES = auto()
     LABELS = auto()
     TRAINING = auto()
+    STUDENT = auto()
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,16 @@ class Context:
 
     Attributes:
         calibration: Samples to calibrate with; never those of the search or confirm split. None where no data is given.
-        original: The model as given, in the format of the route's first step.
+        train: Samples to train with, for a technique that needs TRAINING.
+        training: How to train, likewise.
+        student: A model of the user's own to teach, for one that needs a STUDENT.
+        original: The model as given, in the format of the route's first step: the teacher.
         target: Where the result will run.
         seed: Of every random choice.
         folder: An empty folder, the only place to write to.
         deadline: `time.monotonic()` at which the step must be done.
+        shared: A folder of the run, for what is costly and the same for all steps.
+        kept: A folder for this step alone that outlives a kill, so that it goes on where it was; gone once it is done.
         progress: Called with the share done (0 to 1) and a few words.
         measure: The engine's own measuring of a model, as metric name to value, for steps that decide by measuring.
     """
@@ -60,6 +67,11 @@ class Context:
     target: Target
     seed: int
     folder: Path
+    train: Data | None = None
+    training: Training | None = None
+    student: Model | None = None
+    shared: Path | None = None
+    kept: Path | None = None
     deadline: float = float("inf")
     progress: Callable[[float, str], None] = lambda share, words: None
     measure: Callable[[Model], Mapping[str, float]] | None = None
@@ -81,11 +93,19 @@ class Technique(Settings):
     needs: ClassVar[Needs] = Needs.NOTHING
     lossless: ClassVar[bool] = False
     """Whether outputs stay equal to the last bits of float32 arithmetic."""
+    for_quantizing: ClassVar[bool] = False
+    """Whether it is worth nothing unless a later step quantizes."""
+    gains: ClassVar[frozenset[str] | None] = None
+    """The metrics that it can improve, where they are few; it is left out where the goal speaks of none of them."""
 
     @classmethod
     def expects(cls, target: Target) -> float:
         """The ratio of latency, after over before, to expect before anything is measured; orders the first trials."""
         return 1.0
+
+    def predict(self, target: Target) -> float:
+        """The same for these settings: what is told before anything is built, to say whether it is worth building."""
+        return self.expects(target)
 
     def requires(self, model: Model, target: Target) -> None:
         """Refuse what this technique does not fit.
@@ -138,7 +158,8 @@ def apply(technique: Technique, model: Model, context: Context) -> Model:
             f"{technique.label()} changed the signature from {model.signature.names()} to {result.signature.names()}"
         )
     signature = replace(model.signature)  # what data told about axes and state stays as it was
-    return replace(result, signature=signature, history=(*model.history, str(technique)))
+    history = (*model.history, str(technique))
+    return replace(result, signature=signature, history=history, counts=result.counts or model.counts)
 
 
 def check(technique: Technique, model: Model, target: Target) -> None:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from . import details
 from .advice import would_decide
-from .events import Confirmed, Confirming, Event, Measured, Planned, Said, Stopped, Tried, Trying
+from .events import Confirmed, Confirming, Event, Measured, Planned, Said, Stopped, Tried, Trying, Working
 from .judge import Report
 from .result import Result
 from .units import counted, duration, named, share, spread, stored, visible
@@ -34,6 +34,7 @@ class Reporter:
 
     def __init__(self, console: Console, budget: float):
         self.console, self.budget, self.start = console, budget, time.monotonic()
+        self.trying = ""
         self.progress = Progress(
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[left]}"),
             console=console, transient=True, disable=not console.is_terminal,
@@ -59,10 +60,14 @@ class Reporter:
                     self._line(f"[dim]not tried: {escape(name)} {escape(reason)}[/]")
             case Trying(number, candidate, why, left):
                 spent = time.monotonic() - self.start
+                self.trying = f"{number}: {escape(candidate)}"
                 self.progress.update(
-                    self.task, description=f"{number}: {escape(candidate)} [dim]({why})[/]",
+                    self.task, description=f"{self.trying} [dim]({why})[/]",
                     completed=spent, total=max(self.budget, spent), left=f"{duration(max(0.0, left or 0.0))} left",
                 )  # fmt: skip
+            case Working(share, words):
+                said = f"{self.trying} [dim]{escape(words)}, {share:.0%}[/]"
+                self.progress.update(self.task, description=said, completed=time.monotonic() - self.start)
             case Tried(_, _, outcome, _) if not outcome.seconds:
                 pass  # a longer chain of something that failed, and was told, before
             case Tried(number, candidate, outcome, best):
@@ -110,6 +115,8 @@ def show_result(console: Console, result: Result, bundle: str | None, out: Path 
     if content:
         show_figures(console, manifest["original"]["metrics"], content["metrics"], content["ratios"],
                      "winner" if manifest["winner"] else "closest")  # fmt: skip
+        for line in details.counts(manifest["original"]["counts"], content["counts"]):
+            console.print(f"  {line}")
     show_limits(console, manifest["limits"])
     show_details(console, manifest)
     show_notes(console, manifest["notes"])

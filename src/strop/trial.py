@@ -18,10 +18,13 @@ from .goal import Goal
 from .judge import Report, judge
 from .model import Model
 from .plan import Candidate
+from .progress import Tell, Teller, told
 from .rundir import as_written
 from .server import Hosted, Server
+from .technique import Needs
 from .timing import CONFIRMING, SEARCHING, Effort
 
+PROGRESS = ".part-progress.json"
 RUNS_FOR_P99 = 300  # three beyond it: fewer say nothing of a bound
 
 
@@ -120,23 +123,27 @@ class Setting:
         )  # fmt: skip
 
 
-def try_candidate(setting: Setting, candidate: Candidate, limits: jobs.Limits) -> Outcome:
+def try_candidate(
+    setting: Setting, candidate: Candidate, limits: jobs.Limits, tell: Tell = lambda share, words: None
+) -> Outcome:
     """Build and measure a candidate on the search split, in a process of its own; a crash is tried once more.
 
     A chain that is known to fail costs no process.
     """
     if known := setting.workshop.failure(candidate.steps):
         return Outcome(*known)
-    outcome = _once(setting, candidate, limits)
+    outcome = _once(setting, candidate, limits, tell)
     if outcome.cause == "crashed" and outcome.seconds < limits.seconds / 2:
-        again = _once(setting, candidate, dataclasses.replace(limits, seconds=limits.seconds - outcome.seconds))
+        left = dataclasses.replace(limits, seconds=limits.seconds - outcome.seconds)
+        again = _once(setting, candidate, left, tell)
         outcome = dataclasses.replace(again, seconds=outcome.seconds + again.seconds)
     return outcome
 
 
-def _once(setting: Setting, candidate: Candidate, limits: jobs.Limits) -> Outcome:
+def _once(setting: Setting, candidate: Candidate, limits: jobs.Limits, tell: Tell) -> Outcome:
     start = time.monotonic()
-    ended = jobs.run(_build_and_judge, setting, candidate, limits.seconds, limits=limits)
+    with told(setting.root / PROGRESS, tell):
+        ended = jobs.run(_build_and_judge, setting, candidate, limits.seconds, limits=limits)
     setting.workshop.sweep()
     outcome = ended.value or Outcome(ended.cause, ended.reason)
     return dataclasses.replace(outcome, seconds=time.monotonic() - start, peak=ended.peak)
@@ -145,12 +152,13 @@ def _once(setting: Setting, candidate: Candidate, limits: jobs.Limits) -> Outcom
 def _build_and_judge(setting: Setting, candidate: Candidate, seconds: float) -> Outcome:
     start = time.monotonic()
     candidate.runtime.requires(setting.workshop.target)
-    model, steps = setting.workshop.build(candidate.steps, deadline=start + seconds)
+    progress = Teller(setting.root / PROGRESS)
+    model, steps = setting.workshop.build(candidate.steps, deadline=start + seconds, progress=progress)
     hosted = Hosted(model, candidate.runtime, setting.workshop.target)
     decision = Decision(setting.goal, width=setting.searching.width, race=True)
     with setting.bench(hosted, "search", setting.searching, decision, seconds - (time.monotonic() - start)) as bench:
         report = judge(bench, setting.goal, setting.also, confidence=0.95, whole=False)
-    defaults = all(step == type(step)() for step in candidate.steps)
+    defaults = all(step == type(step)() for step in candidate.steps if not step.needs & Needs.TRAINING)
     fits = setting.workshop.fitting(candidate.steps) if defaults else {}
     return Outcome("done", report=report, model=model.to_json(setting.root), steps=steps, fits=fits)
 

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import inspect
-import io
 import json
 import os
 import pickle
-import re
-import site
 import sys
-import sysconfig
-import zipfile
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from .._lazy import lazy, require
+from .._pickles import check_own, write
 from .._quiet import silenced
 from ..errors import UnsupportedModel, UntrustedModel
 from ..model import TORCH, Batch, Model, ModelFormat, Signature, Tensor
+from ._program import read_program
+from .counting import cost
 
 if TYPE_CHECKING:
     import cloudpickle
@@ -37,12 +34,6 @@ MODULE = "module.pkl"
 """What strop writes into its own run directory: module and weights, pickled by value. Never part of a bundle."""
 
 PROGRAM = "module.pt2"
-
-_HARMLESS = re.compile(
-    r"archive_format|archive_version|byteorder|\.data/[\w.]+|models/\w+\.json|extra/.*|data/sample_inputs/\w+\.pt"
-    r"|data/weights/(weight_\d+|\w+_config\.json)|data/constants/(tensor_\d+|\w+_config\.json)"
-)
-"""What `torch.export.save` writes of graph and tensors. Other objects, and compiled libraries, would be run."""
 
 
 class TorchFormat(ModelFormat):
@@ -105,7 +96,7 @@ class TorchFormat(ModelFormat):
             Tensor(name, _dtype(tensor), _shape(tensor, less[name]), batched=_follows(tensor, less[name]))
             for name, tensor in more.items()
         )
-        return replace(model, signature=Signature(inputs, outputs))
+        return replace(model, signature=Signature(inputs, outputs), counts=asdict(cost(module, given)))
 
 
 def load(model: Model) -> torch.nn.Module:
@@ -116,12 +107,7 @@ def load(model: Model) -> torch.nn.Module:
     """
     if not isinstance(model.payload, Path) or model.payload.suffix != ".pkl":
         return _module(copy.deepcopy(model.payload))
-    info = model.payload.stat()
-    if hasattr(os, "getuid") and (info.st_uid != os.getuid() or info.st_mode & 0o022):
-        raise UntrustedModel(
-            f"{model.payload} holds code, so only its owner may write to it, and only the owner may run it. "
-            "Start a search of your own."
-        )
+    check_own(model.payload)
     with silenced():
         module: torch.nn.Module = torch.load(model.payload, map_location="cpu", weights_only=False)
     return module.eval()
@@ -129,13 +115,8 @@ def load(model: Model) -> torch.nn.Module:
 
 def save(module: torch.nn.Module, folder: Path, like: Model) -> Model:
     """Write a module into a run directory; its outputs are those of `like`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path, part = folder / MODULE, folder / f".part-{MODULE}"
-    with _by_value(), silenced(), open(part, "wb", opener=_private) as file:
-        torch.save(module, file, pickle_module=cloudpickle)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    with silenced():
+        path = write(folder / MODULE, lambda file: torch.save(module, file, pickle_module=cloudpickle))
     return replace(like, payload=path, files=(path,))
 
 
@@ -228,8 +209,7 @@ def _module(source: Any) -> torch.nn.Module:
     if isinstance(source, torch.nn.Module):
         return source.eval()
     if isinstance(source, Path):
-        _check_harmless(source)
-        source = _read_program(source)
+        source = read_program(source)
     return _by_name(source)
 
 
@@ -287,51 +267,6 @@ def _read_folder(folder: Path) -> torch.nn.Module:
     return module.eval()
 
 
-def _read_program(path: Path) -> torch.export.ExportedProgram:
-    try:
-        with silenced():
-            return torch.export.load(path)
-    except Exception as error:  # of a large library, on whatever the file holds
-        raise UnsupportedModel(f"{path} can't be read as an exported program: {_first_line(error)}.") from error
-
-
-def _check_harmless(path: Path) -> None:
-    """Refuse a program whose archive holds more than graph and tensors: `torch.export.load` runs pickles and libraries.
-
-    Raises:
-        UntrustedModel: It does.
-        UnsupportedModel: It is no archive.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            inner = [name.partition("/")[2] for name in names]
-            strange = next((name for name in inner if not _HARMLESS.fullmatch(name)), None)
-            if strange is None and len(set(names)) < len(names):  # which of two is read depends on who reads
-                strange = "two files of one name"
-            for name in names if strange is None else ():
-                if name.endswith("_config.json") and _pickles(json.loads(archive.read(name))):
-                    strange = name
-                elif name.endswith(".pt"):
-                    torch.load(io.BytesIO(archive.read(name)), weights_only=True)
-    except pickle.UnpicklingError:
-        strange = "pickled sample inputs"
-    except (zipfile.BadZipFile, ValueError, RecursionError, RuntimeError, EOFError) as error:
-        raise UnsupportedModel(f"{path} is no exported program ({_first_line(error)}). Export it again.") from error
-    if strange is not None:
-        raise UntrustedModel(
-            f"An exported program must hold a graph and tensors only, and {path} holds more ({strange!r}), which could "
-            "run code when it is read. Build the module in a function of your own, and give module:function."
-        )
-
-
-def _pickles(plain: Any) -> bool:
-    """Whether a payload's description, at any depth, asks for a pickle."""
-    if isinstance(plain, dict):
-        return bool(plain.get("use_pickle")) or any(map(_pickles, plain.values()))
-    return isinstance(plain, list) and any(map(_pickles, plain))
-
-
 def _is_live(source: object) -> bool:
     loaded = sys.modules.get("torch")
     return loaded is not None and isinstance(source, (loaded.nn.Module, loaded.export.ExportedProgram))
@@ -360,27 +295,5 @@ def _follows(more: torch.Tensor, less: torch.Tensor) -> bool:
     return bool(more.ndim) and more.shape[0] != less.shape[0]
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-
-
-@contextlib.contextmanager
-def _by_value() -> Iterator[None]:
-    """Pickle the classes of the user's own files with their code, so that a job finds them wherever it runs."""
-    installed = (sys.prefix, sys.base_prefix, *site.getsitepackages(), *map(str, sysconfig.get_paths().values()))
-    own = []
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if "." in name or name in ("__main__", "strop") or not file or file.startswith(installed):
-            continue
-        own.append(module)
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        yield
-    finally:
-        for module in own:
-            cloudpickle.unregister_pickle_by_value(module)

@@ -13,7 +13,7 @@ from ..errors import InvalidData, InvalidGoal, NotMeasurable
 from ..metric import Metric, Outputs, Probe
 from ..target import Target
 from .classification import F1, Accuracy, Auroc, AveragePrecision, LogLoss, Perplexity, TopK
-from .cost import Cost, Latency, Memory, Size, Throughput
+from .cost import CompressedSize, Cost, Latency, Memory, Size, Throughput
 from .custom import Custom
 from .decisions import Decisions
 from .decisions import yes_or_no as _yes_or_no
@@ -52,6 +52,7 @@ METRICS: tuple[Metric, ...] = with_plugins(
         ServerRate(),
         Cost(),
         Size(),
+        CompressedSize(),
         Memory(),
         Energy(),
         Power(),

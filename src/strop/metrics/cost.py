@@ -88,6 +88,19 @@ class Size(Metric):
         return Exact(*probe.sizes)
 
 
+class CompressedSize(Metric):
+    """Bytes of all that must ship after DEFLATE: what a download or an app's package takes. Zeros cost hardly any."""
+
+    name = "size.compressed"
+    better = "lower"
+    rank = 1
+    unit = "bytes"
+    quality = False
+
+    def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
+        return Exact(*probe.compressed_sizes)
+
+
 class Memory(Metric):
     """Peak resident bytes of a fresh process over those of a bare runtime: the median over a few processes.
 

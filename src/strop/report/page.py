@@ -44,6 +44,7 @@ def page(manifest: Mapping[str, Any], tried: Sequence[tuple[str, Mapping[str, An
         _list(manifest["advice"], "What would help"),
         "<h2>What you get</h2>",
         _figures(manifest["original"], content),
+        _list(details.counts(manifest["original"]["counts"], content.get("counts", {})), ""),
         _list([f"{m}: {why}" for m, why in manifest["not_measurable"].items()], "What was not measurable here"),
         "<h2>Limits</h2>",
         _limits(manifest["limits"]),

@@ -8,7 +8,12 @@ import functools
 from .._plugins import with_plugins
 from ..errors import InvalidPlan
 from ..technique import Technique
+from .distill import Distill, DropBlocks
+from .factorize import Factorize
 from .optimize_onnx import OptimizeOnnx
+from .prune_channels import PruneChannels
+from .prune_weights import PruneWeights
+from .quantize_aware import QuantizeAware
 from .quantize_onnx import DynamicInt8, StaticInt8
 from .quantize_openvino import OpenvinoInt8, OpenvinoInt8Weights
 from .simplify import Simplify
@@ -16,6 +21,12 @@ from .to_onnx import ToOnnx
 from .to_openvino import ToOpenvino
 
 TECHNIQUES: tuple[type[Technique], ...] = (
+    Distill,
+    DropBlocks,
+    PruneChannels,
+    Factorize,
+    PruneWeights,
+    QuantizeAware,
     ToOnnx,
     Simplify,
     OptimizeOnnx,

@@ -1,0 +1,108 @@
+"""Learning: how techniques that train are to do it; configured once, the same for all of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeAlias, get_args, get_type_hints
+
+from ._plain import told
+from .errors import InvalidPlan
+
+Loss: TypeAlias = Literal["auto", "cross-entropy", "binary-cross-entropy", "mse", "none"]
+Optimizer: TypeAlias = Literal["adamw", "sgd"]
+Schedule: TypeAlias = Literal["cosine", "linear", "constant"]
+
+RATES = {"adamw": 1e-3, "sgd": 2e-2}
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train. The defaults suit retraining what was pruned, for a few epochs.
+
+    Attributes:
+        loss: What is minimized besides the distance to the original: `cross-entropy` of logits, `binary-cross-entropy`
+            of logits, `mse`, a function `f(outputs, labels)` that returns a scalar tensor (or `module:function`, which
+            names one), or `none`. `auto` takes cross-entropy for labels that are classes, mse for others that have the
+            shape of the first output, and none where there are no labels. The built-in ones judge the first output.
+        teach: Weight of the distance to the original's outputs, from 0 (the loss only) to 1 (the original only).
+        temperature: Of the softmax under which logits are compared (Hinton et al. 2015, section 2).
+        features: Weight of the distance between the similarities that inner layers see between samples (Tung and Mori
+            2019, equation 4); 0 for none. It makes an epoch slower: the original runs in it.
+        optimizer: `adamw`, or `sgd` with Nesterov's momentum.
+        learning_rate: At its peak; None for 1e-3 (adamw) or 2e-2 (sgd).
+        momentum: Of sgd.
+        schedule: How the rate falls after a twentieth of warming up: `cosine`, `linear`, `constant`.
+        l2: A term of the loss: this times the squared norm of all weights but biases and norms.
+        weight_decay: Decoupled: in each step such weights shrink by this times the rate (Loshchilov and Hutter 2019).
+        batch: Samples a step.
+        epochs: At the most; the rate reaches its end with them.
+        seconds: At the most, for one technique; None for what the budget leaves.
+        holdout: Share of the train data to stop early by; the weights that did best on it are kept.
+        patience: Epochs without a gain on the holdout, after which training stops.
+        augment: A function `f(batch, generator)` that returns the batch to train on, arrays in and out, or
+            `module:function`.
+        student: A module to teach, by `distill`; or `module:factory`.
+        keep: Layers that pruning and factorizing leave alone, by name; `*` matches any part of one.
+
+    Raises:
+        InvalidPlan: A value is none of its kind, or beyond its bounds.
+    """
+
+    loss: Any = "auto"
+    teach: float = 0.7
+    temperature: float = 4.0
+    features: float = 0.0
+    optimizer: Optimizer = "adamw"
+    learning_rate: float | None = None
+    momentum: float = 0.9
+    schedule: Schedule = "cosine"
+    l2: float = 0.0
+    weight_decay: float = 1e-4
+    batch: int = 128
+    epochs: float = 5.0
+    seconds: float | None = None
+    holdout: float = 0.1
+    patience: int = 3
+    augment: Any = None
+    student: Any = None
+    keep: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keep", tuple(self.keep) if isinstance(self.keep, (list, tuple)) else (self.keep,))
+        kinds = get_type_hints(type(self))
+        for name, allowed in (("optimizer", kinds["optimizer"]), ("schedule", kinds["schedule"])):
+            _must(getattr(self, name) in get_args(allowed), name, f"one of {', '.join(get_args(allowed))}", self)
+        spelled = isinstance(self.loss, str) and (self.loss in get_args(Loss) or ":" in self.loss)
+        words = ", ".join(get_args(Loss))
+        _must(spelled or callable(self.loss), "loss", f"one of {words}, a function or module:function", self)
+        for name in ("teach", "holdout"):
+            _must(_number(getattr(self, name)) and 0 <= getattr(self, name) <= 1, name, "a number from 0 to 1", self)
+        _must(self.holdout <= 0.5, "holdout", "0.5 at the most", self)
+        for name in ("features", "momentum", "l2", "weight_decay"):
+            _must(_number(getattr(self, name)) and getattr(self, name) >= 0, name, "a number of 0 or more", self)
+        for name in ("temperature", "epochs", "learning_rate", "seconds"):
+            value = getattr(self, name)
+            optional = value is None and name in ("learning_rate", "seconds")
+            _must(optional or (_number(value) and value > 0), name, "a number above 0", self)
+        for name in ("batch", "patience"):
+            value = getattr(self, name)
+            _must(isinstance(value, int) and not isinstance(value, bool) and value >= 1, name, "1 or more", self)
+        _must(all(isinstance(text, str) for text in self.keep), "keep", "names of layers", self)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate at its peak."""
+        return self.learning_rate or RATES[self.optimizer]
+
+    def to_json(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _must(holds: bool, name: str, rule: str, training: Training) -> None:
+    if not holds:
+        raise InvalidPlan(f"{name} of the training must be {rule}, not {told(getattr(training, name), repr)}.")

@@ -1,0 +1,171 @@
+"""Channels, neurons and attention heads: the least important are taken out, and what is left is trained again."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .._lazy import lazy
+from ..errors import NotApplicable, TechniqueError
+from ..formats.counting import Cost, cost
+from ..formats.torch import load, named
+from ..learning import Training
+from ..model import TORCH, Format, Model
+from ..settings import choice, span
+from ..target import Target, instruction_sets
+from ..technique import Context, Needs, Phase, Technique
+from ..training import gradients, reestimate, retrain, saved, train_batches
+from ._modules import heads, projections, with_linear
+
+if TYPE_CHECKING:
+    import torch
+    import torch_pruning
+else:
+    torch = lazy("torch", "torch")
+    torch_pruning = lazy("torch_pruning", "torch")
+
+FINE = 60  # steps in which channels go, until enough operations have
+LEAST = 0.05  # of the channels of a layer, that stay
+SHORT = 0.3  # share of the epochs that goes to what is between two rounds of pruning
+FEW = 20  # batches that statistics and gradients are taken from
+WRAPPED = ("LayerNorm", "RMSNorm", "Embedding")
+"""What marks the stream that all layers of a transformer read and write: its width is left alone."""
+
+
+@dataclass(frozen=True)
+class PruneChannels(Technique):
+    """Take out the channels, neurons and attention heads that matter least, and retrain; the model gets smaller.
+
+    Over the dependency graph of Torch-Pruning (Fang et al. 2023).
+
+    Attributes:
+        amount: The share of the operations to take out.
+        importance: `taylor`, by gradients of the loss (Molchanov et al. 2019); `magnitude`, by the norm of weights.
+        scope: Channels compete with those of all layers (`global`), or each layer loses the same share (`layer`).
+        rounds: Of pruning and retraining.
+    """
+
+    amount: float = span(0.6, 0.2, 0.96, strength=True)
+    importance: str = choice("taylor", "magnitude")
+    scope: str = choice("global", "layer")
+    rounds: int = choice(1, 3)
+
+    accepts: ClassVar[frozenset[Format]] = frozenset({TORCH})
+    phase: ClassVar[Phase] = Phase.SHRINK
+    needs: ClassVar[Needs] = Needs.TRAINING
+
+    @classmethod
+    def expects(cls, target: Target) -> float:
+        return cls().predict(target)
+
+    def predict(self, target: Target) -> float:
+        return 1 - 0.9 * self.amount  # what is not matrix products and convolutions stays
+
+    def apply(self, model: Model, context: Context) -> Model:
+        module = with_linear(load(model))
+        batches = train_batches(context)
+        few = batches.take(batches.rows[:2]).inputs
+        before = cost(module, few)
+        shapes = _shapes(module, few)
+        for number in range(1, self.rounds + 1):
+            left = 1 - self.amount * number / self.rounds
+            after = self._prune(module, few, round(before.operations * left), context)
+            if _shapes(module, few) != shapes:
+                raise TechniqueError("pruning changed the shapes of the outputs: this architecture can't be pruned")
+            reestimate(module, (batch for batch, _ in zip(batches.epoch(0), range(FEW), strict=False)))
+            last = number == self.rounds
+            retrain(module, context, stage=f" {number} of {self.rounds}", share=1.0 if last else SHORT / self.rounds)
+        if after.operations > before.operations * (1 - self.amount / 2):
+            raise NotApplicable(_too_little(before, after))
+        return saved(module, model, context)
+
+    def _prune(self, module: torch.nn.Module, few: dict[str, torch.Tensor], most: int, context: Context) -> Cost:
+        """Take channels out, a few at a time, until no more operations are left than asked for."""
+        if self.importance == "taylor":
+            gradients(module, context, FEW)
+        kinds = {"taylor": "GroupTaylorImportance", "magnitude": "GroupMagnitudeImportance"}
+        module.eval()
+        attention = heads(module)
+        one = max((1 / count for count in attention.values()), default=0.0)  # head of a layer, that stays
+        kept = _kept(module, few, context.training or Training())
+        with _quiet():
+            pruner = torch_pruning.pruner.BasePruner(
+                module, few, getattr(torch_pruning.importance, kinds[self.importance])(), output_transform=_flat,
+                global_pruning=self.scope == "global", pruning_ratio=1.0, iterative_steps=FINE,
+                max_pruning_ratio=1 - max(LEAST, one + 1e-3), ignored_layers=kept, round_to=vector_width(),
+                num_heads=dict(attention), prune_num_heads=True, prune_head_dims=False,
+                head_pruning_ratio=1 - one - 1e-3 if attention else 0.0,
+            )  # fmt: skip
+            now = cost(module, few)
+            for _ in range(FINE - 1):
+                if now.operations <= most:
+                    break
+                try:
+                    pruner.step()
+                except UnboundLocalError:  # Torch-Pruning 1.6.1 has no threshold for heads where none is left to take
+                    pruner.prune_num_heads = False
+                now = cost(module, few)
+        for parameter in module.parameters():
+            parameter.grad = None
+        return now
+
+
+def vector_width() -> int:
+    """The floats that one instruction takes: channels in other numbers are not faster."""
+    return 16 if "avx512f" in instruction_sets() else 8 if "avx2" in instruction_sets() else 4
+
+
+def _kept(module: torch.nn.Module, few: dict[str, torch.Tensor], training: Training) -> list[torch.nn.Module]:
+    """What is not pruned: what the user names, what makes the outputs, and what carries the stream of a transformer."""
+    kept = [layer for name, layer in module.named_modules() if any(fnmatch(name, given) for given in training.keep)]
+    kept += [layer for layer in module.modules() if any(word in type(layer).__name__ for word in WRAPPED)]
+    fused = [layer for layer in module.modules() if projections(layer) == "fused"]
+    kept += [part for layer in fused for part in layer.children()]
+    return [*kept, *_last(module, few)]
+
+
+def _last(module: torch.nn.Module, few: dict[str, torch.Tensor]) -> list[torch.nn.Module]:
+    """The layers whose channels are those of an output: no other layer with weights comes between."""
+    graph = torch_pruning.DependencyGraph()
+    with _quiet():
+        graph.build_dependency(module.eval(), few, output_transform=_flat)
+    found, seen = [], set()
+    ends = [node for node in graph.module2node.values() if not node.outputs]
+    while ends:
+        node = ends.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        weighted = isinstance(node.module, (torch.nn.Linear, torch.nn.modules.conv._ConvNd))
+        if any(True for _ in node.module.parameters(recurse=False)):
+            found.append(node.module)
+        if not weighted:
+            ends += node.inputs
+    return found
+
+
+def _flat(answer: Any) -> list[torch.Tensor]:
+    return [tensor for tensor in named(answer).values() if tensor.requires_grad]
+
+
+def _shapes(module: torch.nn.Module, few: dict[str, torch.Tensor]) -> dict[str, Any]:
+    with torch.no_grad():
+        return {name: tensor.shape for name, tensor in named(module.eval()(**few)).items()}
+
+
+def _too_little(before: Cost, after: Cost) -> str:
+    return (
+        f"only {1 - after.operations / before.operations:.0%} of the operations can be taken out: what is left are "
+        "layers that must stay as they are"
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,308 @@
+"""The one training loop: every technique that trains hands it a module, and the original teaches."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .._calls import function
+from .._lazy import lazy
+from ..data import Data
+from ..errors import InvalidPlan, TechniqueError
+from ..formats.torch import load, named
+from ..learning import Training
+from ..target import BF16, instruction_sets, usable_cores
+from ..technique import Context, remaining
+from .batches import Batches, TrainBatch
+from .features import Features
+from .losses import Objective
+from .statistics import norms
+from .teacher import Teacher
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = lazy("torch", "torch")
+
+WARMING = 0.05  # share of training in which the rate rises
+PACE = 5  # steps after which the seconds that one takes are known
+CHECKPOINT = 30.0  # seconds between two
+LARGEST_NORM = 5.0  # of gradients: one bad batch does not undo what was learned
+SPARSE = 0.3  # share of exact zeros in a weight, from which on they are meant to stay
+FEW = 20  # batches that statistics are taken from
+RESERVE = 0.1  # share of the time left that is for what comes after training
+
+
+def retrain(module: torch.nn.Module, context: Context, *, stage: str = "", share: float = 1.0) -> torch.nn.Module:
+    """Train a module as the user asks, taught by the original; weights that are mostly zeros keep them.
+
+    Goes on from its checkpoint after a kill. The same seed gives the same weights where the epochs end before the time
+    does.
+
+    Args:
+        module: Changed in place.
+        context: With train data and training settings.
+        stage: A name for this training, where a technique trains more than once.
+        share: Of the epochs, and of the time that is left.
+
+    Returns:
+        The module in evaluation mode, its weights those that did best on what was held out.
+
+    Raises:
+        TechniqueError: The loss is no number any more, or can't be had from these outputs and labels.
+    """
+    batches = train_batches(context)
+    training = _settings(context)
+    seconds = min(remaining(context) * share * (1 - RESERVE), training.seconds or math.inf)
+    torch.set_num_threads(len(usable_cores()))
+    _lay_out(module, torch.channels_last)
+    torch.manual_seed(context.seed)
+    start = time.monotonic()
+    teacher = _teacher(context, training, batches)
+    course = _Course(module, teacher, batches, training, share * training.epochs, seconds - (time.monotonic() - start))
+    checkpoint = context.kept / f"checkpoint{stage}.pt" if context.kept else None
+    course.run(checkpoint, lambda done, words: context.progress(done, f"training{stage}, {words}"))
+    _lay_out(module, torch.contiguous_format)
+    return module.eval()
+
+
+def gradients(module: torch.nn.Module, context: Context, count: int) -> None:
+    """Leave in every parameter a gradient that says what it matters, summed over some batches; none is trained.
+
+    It is that of the loss by labels. Without labels it is that of random combinations of the outputs: the distance to
+    the original has none at the original.
+
+    Args:
+        count: Batches.
+    """
+    batches = train_batches(context)
+    course = _Course(module, None, batches, _settings(context), 1, 0.0)
+    module.eval()
+    random = torch.Generator().manual_seed(context.seed)
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    for batch in itertools.islice(batches.epoch(0), count):
+        outputs = named(module(**batch.inputs))
+        course.objective.sensitivity(outputs, batch.labels, random).backward()  # type: ignore[no-untyped-call]
+
+
+def train_batches(context: Context) -> Batches:
+    """The train data in batches, as the settings say."""
+    training = _settings(context)
+    augment = training.augment
+    if isinstance(augment, str):
+        augment = function(augment, "a function f(batch, generator)", InvalidPlan)
+    return Batches(_data(context), training.batch, training.holdout, context.seed, augment)
+
+
+def _settings(context: Context) -> Training:
+    return context.training or Training()
+
+
+def _data(context: Context) -> Data:
+    if context.train is None:
+        raise TechniqueError("training needs train data, and none are given")
+    return context.train
+
+
+def _teacher(context: Context, training: Training, batches: Batches) -> Teacher | None:
+    if training.teach == 0 and training.features == 0 and batches.labels is not None and training.loss != "none":
+        return None
+    folder = context.shared / "teacher" if context.shared else None
+    original = load(context.original)
+    return Teacher(original, batches, folder, lambda share: context.progress(0.0, f"asking the original, {share:.0%}"))
+
+
+@dataclass
+class _State:
+    """Where a course stands; all of it goes into the checkpoint."""
+
+    step: int = 0
+    elapsed: float = 0.0
+    best: float = math.inf
+    waited: int = 0
+    weights: dict[str, torch.Tensor] | None = None
+
+
+class _Course:
+    """One training of one module."""
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        teacher: Teacher | None,
+        batches: Batches,
+        training: Training,
+        epochs: float,
+        seconds: float,
+    ):
+        self.module, self.teacher, self.batches, self.training, self.seconds = (
+            module,
+            teacher,
+            batches,
+            training,
+            seconds,
+        )
+        self.total = max(1, round(epochs * batches.steps))
+        self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=bool(instruction_sets() & set(BF16)))
+        few = batches.take(batches.rows[:8])
+        with torch.no_grad():
+            answer = {name: tensor.float() for name, tensor in named(module.eval()(**few.inputs)).items()}
+        self.objective = Objective(training, answer, few.labels)
+        if self.objective.teach and teacher is not None:
+            _check_taught(answer, teacher.ask(few))
+        self.features = Features(teacher.module, module) if teacher and training.features else None
+        self.weights = [p for p in module.parameters() if p.requires_grad]
+        self.decayed = [p for p in self.weights if p.ndim > 1]
+        self.optimizer = _optimizer(training, self.weights)
+        self.masks = [(p, p != 0) for p in self.decayed if (p == 0).float().mean() > SPARSE]
+        self.state = _State()
+
+    def run(self, checkpoint: Path | None, progress: Any) -> None:
+        self._restore(checkpoint)
+        start, saved = time.monotonic() - self.state.elapsed, time.monotonic()
+        for batch in self._left():
+            self._step(batch, self._done())
+            self.state.step += 1
+            self.state.elapsed = time.monotonic() - start
+            if (self.state.step % self.batches.steps == 0 or self._done() >= 1) and self._look_up():
+                break
+            if checkpoint and time.monotonic() - saved > CHECKPOINT:
+                self._save(checkpoint)
+                saved = time.monotonic()
+            progress(self._done(), f"epoch {1 + self.state.step / self.batches.steps:.1f}")
+        if self.state.weights:
+            self.module.load_state_dict(self.state.weights)
+        if self.features:
+            self.features.close()
+
+    def _left(self) -> Iterator[TrainBatch]:
+        for epoch in itertools.count(self.state.step // self.batches.steps):
+            for batch in self.batches.epoch(epoch, self.state.step % self.batches.steps):
+                if self._done() >= 1:
+                    return
+                yield batch
+
+    def _done(self) -> float:
+        """The share of the course that is behind, by steps or by time, whichever ends it first."""
+        by_time = self.state.elapsed / max(self.seconds, 1e-9) if self.state.step >= PACE or self.seconds <= 0 else 0.0
+        return min(1.0, max(self.state.step / self.total, by_time))
+
+    def _step(self, batch: TrainBatch, done: float) -> None:
+        self.module.train()
+        if len(batch.rows) == 1:  # batch norm can't tell a spread from one sample
+            for layer in norms(self.module):
+                layer.eval()
+        rate = self.training.rate * _schedule(self.training.schedule, done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(batch)
+        if self.training.l2:
+            loss = loss + self.training.l2 * torch.stack([p.square().sum() for p in self.decayed]).sum()
+        if not torch.isfinite(loss):
+            raise TechniqueError(
+                f"the loss is {loss.item()} at step {self.state.step + 1}: training has gone astray. Lower "
+                f"learning_rate (it is {self.training.rate:g})"
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.weights, LARGEST_NORM)
+        if self.training.weight_decay:
+            with torch.no_grad():
+                for parameter in self.decayed:
+                    parameter.mul_(1 - rate * self.training.weight_decay)
+        self.optimizer.step()
+        with torch.no_grad():
+            for parameter, mask in self.masks:
+                parameter.mul_(mask)
+
+    def loss(self, batch: TrainBatch) -> torch.Tensor:
+        taught = None
+        if self.teacher is not None:
+            taught = self.teacher.ask(batch) if self.features and self.module.training else self.teacher(batch)
+        with self.autocast:
+            outputs = named(self.module(**batch.inputs))
+        loss = self.objective(outputs, batch.labels, taught)
+        if self.features and self.module.training:
+            loss = loss + self.training.features * self.features.distance()
+        return loss
+
+    def _look_up(self) -> bool:
+        """Judge by what is held out and keep the best weights; true where nothing was gained for long."""
+        if not len(self.batches.held_out):
+            return False
+        self.module.eval()
+        sums = [(self.loss(batch).item() * len(batch.rows)) for batch in self._quietly()]
+        loss = sum(sums) / len(self.batches.held_out)
+        if not math.isfinite(loss):
+            raise TechniqueError(
+                "the loss of what is held out is no number: training has gone astray. Lower learning_rate"
+            )
+        if loss < self.state.best:
+            self.state = replace(self.state, best=loss, waited=0, weights=deepcopy(self.module.state_dict()))
+            return False
+        self.state.waited += 1
+        return self.state.waited >= self.training.patience
+
+    def _quietly(self) -> Iterator[TrainBatch]:
+        with torch.no_grad():
+            yield from self.batches.apart()
+
+    def _save(self, checkpoint: Path) -> None:
+        content = {
+            "state": {**vars(self.state), "weights": self.state.weights or {}},
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        part = checkpoint.with_suffix(".part")
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(content, part)
+        part.replace(checkpoint)
+
+    def _restore(self, checkpoint: Path | None) -> None:
+        """Go on from a checkpoint, where there is one of a module of these shapes."""
+        if checkpoint is None or not checkpoint.exists():
+            return
+        content = torch.load(checkpoint, weights_only=True)
+        try:
+            self.module.load_state_dict(content["module"])
+        except RuntimeError:  # pruned otherwise than before: sums taken in another order
+            return
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.state = _State(**content["state"])
+
+
+def _lay_out(module: torch.nn.Module, layout: torch.memory_format) -> None:
+    """Set the order of axes in memory of convolutions of images: they train a fifth faster with channels last."""
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.to(memory_format=layout)  # type: ignore[call-overload]
+
+
+def _optimizer(training: Training, weights: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    if training.optimizer == "sgd":
+        moving = training.momentum > 0
+        return torch.optim.SGD(weights, training.rate, training.momentum, nesterov=moving)
+    return torch.optim.AdamW(weights, training.rate, weight_decay=0.0)
+
+
+def _schedule(kind: str, done: float) -> float:
+    """The share of the peak rate."""
+    if done < WARMING:
+        return max(done / WARMING, 0.02)
+    after = (done - WARMING) / (1 - WARMING)
+    if kind == "cosine":
+        return max(0.5 * (1 + math.cos(math.pi * after)), 1e-3)
+    return max(1 - after, 1e-3) if kind == "linear" else 1.0
+
+
+def _check_taught(outputs: dict[str, torch.Tensor], taught: dict[str, torch.Tensor]) -> None:
+    shapes = [{k: list(v.shape[1:]) for k, v in part.items() if k in taught} for part in (outputs, taught)]
+    if shapes[0] != shapes[1]:
+        raise TechniqueError(f"a student must answer as the original, {shapes[1]}, and this one answers {shapes[0]}")

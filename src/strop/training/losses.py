@@ -1,0 +1,160 @@
+"""Losses: what is minimized, from labels and from the original's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .._calls import function
+from .._lazy import lazy
+from ..errors import InvalidPlan, TechniqueError
+from ..learning import Training
+
+if TYPE_CHECKING:
+    import torch
+    import torch.nn.functional as F
+else:
+    torch = lazy("torch", "torch")
+    F = lazy("torch.nn.functional", "torch")
+
+LEAST = 1e-9  # of a probability whose logarithm is taken
+
+
+class Objective:
+    """The loss of a step: the labels' and the distance to the original, as `Training` weighs them.
+
+    Args:
+        training: How to train.
+        outputs: Of the module, for a few samples, by name: they and the labels tell what `auto` is.
+        labels: Of the same, or None.
+
+    Attributes:
+        kind: The loss that judges by labels: `cross-entropy`, `binary-cross-entropy`, `mse`, `none` or `own`.
+        teach: Weight of the distance to the original.
+
+    Raises:
+        TechniqueError: The loss can't judge these outputs by these labels, or there is nothing to learn from.
+    """
+
+    def __init__(self, training: Training, outputs: Mapping[str, torch.Tensor], labels: torch.Tensor | None):
+        self.training = training
+        self.own: Callable[..., Any] | None = None
+        if callable(training.loss):
+            self.own = training.loss
+        elif ":" in training.loss:
+            self.own = function(training.loss, "a function f(outputs, labels)", InvalidPlan)
+        first = next(iter(outputs.values()))
+        self.probabilities = _are_probabilities(first)
+        self.kind = "own" if self.own else _kind(training.loss, first, labels)
+        self.teach = 1.0 if self.kind == "none" else training.teach
+
+    def __call__(
+        self,
+        outputs: Mapping[str, torch.Tensor],
+        labels: torch.Tensor | None,
+        taught: Mapping[str, torch.Tensor] | None,
+    ) -> torch.Tensor:
+        """A scalar.
+
+        Args:
+            outputs: `[samples, ...]` each, by name.
+            labels: `[samples, ...]` or None.
+            taught: The original's outputs, where they are learned from.
+        """
+        loss = torch.zeros(())
+        if self.teach < 1:
+            loss = loss + (1 - self.teach) * self._by_labels(outputs, labels)
+        if taught is not None and self.teach > 0:
+            loss = loss + self.teach * self._distance(outputs, taught)
+        return loss
+
+    def sensitivity(
+        self, outputs: Mapping[str, torch.Tensor], labels: torch.Tensor | None, random: torch.Generator
+    ) -> torch.Tensor:
+        """A scalar whose gradient tells what matters: the loss by labels, or where there is none, random outputs."""
+        if self.kind != "none":
+            return self._by_labels(outputs, labels)
+        learned = [tensor for tensor in outputs.values() if tensor.requires_grad]
+        signs = [torch.randint(0, 2, tensor.shape, generator=random) * 2 - 1 for tensor in learned]
+        parts = [(t.float() * sign).sum() / t.shape[0] for t, sign in zip(learned, signs, strict=True)]
+        return torch.stack(parts).sum()
+
+    def _by_labels(self, outputs: Mapping[str, torch.Tensor], labels: torch.Tensor | None) -> torch.Tensor:
+        if self.own:
+            made = self.own(dict(outputs), labels)
+            free = torch.is_grad_enabled() and isinstance(made, torch.Tensor) and not made.requires_grad
+            if not isinstance(made, torch.Tensor) or made.numel() != 1 or free:
+                raise TechniqueError(
+                    "the loss must return a scalar tensor that depends on the outputs, and returned "
+                    f"{f'a tensor of shape {list(made.shape)}' if isinstance(made, torch.Tensor) else type(made)}"
+                )
+            return made.reshape(())
+        first = self._logits(next(iter(outputs.values())))
+        if labels is None:
+            raise TechniqueError(f"the loss {self.kind} needs labels, and the train data have none")
+        if self.kind == "cross-entropy":
+            return F.cross_entropy(first, labels)
+        if self.kind == "binary-cross-entropy":
+            wanted = labels.to(first.dtype).reshape(first.shape)
+            return F.binary_cross_entropy_with_logits(first, wanted)
+        return F.mse_loss(first, labels.to(first.dtype).reshape(first.shape))
+
+    def _distance(self, outputs: Mapping[str, torch.Tensor], taught: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Of classes: the divergence at a temperature; of other outputs: the squared error over the spread."""
+        first = next(iter(outputs))
+        total = torch.zeros(())
+        for name, wanted in taught.items():
+            found = outputs[name].float()
+            if name == first and self.kind == "cross-entropy":
+                heat = self.training.temperature
+                given = F.log_softmax(self._logits(found) / heat, 1)
+                asked = F.log_softmax(self._logits(wanted) / heat, 1)
+                per_class = F.kl_div(given, asked, reduction="sum", log_target=True)
+                total = total + heat**2 * per_class / (found.numel() / found.shape[1])
+            elif name == first and self.kind == "binary-cross-entropy":
+                total = total + F.binary_cross_entropy_with_logits(
+                    self._logits(found), torch.sigmoid(self._logits(wanted))
+                )
+            else:
+                spread = (wanted - wanted.mean(0)).square().sum().clamp_min(1e-12)
+                total = total + (found - wanted).square().sum() / spread
+        return total
+
+    def _logits(self, output: torch.Tensor) -> torch.Tensor:
+        if not self.probabilities:
+            return output.float()
+        if self.kind == "binary-cross-entropy":
+            return torch.logit(output.float(), LEAST)
+        return torch.log(output.float().clamp_min(LEAST))
+
+
+def _kind(asked: str, first: torch.Tensor, labels: torch.Tensor | None) -> str:
+    classes = labels is not None and not labels.is_floating_point()
+    if asked != "auto":
+        if labels is None and asked != "none":
+            raise TechniqueError(f"the loss {asked} needs labels, and the train data have none. Give them, or 'none'")
+        if asked == "cross-entropy" and (first.ndim < 2 or not classes):
+            raise TechniqueError(f"cross-entropy needs one output a class, and the first has shape {list(first.shape)}")
+        return asked
+    if labels is None:
+        return "none"
+    if classes and first.ndim >= 2 and first.shape[1] > 1 and (first.shape[0], *first.shape[2:]) == labels.shape:
+        return "cross-entropy"
+    if classes and first.numel() == labels.numel():
+        return "binary-cross-entropy"
+    if labels.is_floating_point() and first.numel() == labels.numel():
+        return "mse"
+    raise TechniqueError(
+        f"the loss can't be told from labels of shape {list(labels.shape)} and a first output of shape "
+        f'{list(first.shape)}. Name it: loss = "none" learns from the original alone, and a function of your own '
+        "may do anything"
+    )
+
+
+def _are_probabilities(output: torch.Tensor) -> bool:
+    """Whether a softmax or a sigmoid is in the module already."""
+    if output.ndim < 2 or not output.is_floating_point() or output.min() < 0 or output.max() > 1:
+        return False
+    if output.shape[1] == 1:
+        return True
+    return bool((output.sum(1) - 1).abs().max() < 1e-3)

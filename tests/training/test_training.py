@@ -1,0 +1,190 @@
+"""The training loop: what it learns, that it can be trusted to stop, and that it goes on after a kill."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shrinking import Net, accuracy, bars, context, stored, torch, trained
+from strop.data import Data
+from strop.errors import InvalidData, TechniqueError
+from strop.training import loop as loop_module
+from strop.training import reestimate, retrain, train_batches
+
+nn = torch.nn
+DATA = bars()
+
+
+def weights(module: nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+def fresh() -> nn.Module:
+    torch.manual_seed(1)
+    return Net(8)
+
+
+@pytest.mark.parametrize("teach", [0.0, 0.7, 1.0])
+def test_a_module_learns_from_labels_and_from_the_original(tmp_path: Path, teach: float) -> None:
+    model = stored(trained(DATA), DATA, tmp_path)
+    before = accuracy(fresh(), DATA)
+    made = retrain(fresh(), context(model, DATA, tmp_path / "out", teach=teach, epochs=12, learning_rate=0.01))
+    assert before < 0.6 < 0.8 < accuracy(made, bars(seed=5))
+    assert (tmp_path / "shared" / "teacher").exists() == (teach > 0)
+
+
+def test_without_labels_the_original_is_enough(tmp_path: Path) -> None:
+    model, unlabelled = stored(trained(DATA), DATA, tmp_path), replace(DATA, labels=None)
+    made = retrain(fresh(), context(model, unlabelled, tmp_path / "out", epochs=12, learning_rate=0.01))
+    assert accuracy(made, bars(seed=5)) > 0.8
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others(tmp_path: Path) -> None:
+    model = stored(trained(DATA), DATA, tmp_path)
+    given = context(model, DATA, tmp_path / "out")
+    first, again, other = (
+        retrain(fresh(), g) for g in (given, replace(given, kept=None), replace(given, seed=1, kept=None))
+    )
+    assert torch.equal(weights(first), weights(again))
+    assert not torch.equal(weights(first), weights(other))
+
+
+def test_training_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = stored(trained(DATA), DATA, tmp_path)
+    whole = retrain(fresh(), replace(context(model, DATA, tmp_path / "whole", epochs=4), kept=None))
+    monkeypatch.setattr(loop_module, "CHECKPOINT", 0.0)
+    given = context(model, DATA, tmp_path / "out", epochs=4)
+    steps: list[int] = []
+    step = loop_module._Course._step
+
+    def killed(self: Any, *args: Any) -> None:
+        if len(steps) == 25:
+            raise KeyboardInterrupt
+        steps.append(1)
+        step(self, *args)
+
+    monkeypatch.setattr(loop_module._Course, "_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        retrain(fresh(), given)
+    monkeypatch.setattr(loop_module._Course, "_step", lambda self, *a: (steps.append(1), step(self, *a))[1])
+    resumed = retrain(fresh(), given)
+    assert len(steps) == 4 * train_batches(given).steps, "no step was taken twice"
+    assert torch.equal(weights(whole), weights(resumed))
+
+
+def test_weights_shrink_by_either_regularization_and_biases_do_not(tmp_path: Path) -> None:
+    model = stored(trained(DATA), DATA, tmp_path)
+    plain = context(model, DATA, tmp_path / "out", weight_decay=0.0, epochs=3, optimizer="sgd", learning_rate=0.05)
+    norms = {}
+    for name, changed in {"none": {}, "l2": {"l2": 0.02}, "decay": {"weight_decay": 1.0}}.items():
+        given = replace(plain, kept=None, training=replace(plain.training, **changed))
+        norms[name] = retrain(deepcopy(trained(DATA)), given).second.weight.norm().item()
+    assert norms["l2"] < 0.9 * norms["none"]
+    assert norms["decay"] < 0.9 * norms["none"]
+
+
+def test_zeros_of_a_sparse_weight_stay(tmp_path: Path) -> None:
+    module = trained(DATA)
+    model = stored(module, DATA, tmp_path)
+    with torch.no_grad():
+        module.second.weight[:, ::2] = 0
+    made = retrain(module, context(model, DATA, tmp_path / "out"))
+    assert (made.second.weight[:, ::2] == 0).all()
+    assert (made.second.weight[:, 1::2] != 0).all()
+
+
+def test_a_loss_that_is_no_number_stops_training(tmp_path: Path) -> None:
+    model = stored(trained(DATA), DATA, tmp_path)
+    with pytest.raises(TechniqueError, match="Lower learning_rate"):
+        retrain(fresh(), context(model, DATA, tmp_path / "out", optimizer="sgd", learning_rate=1e30))
+
+
+def lost(outputs: Any, labels: Any) -> Any:
+    return nn.functional.cross_entropy(outputs["output"], labels) * 2
+
+
+def test_a_loss_of_the_users_own(tmp_path: Path) -> None:
+    model = stored(trained(DATA), DATA, tmp_path)
+    made = retrain(fresh(), context(model, DATA, tmp_path / "out", loss=lost, teach=0.0, epochs=12, learning_rate=0.01))
+    assert accuracy(made, bars(seed=5)) > 0.8
+    with pytest.raises(TechniqueError, match="must return a scalar tensor"):
+        retrain(
+            fresh(), context(model, DATA, tmp_path / "2", loss=lambda outputs, labels: outputs["output"], teach=0.0)
+        )
+
+
+def test_one_sample_a_batch_and_batch_norm(tmp_path: Path) -> None:
+    few = bars(12)
+    model = stored(trained(DATA), few, tmp_path)
+    assert retrain(fresh(), context(model, few, tmp_path / "out", batch=1)).norm.training is False
+    with pytest.raises(InvalidData, match="at least 2 samples"):
+        retrain(fresh(), context(model, few.take([0]), tmp_path / "1"))
+
+
+def test_a_student_with_other_outputs_is_refused(tmp_path: Path) -> None:
+    model = stored(trained(DATA), DATA, tmp_path)
+    other = fresh()
+    other.head = nn.Linear(64, 5)
+    with pytest.raises(TechniqueError, match="must answer as the original"):
+        retrain(other, context(model, DATA, tmp_path / "out"))
+
+
+def test_training_ends_with_its_time(tmp_path: Path) -> None:
+    model = stored(trained(DATA), DATA, tmp_path)
+    told: list[float] = []
+    given = context(model, DATA, tmp_path / "out", epochs=10_000, seconds=1.5)
+    retrain(fresh(), replace(given, progress=lambda share, words: told.append(share)))
+    assert told == sorted(told) and told[-1] > 0.9
+
+
+def test_it_stops_early_where_nothing_is_gained(tmp_path: Path) -> None:
+    model = stored(trained(DATA), DATA, tmp_path)
+    told: list[float] = []
+    given = context(model, DATA, tmp_path / "out", epochs=1000, learning_rate=1e-12, schedule="constant", patience=2)
+    retrain(trained(DATA), replace(given, progress=lambda share, words: told.append(share)))
+    assert told[-1] < 0.05
+
+
+def test_features_and_augmentation_take_part(tmp_path: Path) -> None:
+    model = stored(trained(DATA), DATA, tmp_path)
+    seen: list[int] = []
+
+    def mirrored(batch: dict[str, np.ndarray], random: np.random.Generator) -> dict[str, np.ndarray]:
+        seen.append(len(batch["image"]))
+        return {"image": batch["image"][..., ::-1]}
+
+    made = retrain(fresh(), context(model, DATA, tmp_path / "out", features=10.0, augment=mirrored, epochs=8))
+    assert seen and not (tmp_path / "shared").exists(), "answers to changed samples can't be kept"
+    assert accuracy(made, bars(seed=5)) > 0.5
+    with pytest.raises(InvalidData, match="augment must return every input"):
+        retrain(fresh(), context(model, DATA, tmp_path / "2", augment=lambda batch, random: {}))
+
+
+def test_statistics_of_batch_norm_are_those_of_the_data(tmp_path: Path) -> None:
+    model, module = stored(trained(DATA), DATA, tmp_path), trained(DATA)
+    batches = train_batches(context(model, DATA, tmp_path / "out", holdout=0.0))
+    seen: list[torch.Tensor] = []
+    module.norm.register_forward_pre_hook(lambda layer, args: seen.append(args[0].detach()))
+    module.norm.running_mean.fill_(7.0)
+    reestimate(module, batches.epoch(0))
+    means = torch.stack([batch.mean((0, 2, 3)) for batch in seen])
+    torch.testing.assert_close(module.norm.running_mean, means.mean(0), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("labels", "outputs", "match"),
+    [
+        (np.array(["a", "b"] * 12), 3, "labels that are numbers"),
+        (np.zeros((24, 7), np.float32), 3, "the loss can't be told"),
+    ],
+)
+def test_labels_that_no_loss_fits(tmp_path: Path, labels: np.ndarray, outputs: int, match: str) -> None:
+    data = Data(dict(bars(24).inputs), labels)
+    model = stored(fresh(), bars(24), tmp_path)
+    with pytest.raises((InvalidData, TechniqueError), match=match):
+        retrain(fresh(), context(model, data, tmp_path / "out"))
