@@ -16,7 +16,7 @@ from strop.rundir import JOURNAL
 from strop.search import PATIENCE, Proposal, Replay, RouteSearch, rank
 from strop.settings import span
 from strop.target import Target
-from strop.technique import Needs
+from strop.technique import Needs, Phase
 from strop.testing import FakeCalibrate, FakeCompile, FakeRound, FakeRuntime, FakeStrip, fake_model
 from strop.trial import Outcome
 
@@ -232,3 +232,97 @@ def test_planned_routes_can_be_searched(tmp_path: Path) -> None:
     found, _ = routes(fake_model(tmp_path, padding=9), TARGET, Needs.SAMPLES)
     asked = go_on(RouteSearch(found, GOAL, TARGET, 0, tmp_path / JOURNAL), lambda c: outcome(0.5), most=30)
     assert len({proposal.candidate.key for proposal in asked}) == len(asked)
+
+
+@dataclass(frozen=True)
+class FakePrune(FakeRound):
+    """Trains, and takes out what it is told to."""
+
+    decimals: int = 2
+    amount: float = span(0.5, 0.1, 0.9, strength=True)
+
+    phase = Phase.SHRINK
+    quantizes = False
+    needs = Needs.TRAINING
+
+    @classmethod
+    def expects(cls, target: Target) -> float:
+        return cls().predict(target)
+
+    def predict(self, target: Target) -> float:
+        return 1 - self.amount
+
+
+@dataclass(frozen=True)
+class FakeThin(FakePrune):
+    """Another that does."""
+
+
+BROKEN = {ACCURACY: "broken", SIZE: "met"}
+
+
+def amount(candidate: Candidate) -> float:
+    return next((step.amount for step in candidate.steps if isinstance(step, FakePrune)), 0.0)
+
+
+def speed(candidate: Candidate) -> float:
+    return (1 - amount(candidate)) * (0.4 if "calibrate" in str(candidate) else 1.0)
+
+
+def test_nothing_is_trained_before_two_routes_without_training_were_measured(tmp_path: Path) -> None:
+    given = [
+        route(FakePrune, FakeCalibrate),
+        route(FakePrune),
+        route(FakeCalibrate),
+        route(FakeCompile),
+        route(FakeStrip),
+    ]
+    asked = names(go_on(search(tmp_path, *given), lambda candidate: outcome(0.9), most=3))
+    assert asked == ["fake-calibrate", "fake-compile", "fake-prune + fake-calibrate"]
+
+
+def test_what_trains_twice_comes_after_what_trains_once(tmp_path: Path) -> None:
+    given = [route(FakePrune, FakeThin, FakeCalibrate), route(FakePrune, FakeCalibrate), route(FakeCalibrate), route()]
+    asked = names(go_on(search(tmp_path, *given), lambda candidate: outcome(speed(candidate)), most=4))
+    assert asked[2:] == ["fake-prune + fake-calibrate", "fake-prune + fake-thin + fake-calibrate"]
+
+
+def test_strength_is_bisected_to_what_the_limits_bear(tmp_path: Path) -> None:
+    """Accuracy breaks beyond an amount of 0.3: the default, 0.5, does."""
+
+    def answer(candidate: Candidate) -> Outcome:
+        return outcome(speed(candidate), limits=BROKEN if amount(candidate) > 0.3 else None)
+
+    asked = go_on(search(tmp_path, route(FakePrune), route(FakeCompile), route()), answer, most=8)
+    tried = [amount(proposal.candidate) for proposal in asked if amount(proposal.candidate)]
+    assert tried[:2] == [0.5, 0.3], "weaker at once, before anything else"
+    assert all(0.3 < other < 0.5 for other in tried[2:4])
+
+
+def test_what_was_trained_is_quantized_without_being_trained_again(tmp_path: Path) -> None:
+    """A route that begins with the same steps takes the settings that did best, so that they are built already."""
+
+    def answer(candidate: Candidate) -> Outcome:
+        return outcome(
+            speed(candidate) + ("calibrate" in str(candidate)), limits=BROKEN if amount(candidate) > 0.3 else None
+        )
+
+    given = [route(FakePrune), route(FakePrune, FakeCompile), route(FakeCompile), route()]
+    asked = go_on(search(tmp_path, *given), answer, most=6)
+    amounts = {str(p.route.label): amount(p.candidate) for p in asked if p.route.label.endswith("fake-compile + plain")}
+    assert amounts["fake-prune + fake-compile + plain"] == 0.3
+    assert "what was trained for another route" in {proposal.why for proposal in asked}
+
+
+def test_nothing_is_trained_that_promises_less_than_what_is_there(tmp_path: Path) -> None:
+    given = [route(FakePrune), route(FakeCalibrate), route(FakeCompile)]
+    asked = names(go_on(search(tmp_path, *given), lambda c: outcome(0.2 if "calibrate" in str(c) else 0.9)))
+    assert not [name for name in asked if "prune" in name], "half of 0.9 at best"
+
+
+def test_what_training_promises_is_held_to_what_it_kept_elsewhere(tmp_path: Path) -> None:
+    """Pruning half took a tenth off, not a half: the next route with it is worth no training."""
+    given = [route(FakePrune), route(FakeThin), route(FakeCalibrate), route(FakeStrip)]
+    answers = {"fake-prune": 0.9, "fake-calibrate": 0.6, "fake-strip": 1.0, "plain": 1.0, "fake-thin": 0.9}
+    asked = names(go_on(search(tmp_path, *given), lambda c: outcome(answers[c.steps[0].label()]), most=20))
+    assert [name for name in asked if "thin" in name] == []

@@ -124,7 +124,7 @@ class RouteSearch:
             return mending
         fresh = [route for route in self.routes if route.label not in self._begun and self._promises(route)]
         if fresh:
-            route = min(fresh, key=lambda route: (self._waits(route), self._too_early(route), self._predict(route)))
+            route = min(fresh, key=self._order)
             settings = self._learned(route)
             why = "its defaults" if not settings else "what was trained for another route"
             return Proposal(route.candidate(settings), route, why, settings)
@@ -205,6 +205,10 @@ class RouteSearch:
             if trained and same and value < min(best[0], BROKEN):
                 best = value, {f"{s.label()}.{k}": v for s in trained for k, v in s.settings().items()}
         return best[1]
+
+    def _order(self, route: Route) -> tuple[bool, bool, int, float]:
+        """Sorts routes: what trains twice comes after what trains once, for it is built on that."""
+        return self._waits(route), self._too_early(route), max(1, len(route.training)), self._predict(route)
 
     def _too_early(self, route: Route) -> bool:
         """Whether it trains, and there is nothing yet to compare it with."""

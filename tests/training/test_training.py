@@ -158,7 +158,9 @@ def test_features_and_augmentation_take_part(tmp_path: Path) -> None:
         seen.append(len(batch["image"]))
         return {"image": batch["image"][..., ::-1]}
 
-    made = retrain(fresh(), context(model, DATA, tmp_path / "out", features=10.0, augment=mirrored, epochs=8))
+    made = retrain(
+        fresh(), context(model, DATA, tmp_path / "out", features=1.0, augment=mirrored, epochs=16, learning_rate=0.01)
+    )
     assert seen and not (tmp_path / "shared").exists(), "answers to changed samples can't be kept"
     assert accuracy(made, bars(seed=5)) > 0.5
     with pytest.raises(InvalidData, match="augment must return every input"):

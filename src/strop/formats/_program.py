@@ -104,8 +104,8 @@ def _strange(path: Path) -> Iterator[str]:
     for name in names:
         if name.endswith(".json"):
             yield from _strange_texts("", json.loads(reader.read_bytes(name)))
-        elif name.endswith(".pt"):
-            torch.load(io.BytesIO(reader.read_bytes(name)), weights_only=True)
+        elif name.endswith(".pt") and (content := reader.read_bytes(name)):  # empty where no inputs were kept
+            torch.load(io.BytesIO(content), weights_only=True)
 
 
 def _strange_texts(key: str, plain: Any) -> Iterator[str]:
