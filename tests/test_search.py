@@ -308,7 +308,7 @@ def test_what_was_trained_is_quantized_without_being_trained_again(tmp_path: Pat
         )
 
     given = [route(FakePrune), route(FakePrune, FakeCompile), route(FakeCompile), route()]
-    asked = go_on(search(tmp_path, *given), answer, most=6)
+    asked = go_on(search(tmp_path, *given), answer, most=12)
     amounts = {str(p.route.label): amount(p.candidate) for p in asked if p.route.label.endswith("fake-compile + plain")}
     assert amounts["fake-prune + fake-compile + plain"] == 0.3
     assert "what was trained for another route" in {proposal.why for proposal in asked}

@@ -26,6 +26,7 @@ Format = NewType("Format", str)
 ONNX = Format("onnx")
 OPENVINO = Format("openvino")
 TORCH = Format("torch")
+TORCH_PROGRAM = Format("torch-program")
 
 
 @dataclass(frozen=True)

@@ -123,8 +123,11 @@ class RouteSearch:
         if mending := self._mend(seen):
             return mending
         fresh = [route for route in self.routes if route.label not in self._begun and self._promises(route)]
+        stronger = self._strengthen(seen)
         if fresh:
             route = min(fresh, key=self._order)
+            if stronger and self._estimate(stronger.candidate, stronger.route) < self._predict(route):
+                return stronger
             settings = self._learned(route)
             why = "its defaults" if not settings else "what was trained for another route"
             return Proposal(route.candidate(settings), route, why, settings)
@@ -167,6 +170,14 @@ class RouteSearch:
             if tried and not any(kept for _, kept in tried) and len(tried) <= MENDINGS:
                 return self._bisect(route, seen, tried)
         return None
+
+    def _strengthen(self, seen: set[str]) -> Proposal | None:
+        """A stronger setting for the best candidate so far, where it trains."""
+        kept = [(rank(outcome, self.goal), candidate.key) for candidate, outcome in self.tried if outcome.usable]
+        route = self._route_of[min(kept)[1]] if kept else None
+        if route is None or not route.training or not route.strengths():
+            return None
+        return self._bisect(route, seen, self._strengths_tried(route))
 
     def _latest(self) -> list[Route]:
         """The route that was tried last, where it trains and may still be the fastest."""
@@ -289,12 +300,18 @@ class RouteSearch:
 
     def _promises(self, route: Route) -> bool:
         """Whether lossless steps could still bring a route to the front, given what was measured without them."""
-        if any(core(self._route_of[key]) == core(route) for key in self._spoiled):
-            return False
-        if not self._worth(route.candidate(self._learned(route)), route):
-            return False
         measured = self._by_core().get(core(route))
+        kept = min(measured or [BROKEN]) < BROKEN  # as what trains may, when it is weaker
+        if not kept and any(core(self._route_of[key]) == core(route) for key in self._spoiled):
+            return False
+        if not self._worth(route.candidate(self._learned(route)), route) or not self._mends(route):
+            return False
         return not measured or min(measured) < self._best() + REACH * abs(self._best())
+
+    def _mends(self, route: Route) -> bool:
+        """Whether what prepares for int8 has something to mend: without it, the route broke a limit on quality."""
+        plain = Route(tuple(step for step in route.steps if not step.for_quantizing), route.runtime)
+        return plain.steps == route.steps or any(core(self._route_of[key]) == core(plain) for key in self._spoiled)
 
     def _waits(self, route: Route) -> bool:
         """Whether others go first: a step of it failed elsewhere, one that quantizes broke a limit on quality, or what

@@ -8,10 +8,11 @@ import functools
 from .._plugins import with_plugins
 from ..errors import InvalidPlan
 from ..runtime import Runtime
+from .inductor import Inductor
 from .onnxruntime import Onnxruntime
 from .openvino import Openvino
 
-BUILTIN: tuple[type[Runtime], ...] = (Onnxruntime, Openvino)
+BUILTIN: tuple[type[Runtime], ...] = (Onnxruntime, Openvino, Inductor)
 
 
 @functools.cache

@@ -19,6 +19,7 @@ from .quantize_openvino import OpenvinoInt8, OpenvinoInt8Weights
 from .simplify import Simplify
 from .to_onnx import ToOnnx
 from .to_openvino import ToOpenvino
+from .to_program import ToProgram
 
 TECHNIQUES: tuple[type[Technique], ...] = (
     Distill,
@@ -35,6 +36,7 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     ToOpenvino,
     OpenvinoInt8,
     OpenvinoInt8Weights,
+    ToProgram,
 )
 
 

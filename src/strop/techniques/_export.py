@@ -1,0 +1,163 @@
+"""torch.export, for the techniques that carry a PyTorch module on: a graph for any number of samples, held to it."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._lazy import lazy
+from .._quiet import silenced
+from ..errors import TechniqueError
+from ..formats.torch import as_tensor, load, named, run
+from ..model import Model
+from ..technique import Context
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = lazy("torch", "torch")
+
+SAMPLES = 16  # on which the graph must answer as the module does
+CLOSE = 1e-3  # of the largest output: sums taken in another order come to less
+
+Tensors = Mapping[str, "torch.Tensor"]
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A module as a graph.
+
+    Attributes:
+        program: Takes the inputs, and returns a mapping of the outputs, by the signature's names and in its order.
+        module: What it was made of.
+        samples: A few, each input an array of the dtype that the module takes.
+        batched: The inputs of which axis 0 is samples.
+    """
+
+    program: torch.export.ExportedProgram
+    module: torch.nn.Module
+    samples: Tensors
+    batched: frozenset[str]
+
+    def check(self, answer: Callable[[Tensors], Arrays]) -> None:
+        """Hold what was made of the program to what the module answers, for several numbers of samples: a graph may
+        be tied to the one that it was exported with.
+
+        Raises:
+            TechniqueError: It answers otherwise.
+        """
+        most = min((len(self.samples[name]) for name in self.batched), default=1)
+        for count in sorted({most, max(1, most - 1), 1}, reverse=True):
+            few = {name: tensor[:count] if name in self.batched else tensor for name, tensor in self.samples.items()}
+            _compare(answer(few), {name: tensor.numpy() for name, tensor in run(self.module, few).items()})
+
+
+def export(model: Model, context: Context) -> Exported:
+    """Export a module with a free batch axis.
+
+    Raises:
+        TechniqueError: It can't be, or there are no samples to run it on.
+    """
+    if context.calibration is None:
+        raise TechniqueError("exporting needs a few samples, and there are none")
+    batch = context.calibration.batch(0, min(SAMPLES, len(context.calibration)))
+    samples = {tensor.name: as_tensor(batch[tensor.name]) for tensor in model.signature.inputs}
+    batched = frozenset(tensor.name for tensor in model.signature.inputs if tensor.batched)
+    free = tuple({0: torch.export.Dim.AUTO} if name in batched else {} for name in samples)
+    module = load(model)
+    with exporting():
+        whole = _ordered(module, list(samples))
+        program = torch.export.export(whole, tuple(samples.values()), dynamic_shapes=free)
+    return Exported(program, module, samples, batched)
+
+
+def _ordered(module: torch.nn.Module, names: Sequence[str]) -> torch.nn.Module:
+    """The module with its inputs in the signature's order, and a mapping of the tensors that it returns."""
+
+    class Ordered(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, *arrays: torch.Tensor) -> dict[str, torch.Tensor]:
+            return named(self.module(**dict(zip(names, arrays, strict=True))))
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(name, kind) for name in ("self", *names)]
+    Ordered.forward.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return Ordered().eval()
+
+
+@contextlib.contextmanager
+def exporting() -> Iterator[None]:
+    """Export in here: nothing is said, and what goes wrong is told as the user's own line.
+
+    Raises:
+        TechniqueError: The module can't be exported.
+    """
+    try:
+        with silenced(), _still(), torch.no_grad():
+            yield
+    except Exception as error:  # of compilers, on whatever the module does
+        raise TechniqueError(_why(error)) from error
+
+
+def _why(error: BaseException) -> str:
+    """Where the export stopped: the user's line, or the operator that ONNX has no word for."""
+    text = "\n".join(str(e) for e in _causes(error))
+    rule = "A module must be exportable, and this one is not"
+    if missing := re.search(r"No ONNX function found for <OpOverload\(op='([\w.:]+)'", text):
+        return (
+            f"{rule}: ONNX has no {missing[1]}. Replace that operator, or export the model yourself and give the file."
+        )
+    frames = re.findall(r'File "([^"]+)", line (\d+), in (\w+)\n\s+(.+)', text)
+    own = [frame for frame in frames if "/site-packages/" not in frame[0] and "/torch/" not in frame[0]]
+    where = f" in {own[-1][2]} ({own[-1][0]}:{own[-1][1]}): {own[-1][3].strip()}" if own else ""
+    said = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    return (
+        f"{rule}{where} ({said[:200]}). Where control flow depends on values, use torch.where or torch.cond, or take "
+        "it out of the module."
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _compare(answers: Arrays, expected: Arrays) -> None:
+    for name, wanted in expected.items():
+        answer = answers[name]
+        if answer.shape != wanted.shape:
+            raise TechniqueError(
+                f"the exported graph answers {list(answer.shape)} for {name!r} where the module answers "
+                f"{list(wanted.shape)}: it is tied to the sizes it was exported with"
+            )
+        off = float(np.abs(answer.astype(np.float64) - wanted).max(initial=0)) if wanted.size else 0.0
+        if not off <= CLOSE * max(float(np.abs(wanted).max(initial=0)), 1e-6):
+            raise TechniqueError(f"the exported graph answers otherwise than the module: {name!r} is off by {off:.3g}")
+
+
+@contextlib.contextmanager
+def _still() -> Iterator[None]:
+    """The exporter's progress goes through loggers of its own, set up at import."""
+    loggers = [
+        logging.getLogger(name) for name in ("torch", "torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")
+    ]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
