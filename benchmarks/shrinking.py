@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -78,16 +77,17 @@ def write(result: strop.Result, alone: strop.Result, test: Mapping[str, np.ndarr
     manifest = result.manifest
     lines = [
         "# Shrinking a residual network on Fashion-MNIST", "",
-        f"Written by `benchmarks/shrinking.py`. {cpu_name()}, one thread, batch 1; the original in float32 on ONNX Runtime, "
-        f"each row measured in turn with it on the 10,000 test images. Limit: {GOAL.split('; ')[1]}. The search took "
-        f"{manifest['seconds'] / 60:.0f} minutes and tried {manifest['candidates']} candidates.", "",
+        f"Written by `benchmarks/shrinking.py`. {cpu_name()}, one thread, batch 1; the original in float32 on ONNX "
+        "Runtime, each row measured in turn with it on the 10,000 test images. Limit: "
+        f"{GOAL.split('; ')[1]}. The search took {manifest['seconds'] / 60:.0f} minutes and tried "
+        f"{manifest['candidates']} candidates.", "",
         f"Handed over, {manifest['verdict']}: `{winner}`; {manifest['reason']}.", "",
         "| | accuracy | latency.p50, ms | latency, ratio | faster | size, MB | smaller |", "| --- " * 7 + "|",
         row("original", rows[0][1]["original"], None),
         *(row(name, found["candidate"], found["ratios"]) for name, found in rows), "",
         f"Together against int8 alone: latency {spread(against)}, {1 / against['value']:.2f} times faster.", "",
         *(f"- {name}: {told}" for name, told in counts(manifest)),
-        f"- The same route trained without the original as teacher: {limit(alone.manifest)}; with it: {limit(manifest)}.",
+        f"- Trained without the original as teacher: {limit(alone.manifest)}; with it: {limit(manifest)}.",
     ]  # fmt: skip
     (HERE / "shrinking.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
@@ -99,11 +99,8 @@ def beside(first: Model, second: Model, test: Mapping[str, np.ndarray]) -> dict[
 
 def row(name: str, metrics: Mapping[str, Any], ratios: Mapping[str, Any] | None) -> str:
     accuracy, latency, size = (metrics[key] for key in ("accuracy", "latency.p50", "size"))
-    told = [
-        name,
-        f"{accuracy['value']:.4f} ({accuracy['low']:.4f} to {accuracy['high']:.4f})",
-        f"{latency['value'] * 1e3:.3f}",
-    ]
+    lowest, highest = accuracy["low"], accuracy["high"]
+    told = [name, f"{accuracy['value']:.4f} ({lowest:.4f} to {highest:.4f})", f"{latency['value'] * 1e3:.3f}"]
     if ratios is None:
         return "| " + " | ".join([*told, "1", "1", f"{size['value'] / 1e6:.2f}", "1"]) + " |"
     taken, left = ratios["latency.p50"], ratios["size"]["value"]
