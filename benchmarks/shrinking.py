@@ -18,9 +18,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import fashion_resnet
 import numpy as np
 
-import fashion_resnet
 import strop
 from strop.model import Model
 from strop.planfile import seconds
@@ -55,7 +55,7 @@ def main() -> None:
         result.save()
         alone = strop.optimize(
             fashion_resnet.original(), search, GOAL, **given, training=dataclasses.replace(TRAINING, teach=0.0),
-            budget=strop.Budget(max(600.0, budget.seconds / 3)), run=FOLDER / "untaught", recipe=FOLDER / "bundle",
+            budget=strop.Budget(budget.seconds / 2), run=FOLDER / "untaught", recipe=FOLDER / "bundle",
             listener=reporter,
         )  # fmt: skip
     write(result, alone, test)

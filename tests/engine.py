@@ -133,7 +133,7 @@ def bundle_of(
     runtime = reference(model.format)[1]
     described = {
         "format": model.format, "runtime": {"name": runtime.label(), "options": runtime.settings()},
-        "signature": model.signature.to_json(), "metrics": {},
+        "signature": model.signature.to_json(), "counts": {}, "metrics": {},
     }  # fmt: skip
     names = [file.name for file in moved.files]
     hashes = {name: digest_files([folder / name]) for name in [*names, "samples.npz"]}

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .bundle import Bundle
     from .comparison import benchmark, compare
     from .data import Data
-    from .errors import Infeasible, InvalidData, InvalidGoal, StropError, UnsupportedModel
+    from .errors import Infeasible, InvalidData, InvalidGoal, StropError
     from .goal import Goal
     from .learning import Training
     from .metric import Metric
@@ -40,7 +40,6 @@ __all__ = [
     "Target",
     "Technique",
     "Training",
-    "UnsupportedModel",
     "benchmark",
     "compare",
     "optimize",
@@ -53,7 +52,7 @@ _HOMES = {
     "bundle": ("Bundle",),
     "comparison": ("benchmark", "compare"),
     "data": ("Data",),
-    "errors": ("Infeasible", "InvalidData", "InvalidGoal", "StropError", "UnsupportedModel"),
+    "errors": ("Infeasible", "InvalidData", "InvalidGoal", "StropError"),
     "goal": ("Goal",),
     "learning": ("Training",),
     "metric": ("Metric",),

@@ -355,7 +355,7 @@ def test_fidelity(probe: Any) -> None:
 def test_lower_is_better_is_known() -> None:
     ways = metrics.better()
     assert {name for name, way in ways.items() if way == "lower"} == {
-        "log_loss", "perplexity", "mse", "mae", "size", "memory",
+        "log_loss", "perplexity", "mse", "mae", "size", "size.compressed", "memory",
         "latency.p50", "latency.p95", "latency.p99", "latency.mean", "server.p99",
         "cost", "energy", "power",
     }  # fmt: skip

@@ -14,6 +14,8 @@ else:
 
 DAMPED = 1e-2  # of the mean second moment, added to each: few samples leave directions unseen
 LEAST = 8  # ranks that stay
+READ = ("in_features", "out_features", "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
+"""What a module's own code may read of a layer, as MobileNetV2's does to pad."""
 
 
 class Factors(ABC):
@@ -84,7 +86,7 @@ class _Matrix(Factors):
         else:
             made = [torch.nn.Linear(self.inside, rank, bias=False), torch.nn.Linear(rank, self.outside, bias=bias)]
             parts = first, second
-        return _filled(made, parts, self.layer.bias)
+        return _filled(made, parts, self.layer)
 
 
 class _Tucker(Factors):
@@ -146,7 +148,7 @@ class _Tucker(Factors):
             torch.nn.Conv2d(out, self.outside, 1, bias=bias),
         ]
         first = (self.u_in[:, :into].T @ self.inverse).float()[:, :, None, None]
-        return _filled(made, (first, core.float(), self.u_out[:, :out].float()[:, :, None, None]), layer.bias)
+        return _filled(made, (first, core.float(), self.u_out[:, :out].float()[:, :, None, None]), layer)
 
 
 def matrix_factors(layer: torch.nn.Module, moments: torch.Tensor, places: float) -> Factors:
@@ -173,10 +175,14 @@ def _roots(moments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (vectors * roots) @ vectors.T, (vectors / roots) @ vectors.T
 
 
-def _filled(layers: list[Any], weights: tuple[torch.Tensor, ...], bias: torch.Tensor | None) -> torch.nn.Module:
+def _filled(layers: list[Any], weights: tuple[torch.Tensor, ...], instead_of: Any) -> torch.nn.Module:
     with torch.no_grad():
         for layer, weight in zip(layers, weights, strict=True):
             layer.weight.copy_(weight)
-        if bias is not None:
-            layers[-1].bias.copy_(bias)
-    return torch.nn.Sequential(*layers)
+        if instead_of.bias is not None:
+            layers[-1].bias.copy_(instead_of.bias)
+    made = torch.nn.Sequential(*layers)
+    for name in READ:
+        if hasattr(instead_of, name):
+            setattr(made, name, getattr(instead_of, name))
+    return made

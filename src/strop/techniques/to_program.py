@@ -19,7 +19,7 @@ else:
 
 @dataclass(frozen=True)
 class ToProgram(Technique):
-    """Export to a graph of PyTorch's own, to be handed over without a pickle, and hold it to what the module answers."""
+    """Export to a graph of PyTorch's own, handed over without a pickle, and hold it to what the module answers."""
 
     accepts: ClassVar[frozenset[Format]] = frozenset({TORCH})
     returns: ClassVar[Format | None] = TORCH_PROGRAM
