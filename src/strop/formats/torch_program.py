@@ -58,7 +58,7 @@ def graph_of(program: torch.export.ExportedProgram) -> torch.fx.GraphModule:
     graph = program.module()
     graph.graph.set_codegen(fx_graph.CodeGen())
     graph.recompile()
-    return graph  # type: ignore[no-any-return]
+    return graph
 
 
 def _forget_origin(program: torch.export.ExportedProgram) -> None:

@@ -131,7 +131,8 @@ def _compiled(
     }
     half = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)
     with silenced(), _own_cache(), torch.inference_mode(), half, inductor.config.patch(options):
-        return inductor.compile(graph, tensors)  # type: ignore[return-value]
+        compiled: Callable[..., Sequence[torch.Tensor]] = inductor.compile(graph, list(tensors))
+        return compiled
 
 
 def _compiler() -> str | None:
