@@ -32,7 +32,7 @@ HERE = Path(__file__).parent
 FOLDER = HERE / ".cache" / "shrinking"
 GOAL = "minimize latency.p50; drop(accuracy) <= 0.01"
 TARGET = strop.Target(threads=1)
-TRAINING = strop.Training(epochs=6, learning_rate=2e-3)
+TRAINING = strop.Training(epochs=6)
 FIGURES = ("size", "latency.p50")
 
 
