@@ -79,7 +79,7 @@ def describe(found: Mapping[str, Any]) -> str:
     lines += ["", "Runtimes"]
     for runtime in found["runtimes"]:
         state = runtime["version"] or ("present" if runtime["present"] else f"missing: {runtime['install']}")
-        lines.append(f"  {runtime['name']:<12}{', '.join(runtime['loads']):<10}{state}")
+        lines.append(f"  {runtime['name']:<12}{', '.join(runtime['loads']):<15}{state}")
     lines += ["", "Extras"]
     for extra in found["extras"]:
         lacking = [
