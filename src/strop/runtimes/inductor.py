@@ -66,6 +66,8 @@ class Inductor(Runtime):
             raise NotApplicable("this CPU has no bf16 arithmetic")
 
     def start(self) -> None:
+        with contextlib.suppress(ImportError):  # whose lock is a semaphore, that outlives a process which is killed
+            require("tqdm").tqdm.set_lock(threading.RLock())
         _compiled(torch.fx.symbolic_trace(torch.nn.Identity()), [torch.zeros(1)], self.precision, 1)
 
     def load(self, model: Model, target: Target) -> _Runner:
