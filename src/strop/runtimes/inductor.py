@@ -55,7 +55,7 @@ class Inductor(Runtime):
 
     @classmethod
     def expects(cls, target: Target) -> float:
-        return 1.1  # with AVX2: 1.05 on a ResNet-18, 1.0 on a BERT; small models, of 0.15 ms, lose more to its calls
+        return 1.1  # with AVX2: 1.05 on a ResNet-18, 1.07 on a BERT; but 3.9 on what takes 0.15 ms, oneDNN being called
 
     def requires(self, target: Target) -> None:
         if _compiler() is None:
