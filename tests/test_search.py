@@ -245,11 +245,7 @@ class FakePrune(FakeRound):
     quantizes = False
     needs = Needs.TRAINING
 
-    @classmethod
-    def expects(cls, target: Target) -> float:
-        return cls().predict(target)
-
-    def predict(self, target: Target) -> float:
+    def expects(self, target: Target) -> float:
         return 1 - self.amount
 
 
@@ -297,6 +293,15 @@ def test_strength_is_bisected_to_what_the_limits_bear(tmp_path: Path) -> None:
     tried = [amount(proposal.candidate) for proposal in asked if amount(proposal.candidate)]
     assert tried[:2] == [0.5, 0.3], "weaker at once, before anything else"
     assert all(0.3 < other < 0.5 for other in tried[2:4])
+
+
+def test_a_size_that_is_too_large_asks_for_more_strength_not_for_less(tmp_path: Path) -> None:
+    def answer(candidate: Candidate) -> Outcome:
+        return outcome(speed(candidate), limits={ACCURACY: "met", SIZE: "broken" if amount(candidate) < 0.6 else "met"})
+
+    asked = go_on(search(tmp_path, route(FakePrune), route(FakeCompile), route()), answer, most=5)
+    tried = [amount(proposal.candidate) for proposal in asked if amount(proposal.candidate)]
+    assert tried[:2] == [0.5, 0.7]
 
 
 def test_what_was_trained_is_quantized_without_being_trained_again(tmp_path: Path) -> None:

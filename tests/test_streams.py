@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from strop.data import match, read
+from strop.data import Data, match, read
 from strop.errors import InvalidData
 from strop.model import Signature, Tensor
 
@@ -42,6 +42,10 @@ def test_samples_and_labels_are_those_of_the_source(source: object, stored: bool
     data, _ = match(read(source, ["x"], storage=tmp_path if stored else None), SIGNATURE)
     np.testing.assert_array_equal(data.batch(0, 20)["x"], X.numpy())
     np.testing.assert_array_equal(data.label_array(), Y.numpy())
+    data.save(tmp_path / "kept")
+    again = Data.load(tmp_path / "kept")
+    assert again.digest() == data.digest()
+    np.testing.assert_array_equal(again.batch(3, 9)["x"], X.numpy()[3:9])
 
 
 def test_several_inputs_come_in_the_order_of_the_model(tmp_path: Path) -> None:

@@ -12,6 +12,10 @@ import pytest
 
 from engine import check_manifest
 from shrinking import bars, torch, trained
+from strop.learning import Training
+from strop.prepare import Budget, prepare
+from strop.rundir import RunDir
+from strop.target import Target
 
 PLAN = """
 model = "own_bars:make"
@@ -80,3 +84,22 @@ def test_what_is_missing_is_named_before_anything_is_spent(tmp_path: Path, chang
     assert done.returncode == 2, done.stderr
     assert said in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_student_may_be_a_program_and_overlap_with_what_confirms_is_said(tmp_path: Path) -> None:
+    data, confirm = bars(120), bars(80, seed=3)
+    program = torch.export.export(trained(bars(64), 1), (torch.from_numpy(data.inputs["image"][:4]),))
+    torch.export.save(program, tmp_path / "student.pt2")
+    run = RunDir(tmp_path / "run")
+    pair = (dict(confirm.inputs), confirm.labels)
+    try:
+        request = prepare(
+            run, trained(bars(64), 1), (dict(data.inputs), data.labels), None, metrics=(), label=None, slices=(),
+            group=None, calibration=None, confirm=pair, target=Target(threads=1), budget=Budget(), seed=0, recipe=None,
+            out=None, train=pair, training=Training(student=tmp_path / "student.pt2"),
+        )  # fmt: skip
+    finally:
+        run.close()
+    assert any("80 samples of the train data" in note for note in request.notes)
+    assert request.student is not None and (run / request.student["path"]).is_file()
+    assert not request.student["path"].startswith("..")

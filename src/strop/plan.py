@@ -112,7 +112,7 @@ class Route:
         """The ratio of latency to expect before anything is measured."""
         ratio = self.runtime.expects(target)
         for place, step in enumerate(self.steps):
-            ratio *= step.expects(target)
+            ratio *= step().expects(target)
             if step.quantizes and any(later.returns for later in self.steps[place + 1 :]):
                 ratio *= CARRIED_ON
         return ratio

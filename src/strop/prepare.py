@@ -154,7 +154,7 @@ def prepare(
     if train is not None:
         learned = stored(train, "train")[0]
         lessons = _lessons(run, training or Training(), opened)
-        if shared := overlap(learned, whole):
+        if shared := sum(overlap(learned, judging) for judging in (whole, *filter(None, [extra.get("confirm")]))):
             notes.append(
                 f"{counted(shared, 'sample')} of the train data can be found in the data to judge by too: what is "
                 "trained on them looks better than it is. Give data that nothing was trained on."
@@ -210,6 +210,8 @@ def _lessons(run: RunDir, training: Training, original: Model) -> dict[str, Any]
     opened = open_model(student, run.folder(f"{TRAINING}/student"))
     if opened.format != original.format:
         raise UnsupportedModel(f"a student must be in the original's format, {original.format}, not {opened.format}.")
+    if not all(file.is_relative_to(folder) for file in opened.files):  # a program's file stays where it is
+        opened = opened.copy_to(run.folder(f"{TRAINING}/student"))
     opened = replace(opened, signature=original.signature)
     return {"training": plain, "student": opened.to_json(run.root)}
 

@@ -32,7 +32,7 @@ class Teller:
 
 
 @contextlib.contextmanager
-def told(path: Path, tell: Tell) -> Iterator[None]:
+def passed_on(path: Path, tell: Tell) -> Iterator[None]:
     """While a job runs, pass on what its `Teller` writes."""
     done = threading.Event()
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from . import metrics
 from ._lazy import lazy
 from .goal import Goal
-from .judge import score
+from .judge import Judged, score
 from .plan import Candidate, Route
 from .settings import Choice, Domain
 from .target import Target
@@ -164,38 +164,41 @@ class RouteSearch:
         study.tell(trial, value if math.isfinite(value) else UNMEASURED)
 
     def _mend(self, seen: set[str]) -> Proposal | None:
-        """A weaker setting for the route tried last, where it trains and none of its settings keeps the limits."""
-        for route in self._latest():
-            tried = self._strengths_tried(route)
-            if tried and not any(kept for _, kept in tried) and len(tried) <= MENDINGS:
-                return self._bisect(route, seen, tried)
-        return None
+        """A weaker setting for the route tried last, where none of its settings has kept the limits on quality."""
+        route = self._route_of[self.tried[-1][0].key] if self.tried else None
+        tried = self._strengths_tried(route) if route else []
+        if route is None or not tried or len(tried) > MENDINGS or any(kept for _, kept in tried):
+            return None
+        return self._bisect(route, seen, tried)
 
     def _strengthen(self, seen: set[str]) -> Proposal | None:
-        """A stronger setting for the best candidate so far, where it trains."""
-        kept = [(rank(outcome, self.goal), candidate.key) for candidate, outcome in self.tried if outcome.usable]
-        route = self._route_of[min(kept)[1]] if kept else None
-        if route is None or not route.training or not route.strengths():
+        """A stronger setting for the best candidate so far, where it has one that keeps the limits on quality."""
+        done = [
+            (rank(outcome, self.goal), candidate.key) for candidate, outcome in self.tried if outcome.cause == "done"
+        ]
+        route = self._route_of[min(done)[1]] if done else None
+        tried = self._strengths_tried(route) if route else []
+        if route is None or not any(kept for _, kept in tried):
             return None
-        return self._bisect(route, seen, self._strengths_tried(route))
-
-    def _latest(self) -> list[Route]:
-        """The route that was tried last, where it trains and may still be the fastest."""
-        last = [self._route_of[candidate.key] for candidate, _ in self.tried[-1:]]
-        return [route for route in last if route.training and route.strengths()]
+        return self._bisect(route, seen, tried)
 
     def _strengths_tried(self, route: Route) -> list[tuple[float, bool]]:
-        """Of a route, all settings but the strengths at their defaults: how strong, and whether it kept the limits."""
+        """Of a route, all settings but the strengths at their defaults: how strong, and whether quality was kept."""
         found = []
         for candidate, outcome in self.tried:
             if self._route_of[candidate.key].label == route.label and outcome.cause == "done":
                 strength = route.strength_of(candidate)
                 if strength is not None:
-                    found.append((strength, rank(outcome, self.goal) < BROKEN))
+                    lost = any(judged.violation > 0 for judged in self._on_quality(outcome.report.judged))
+                    found.append((strength, not lost))
         return found
 
+    def _on_quality(self, found: Sequence[Judged]) -> list[Judged]:
+        limits = {str(limit) for limit in self.goal.limits if metrics.find(limit.metric).quality}
+        return [judged for judged in found if judged.limit in limits]
+
     def _bisect(self, route: Route, seen: set[str], tried: Sequence[tuple[float, bool]]) -> Proposal | None:
-        """Halfway between the strongest setting that keeps the limits and the weakest that does not."""
+        """Halfway between the strongest setting that keeps the quality asked for and the weakest that does not."""
         low = max((strength for strength, kept in tried if kept), default=-1.0)
         high = min((strength for strength, kept in tried if not kept), default=1.0)
         middle = (low + high) / 2
@@ -270,7 +273,7 @@ class RouteSearch:
         if not route.training:
             return route.expects(self.target)
         trained = [step for step in candidate.steps if step.needs & Needs.TRAINING]
-        taken = math.prod(step.predict(self.target) for step in trained)
+        taken = math.prod(step.expects(self.target) for step in trained)
         return self._untrained(route) * taken ** self._slope()
 
     def _untrained(self, route: Route) -> float:
@@ -287,7 +290,7 @@ class RouteSearch:
             if not route.training or outcome.cause != "done" or not 0 < value < math.inf:
                 continue
             trained = [step for step in candidate.steps if step.needs & Needs.TRAINING]
-            promised = math.log(math.prod(step.predict(self.target) for step in trained))
+            promised = math.log(math.prod(step.expects(self.target) for step in trained))
             points.append((promised, math.log(value / self._untrained(route))))
         squares = sum(promised**2 for promised, _ in points)
         return max(0.1, sum(p * found for p, found in points) / squares) if squares else 1.0
@@ -373,8 +376,7 @@ class RouteSearch:
             self._put_off.add(core(route))
         if outcome.blamed and outcome.cause != "refused":
             self._failed.add(outcome.blamed)
-        quality = {str(limit) for limit in self.goal.limits if metrics.find(limit.metric).quality}
-        if candidate == route.candidate() and any(judged.limit in quality for judged in outcome.report.broken):
+        if candidate == route.candidate() and self._on_quality(outcome.report.broken):
             self._spoiled.add(candidate.key)
         improved = self._best() < best - GAIN * abs(best) if math.isfinite(best) else self._best() < best
         if improved:

@@ -98,14 +98,12 @@ class Technique(Settings):
     gains: ClassVar[frozenset[str] | None] = None
     """The metrics that it can improve, where they are few; it is left out where the goal speaks of none of them."""
 
-    @classmethod
-    def expects(cls, target: Target) -> float:
-        """The ratio of latency, after over before, to expect before anything is measured; orders the first trials."""
-        return 1.0
+    def expects(self, target: Target) -> float:
+        """The ratio of latency, after over before, to expect of these settings before anything is built.
 
-    def predict(self, target: Target) -> float:
-        """The same for these settings: what is told before anything is built, to say whether it is worth building."""
-        return self.expects(target)
+        It orders the first trials, and says what is worth training.
+        """
+        return 1.0
 
     def requires(self, model: Model, target: Target) -> None:
         """Refuse what this technique does not fit.

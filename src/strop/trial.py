@@ -18,7 +18,7 @@ from .goal import Goal
 from .judge import Report, judge
 from .model import Model
 from .plan import Candidate
-from .progress import Tell, Teller, told
+from .progress import Tell, Teller, passed_on
 from .rundir import as_written
 from .server import Hosted, Server
 from .technique import Needs
@@ -142,7 +142,7 @@ def try_candidate(
 
 def _once(setting: Setting, candidate: Candidate, limits: jobs.Limits, tell: Tell) -> Outcome:
     start = time.monotonic()
-    with told(setting.root / PROGRESS, tell):
+    with passed_on(setting.root / PROGRESS, tell):
         ended = jobs.run(_build_and_judge, setting, candidate, limits.seconds, limits=limits)
     setting.workshop.sweep()
     outcome = ended.value or Outcome(ended.cause, ended.reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -33,11 +34,14 @@ class Factors(ABC):
 
     @abstractmethod
     def price(self, step: int) -> float:
-        """The relative squared error of the outputs that the next step adds, for each operation that it saves."""
+        """The relative squared error of the outputs that the next step adds, for each operation that it saves.
+
+        Infinite where there is no next step.
+        """
 
     @abstractmethod
-    def lower(self, step: int) -> bool:
-        """Lower a rank by a step; false where none can be."""
+    def lower(self, step: int) -> None:
+        """Take that step."""
 
     @abstractmethod
     def layers(self) -> torch.nn.Module:
@@ -61,17 +65,22 @@ class _Matrix(Factors):
     def saved(self) -> float:
         return float(self.whole - self.places * self.rank * (self.outside + self.inside))
 
-    def price(self, step: int) -> float:
-        gained = self.places * step * (self.outside + self.inside)
-        return float(sum(self.energy[max(self.rank - step, 0) : self.rank]) / gained)
+    def _next(self, step: int) -> int:
+        """The rank after a step; the first goes to where two factors begin to take less than one matrix."""
+        if self.worth:
+            return self.rank - step
+        even = self.outside * self.inside / (self.outside + self.inside)
+        return min(len(self.s), math.ceil(even / step) * step) - step
 
-    def lower(self, step: int) -> bool:
-        even = int(self.whole / (self.places * (self.outside + self.inside)))
-        start = min(self.rank, even // LEAST * LEAST) if self.rank == len(self.s) else self.rank
-        if start - step < LEAST:
-            return False
-        self.rank = start - step  # above the even rank the factors only cost
-        return True
+    def price(self, step: int) -> float:
+        after = self._next(step)
+        if after < LEAST:
+            return math.inf
+        gained = self.whole - self.places * after * (self.outside + self.inside) - max(self.saved, 0.0)
+        return float(sum(self.energy[after : self.rank]) / gained) if gained > 0 else math.inf
+
+    def lower(self, step: int) -> None:
+        self.rank = self._next(step)
 
     def layers(self) -> torch.nn.Module:
         rank, bias = self.rank, self.layer.bias is not None
@@ -128,15 +137,11 @@ class _Tucker(Factors):
 
     def price(self, step: int) -> float:
         found = self._next(step)
-        return found[0] if found else float("inf")
+        return found[0] if found else math.inf
 
-    def lower(self, step: int) -> bool:
-        if not step:
-            return min(self.ranks) > LEAST
-        found = self._next(step)
-        if found:
+    def lower(self, step: int) -> None:
+        if found := self._next(step):
             self.ranks = found[1]
-        return found is not None
 
     def layers(self) -> torch.nn.Module:
         out, into = self.ranks

@@ -34,8 +34,7 @@ class Distill(Technique):
     phase: ClassVar[Phase] = Phase.SHRINK
     needs: ClassVar[Needs] = Needs.TRAINING | Needs.STUDENT
 
-    @classmethod
-    def expects(cls, target: Target) -> float:
+    def expects(self, target: Target) -> float:
         return 0.3
 
     def requires(self, model: Model, target: Target) -> None:
@@ -64,11 +63,7 @@ class DropBlocks(Technique):
     phase: ClassVar[Phase] = Phase.SHRINK
     needs: ClassVar[Needs] = Needs.TRAINING
 
-    @classmethod
-    def expects(cls, target: Target) -> float:
-        return cls().predict(target)
-
-    def predict(self, target: Target) -> float:
+    def expects(self, target: Target) -> float:
         return 1 - 0.8 * self.amount  # what is no block stays
 
     def apply(self, model: Model, context: Context) -> Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,11 +50,7 @@ class Factorize(Technique):
     phase: ClassVar[Phase] = Phase.SHRINK
     needs: ClassVar[Needs] = Needs.TRAINING
 
-    @classmethod
-    def expects(cls, target: Target) -> float:
-        return cls().predict(target)
-
-    def predict(self, target: Target) -> float:
+    def expects(self, target: Target) -> float:
         return 1 - 0.7 * self.amount  # thin layers reach less of what a core can do
 
     def apply(self, model: Model, context: Context) -> Model:
@@ -105,17 +102,17 @@ def _choose(factors: dict[str, Factors], wanted: float) -> float:
     Returns:
         The operations that are saved.
     """
-    queue = [(factor.price(STEP), name) for name, factor in factors.items() if factor.lower(0)]
+    queue = [(factor.price(STEP), name) for name, factor in factors.items()]
     heapq.heapify(queue)
-    saved = 0.0
-    while queue and saved < wanted:
-        _, name = heapq.heappop(queue)
-        factor = factors[name]
-        if not factor.lower(STEP):
-            continue
-        saved = sum(factor.saved for factor in factors.values() if factor.worth)
-        heapq.heappush(queue, (factor.price(STEP), name))
-    return saved
+    spared = 0.0
+    while queue and spared < wanted:
+        price, name = heapq.heappop(queue)
+        if price == math.inf:
+            break
+        factors[name].lower(STEP)
+        spared = sum(factor.saved for factor in factors.values() if factor.worth)
+        heapq.heappush(queue, (factors[name].price(STEP), name))
+    return spared
 
 
 @contextmanager

@@ -29,8 +29,7 @@ class OptimizeOnnx(Technique):
     phase: ClassVar[Phase] = Phase.COMPILE
     lossless: ClassVar[bool] = True
 
-    @classmethod
-    def expects(cls, target: Target) -> float:
+    def expects(self, target: Target) -> float:
         return 0.99  # the runtime does the same when it loads a model
 
     def apply(self, model: Model, context: Context) -> Model:

@@ -58,11 +58,7 @@ class PruneChannels(Technique):
     phase: ClassVar[Phase] = Phase.SHRINK
     needs: ClassVar[Needs] = Needs.TRAINING
 
-    @classmethod
-    def expects(cls, target: Target) -> float:
-        return cls().predict(target)
-
-    def predict(self, target: Target) -> float:
+    def expects(self, target: Target) -> float:
         return 1 - 0.9 * self.amount  # what is not matrix products and convolutions stays
 
     def apply(self, model: Model, context: Context) -> Model:
@@ -74,13 +70,13 @@ class PruneChannels(Technique):
         for number in range(1, self.rounds + 1):
             left = 1 - self.amount * number / self.rounds
             after = self._prune(module, few, round(before.operations * left), context)
+            if after.operations > before.operations * (1 + left) / 2:  # not half of what was asked for; no training yet
+                raise NotApplicable(_too_little(before, after))
             if _shapes(module, few) != shapes:
                 raise TechniqueError("pruning changed the shapes of the outputs: this architecture can't be pruned")
             reestimate(module, (batch for batch, _ in zip(batches.epoch(0), range(FEW), strict=False)))
             last = number == self.rounds
             retrain(module, context, stage=f" {number} of {self.rounds}", share=1.0 if last else SHORT / self.rounds)
-        if after.operations > before.operations * (1 - self.amount / 2):
-            raise NotApplicable(_too_little(before, after))
         return saved(module, model, context)
 
     def _prune(self, module: torch.nn.Module, few: dict[str, torch.Tensor], most: int, context: Context) -> Cost:

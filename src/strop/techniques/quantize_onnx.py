@@ -56,8 +56,7 @@ class DynamicInt8(Technique):
     phase: ClassVar[Phase] = Phase.QUANTIZE
     quantizes: ClassVar[bool] = True
 
-    @classmethod
-    def expects(cls, target: Target) -> float:
+    def expects(self, target: Target) -> float:
         # Zen 3 (AVX2), 1 thread: 1.0 for a net of 7 convolutions, which stay float; 0.68 for 4 layers of BERT at 128.
         return 0.8 if target.int8_saturates else 0.6
 
@@ -120,8 +119,7 @@ class StaticInt8(Technique):
     quantizes: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs.SAMPLES
 
-    @classmethod
-    def expects(cls, target: Target) -> float:
+    def expects(self, target: Target) -> float:
         # The same two on Zen 3: 0.41 and 0.52. With VNNI, ResNet-18 and 6 layers of BERT: 0.30 and 0.32.
         return 0.5 if target.int8_saturates else 0.31
 

@@ -54,8 +54,7 @@ class OpenvinoInt8(Technique):
     quantizes: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs.SAMPLES
 
-    @classmethod
-    def expects(cls, target: Target) -> float:
+    def expects(self, target: Target) -> float:
         # Over OpenVINO in float32. Zen 3 (AVX2), 1 thread: 0.56 for a net of 7 convolutions, 0.98 for 4 layers of BERT
         # at 128, which gains nothing there. With VNNI and AMX, ResNet-18 and 6 layers of BERT: 0.1 and 0.2.
         return 0.75 if target.int8_saturates else 0.15

@@ -24,8 +24,7 @@ class Simplify(Technique):
     phase: ClassVar[Phase] = Phase.SIMPLIFY
     lossless: ClassVar[bool] = True
 
-    @classmethod
-    def expects(cls, target: Target) -> float:
+    def expects(self, target: Target) -> float:
         return 0.97  # the runtimes fold most of it themselves when they load a model
 
     def requires(self, model: Model, target: Target) -> None:

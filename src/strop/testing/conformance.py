@@ -70,7 +70,7 @@ class TechniqueCase:
     def test_says_what_it_is(self) -> None:
         assert (self.technique.__doc__ or "").strip()
         assert self.technique.accepts
-        assert 0 < self.technique.expects(Target(threads=self.threads)) < 100
+        assert 0 < self.technique().expects(Target(threads=self.threads)) < 100
 
     def test_keeps_its_promises(self, tmp_path: Path) -> None:
         example, result = self._applied(tmp_path)

@@ -92,8 +92,7 @@ class FakeRound(Technique):
     phase: ClassVar[Phase] = Phase.QUANTIZE
     quantizes: ClassVar[bool] = True
 
-    @classmethod
-    def expects(cls, target: Target) -> float:
+    def expects(self, target: Target) -> float:
         return 0.5
 
     def apply(self, model: Model, context: Context) -> Model:
@@ -112,8 +111,7 @@ class FakeCalibrate(Technique):
     quantizes: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs.SAMPLES
 
-    @classmethod
-    def expects(cls, target: Target) -> float:
+    def expects(self, target: Target) -> float:
         return 0.4
 
     def apply(self, model: Model, context: Context) -> Model:
@@ -151,8 +149,7 @@ class FakeCompile(Technique):
     phase: ClassVar[Phase] = Phase.CONVERT
     lossless: ClassVar[bool] = True
 
-    @classmethod
-    def expects(cls, target: Target) -> float:
+    def expects(self, target: Target) -> float:
         return 0.5
 
     def apply(self, model: Model, context: Context) -> Model:

@@ -35,7 +35,6 @@ PACE = 5  # steps after which the seconds that one takes are known
 CHECKPOINT = 30.0  # seconds between two
 LARGEST_NORM = 5.0  # of gradients: one bad batch does not undo what was learned
 SPARSE = 0.3  # share of exact zeros in a weight, from which on they are meant to stay
-FEW = 20  # batches that statistics are taken from
 RESERVE = 0.1  # share of the time left that is for what comes after training
 
 
@@ -142,13 +141,8 @@ class _Course:
         epochs: float,
         seconds: float,
     ):
-        self.module, self.teacher, self.batches, self.training, self.seconds = (
-            module,
-            teacher,
-            batches,
-            training,
-            seconds,
-        )
+        self.module, self.teacher, self.batches = module, teacher, batches
+        self.training, self.seconds = training, seconds
         self.total = max(1, round(epochs * batches.steps))
         self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=bool(instruction_sets() & set(BF16)))
         few = batches.take(batches.rows[:8])
