@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 import models
 from strop import formats
-from strop.data import Data, match, overlap, read, split
+from strop.data import Data, match, read, split
 from strop.errors import InvalidData
 from strop.model import Signature, Tensor
+from strop.overlap import overlap
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 3)).astype(np.float32)
@@ -359,7 +360,7 @@ def test_what_can_not_be_split() -> None:
 
 
 def test_overlap_counts_samples_that_occur_in_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("strop.data.PIECE", 50)
+    monkeypatch.setattr("strop.overlap.PIECE", 50)
     a, b = Data({"x": X, "z": Y}), Data({"x": X[::-1][:10], "z": Y[::-1][:10]})
     assert overlap(b, a) == overlap(a, b) == 10
     assert overlap(a, Data({"x": X + 1, "z": Y})) == overlap(a, Data({"x": X, "z": Y + 1})) == 0

@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -52,6 +53,15 @@ def silenced() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+def without_semaphores() -> None:
+    """Give the progress bars of PyTorch's export a plain lock.
+
+    Their own is a semaphore, which outlives a job that is killed, and Python then warns of it on the user's terminal.
+    """
+    with contextlib.suppress(ImportError):
+        require("tqdm").tqdm.set_lock(threading.RLock())
 
 
 @contextlib.contextmanager

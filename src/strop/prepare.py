@@ -17,11 +17,12 @@ from ._calls import function, is_call
 from ._lazy import installed
 from ._pickles import write_object
 from ._plain import restore
-from .data import Data, match, overlap, read, split
+from .data import Data, match, read, split
 from .errors import InvalidGoal, InvalidPlan, NotMeasurable, RunFailed, UnsupportedModel
 from .goal import Goal
 from .learning import Training
 from .model import Format, Model
+from .overlap import overlap
 from .rundir import DATA, PLAN, TRAINING, RunDir, as_written, read_json, write_json
 from .runtime import Runtime
 from .target import Target, cpu_name, instruction_sets, usable_cores

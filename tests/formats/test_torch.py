@@ -320,3 +320,10 @@ def made(name: str) -> tuple[Any, dict[str, np.ndarray]]:
             return t.ResNetForImageClassification(config).eval(), PIXELS
     config = t.MobileNetV2Config(image_size=32, depth_multiplier=0.35)
     return t.MobileNetV2ForImageClassification(config).eval(), PIXELS
+
+
+def test_a_module_that_is_read_leaves_no_semaphore_to_what_exports_it(tmp_path: Path) -> None:
+    tqdm = pytest.importorskip("tqdm")
+    load(known(Pair(), {"x": RNG.normal(size=(9, 5))}, tmp_path))
+    assert "multiprocessing" not in type(tqdm.tqdm.get_lock()).__module__
+    assert not hasattr(tqdm.tqdm.get_lock(), "mp_lock")

@@ -17,7 +17,7 @@ import numpy as np
 
 from .._lazy import lazy, require
 from .._pickles import check_own, write
-from .._quiet import silenced
+from .._quiet import silenced, without_semaphores
 from ..errors import UnsupportedModel, UntrustedModel
 from ..model import TORCH, Batch, Model, ModelFormat, Signature, Tensor
 from ._program import read_program
@@ -105,6 +105,7 @@ def load(model: Model) -> torch.nn.Module:
     Raises:
         UntrustedModel: The file belongs to somebody else, or others may write to it.
     """
+    without_semaphores()
     if not isinstance(model.payload, Path) or model.payload.suffix != ".pkl":
         return _module(copy.deepcopy(model.payload))
     check_own(model.payload)

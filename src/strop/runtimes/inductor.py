@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from .._lazy import lazy, require
-from .._quiet import silenced
+from .._quiet import silenced, without_semaphores
 from ..errors import NotApplicable, RunFailed, UnsupportedModel
 from ..formats.torch import as_tensor
 from ..formats.torch_program import graph_of, load
@@ -66,8 +66,7 @@ class Inductor(Runtime):
             raise NotApplicable("this CPU has no bf16 arithmetic")
 
     def start(self) -> None:
-        with contextlib.suppress(ImportError):  # whose lock is a semaphore, that outlives a process which is killed
-            require("tqdm").tqdm.set_lock(threading.RLock())
+        without_semaphores()
         _compiled(torch.fx.symbolic_trace(torch.nn.Identity()), [torch.zeros(1)], self.precision, 1)
 
     def load(self, model: Model, target: Target) -> _Runner:
