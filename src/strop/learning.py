@@ -14,6 +14,7 @@ Optimizer: TypeAlias = Literal["adamw", "sgd"]
 Schedule: TypeAlias = Literal["cosine", "linear", "constant"]
 
 RATES = {"adamw": 1e-3, "sgd": 2e-2}
+EPOCHS, FEWEST_STEPS = 5, 400
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,12 @@ class Training:
         l2: A term of the loss: this times the squared norm of all weights but biases and norms.
         weight_decay: Decoupled: in each step such weights shrink by this times the rate (Loshchilov and Hutter 2019).
         batch: Samples a step.
-        epochs: At the most; the rate reaches its end with them.
+        epochs: At the most; the rate reaches its end with them. None for 5, or more where samples are so few that these
+            would be less than 400 steps.
         seconds: At the most, for one technique; None for what the budget leaves.
         holdout: Share of the train data to stop early by; the weights that did best on it are kept.
-        patience: Epochs without a gain on the holdout, after which training stops.
+        patience: Looks at the holdout without a gain, after which training stops; there is one an epoch, or one in 20
+            steps where epochs are shorter.
         augment: A function `f(batch, generator)` that returns the batch to train on, arrays in and out, or
             `module:function`.
         student: A module to teach, by `distill`; or `module:factory`.
@@ -60,7 +63,7 @@ class Training:
     l2: float = 0.0
     weight_decay: float = 1e-4
     batch: int = 128
-    epochs: float = 5.0
+    epochs: float | None = None
     seconds: float | None = None
     holdout: float = 0.1
     patience: int = 3
@@ -83,7 +86,7 @@ class Training:
             _must(_number(getattr(self, name)) and getattr(self, name) >= 0, name, "a number of 0 or more", self)
         for name in ("temperature", "epochs", "learning_rate", "seconds"):
             value = getattr(self, name)
-            optional = value is None and name in ("learning_rate", "seconds")
+            optional = value is None and name != "temperature"
             _must(optional or (_number(value) and value > 0), name, "a number above 0", self)
         for name in ("batch", "patience"):
             value = getattr(self, name)
@@ -94,6 +97,10 @@ class Training:
     def rate(self) -> float:
         """The learning rate at its peak."""
         return self.learning_rate or RATES[self.optimizer]
+
+    def steps(self, epoch: int) -> int:
+        """Steps in all, at the most, where an epoch has so many."""
+        return max(1, round(self.epochs * epoch) if self.epochs else max(EPOCHS * epoch, FEWEST_STEPS))
 
     def to_json(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}

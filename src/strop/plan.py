@@ -64,10 +64,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Route:
-    """A well-typed chain of techniques and the runtime at its end; its settings are still free."""
+    """A well-typed chain of techniques and the runtime at its end; its settings are still free.
+
+    Attributes:
+        most: The greatest strength to try, where there is little to train with.
+    """
 
     steps: tuple[type[Technique], ...]
     runtime: type[Runtime]
+    most: float = 1.0
 
     @property
     def label(self) -> str:
@@ -79,33 +84,39 @@ class Route:
         return tuple(step for step in self.steps if step.needs & Needs.TRAINING)
 
     def strengths(self) -> dict[str, Span]:
-        """The settings that make it faster and worse, by `technique.setting`."""
+        """The settings that make it faster and worse, by `technique.setting`, as far as they may go here."""
         found = {f"{step.label()}.{name}": domain for step in self.steps for name, domain in step.space().items()}
-        return {key: domain for key, domain in found.items() if isinstance(domain, Span) and domain.strength}
+        return {
+            key: dataclasses.replace(domain, high=max(domain.low, min(domain.high, self.most)))
+            for key, domain in found.items() if isinstance(domain, Span) and domain.strength
+        }  # fmt: skip
+
+    def first(self) -> dict[str, Any]:
+        """The strengths to begin with: the defaults, as far as they may go here."""
+        defaults = {f"{step.label()}.{name}": value for step in self.steps for name, value in step().settings().items()}
+        return {key: min(defaults[key], domain.high) for key, domain in self.strengths().items()}
 
     def at_strength(self, strength: float) -> dict[str, Any]:
-        """All strengths moved together from their defaults (0) to their least (-1) or greatest (1) values."""
-        defaults = {step.label(): step() for step in self.steps}
-        found = {}
+        """All strengths moved together from what they begin with (0) to their least (-1) or greatest (1) values."""
+        found, first = {}, self.first()
         for key, domain in self.strengths().items():
-            part, name = key.rsplit(".", 1)
-            middle = getattr(defaults[part], name)
             end = domain.high if strength > 0 else domain.low
-            found[key] = round(middle + abs(strength) * (end - middle), 2)
+            found[key] = round(first[key] + abs(strength) * (end - first[key]), 2)
         return found
 
     def strength_of(self, candidate: Candidate) -> float | None:
         """Where a candidate lies between the least (-1) and greatest (1) strength; None if it differs otherwise."""
-        found = []
+        found, first, strengths = [], self.first(), self.strengths()
         for step in candidate.steps:
-            default = type(step)()
+            default = type(step)().settings()
             for name, value in step.settings().items():
-                domain, middle = step.space().get(name), getattr(default, name)
-                if isinstance(domain, Span) and domain.strength:
-                    end = domain.high if value > middle else domain.low
-                    found.append((value - middle) / abs(end - middle))
-                elif value != middle:
-                    return None
+                key = f"{step.label()}.{name}"
+                if key not in strengths:
+                    if value != default[name]:
+                        return None
+                    continue
+                end = strengths[key].high if value > first[key] else strengths[key].low
+                found.append((value - first[key]) / abs(end - first[key]) if value != first[key] else 0.0)
         return sum(found) / len(found) if found and candidate.runtime == type(candidate.runtime)() else None
 
     def expects(self, target: Target) -> float:
@@ -125,6 +136,7 @@ class Route:
             fits: For some settings, the values that the model at hand allows.
         """
         found: dict[str, Domain] = {}
+        strengths = self.strengths()
         for part in (*self.steps, self.runtime):
             for name, domain in part.space().items():
                 if issubclass(part, Runtime) and isinstance(domain, Choice):
@@ -133,13 +145,13 @@ class Route:
                 if isinstance(domain, Choice) and fits and key in fits:
                     domain = Choice(tuple(value for value in domain.values if value in fits[key]))
                 if not isinstance(domain, Choice) or len(domain.values) > 1:
-                    found[key] = domain
+                    found[key] = strengths.get(key, domain)
         return found
 
     def candidate(self, settings: Mapping[str, Any] | None = None) -> Candidate:
-        """Fix the settings, by `technique.setting`; what is not named keeps its default."""
+        """Fix the settings, by `technique.setting`; what is not named begins where its route does."""
         chosen: dict[str, dict[str, Any]] = {}
-        for key, value in (settings or {}).items():
+        for key, value in {**self.first(), **(settings or {})}.items():
             part, name = key.rsplit(".", 1)
             chosen.setdefault(part, {})[name] = value
         return Candidate(
@@ -155,6 +167,7 @@ def routes(
     known: Sequence[type[Technique]] | None = None,
     available: Sequence[type[Runtime]] | None = None,
     asked: Collection[str] = (),
+    most: float = 1.0,
 ) -> tuple[list[Route], dict[str, str]]:
     """Every well-typed route from a model, the most promising first, and why other things are left out.
 
@@ -168,10 +181,15 @@ def routes(
         known: Techniques to plan with; all by default.
         available: Runtimes to plan with; all by default.
         asked: The metrics that the goal speaks of.
+        most: The greatest strength to try.
     """
     refused: dict[str, str] = {}
     usable: list[type[Technique]] = []
-    for technique in techniques.all_techniques() if known is None else known:
+    known = techniques.all_techniques() if known is None else known
+    reached = _reached(model.format, known)
+    for technique in known:
+        if not technique.accepts & reached:
+            continue
         if missing := technique.needs & ~have:
             refused[technique.label()] = f"needs {_words(missing)}"
         elif technique.gains is not None and not technique.gains & set(asked):
@@ -188,13 +206,22 @@ def routes(
         else:
             ends.append(runtime)
     found = [
-        Route(steps, runtime)
+        Route(steps, runtime, most)
         for steps, format in _chains(usable, model.format, ())
         if _complete(steps)
         for runtime in ends
         if format in runtime.loads and (not target.formats or format in target.formats)
     ]
     return sorted(found, key=lambda route: (route.expects(target), len(route.steps))), refused
+
+
+def _reached(format: Format, known: Sequence[type[Technique]]) -> set[Format]:
+    """The formats that converters lead to, and the one at the beginning."""
+    found, size = {format}, 0
+    while len(found) > size:
+        size = len(found)
+        found |= {step.returns for step in known if step.returns and step.accepts & found}
+    return found
 
 
 def _chains(

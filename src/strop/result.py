@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from . import metrics
+from . import metrics, techniques
 from .advice import binding, what_would_help
 from .bundle import Bundle, Source, next_free, write
 from .confirm import Finding
@@ -19,6 +19,7 @@ from .looks import used_before
 from .plan import Candidate
 from .prepare import Request, environment
 from .search import rank
+from .technique import Needs
 from .trial import Outcome, Setting
 from .units import named, quantity, share
 
@@ -163,7 +164,8 @@ def conclude(
         if problems := [f"{found.candidate}: {found.problem}" for found in findings if found.problem]:
             reason += f"; not confirmed: {'; '.join(problems)}"
     if verdict != "met" or (best and not proven):
-        advice = what_would_help(goal, best.report if best and not best.problem else None, original.report)
+        seen = best.report if best and not best.problem else None
+        advice = what_would_help(goal, seen, original.report, _trainable(request, setting))
         if search.cut_short:
             advice.insert(0, f"a longer budget: {search.untried} of {search.routes} routes were not tried")
     if verdict != "met" and best is None and original.why_not:
@@ -205,6 +207,12 @@ def conclude(
     return Result(
         verdict, winner, closest, original, reason, tuple(advice), tuple(tried), manifest, setting, request.out
     )
+
+
+def _trainable(request: Request, setting: Setting) -> bool:
+    """Whether train data, which were not given, would let more techniques be tried."""
+    trains = (step for step in techniques.all_techniques() if step.needs & Needs.TRAINING)
+    return request.training is None and any(setting.workshop.original.format in step.accepts for step in trains)
 
 
 def _closest(findings: Sequence[Finding], goal: Goal) -> Finding | None:

@@ -430,7 +430,8 @@ def rank(outcome: Outcome, goal: Goal) -> float:
 
 
 def _defaults(route: Route, space: Mapping[str, Domain]) -> dict[str, Any]:
-    parts = {part.label(): part() for part in (*route.steps, route.runtime)}
+    first = route.candidate()
+    parts = {part.label(): part for part in (*first.steps, first.runtime)}
     return {name: getattr(parts[name.rsplit(".", 1)[0]], name.rsplit(".", 1)[1]) for name in space}
 
 

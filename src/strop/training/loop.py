@@ -33,6 +33,7 @@ else:
 WARMING = 0.05  # share of training in which the rate rises
 PACE = 5  # steps after which the seconds that one takes are known
 CHECKPOINT = 30.0  # seconds between two
+LOOK = 20  # steps between two looks at what is held out, at the least
 LARGEST_NORM = 5.0  # of gradients: one bad batch does not undo what was learned
 SPARSE = 0.3  # share of exact zeros in a weight, from which on they are meant to stay
 RESERVE = 0.1  # share of the time left that is for what comes after training
@@ -64,7 +65,7 @@ def retrain(module: torch.nn.Module, context: Context, *, stage: str = "", share
     torch.manual_seed(context.seed)
     start = time.monotonic()
     teacher = _teacher(context, training, batches)
-    course = _Course(module, teacher, batches, training, share * training.epochs, seconds - (time.monotonic() - start))
+    course = _Course(module, teacher, batches, training, share, seconds - (time.monotonic() - start))
     checkpoint = context.kept / f"checkpoint{stage}.pt" if context.kept else None
     course.run(checkpoint, lambda done, words: context.progress(done, f"training{stage}, {words}"))
     _lay_out(module, torch.contiguous_format)
@@ -138,12 +139,13 @@ class _Course:
         teacher: Teacher | None,
         batches: Batches,
         training: Training,
-        epochs: float,
+        share: float,
         seconds: float,
     ):
         self.module, self.teacher, self.batches = module, teacher, batches
         self.training, self.seconds = training, seconds
-        self.total = max(1, round(epochs * batches.steps))
+        self.total = max(1, round(share * training.steps(batches.steps)))
+        self.look = max(batches.steps, LOOK)
         self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=bool(instruction_sets() & set(BF16)))
         few = batches.take(batches.rows[:8])
         with torch.no_grad():
@@ -165,7 +167,7 @@ class _Course:
             self._step(batch, self._done())
             self.state.step += 1
             self.state.elapsed = time.monotonic() - start
-            if (self.state.step % self.batches.steps == 0 or self._done() >= 1) and self._look_up():
+            if (self.state.step % self.look == 0 or self._done() >= 1) and self._look_up():
                 break
             if checkpoint and time.monotonic() - saved > CHECKPOINT:
                 self._save(checkpoint)

@@ -44,8 +44,8 @@ class Objective:
         elif ":" in training.loss:
             self.own = function(training.loss, "a function f(outputs, labels)", InvalidPlan)
         first = next(iter(outputs.values()))
-        self.probabilities = _are_probabilities(first)
         self.kind = "own" if self.own else _kind(training.loss, first, labels)
+        self.probabilities = _are_probabilities(first, alone=self.kind == "binary-cross-entropy")
         self.teach = 1.0 if self.kind == "none" else training.teach
 
     def __call__(
@@ -151,10 +151,12 @@ def _kind(asked: str, first: torch.Tensor, labels: torch.Tensor | None) -> str:
     )
 
 
-def _are_probabilities(output: torch.Tensor) -> bool:
-    """Whether a softmax or a sigmoid is in the module already."""
-    if output.ndim < 2 or not output.is_floating_point() or output.min() < 0 or output.max() > 1:
+def _are_probabilities(output: torch.Tensor, alone: bool) -> bool:
+    """Whether a softmax or a sigmoid is in the module already.
+
+    Args:
+        alone: Whether each output stands for itself, so that they need not sum to 1.
+    """
+    if (output.ndim < 2 and not alone) or not output.is_floating_point() or output.min() < 0 or output.max() > 1:
         return False
-    if output.shape[1] == 1:
-        return True
-    return bool((output.sum(1) - 1).abs().max() < 1e-3)
+    return alone or output.shape[1] == 1 or bool((output.sum(1) - 1).abs().max() < 1e-3)
