@@ -95,9 +95,9 @@ def main() -> None:
     lines = [
         "# MiniLM-L6 along the frontier", "",
         f"Written by `benchmarks/frontier.py` in {(time.monotonic() - start) / 60:.0f} minutes; {cpu_name()}, one "
-        f"thread. Taught by the original on {TEXTS:,} texts without labels ({TRAINING.epochs:g} epochs, 32 tokens); float32 on "
-        "ONNX Runtime, a text of 128 tokens a call, timed in turn with the original. WordSim353: Spearman's "
-        "correlation over 353 pairs, 95 % by bootstrap.", "",
+        f"thread. Taught by the original on {TEXTS:,} texts without labels ({TRAINING.epochs:g} epochs, 32 tokens). "
+        "Float32 on ONNX Runtime, a text of 128 tokens a call, timed in turn with the original. WordSim353: "
+        "Spearman's correlation over 353 pairs, 95 % by bootstrap.", "",
         "| | WordSim353 | fidelity | latency, ratio | size, ratio | operations, ratio |", "| --- " * 6 + "|",
     ]  # fmt: skip
     for name, (value, low, high), found, model in rows:

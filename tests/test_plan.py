@@ -14,7 +14,7 @@ from strop.errors import InvalidPlan, NotApplicable
 from strop.model import Format, Model, Signature, Tensor
 from strop.plan import CONVERSIONS, Candidate, Route, routes
 from strop.runtime import Runner, Runtime
-from strop.settings import choice
+from strop.settings import Span, choice, span
 from strop.target import Target
 from strop.technique import Context, Needs, Phase, Technique
 from strop.testing import FakeCalibrate, FakeCompile, FakeFault, FakeRound, FakeRuntime, FakeStrip, fake_model
@@ -83,8 +83,11 @@ def test_every_planned_route_is_well_typed(
         assert format in loads
         assert not allowed or format in allowed
     assert len(set(found)) == len(found)
+    reached = {start}
+    for _ in FORMATS:
+        reached |= {step.returns for step in known if step.returns and step.accepts & reached}
     for step in known:
-        assert (step.label() in refused) == bool(step.needs & ~have)
+        assert (step.label() in refused) == bool(step.needs & ~have and step.accepts & reached)
 
 
 def labels(found: list[Route]) -> set[str]:
@@ -176,3 +179,47 @@ def test_a_technique_that_fails_to_say_whether_it_fits_is_left_out(tmp_path: Any
     found, refused = routes(fake_model(tmp_path), TARGET, Needs.SAMPLES, [Unsure, FakeRound], [FakeRuntime])
     assert labels(found) == {"fake-runtime", "fake-round + fake-runtime"}
     assert "ZeroDivisionError: no idea" in refused["unsure"]
+
+
+class Shrinks(Any_):
+    """Can be made stronger."""
+
+    accepts: ClassVar[frozenset[Format]] = frozenset({FORMATS[0]})
+    phase: ClassVar[Phase] = Phase.SHRINK
+
+
+@pytest.mark.parametrize(
+    ("most", "first", "strongest"), [(1.0, 0.6, 0.9), (0.75, 0.6, 0.75), (0.5, 0.5, 0.5), (0.1, 0.2, 0.2)]
+)
+def test_strengths_are_held_back(most: float, first: float, strongest: float) -> None:
+    @dataclass(frozen=True)
+    class Prune(Shrinks):
+        amount: float = span(0.6, 0.2, 0.9, strength=True)
+        way: str = choice("global", "layer")
+
+    route = Route((Prune,), type("Red", (Loads,), {"loads": frozenset({FORMATS[0]})}), most)
+    assert route.candidate().steps == (Prune(first),)
+    assert route.at_strength(0) == {"prune.amount": first}
+    assert route.at_strength(1) == {"prune.amount": strongest}
+    assert route.at_strength(-1) == {"prune.amount": 0.2}
+    assert route.space(TARGET)["prune.amount"] == Span(0.2, strongest, strength=True)
+    for strength in {-1.0, 0.0, 1.0 if strongest > first else 0.0}:
+        candidate = route.candidate(route.at_strength(strength))
+        assert route.strength_of(candidate) == pytest.approx(strength if first > 0.2 else 0.0)
+    assert route.strength_of(route.candidate({"prune.way": "layer"})) is None
+
+
+def test_what_no_route_reaches_is_not_told_of() -> None:
+    class Blue(Any_):
+        accepts: ClassVar[frozenset[Format]] = frozenset({FORMATS[2]})
+        phase: ClassVar[Phase] = Phase.SHRINK
+        needs: ClassVar[Needs] = Needs.TRAINING
+
+    class ToBlue(Blue):
+        accepts: ClassVar[frozenset[Format]] = frozenset({FORMATS[1]})
+        returns: ClassVar[Format | None] = FORMATS[2]
+        needs: ClassVar[Needs] = Needs.NOTHING
+
+    for format, told in ((FORMATS[0], False), (FORMATS[1], True), (FORMATS[2], True)):
+        _, refused = routes(Model(format, None, SIGNATURE), TARGET, Needs.NOTHING, [Blue, ToBlue], [])
+        assert ("blue" in refused) == told
