@@ -119,7 +119,7 @@ def loaded(processes: int) -> Iterator[None]:
 
 
 def table(found: dict[str, dict[str, list[Measured]]], times: int) -> str:
-    heads = ["model", "machine", "ratio, median", "least to greatest", "spread", "spread of the original alone",
+    heads = ["model", "handed over", "machine", "ratio, median", "least to greatest", "spread", "spread of the original alone",
              "intervals that hold the median", "pairs", "turns taken again"]  # fmt: skip
     lines = [
         "# How much the measured ratio varies", "",
@@ -131,12 +131,14 @@ def table(found: dict[str, dict[str, list[Measured]]], times: int) -> str:
         "| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads),
     ]  # fmt: skip
     for name, by_condition in found.items():
+        steps = Bundle.load(CACHE / "bundles" / name).candidate.steps
+        handed = " + ".join(step.label() for step in steps) or "the original itself"
         for condition, measured in by_condition.items():
             values = [one.ratio.value for one in measured]
             middle = statistics.median(values)
             held = sum(one.ratio.low <= middle <= one.ratio.high for one in measured)
             lines.append("| " + " | ".join([
-                name, condition, f"{middle:.3f}", f"{min(values):.3f} to {max(values):.3f}", f"{spread(values):.1%}",
+                name, handed, condition, f"{middle:.3f}", f"{min(values):.3f} to {max(values):.3f}", f"{spread(values):.1%}",
                 f"{spread([one.original for one in measured]):.1%}", f"{held} of {len(measured)}",
                 f"{statistics.mean(one.pairs for one in measured):.1f}",
                 f"{statistics.mean(one.repeated for one in measured):.1f}",

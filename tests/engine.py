@@ -111,7 +111,15 @@ def concluded(
         tried = [(found.candidate, outcome(0.5, model=found.model)) for found in findings]
     search = Search.of([ROUNDED, STRIPPED, COMPILED], tried, ended)
     return conclude(
-        fake.request, fake.setting, tried, findings, baseline, {"fake-fault": "has no fault to show"}, search, 12.0
+        fake.request,
+        fake.setting,
+        tried,
+        findings,
+        baseline,
+        None,
+        {"fake-fault": "has no fault to show"},
+        search,
+        12.0,
     )
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import numpy as np
 
 from strop.errors import NotApplicable, RunFailed
 from strop.jobs import die_with_parent, spawn_context
 from strop.testing.fakes import commit
 
 inherited: list[str] = []
+eaten: list[np.ndarray[Any, Any]] = []
 
 
 def count_inherited() -> int:
@@ -21,6 +24,12 @@ def count_inherited() -> int:
 def add(a: int, b: int) -> int:
     print("libraries talk", flush=True)
     return a + b
+
+
+def hungry(batch: dict[str, np.ndarray[Any, Any]], random: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:
+    """Augments a batch, and keeps 200 MB each time."""
+    eaten.append(np.ones(25_000_000))
+    return batch
 
 
 def refuse() -> NoReturn:

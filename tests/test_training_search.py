@@ -60,6 +60,9 @@ def test_a_plan_with_train_data_is_searched_trained_and_handed_over(tmp_path: Pa
     assert "prune-channels" in done.stderr
     winner = manifest["winner"]
     assert any(step["technique"] in ("prune-channels", "factorize") for step in winner["route"]), done.stderr
+    called = manifest["original"]["called"]
+    assert called["runtime"] == "eager" and called["ratios"]["latency.p50"]["value"] > 0
+    assert "as called (eager), the original's latency.p50 is" in done.stderr
     assert winner["counts"]["parameters"] < manifest["original"]["counts"]["parameters"]
     assert not list((tmp_path / "bundle").rglob("*.pkl"))
 

@@ -7,11 +7,13 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from . import jobs, metrics
+from . import details, jobs, metrics
 from .bench import load_outputs
 from .build import Lessons, Workshop, within
 from .confirm import Finding
@@ -22,7 +24,7 @@ from .goal import Goal, Limit
 from .judge import Report
 from .model import Model, digest_files
 from .plan import Candidate
-from .prepare import Request, reference
+from .prepare import Request, called, reference
 from .rundir import ARTIFACTS, DATA, OUTPUTS, PLAN, TRAINING, RunDir, as_written, read_json, write_json
 from .server import Hosted
 from .stats import detectable_drop
@@ -30,9 +32,10 @@ from .trial import Setting, measure, run_original
 from .units import counted
 
 SPLITS = ("search", "confirm")
-BASELINE = "baseline.json"
+BASELINE, CALLED = "baseline.json", "called.json"
 ALWAYS = ("latency.p50", "latency.p95", "size")  # reported of every candidate, whatever the goal
 SHARE = 0.1  # of what is left, after which timing the original comes to its end, also on a busy machine
+ASIDE = 0.03  # likewise, of timing what users call without strop
 STRICT = "99%"  # of the original, where a goal says nothing of quality
 LIKE = 0.99  # agreement or fidelity, likewise
 DISAGREEMENT = 0.02  # share of predictions that int8 typically changes, to say what the data can prove
@@ -167,6 +170,32 @@ def measure_original(run: RunDir, setting: Setting, limits: jobs.Limits, tell: L
     tell(Measured(report))
     candidate = Candidate(reference(setting.workshop.original.format)[0], setting.original.runtime)
     return Finding(candidate, setting.original.model.to_json(run.root), report, 0.95, False), seconds
+
+
+def measure_called(run: RunDir, setting: Setting, limits: jobs.Limits, tell: Listener) -> dict[str, Any] | None:
+    """Time what users call without strop beside the original, where that is not what runs the original here.
+
+    Returns:
+        As the manifest has it; None where there is no such thing.
+    """
+    path, runtime = run / CALLED, called(setting.workshop.original.format)
+    if runtime is None:
+        return None
+    if not path.exists():
+        given = Hosted(setting.workshop.original, runtime, setting.workshop.target)
+        alone = dataclasses.replace(setting, goal=Goal(), also=())
+        seconds = ASIDE * limits.seconds
+        ended = jobs.run(measure, alone, given, "search", setting.searching, 0.95, seconds, limits=limits)
+        figures = (ended.value or Report()).figures.items()
+        write_json(path, {
+            "runtime": runtime.label(), "why": ended.reason,
+            "metrics": {name: figure.side("candidate") for name, figure in figures},
+            "ratios": {name: asdict(figure.ratio) for name, figure in figures},
+        })  # fmt: skip
+    found: dict[str, Any] = read_json(path, dict)
+    for line in details.called({"runtime": {"name": setting.original.runtime.label()}, "called": found}):
+        tell(Said(line))
+    return found
 
 
 def power(setting: Setting, request: Request) -> str:

@@ -29,6 +29,18 @@ def counts(original: Mapping[str, int], made: Mapping[str, int]) -> list[str]:
     ]
 
 
+def called(original: Mapping[str, Any]) -> list[str]:
+    """What an original takes as users call it, beside what it takes on the runtime that it is measured on."""
+    found = original["called"]
+    if found is None:
+        return []
+    if found["why"]:
+        return [f"as called ({found['runtime']}), the original could not be timed: {found['why']}"]
+    took, ratio = found["metrics"]["latency.p50"], share(stored(found["ratios"]["latency.p50"]))
+    said = f"latency.p50 is {spread(stored(took), took['unit'])}, {ratio} of that on {original['runtime']['name']}"
+    return [f"as called ({found['runtime']}), the original's {said}"]
+
+
 def drops(found: Sequence[Mapping[str, Any]]) -> list[str]:
     """The worst drop of each metric."""
     said = []

@@ -176,8 +176,8 @@ def _guarded(function: Callable[..., T], args: tuple[Any, ...]) -> tuple[str, An
         return "refused", error
     except StropError as error:
         return "failed", error
-    except MemoryError:
-        return "memory", "ran out of memory"
+    except MemoryError as error:
+        return "memory", f"ran out of memory{f': {error}' if str(error) else ''}"
     except OSError as error:
         return "failed", f"{type(error).__name__}: {error}"
     finally:

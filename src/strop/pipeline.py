@@ -13,7 +13,7 @@ from typing import Any
 
 from . import jobs
 from ._plain import given, texts
-from .baseline import choose_goal, lay_out, measure_original, noise, power, run_baseline, seconds_a_call
+from .baseline import choose_goal, lay_out, measure_called, measure_original, noise, power, run_baseline, seconds_a_call
 from .build import Failure
 from .bundle import Bundle, check_free, next_free
 from .clock import Clock
@@ -170,6 +170,7 @@ def _carry_out(run: RunDir, request: Request, start: float, tell: Listener) -> R
     setting = choose_goal(run, request, setting, clock.whole(), tell)
     original, look = measure_original(run, setting, clock.whole(), tell)
     clock.look = look
+    called = measure_called(run, setting, clock.whole(), tell)
     clock.keep()
     tell(Said(power(setting, request)))
 
@@ -192,6 +193,7 @@ def _carry_out(run: RunDir, request: Request, start: float, tell: Listener) -> R
         searcher.tried,
         findings,
         original,
+        called,
         refused,
         Search.of(planned, searcher.tried, ended),
         clock.elapsed,

@@ -201,6 +201,8 @@ def routes(
             usable.append(technique)
     ends: list[type[Runtime]] = []
     for runtime in runtimes.all_runtimes() if available is None else available:
+        if runtime.as_given:
+            continue
         if not installed(runtime.module):
             refused[runtime.label()] = f"is not installed; pip install 'strop[{runtime.extra}]' brings it"
         else:

@@ -275,15 +275,22 @@ def reference(format: Format) -> tuple[tuple[Technique, ...], Runtime]:
         UnsupportedModel: None that is installed does.
     """
     converters = [step for step in techniques.all_techniques() if format in step.accepts and step.returns]
+    known = [runtime for runtime in runtimes.all_runtimes() if not runtime.as_given]
     for steps, loadable in (((), format), *(((step,), step.returns) for step in converters)):
-        for runtime in runtimes.all_runtimes():
+        for runtime in known:
             if loadable in runtime.loads and installed(runtime.module):
                 return tuple(step() for step in steps), runtime()
-    fitting = [runtime for runtime in runtimes.all_runtimes() if format in runtime.loads]
+    fitting = [runtime for runtime in known if format in runtime.loads]
     extras = [f"pip install 'strop[{runtime.extra}]'" for runtime in fitting if runtime.extra]
     raise UnsupportedModel(
         f"no installed runtime loads {format} models." + (f" Install one with: {' or '.join(extras)}" if extras else "")
     )
+
+
+def called(format: Format) -> Runtime | None:
+    """What users call a model of this format with, where that is not what runs the original here."""
+    given = (runtime for runtime in runtimes.all_runtimes() if runtime.as_given and format in runtime.loads)
+    return next((runtime() for runtime in given if installed(runtime.module)), None)
 
 
 def _spelled_out(goal: Goal, metrics: Sequence[str]) -> Goal:
@@ -337,7 +344,7 @@ def check_target(target: Target, model: Model) -> None:
     fixed = {tensor.fixed_batch for tensor in model.signature.inputs} - {None}
     if fixed and target.batch not in fixed | {1}:
         raise InvalidPlan(f"the model takes {fixed} samples a call, not {target.batch}. Leave out --batch.")
-    known = {str(format) for runtime in runtimes.all_runtimes() for format in runtime.loads}
+    known = {str(format) for runtime in runtimes.all_runtimes() if not runtime.as_given for format in runtime.loads}
     if unknown := set(target.formats) - known:
         raise InvalidPlan(f"formats must be among {', '.join(sorted(known))}, not {', '.join(sorted(unknown))}.")
 
@@ -345,7 +352,7 @@ def check_target(target: Target, model: Model) -> None:
 def environment() -> dict[str, Any]:
     """What the figures were measured with: CPU, instruction sets, versions."""
     versions = {}
-    for package in ("strop", "numpy", "onnx", "onnxruntime", "onnxslim", "openvino", "nncf", "optuna"):
+    for package in ("strop", "numpy", "onnx", "onnxruntime", "onnxslim", "openvino", "nncf", "optuna", "torch"):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

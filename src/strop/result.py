@@ -125,6 +125,7 @@ def conclude(
     tried: Sequence[tuple[Candidate, Outcome]],
     findings: Sequence[Finding],
     original: Finding,
+    called: Mapping[str, Any] | None,
     refused: Mapping[str, str],
     search: Search,
     seconds: float,
@@ -134,6 +135,7 @@ def conclude(
     Args:
         findings: Of the confirm split (or of the closest candidate, where nothing was worth confirming).
         original: The original measured against itself; on the confirm split where nothing is proven.
+        called: What it takes as users call it, where that is not what runs it here.
         refused: Techniques and runtimes that were not tried at all, and why.
         search: How far the search came.
     """
@@ -186,6 +188,7 @@ def conclude(
             "runtime": {"name": setting.original.runtime.label(), "options": setting.original.runtime.settings()},
             "signature": setting.original.model.signature.to_json(),
             "counts": dict(setting.original.model.counts),
+            "called": dict(called) if called else None,
             "metrics": _metrics(shown.report.figures, "original"),  # on the samples that its rival is judged by
         },
         "winner": _described(winner),

@@ -41,6 +41,8 @@ class Runtime(Settings):
     """The extra of strop that installs it; None for core."""
     module: ClassVar[str]
     """The top-level module that must be importable."""
+    as_given: ClassVar[bool] = False
+    """Whether it is what users call without strop: timed beside the original, and never a candidate's."""
 
     @classmethod
     def expects(cls, target: Target) -> float:

@@ -115,8 +115,9 @@ def show_result(console: Console, result: Result, bundle: str | None, out: Path 
     if content:
         show_figures(console, manifest["original"]["metrics"], content["metrics"], content["ratios"],
                      "winner" if manifest["winner"] else "closest")  # fmt: skip
-        for line in details.counts(manifest["original"]["counts"], content["counts"]):
-            console.print(f"  {line}")
+    counts = details.counts(manifest["original"]["counts"], content["counts"] if content else {})
+    for line in (*details.called(manifest["original"]), *counts):
+        console.print(f"  {escape(line)}", soft_wrap=True)
     show_limits(console, manifest["limits"])
     show_details(console, manifest)
     show_notes(console, manifest["notes"])

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import job_functions as work
 from shrinking import Net, accuracy, bars, context, stored, torch, trained
+from strop import jobs
 from strop.data import Data
 from strop.errors import InvalidData, TechniqueError
 from strop.training import loop as loop_module
@@ -116,6 +118,18 @@ def test_a_loss_of_the_users_own(tmp_path: Path) -> None:
         retrain(
             fresh(), context(model, DATA, tmp_path / "2", loss=lambda outputs, labels: outputs["output"], teach=0.0)
         )
+
+
+def test_memory_that_ends_in_training_is_told_as_such(tmp_path: Path) -> None:
+    def greedy(outputs: Any, labels: Any) -> Any:
+        return outputs["output"].sum() * torch.empty(1 << 58).sum()
+
+    model = stored(trained(DATA), DATA, tmp_path)
+    with pytest.raises(MemoryError, match=r"Lower batch \(it is 16\)"):
+        retrain(fresh(), context(model, DATA, tmp_path / "out", loss=greedy, teach=0.0))
+    given = context(model, DATA, tmp_path / "2", augment=work.hungry)
+    ended = jobs.run(retrain, fresh(), given, limits=jobs.Limits(120, 1_500_000_000))
+    assert ended.cause == "memory" and "more than the limit" in ended.reason
 
 
 def test_one_sample_a_batch_and_batch_norm(tmp_path: Path) -> None:

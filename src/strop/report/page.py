@@ -44,7 +44,7 @@ def page(manifest: Mapping[str, Any], tried: Sequence[tuple[str, Mapping[str, An
         _list(manifest["advice"], "What would help"),
         "<h2>What you get</h2>",
         _figures(manifest["original"], content),
-        _list(details.counts(manifest["original"]["counts"], content.get("counts", {})), ""),
+        _list([*details.called(manifest["original"]), *_counts(manifest["original"], content)], ""),
         _list([f"{m}: {why}" for m, why in manifest["not_measurable"].items()], "What was not measurable here"),
         "<h2>Limits</h2>",
         _limits(manifest["limits"]),
@@ -86,6 +86,10 @@ def _figures(original: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     heads = ["metric", f"original ({runtimes[0]})", f"handed over ({runtimes[1]})", "ratio"]
     steps = " + ".join([s["technique"] for s in content.get("route", [])]) or "the original, unchanged"
     return f"<p>Route: <strong>{escape(steps)}</strong></p>" + _table(heads, rows)
+
+
+def _counts(original: Mapping[str, Any], content: Mapping[str, Any]) -> list[str]:
+    return details.counts(original["counts"], content.get("counts", {}))
 
 
 def _limits(limits: Iterable[Mapping[str, Any]]) -> str:

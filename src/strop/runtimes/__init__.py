@@ -8,11 +8,12 @@ import functools
 from .._plugins import with_plugins
 from ..errors import InvalidPlan
 from ..runtime import Runtime
+from .eager import Eager
 from .inductor import Inductor
 from .onnxruntime import Onnxruntime
 from .openvino import Openvino
 
-BUILTIN: tuple[type[Runtime], ...] = (Onnxruntime, Openvino, Inductor)
+BUILTIN: tuple[type[Runtime], ...] = (Onnxruntime, Openvino, Inductor, Eager)
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import time
@@ -164,7 +165,8 @@ class _Course:
         self._restore(checkpoint)
         start, saved = time.monotonic() - self.state.elapsed, time.monotonic()
         for batch in self._left():
-            self._step(batch, self._done())
+            with _memory(self.batches.size):
+                self._step(batch, self._done())
             self.state.step += 1
             self.state.elapsed = time.monotonic() - start
             if (self.state.step % self.look == 0 or self._done() >= 1) and self._look_up():
@@ -272,6 +274,17 @@ class _Course:
             return
         self.optimizer.load_state_dict(content["optimizer"])
         self.state = _State(**content["state"])
+
+
+@contextlib.contextmanager
+def _memory(batch: int) -> Iterator[None]:
+    """Tell that memory is short as Python does; PyTorch has no class of error for it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        raise MemoryError(f"training takes more memory than there is. Lower batch (it is {batch})") from error
 
 
 def _lay_out(module: torch.nn.Module, layout: torch.memory_format) -> None:
