@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,6 +15,9 @@ from .errors import InvalidData
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
+LOOK = 100  # items between two looks at the disk
+LEAST_DISK = 1e9  # bytes that stay free
+
 
 def is_stream(source: object) -> bool:
     """Whether it is a `Dataset` or a `DataLoader`; PyTorch is not imported to tell."""
@@ -21,32 +25,41 @@ def is_stream(source: object) -> bool:
     return loaded is not None and isinstance(source, (loaded.Dataset, loaded.DataLoader))
 
 
-def gathered(source: Any, inputs: Sequence[str], folder: Path | None) -> dict[str, Array]:
-    """Go through it once and keep what comes, as arrays on disk; what it does at random is done once.
+def gathered(
+    source: Any,
+    inputs: Sequence[str],
+    optional: Collection[str],
+    also: Collection[str],
+    label: str,
+    folder: Path | None,
+) -> dict[str, Array]:
+    """Go through it once and keep what is asked for, as arrays on disk; what it does at random is done once.
 
     Args:
         source: Each item is a mapping by name, or a tuple of the model's inputs in their order, and labels after them.
         inputs: Names of the model's inputs.
+        optional: Those that the model can do without.
+        also: Names of other arrays to keep.
+        label: What to call the labels of tuples.
         folder: Where the arrays go; None for memory.
 
     Raises:
-        InvalidData: It fails, is empty, or its samples have not one shape.
+        InvalidData: It fails, is empty, does not end while there is room, or its samples have not one shape.
     """
     loader = isinstance(source, sys.modules["torch.utils.data"].DataLoader)
-    files: dict[str, Any] = {}
-    shapes: dict[str, tuple[Any, ...]] = {}
+    kept: dict[str, _Kept] = {}
+    wanted, least = {*inputs, *also, label}, sum(name not in optional for name in inputs)
     try:
         for count, item in enumerate(_items(source)):
-            for name, value in _named(item, inputs).items():
-                array = np.asarray(value) if loader else np.asarray(value)[None]
-                if shapes.setdefault(name, (array.dtype, array.shape[1:])) != (array.dtype, array.shape[1:]):
-                    raise InvalidData(
-                        f"All samples must have one shape, and {name!r} is {array.dtype}{list(array.shape[1:])} in "
-                        f"item {count}, after {shapes[name][0]}{list(shapes[name][1])}. Pad the samples to one."
-                    )
-                if name not in files:
-                    files[name] = (folder / f"stream-{len(files)}.raw").open("wb") if folder else []
-                files[name].write(array.tobytes()) if folder else files[name].append(array)
+            for name, value in _named(item, inputs, least, label).items():
+                if name in wanted:
+                    array = np.asarray(value) if loader else np.asarray(value)[None]
+                    kept.setdefault(name, _Kept(name, array, folder, len(kept))).append(array, count)
+            if folder and count % LOOK == 0 and shutil.disk_usage(folder).free < LEAST_DISK:
+                raise InvalidData(
+                    f"The {type(source).__name__} must end, and after {count + 1:,} items the disk of {folder} is "
+                    "full. Give fewer samples."
+                )
     except InvalidData:
         raise
     except Exception as error:  # whatever a user's own data set raises is told as it is
@@ -55,15 +68,44 @@ def gathered(source: Any, inputs: Sequence[str], folder: Path | None) -> dict[st
             "mappings by name, or tuples of inputs and labels."
         ) from error
     finally:
-        for file in files.values():
-            file.close() if folder else None
-    if not files:
+        for one in kept.values():
+            one.close()
+    if not kept:
         raise InvalidData(f"The {type(source).__name__} holds no samples. Give at least 10.")
-    if folder is None:
-        return {name: np.concatenate(parts) for name, parts in files.items()}
-    return {
-        name: np.memmap(file.name, shapes[name][0], "r").reshape(-1, *shapes[name][1]) for name, file in files.items()
-    }
+    return {name: one.whole() for name, one in kept.items()}
+
+
+class _Kept:
+    """One array that grows, in a file or in memory; text stays in memory, since its width is known at the end only."""
+
+    def __init__(self, name: str, first: Array, folder: Path | None, place: int):
+        self.name, self.dtype, self.shape = name, first.dtype, first.shape[1:]
+        self.parts: list[Array] = []
+        stored = folder is not None and first.dtype.kind not in "USO"
+        self.file = (folder / f"stream-{place}.raw").open("wb") if folder and stored else None
+
+    def append(self, array: Array, count: int) -> None:
+        if array.dtype.kind == "O":
+            raise InvalidData(f"Samples must be numbers or text, and {self.name!r} in item {count} is neither.")
+        text = array.dtype.kind in "US" and self.dtype.kind in "US"
+        if array.shape[1:] != self.shape or (array.dtype != self.dtype and not text):
+            raise InvalidData(
+                f"All samples must have one shape, and {self.name!r} is {array.dtype}{list(array.shape[1:])} in "
+                f"item {count}, after {self.dtype}{list(self.shape)}. Pad the samples to one."
+            )
+        if self.file:
+            self.file.write(array.tobytes())
+        else:
+            self.parts.append(array)
+
+    def close(self) -> None:
+        if self.file:
+            self.file.close()
+
+    def whole(self) -> Array:
+        if self.file:
+            return np.memmap(self.file.name, self.dtype, "r").reshape(-1, *self.shape)
+        return np.concatenate(self.parts)
 
 
 def _items(source: Any) -> Iterator[Any]:
@@ -74,15 +116,18 @@ def _items(source: Any) -> Iterator[Any]:
             yield source[place]
 
 
-def _named(item: Any, inputs: Sequence[str]) -> dict[str, Any]:
+def _named(item: Any, inputs: Sequence[str], least: int, label: str) -> dict[str, Any]:
+    """An item by names. The last of several values is the labels, unless all of them are inputs that must be given."""
     if isinstance(item, Mapping):
         return {str(name): value for name, value in item.items()}
     if not isinstance(item, (tuple, list)):
         return {inputs[0]: item}
-    first, *rest = item
-    if isinstance(first, Mapping):
-        return {**first, **({"labels": rest[0]} if rest else {})}
-    names = [*inputs, "labels"] if len(item) > len(inputs) else list(inputs)
-    if len(item) < len(inputs) and len(item) == 2:  # the other inputs have defaults
-        names = [inputs[0], "labels"]
-    return dict(zip(names, item, strict=False))
+    if item and isinstance(item[0], Mapping):
+        return {**item[0], **({label: item[1]} if len(item) > 1 else {})}
+    if len(item) > len(inputs) + 1:
+        raise InvalidData(
+            f"Items must hold the model's inputs ({', '.join(inputs)}) and labels, and one holds {len(item)} values. "
+            "Give mappings by name."
+        )
+    unlabelled = len(item) in (1, least)
+    return dict(zip([*inputs[: len(item)]] if unlabelled else [*inputs[: len(item) - 1], label], item, strict=True))

@@ -174,8 +174,9 @@ class Workshop:
 
     def sweep(self) -> None:
         """Remove what a killed job has left half made; it may be what fills the disk."""
-        for part in self.folder.glob(".part-*"):
-            shutil.rmtree(part, ignore_errors=True)
+        for folder in (self.folder, self.folder / SHARED):
+            for part in folder.glob(".part-*"):
+                shutil.rmtree(part, ignore_errors=True)
 
     def _note(self, home: Path, failure: Failure) -> None:
         home.mkdir(exist_ok=True)

@@ -107,6 +107,8 @@ class Bundle:
             for made in ("model", "runtime", "target", "goal", "environment"):
                 getattr(bundle, made)
             bundle._check_target()
+            if bundle.model.format not in bundle.runtime.loads:
+                raise ValueError(f"{bundle.runtime.label()} does not load {bundle.model.format} models")
         for name in names:
             file = root / name
             if not file.resolve().is_relative_to(root.resolve()):

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, TypeAlias
@@ -419,6 +419,7 @@ def read(
     slices: Sequence[str] = (),
     group: str | None = None,
     protected: Sequence[str] = (),
+    optional: Collection[str] = (),
     storage: Path | None = None,
 ) -> Data:
     """Read samples from a file, a folder, a function, or memory. Nothing is ever unpickled.
@@ -434,6 +435,7 @@ def read(
         slices: Names of arrays whose values divide the samples; `sex*race` adds the intersections of two.
         group: Name of the array that tells which samples belong together.
         protected: Slices between which fairness is told; named like `slices`, and slices too.
+        optional: Inputs that the model can do without: a tuple that is shorter than all of them ends in the labels.
         storage: A folder for what can't be memory-mapped in place; None to read that into memory.
 
     Returns:
@@ -460,7 +462,7 @@ def read(
     if isinstance(source, (str, Path)):
         arrays, stacked = open_file(Path(source), inputs, asked, guesses, storage)
     elif is_stream(source):
-        arrays = gathered(source, inputs, storage)
+        arrays = gathered(source, inputs, optional, [*asked, *guesses], label or "labels", storage)
     else:
         arrays = in_memory(source)
     for name in asked:

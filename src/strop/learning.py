@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias, get_args, get_type_hints
 
@@ -15,6 +14,7 @@ Schedule: TypeAlias = Literal["cosine", "linear", "constant"]
 
 RATES = {"adamw": 1e-3, "sgd": 2e-2}
 EPOCHS, FEWEST_STEPS = 5, 400
+MOST = 1e12  # of any number
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,9 @@ class Training:
     Attributes:
         loss: What is minimized besides the distance to the original: `cross-entropy` of logits, `binary-cross-entropy`
             of logits, `mse`, a function `f(outputs, labels)` that returns a scalar tensor (or `module:function`, which
-            names one), or `none`. `auto` takes cross-entropy for labels that are classes, mse for others that have the
-            shape of the first output, and none where there are no labels. The built-in ones judge the first output.
+            names one), or `none`. `auto` takes cross-entropy for labels that are classes; for others that have the
+            shape of the first output, binary-cross-entropy where all are 0 or 1, else mse; and none where there are no
+            labels. The built-in ones judge the first output.
         teach: Weight of the distance to the original's outputs, from 0 (the loss only) to 1 (the original only).
         temperature: Of the softmax under which logits are compared (Hinton et al. 2015, section 2).
         features: Weight of the distance between the similarities that inner layers see between samples (Tung and Mori
@@ -91,6 +92,8 @@ class Training:
         for name in ("batch", "patience"):
             value = getattr(self, name)
             _must(isinstance(value, int) and not isinstance(value, bool) and value >= 1, name, "1 or more", self)
+        own = self.augment is None or callable(self.augment) or (isinstance(self.augment, str) and ":" in self.augment)
+        _must(own, "augment", "a function or module:function", self)
         _must(all(isinstance(text, str) for text in self.keep), "keep", "names of layers", self)
 
     @property
@@ -107,7 +110,7 @@ class Training:
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -MOST < value < MOST
 
 
 def _must(holds: bool, name: str, rule: str, training: Training) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from pathlib import Path
+
+from ._state import state_file
 
 
 def looks_at(digest: str) -> int:
@@ -40,5 +41,4 @@ def used_before(count: int) -> str:
 
 
 def _log() -> Path:
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "strop" / "looks.jsonl"
+    return state_file("looks.jsonl")

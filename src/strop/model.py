@@ -39,6 +39,7 @@ class Tensor:
         shape: An int where the size is fixed, a name or None where it is free.
         batched: Whether axis 0 is samples. False: one call serves one sample (or the input is the same for all).
         feedback: For an input that carries state: the output that is fed back into it at the next step.
+        optional: Whether the model can do without this input.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Tensor:
     shape: tuple[int | str | None, ...]
     batched: bool = True
     feedback: str | None = None
+    optional: bool = False
 
     @property
     def fixed_batch(self) -> int | None:

@@ -109,6 +109,7 @@ def optimize(
     """
     start = time.monotonic()
     target, budget, metric = given(Target, target, "target"), given(Budget, budget, "budget"), texts(metric, "metric")
+    training = given(Training, training, "training") if training is not None else None
     if out is not None:
         check_free(Path(out))
     if recipe is not None:

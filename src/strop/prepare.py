@@ -18,7 +18,7 @@ from ._lazy import installed
 from ._pickles import write_object
 from ._plain import restore
 from .data import Data, match, read, split
-from .errors import InvalidGoal, InvalidPlan, NotMeasurable, RunFailed, UnsupportedModel
+from .errors import InvalidData, InvalidGoal, InvalidPlan, NotMeasurable, RunFailed, UnsupportedModel
 from .goal import Goal
 from .learning import Training
 from .model import Format, Model
@@ -129,21 +129,30 @@ def prepare(
     check_measurable(parsed, metrics, target)
     opened = open_model(model, run.folder("original"), weights)
     check_target(target, opened)
-    names = [tensor.name for tensor in opened.signature.inputs]
 
-    def stored(source: object, name: str) -> tuple[Data, Model]:
-        folder = run.folder(f"{DATA}/{name}")
-        given = read(source, names, label=label, slices=slices, group=group, protected=protected, storage=folder)
+    def stored(source: object, name: str, **columns: Any) -> tuple[Data, Model]:
+        folder, inputs = run.folder(f"{DATA}/{name}"), opened.signature.inputs
+        given = read(
+            source, [t.name for t in inputs], label=label, optional=[t.name for t in inputs if t.optional],
+            storage=folder, **columns,
+        )  # fmt: skip
         known = complete(opened, given)
         fitted, signature = match(given, known.signature)
         fitted.save(folder)
         return Data.load(folder), replace(known, signature=signature)
 
-    whole, opened = stored(data, "all")
+    def further(source: object, name: str, **columns: Any) -> Data:
+        try:
+            return stored(source, name, **columns)[0]
+        except InvalidData as error:
+            raise InvalidData(f"Of the {name.removeprefix('given-')} data: {error}") from error
+
+    judged = {"slices": slices, "group": group, "protected": protected}
+    whole, opened = stored(data, "all", **judged)
     if target.batch > len(whole):
         raise InvalidPlan(f"batch must be at most the {len(whole)} samples that there are, not {target.batch}.")
     extra = {
-        name: stored(source, f"given-{name}")[0]
+        name: further(source, f"given-{name}", **judged)
         for name, source in (("calibration", calibration), ("confirm", confirm))
         if source is not None
     }
@@ -153,7 +162,7 @@ def prepare(
     notes = []
     lessons: dict[str, Any] = {}
     if train is not None:
-        learned = stored(train, "train")[0]
+        learned = further(train, "train")
         lessons = _lessons(run, training or Training(), opened)
         if shared := sum(overlap(learned, judging) for judging in (whole, *filter(None, [extra.get("confirm")]))):
             notes.append(

@@ -57,7 +57,7 @@ class TorchFormat(ModelFormat):
         elif _is_hugging_face(source):
             source = _read_folder(Path(source))
         module = source if isinstance(source, torch.nn.Module) else _module(source)
-        inputs = tuple(Tensor(name, "float32", ()) for name in _parameters(module))
+        inputs = tuple(Tensor(name, "float32", (), optional=optional) for name, optional in _parameters(module).items())
         if not inputs:
             raise UnsupportedModel(
                 f"A module's forward must take its inputs by name, and {type(module).__name__}.forward takes "
@@ -72,7 +72,7 @@ class TorchFormat(ModelFormat):
     def store(self, model: Model, folder: Path) -> Model:
         """Write a live module as module.pkl, a live program as module.pt2."""
         if model.files or isinstance(model.payload, torch.nn.Module):
-            return model if model.files else save(model.payload, folder, model)
+            return model if model.files else _store_live(model, folder)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / PROGRAM
         with silenced():
@@ -103,7 +103,7 @@ def load(model: Model) -> torch.nn.Module:
     """The module in evaluation mode, on the CPU, free for the caller to change.
 
     Raises:
-        UntrustedModel: The file belongs to somebody else, or others may write to it.
+        UntrustedModel: Somebody else may have written the file.
     """
     without_semaphores()
     if not isinstance(model.payload, Path) or model.payload.suffix != ".pkl":
@@ -111,14 +111,27 @@ def load(model: Model) -> torch.nn.Module:
     check_own(model.payload)
     with silenced():
         module: torch.nn.Module = torch.load(model.payload, map_location="cpu", weights_only=False)
+    if not any(parameter.requires_grad for parameter in module.parameters()):  # as it was frozen to be deployed
+        for parameter in module.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
     return module.eval()
 
 
 def save(module: torch.nn.Module, folder: Path, like: Model) -> Model:
     """Write a module into a run directory; its outputs are those of `like`."""
     with silenced():
-        path = write(folder / MODULE, lambda file: torch.save(module, file, pickle_module=cloudpickle))
-    return replace(like, payload=path, files=(path,))
+        files = write(folder / MODULE, lambda file: torch.save(module, file, pickle_module=cloudpickle))
+    return replace(like, payload=files[0], files=files)
+
+
+def _store_live(model: Model, folder: Path) -> Model:
+    try:
+        return save(model.payload, folder, model)
+    except (TypeError, AttributeError, pickle.PicklingError) as error:  # of whatever a module holds besides tensors
+        raise UnsupportedModel(
+            f"A module must be something that other processes can be given, and {type(model.payload).__name__} can't "
+            f"be pickled: {_first_line(error)}. Give module:function, or take out of it what belongs to this process."
+        ) from error
 
 
 def load_weights(module: torch.nn.Module, path: Path) -> torch.nn.Module:
@@ -238,11 +251,13 @@ def _by_name(program: torch.export.ExportedProgram) -> torch.nn.Module:
     return Program()
 
 
-def _parameters(module: torch.nn.Module) -> list[str]:
+def _parameters(module: torch.nn.Module) -> dict[str, bool]:
+    """The names that a module's forward takes, and whether it can do without."""
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     found = inspect.signature(module.forward).parameters.items()
     # transformers' modules take labels, to compute a loss that nothing here asks for
-    return [name for name, p in found if p.kind in kinds and (name != "labels" or p.default is p.empty)]
+    known = {name: p.default is not p.empty for name, p in found if p.kind in kinds}
+    return {name: optional for name, optional in known.items() if name != "labels" or not optional}
 
 
 def _read_folder(folder: Path) -> torch.nn.Module:

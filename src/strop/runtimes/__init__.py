@@ -23,12 +23,12 @@ def all_runtimes() -> tuple[type[Runtime], ...]:
 
 
 def find(label: str) -> type[Runtime]:
-    """The runtime of that label.
+    """The runtime of that label, for a candidate: never one that only users call, which may run code of the model's.
 
     Raises:
         InvalidPlan: There is none; the message names the nearest.
     """
-    known = {runtime.label(): runtime for runtime in all_runtimes()}
+    known = {runtime.label(): runtime for runtime in all_runtimes() if not runtime.as_given}
     if label not in known:
         near = difflib.get_close_matches(label, known, 1)
         guess = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(known)}."

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from .._lazy import lazy
+from .._plain import told
 from ..data import Data
-from ..errors import InvalidData
+from ..errors import InvalidData, InvalidPlan
 from ..formats.torch import as_tensor
 
 if TYPE_CHECKING:
@@ -48,12 +50,15 @@ class Batches:
         held_out: Share to keep apart.
         seed: Of the order, and of what is held out.
         augment: What a user does to a batch before it is trained on.
+        labelled: Whether the labels, where there are any, are wanted.
 
     Raises:
-        InvalidData: Fewer than two samples.
+        InvalidData: Fewer than two samples, or labels that are no numbers.
     """
 
-    def __init__(self, data: Data, size: int, held_out: float, seed: int, augment: Augment | None = None):
+    def __init__(
+        self, data: Data, size: int, held_out: float, seed: int, augment: Augment | None = None, labelled: bool = True
+    ):
         if len(data) < 2:
             raise InvalidData(f"Training needs at least 2 samples, and there is {len(data)}. Give more with --train.")
         order = np.random.default_rng([seed, 0]).permutation(len(data))
@@ -61,7 +66,14 @@ class Batches:
         self.data, self.seed, self.augment = data, seed, augment
         self.held_out, self.rows = np.sort(order[:apart]), order[apart:]
         self.size = min(size, len(self.rows))
-        self.labels = data.label_array()
+        self.labels = data.label_array() if labelled else None
+        if self.labels is not None:
+            _check(self.labels)
+
+    @cached_property
+    def binary(self) -> bool:
+        """Whether all labels are 0 or 1."""
+        return self.labels is not None and bool(np.isin(self.labels, (0, 1)).all())
 
     @property
     def steps(self) -> int:
@@ -85,21 +97,47 @@ class Batches:
         arrays = self.data.take(rows).batch(0, len(rows))
         labels = None if self.labels is None else self.labels[rows]
         if self.augment and random:
-            changed = dict(self.augment(dict(arrays), random))
-            if {k: v.shape[:1] for k, v in changed.items()} != {k: v.shape[:1] for k, v in arrays.items()}:
-                raise InvalidData("augment must return every input, with as many samples as it was given.")
-            arrays = {name: np.asarray(changed[name], array.dtype) for name, array in arrays.items()}
+            arrays = _augmented(self.augment, arrays, random)
         return TrainBatch(
             rows, {name: as_tensor(array) for name, array in arrays.items()}, None if labels is None else target(labels)
         )
 
 
-def target(labels: Array) -> torch.Tensor:
-    """Labels as losses take them: classes in int64, numbers in float32."""
+def _augmented(augment: Augment, arrays: Mapping[str, Array], random: np.random.Generator) -> dict[str, Array]:
+    """What a user's function makes of a batch.
+
+    Raises:
+        InvalidPlan: It fails, or returns something else than such a batch.
+    """
+    try:
+        changed = {name: np.asarray(array) for name, array in dict(augment(dict(arrays), random)).items()}
+    except Exception as error:  # whatever it raises is told as it is
+        raise InvalidPlan(
+            f"augment must return a batch as it is given one, and failed with {type(error).__name__}: {told(error)}."
+        ) from error
+    for name, array in arrays.items():
+        made = changed.get(name)
+        if made is None or made.shape[:1] != array.shape[:1] or not np.can_cast(made.dtype, array.dtype, "same_kind"):
+            found = "leaves it out" if made is None else f"returns {made.dtype}{list(made.shape)}"
+            raise InvalidPlan(
+                f"augment must return every input with as many samples and of the kind that it was given, and of "
+                f"{name!r}, {array.dtype}{list(array.shape)}, it {found}."
+            )
+    return {name: changed[name].astype(array.dtype, copy=False) for name, array in arrays.items()}
+
+
+def _check(labels: Array) -> None:
     if labels.dtype.kind not in "biuf":
         raise InvalidData(
             f"Training needs labels that are numbers, and these are {labels.dtype}. Give each class its number, in the "
             "order of the model's outputs."
         )
-    kind = np.int64 if labels.dtype.kind in "biu" else np.float32
-    return torch.from_numpy(np.array(labels, kind))
+    if labels.dtype.kind == "f" and not (finite := np.isfinite(labels).reshape(len(labels), -1).all(axis=1)).all():
+        raise InvalidData(
+            f"Labels to train on must be finite, and row {int(finite.argmin())} is not. Drop such samples."
+        )
+
+
+def target(labels: Array) -> torch.Tensor:
+    """Labels as losses take them: classes in int64, numbers in float32."""
+    return torch.from_numpy(np.array(labels, np.int64 if labels.dtype.kind in "biu" else np.float32))

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from ..data import Data
 from ..errors import InvalidPlan, TechniqueError
 from ..formats.torch import load, named
 from ..learning import Training
+from ..rundir import atomic
 from ..target import BF16, instruction_sets, usable_cores
 from ..technique import Context, remaining
 from .batches import Batches, TrainBatch
@@ -37,6 +38,7 @@ CHECKPOINT = 30.0  # seconds between two
 LOOK = 20  # steps between two looks at what is held out, at the least
 LARGEST_NORM = 5.0  # of gradients: one bad batch does not undo what was learned
 SPARSE = 0.3  # share of exact zeros in a weight, from which on they are meant to stay
+ASKING = 0.4  # of the time left, that asking the original for all train data may take
 RESERVE = 0.1  # share of the time left that is for what comes after training
 
 
@@ -99,7 +101,8 @@ def train_batches(context: Context) -> Batches:
     augment = training.augment
     if isinstance(augment, str):
         augment = function(augment, "a function f(batch, generator)", InvalidPlan)
-    return Batches(_data(context), training.batch, training.holdout, context.seed, augment)
+    labelled = training.loss != "none"
+    return Batches(_data(context), training.batch, training.holdout, context.seed, augment, labelled)
 
 
 def _settings(context: Context) -> Training:
@@ -116,8 +119,11 @@ def _teacher(context: Context, training: Training, batches: Batches) -> Teacher 
     if training.teach == 0 and training.features == 0 and batches.labels is not None and training.loss != "none":
         return None
     folder = context.shared / "teacher" if context.shared else None
-    original = load(context.original)
-    return Teacher(original, batches, folder, lambda share: context.progress(0.0, f"asking the original, {share:.0%}"))
+
+    def progress(share: float) -> None:
+        context.progress(0.0, f"asking the original, {share:.0%}")
+
+    return Teacher(load(context.original), batches, folder, remaining(context) * ASKING, progress)
 
 
 @dataclass
@@ -151,7 +157,7 @@ class _Course:
         few = batches.take(batches.rows[:8])
         with torch.no_grad():
             answer = {name: tensor.float() for name, tensor in named(module.eval()(**few.inputs)).items()}
-        self.objective = Objective(training, answer, few.labels)
+        self.objective = Objective(training, answer, few.labels, batches.binary)
         if self.objective.teach and teacher is not None:
             _check_taught(answer, teacher.ask(few))
         self.features = Features(teacher.module, module) if teacher and training.features else None
@@ -253,27 +259,29 @@ class _Course:
             yield from self.batches.apart()
 
     def _save(self, checkpoint: Path) -> None:
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
         content = {
             "state": {**vars(self.state), "weights": self.state.weights or {}},
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        part = checkpoint.with_suffix(".part")
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(content, part)
-        part.replace(checkpoint)
+        with atomic(checkpoint) as part:
+            torch.save(content, part)
 
     def _restore(self, checkpoint: Path | None) -> None:
         """Go on from a checkpoint, where there is one of a module of these shapes."""
         if checkpoint is None or not checkpoint.exists():
             return
         content = torch.load(checkpoint, weights_only=True)
-        try:
-            self.module.load_state_dict(content["module"])
-        except RuntimeError:  # pruned otherwise than before: sums taken in another order
-            return
+        if _shapes(content["module"]) != _shapes(self.module.state_dict()):
+            return  # pruned otherwise than before: sums taken in another order
+        self.module.load_state_dict(content["module"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.state = _State(**content["state"])
+
+
+def _shapes(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.shape for name, value in state.items() if isinstance(value, torch.Tensor)}
 
 
 @contextlib.contextmanager

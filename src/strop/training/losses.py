@@ -27,6 +27,7 @@ class Objective:
         training: How to train.
         outputs: Of the module, for a few samples, by name: they and the labels tell what `auto` is.
         labels: Of the same, or None.
+        binary: Whether all labels that there are, are 0 or 1.
 
     Attributes:
         kind: The loss that judges by labels: `cross-entropy`, `binary-cross-entropy`, `mse`, `none` or `own`.
@@ -36,7 +37,9 @@ class Objective:
         TechniqueError: The loss can't judge these outputs by these labels, or there is nothing to learn from.
     """
 
-    def __init__(self, training: Training, outputs: Mapping[str, torch.Tensor], labels: torch.Tensor | None):
+    def __init__(
+        self, training: Training, outputs: Mapping[str, torch.Tensor], labels: torch.Tensor | None, binary: bool
+    ):
         self.training = training
         self.own: Callable[..., Any] | None = None
         if callable(training.loss):
@@ -44,7 +47,7 @@ class Objective:
         elif ":" in training.loss:
             self.own = function(training.loss, "a function f(outputs, labels)", InvalidPlan)
         first = next(iter(outputs.values()))
-        self.kind = "own" if self.own else _kind(training.loss, first, labels)
+        self.kind = "own" if self.own else _kind(training.loss, first, labels, binary)
         self.probabilities = _are_probabilities(first, alone=self.kind == "binary-cross-entropy")
         self.teach = 1.0 if self.kind == "none" else training.teach
 
@@ -93,7 +96,7 @@ class Objective:
         if labels is None:
             raise TechniqueError(f"the loss {self.kind} needs labels, and the train data have none")
         if self.kind == "cross-entropy":
-            return F.cross_entropy(first, labels)
+            return F.cross_entropy(first, labels.long())
         if self.kind == "binary-cross-entropy":
             wanted = labels.to(first.dtype).reshape(first.shape)
             return F.binary_cross_entropy_with_logits(first, wanted)
@@ -121,34 +124,38 @@ class Objective:
         return total
 
     def _logits(self, output: torch.Tensor) -> torch.Tensor:
-        if not self.probabilities:
-            return output.float()
-        if self.kind == "binary-cross-entropy":
+        if self.probabilities and self.kind == "cross-entropy":
+            return torch.log(output.float().clamp_min(LEAST))
+        if self.probabilities and self.kind == "binary-cross-entropy":
             return torch.logit(output.float(), LEAST)
-        return torch.log(output.float().clamp_min(LEAST))
+        return output.float()
 
 
-def _kind(asked: str, first: torch.Tensor, labels: torch.Tensor | None) -> str:
-    classes = labels is not None and not labels.is_floating_point()
+def _kind(asked: str, first: torch.Tensor, labels: torch.Tensor | None, binary: bool) -> str:
+    if labels is None and asked not in ("auto", "none"):
+        raise TechniqueError(f"the loss {asked} needs labels, and the train data have none. Give them, or 'none'")
+    classes = labels is not None and (not labels.is_floating_point() or bool((labels == labels.round()).all()))
     if asked != "auto":
-        if labels is None and asked != "none":
-            raise TechniqueError(f"the loss {asked} needs labels, and the train data have none. Give them, or 'none'")
         if asked == "cross-entropy" and (first.ndim < 2 or not classes):
-            raise TechniqueError(f"cross-entropy needs one output a class, and the first has shape {list(first.shape)}")
+            what = (
+                f"labels are {labels.dtype}" if labels is not None and not classes else f"the first has {_shape(first)}"
+            )
+            raise TechniqueError(f"cross-entropy needs whole numbers for labels and one output a class, and {what}")
         return asked
     if labels is None:
         return "none"
     if classes and first.ndim >= 2 and first.shape[1] > 1 and (first.shape[0], *first.shape[2:]) == labels.shape:
         return "cross-entropy"
-    if classes and first.numel() == labels.numel():
-        return "binary-cross-entropy"
-    if labels.is_floating_point() and first.numel() == labels.numel():
-        return "mse"
+    if first.numel() == labels.numel():
+        return "binary-cross-entropy" if binary else "mse"
     raise TechniqueError(
-        f"the loss can't be told from labels of shape {list(labels.shape)} and a first output of shape "
-        f'{list(first.shape)}. Name it: loss = "none" learns from the original alone, and a function of your own '
-        "may do anything"
+        f"the loss can't be told from labels of {_shape(labels)} and a first output of {_shape(first)}. Name it: "
+        'loss = "none" learns from the original alone, and a function of your own may do anything'
     )
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return f"shape {list(tensor.shape)}"
 
 
 def _are_probabilities(output: torch.Tensor, alone: bool) -> bool:

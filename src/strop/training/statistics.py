@@ -21,9 +21,12 @@ def norms(module: torch.nn.Module) -> list[torch.nn.Module]:
 
 
 def reestimate(module: torch.nn.Module, batches: Iterable[TrainBatch]) -> None:
-    """Set running means and variances to their averages over some batches, of two samples or more each."""
-    layers = norms(module)
-    if not layers:
+    """Set running means and variances to their averages over some batches, of two samples or more each.
+
+    Nothing is changed where there is no such batch.
+    """
+    layers, batches = norms(module), [batch for batch in batches if len(batch.rows) > 1]
+    if not layers or not batches:
         return
     before = [layer.momentum for layer in layers]
     module.eval()
@@ -33,8 +36,7 @@ def reestimate(module: torch.nn.Module, batches: Iterable[TrainBatch]) -> None:
         layer.train()
     with torch.no_grad():
         for batch in batches:
-            if len(batch.rows) > 1:
-                module(**batch.inputs)
+            module(**batch.inputs)
     for layer, momentum in zip(layers, before, strict=True):
         layer.momentum = momentum
     module.eval()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,7 @@ class Teacher:
         module: The original, in evaluation mode.
         batches: The train data.
         folder: Where its answers are kept for all that a run trains; None to ask it every time.
+        seconds: What asking for all of them may take; where it would take longer, it is asked every time.
         progress: Told the share of the answers that are there.
     """
 
@@ -43,15 +46,16 @@ class Teacher:
         module: torch.nn.Module,
         batches: Batches,
         folder: Path | None,
+        seconds: float = math.inf,
         progress: Callable[[float], None] = lambda share: None,
     ):
         self.module, self.batches = module, batches
         self._kept: dict[str, Array] | None = None
         if folder is not None and batches.augment is None:
-            self._kept = self._recall(folder, progress)
+            self._kept = self._recall(folder, seconds, progress)
 
     def __call__(self, batch: TrainBatch) -> dict[str, torch.Tensor]:
-        """Its outputs that are floats, by name, `[samples, ...]`."""
+        """Its outputs that are floats and of samples, by name, `[samples, ...]`."""
         if self._kept is None:
             return self.ask(batch)
         return {name: torch.from_numpy(np.array(array[batch.rows])) for name, array in self._kept.items()}
@@ -60,22 +64,26 @@ class Teacher:
         """The same, from the original itself."""
         with torch.no_grad():
             answer = named(self.module(**batch.inputs))
-        return {name: tensor.float() for name, tensor in answer.items() if tensor.is_floating_point()}
+        return {
+            name: tensor.float() for name, tensor in answer.items()
+            if tensor.is_floating_point() and tensor.shape[:1] == (len(batch.rows),)
+        }  # fmt: skip
 
-    def _recall(self, folder: Path, progress: Callable[[float], None]) -> dict[str, Array] | None:
+    def _recall(self, folder: Path, seconds: float, progress: Callable[[float], None]) -> dict[str, Array] | None:
         if not (folder / "names.json").exists():
             few = self.ask(self.batches.take(np.arange(2)))
             size = sum(tensor[0].numel() * 4 for tensor in few.values()) * len(self.batches.data)
             folder.parent.mkdir(parents=True, exist_ok=True)
             if size > min(MOST, SHARE * shutil.disk_usage(folder.parent).free):
                 return None
-            if any(tensor.shape[0] != 2 for tensor in few.values()):
-                return None  # an output that is none of samples
-            self._write(folder, few, progress)
+            if not self._write(folder, few, seconds, progress):
+                return None
         names = json.loads((folder / "names.json").read_text())
         return {name: np.load(folder / f"{place}.npy", mmap_mode="r") for place, name in enumerate(names)}
 
-    def _write(self, folder: Path, few: Outputs, progress: Callable[[float], None]) -> None:
+    def _write(self, folder: Path, few: Outputs, seconds: float, progress: Callable[[float], None]) -> bool:
+        """Keep all answers; false where that takes too long."""
+        begun = time.monotonic()
         part, count = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent)), len(self.batches.data)
         try:
             files = {
@@ -87,9 +95,12 @@ class Teacher:
                 for name, tensor in self.ask(self.batches.take(rows)).items():
                     files[name][rows] = tensor.numpy()
                 progress(start / count)
+                if (time.monotonic() - begun) * count > seconds * (rows[-1] + 1) and start > PIECE:
+                    return False
             for array in files.values():
                 array.flush()
             (part / "names.json").write_text(json.dumps(list(few)))
             part.replace(folder)
+            return True
         finally:
             shutil.rmtree(part, ignore_errors=True)
