@@ -120,7 +120,8 @@ def loaded(processes: int) -> Iterator[None]:
 
 def table(found: dict[str, dict[str, list[Measured]]], times: int) -> str:
     heads = ["model", "handed over", "machine", "ratio, median", "least to greatest", "spread",
-             "spread of the original alone", "intervals that hold the median", "pairs", "turns taken again"]  # fmt: skip
+             "spread of the original alone", "intervals that hold the median", "pairs",
+             "turns taken again"]  # fmt: skip
     lines = [
         "# How much the measured ratio varies", "",
         "Written by `benchmarks/noise.py`: the latency ratio (handed over / original, medians, batch 1, one thread), "
@@ -139,7 +140,8 @@ def table(found: dict[str, dict[str, list[Measured]]], times: int) -> str:
             held = sum(one.ratio.low <= middle <= one.ratio.high for one in measured)
             lines.append("| " + " | ".join([
                 name, handed, condition, f"{middle:.3f}", f"{min(values):.3f} to {max(values):.3f}",
-                f"{spread(values):.1%}", f"{spread([one.original for one in measured]):.1%}", f"{held} of {len(measured)}",
+                f"{spread(values):.1%}", f"{spread([one.original for one in measured]):.1%}",
+                f"{held} of {len(measured)}",
                 f"{statistics.mean(one.pairs for one in measured):.1f}",
                 f"{statistics.mean(one.repeated for one in measured):.1f}",
             ]) + " |")  # fmt: skip

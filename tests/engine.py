@@ -148,7 +148,7 @@ def bundle_of(
     manifest = {
         "schema": 1, "verdict": "met", "reason": "made by hand", "advice": [],
         "goal": {"limits": list(limits), "objective": "latency.p50", "direction": "minimize"},
-        "target": vars(Target(threads=1)), "seed": 0, "original": {"source": "m", **described},
+        "target": vars(Target(threads=1)), "seed": 0, "original": {"source": "m", "called": None, **described},
         "winner": {"file": names[0], "files": names, "route": [], "confidence": 0.95, "ratios": {}, **described},
         "closest": None, "limits": [], "slices": {},
         "noise": {"metric": "latency.p50", "value": 1.0, "low": 0.99, "high": 1.01},

@@ -224,6 +224,16 @@ def test_a_target_that_no_search_takes_is_refused(bundle: Path, name: str, value
         Bundle.load(bundle)
 
 
+@pytest.mark.parametrize(("runtime", "said"), [("eager", "no runtime 'eager'"), ("openvino", "openvino does not load")])
+def test_a_runtime_that_is_not_for_such_a_model_is_refused(bundle: Path, runtime: str, said: str) -> None:
+    """Above all one that would run code of a model's."""
+    rewrite(
+        bundle, lambda manifest: manifest["winner"].update(format="torch", runtime={"name": runtime, "options": {}})
+    )
+    with pytest.raises(BundleError, match=said):
+        Bundle.load(bundle)
+
+
 @pytest.mark.parametrize(("fed", "said"), [("y", "none is a result"), ("z", "'z'.*no outputs")])
 def test_an_input_that_is_fed_by_no_state_is_refused(bundle: Path, fed: str, said: str) -> None:
     rewrite(bundle, lambda manifest: manifest["winner"]["signature"]["inputs"][0].update(feedback=fed))

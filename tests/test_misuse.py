@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from strop import optimize
 from strop._calls import call
+from strop._pickles import write_object
 from strop._plain import given, texts
 from strop.bundle import Bundle
 from strop.data import read
 from strop.errors import BundleError, InvalidData, InvalidPlan
+from strop.learning import Training
 from strop.metrics.custom import Custom
 from strop.prepare import Budget
 from strop.target import Target
@@ -79,3 +83,24 @@ def test_functions_that_fail_in_odd_ways_are_named(tmp_path: Path, monkeypatch: 
     for name in ("odd", "huge", "broken"):
         with pytest.raises(InvalidData, match=f"own_odd:{name}"):
             Custom(f"own_odd:{name}").check({"y": np.ones(3)}, None)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"epochs": 10**400}, {"epochs": float("nan")}, {"epochs": True}, {"seconds": "5m"}, {"batch": 0.5},
+        {"augment": Path("a")}, {"augment": "flip"}, {"loss": "huber"}, {"keep": [1]}, {"teach": 1.1}, {"l2": -1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_training_is_of_what_can_be_trained(settings: dict[str, Any]) -> None:
+    with pytest.raises(InvalidPlan, match=f"{next(iter(settings))} of the training must be"):
+        Training(**settings)
+
+
+def test_trainings_of_another_kind_and_what_no_process_can_be_given_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidPlan, match=r"training must be a strop\.Training"):
+        optimize("m.onnx", "d.npz", training={"epochs": 3}, run=tmp_path / "run")  # type: ignore[arg-type]
+    lock = threading.Lock()
+    with pytest.raises(InvalidPlan, match="augment must be something that other processes can be given"):
+        write_object(tmp_path / "augment.pkl", lambda batch, random: lock)

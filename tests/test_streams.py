@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from strop import _streams
 from strop.data import Data, match, read
 from strop.errors import InvalidData
 from strop.model import Signature, Tensor
@@ -54,6 +55,61 @@ def test_several_inputs_come_in_the_order_of_the_model(tmp_path: Path) -> None:
     assert data.labels is not None
 
 
+@pytest.mark.parametrize(
+    ("inputs", "optional", "arrays", "named"),
+    [
+        (["x", "features"], ["features"], (X, Y), {"x", "labels"}),  # a flag of forward's is no place for labels
+        (["ids", "mask", "kinds"], ["ids", "mask", "kinds"], (X, X, Y), {"ids", "mask", "labels"}),
+        (["a", "b"], [], (X, X), {"a", "b"}),
+        (["a", "b"], [], (X, X, Y), {"a", "b", "labels"}),
+        (["a", "b"], ["b"], (X,), {"a"}),
+    ],
+)
+def test_the_last_of_several_is_the_labels(
+    inputs: list[str], optional: list[str], arrays: Any, named: set[str]
+) -> None:
+    data = read(TensorDataset(*arrays), inputs, optional=optional)
+    assert {*data.inputs, *(["labels"] if data.labels is not None else [])} == named
+    with pytest.raises(InvalidData, match="holds 5 values"):
+        read(TensorDataset(X, X, X, X, X), inputs)
+
+
+def test_labels_go_by_the_name_that_was_asked_for() -> None:
+    assert read(TensorDataset(X, Y), ["x"], label="target").labels is not None
+
+
+class Records(Named):
+    """Samples with more than a model takes, text of any length among it."""
+
+    def __getitem__(self, place: int) -> Any:
+        return {
+            **super().__getitem__(place),
+            "id": "n" * place,
+            "meta": {"place": place},
+            "kind": "abc"[: place % 3 + 1],
+        }
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_what_is_not_asked_for_is_left_out_and_text_may_be_of_any_length(stored: bool, tmp_path: Path) -> None:
+    data = read(Records(), ["x"], slices=["kind"], storage=tmp_path if stored else None)
+    assert set(data.inputs) == {"x"} and data.labels is not None
+    assert data.slices["kind"].tolist() == ["abc"[: place % 3 + 1] for place in range(20)]
+
+
+def test_one_that_never_ends_is_told_of_before_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Endless(Stream):
+        def __iter__(self) -> Any:
+            while True:
+                yield from super().__iter__()
+
+    monkeypatch.setattr(_streams, "LEAST_DISK", 1 << 62)
+    with pytest.raises(InvalidData, match="must end, and after"):
+        read(Endless(), ["x"], storage=tmp_path)
+
+
 def test_what_can_not_be_read_is_named(tmp_path: Path) -> None:
     class Ragged(Named):
         def __getitem__(self, place: int) -> Any:
@@ -63,6 +119,12 @@ def test_what_can_not_be_read_is_named(tmp_path: Path) -> None:
         def __getitem__(self, place: int) -> Any:
             raise OSError("gone")
 
+    class Unlabelled(Named):
+        def __getitem__(self, place: int) -> Any:
+            return X[place], None
+
+    with pytest.raises(InvalidData, match="'labels' in item 0 is neither"):
+        read(Unlabelled(), ["x"], storage=tmp_path)
     with pytest.raises(InvalidData, match="in item 1, after"):
         read(Ragged(), ["x"], storage=tmp_path)
     with pytest.raises(InvalidData, match="failed with OSError: gone"):

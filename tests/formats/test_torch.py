@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import sys
+import threading
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from onnx import numpy_helper
 
 import models
 from strop import formats
+from strop._pickles import seal_of
 from strop._quiet import silenced
 from strop.data import Data
 from strop.errors import StropError, TechniqueError, UnsupportedModel, UntrustedModel
@@ -128,6 +130,35 @@ def test_a_module_that_others_may_write_is_not_run(tmp_path: Path) -> None:
     stored.path.chmod(0o666)
     with pytest.raises(UntrustedModel, match="only its owner"):
         load(stored)
+
+
+def test_a_module_from_elsewhere_is_not_run_whoever_owns_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unpacking an archive makes its files one's own; the seal of another user, or of other content, does not hold."""
+    stored = room.store(room.open(Net()), tmp_path)
+    assert load(stored) is not None
+    content, seal = stored.path.read_bytes(), seal_of(stored.path).read_bytes()
+    stored.path.write_bytes(content + b"\0")
+    with pytest.raises(UntrustedModel, match="its seal is wrong"):
+        load(stored)
+    stored.path.write_bytes(content)
+    with monkeypatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path / "somebody else"))
+        with pytest.raises(UntrustedModel, match="its seal is wrong"):
+            load(stored)
+    seal_of(stored.path).unlink()
+    with pytest.raises(UntrustedModel, match="its seal is missing"):
+        load(stored)
+    seal_of(stored.path).write_bytes(seal)
+    assert load(stored) is not None
+
+
+def test_a_module_that_can_not_be_pickled_says_why(tmp_path: Path) -> None:
+    module = Net()
+    module.lock = threading.Lock()
+    with pytest.raises(UnsupportedModel, match="can't be pickled: cannot pickle"):
+        room.store(room.open(module), tmp_path)
 
 
 def test_exported_programs_are_read(tmp_path: Path) -> None:

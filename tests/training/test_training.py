@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,14 @@ import job_functions as work
 from shrinking import Net, accuracy, bars, context, stored, torch, trained
 from strop import jobs
 from strop.data import Data
-from strop.errors import InvalidData, TechniqueError
+from strop.errors import InvalidData, InvalidPlan, TechniqueError
+from strop.formats.torch import load
+from strop.learning import Training
 from strop.training import loop as loop_module
 from strop.training import reestimate, retrain, train_batches
+from strop.training.batches import Batches, target
+from strop.training.losses import Objective
+from strop.training.teacher import Teacher
 
 nn = torch.nn
 DATA = bars()
@@ -177,8 +183,22 @@ def test_features_and_augmentation_take_part(tmp_path: Path) -> None:
     )
     assert seen and not (tmp_path / "shared").exists(), "answers to changed samples can't be kept"
     assert accuracy(made, bars(seed=5)) > 0.5
-    with pytest.raises(InvalidData, match="augment must return every input"):
-        retrain(fresh(), context(model, DATA, tmp_path / "2", augment=lambda batch, random: {}))
+
+
+@pytest.mark.parametrize(
+    ("augment", "match"),
+    [
+        (lambda batch, random: {}, "it leaves it out"),
+        (lambda batch, random: {"image": batch["image"][1:]}, r"it returns float32\[15, 1, 10, 10\]"),
+        (lambda batch, random: {"image": batch["image"].astype(complex)}, "it returns complex"),
+        (lambda batch, random: None, "failed with TypeError"),
+        (lambda batch, random: batch["gone"], "failed with KeyError"),
+    ],
+)
+def test_what_augments_must_return_such_a_batch(tmp_path: Path, augment: Any, match: str) -> None:
+    model = stored(fresh(), DATA, tmp_path)
+    with pytest.raises(InvalidPlan, match=match):
+        retrain(fresh(), context(model, DATA, tmp_path / "out", augment=augment))
 
 
 def test_statistics_of_batch_norm_are_those_of_the_data(tmp_path: Path) -> None:
@@ -192,11 +212,70 @@ def test_statistics_of_batch_norm_are_those_of_the_data(tmp_path: Path) -> None:
     torch.testing.assert_close(module.norm.running_mean, means.mean(0), rtol=1e-3, atol=1e-4)
 
 
+def test_statistics_stay_where_no_batch_has_two_samples(tmp_path: Path) -> None:
+    module, data = trained(DATA), DATA.take(range(6))
+    before = module.norm.running_mean.clone()
+    batches = train_batches(context(stored(module, DATA, tmp_path), data, tmp_path / "out", holdout=0.0, batch=1))
+    reestimate(module, batches.epoch(0))
+    assert torch.equal(module.norm.running_mean, before)
+
+
+def test_a_module_that_was_frozen_to_be_deployed_is_trained(tmp_path: Path) -> None:
+    frozen = trained(DATA).requires_grad_(False)
+    model = stored(frozen, DATA, tmp_path)
+    made = retrain(load(model), context(model, DATA, tmp_path / "out", teach=0.0))
+    assert not torch.equal(weights(made), weights(frozen))
+
+
+def test_an_original_that_takes_too_long_is_asked_batch_by_batch(tmp_path: Path) -> None:
+    model, batches = stored(fresh(), DATA, tmp_path), Batches(bars(600), 16, 0.0, 0)
+    few = batches.take(np.arange(4))
+    hasty, patient = (Teacher(load(model), batches, tmp_path / str(s), s) for s in (0.0, 60.0))
+    assert not (tmp_path / "0.0").exists() and (tmp_path / "60.0").exists()
+    torch.testing.assert_close(hasty(few)["output"], patient(few)["output"])
+
+
+class Telling(Net):
+    """Answers with a number of the whole batch, too."""
+
+    def forward(self, image):  # type: ignore[no-untyped-def]
+        logits = super().forward(image)
+        return {"logits": logits, "largest": logits.max()}
+
+
+def test_outputs_that_are_none_of_samples_are_not_taught(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = stored(Telling(8), DATA, tmp_path)
+    made = retrain(load(model), context(model, DATA, tmp_path / "out"))
+    assert made(torch.zeros(2, 1, 10, 10))["logits"].shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels", "kind", "expected"),
+    [
+        ([[0.2], [0.9]], [0.25, 0.75], "mse", 0.0125),  # as they are, though they could be probabilities
+        ([[0.2], [0.9]], [0.0, 1.0], "binary-cross-entropy", -(math.log(0.8) + math.log(0.9)) / 2),
+        ([[2.0], [9.0]], [3, 7], "mse", 2.5),
+        ([[0.2, 0.7], [0.9, 0.4]], [[0, 1], [1, 0]], "binary-cross-entropy", None),
+        ([[0.2, 0.8], [0.9, 0.1]], [1.0, 0.0], "cross-entropy", -(math.log(0.8) + math.log(0.9)) / 2),
+        ([[0.2, 0.8], [0.9, 0.1]], [[0.1, 0.9], [0.8, 0.2]], "mse", 0.01),
+    ],
+)
+def test_the_loss_is_told_from_outputs_and_labels(outputs: Any, labels: Any, kind: str, expected: float | None) -> None:
+    made, given = {"output": torch.tensor(outputs)}, target(np.asarray(labels))
+    binary = bool(np.isin(labels, (0, 1)).all())
+    objective = Objective(Training(teach=0.0), made, given, binary)
+    assert objective.kind == kind
+    if expected is not None:
+        assert objective(made, given, None).item() == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("labels", "outputs", "match"),
     [
         (np.array(["a", "b"] * 12), 3, "labels that are numbers"),
         (np.zeros((24, 7), np.float32), 3, "the loss can't be told"),
+        (np.array([np.nan, 1.0] * 12), 3, "must be finite, and row 0 is not"),
     ],
 )
 def test_labels_that_no_loss_fits(tmp_path: Path, labels: np.ndarray, outputs: int, match: str) -> None:
