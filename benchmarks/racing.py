@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from models import CACHE
+from strop.target import cpu_name
 
 HERE = Path(__file__).parent
 HOOK = """
@@ -53,13 +54,18 @@ def main() -> None:
         found = {whole: search(race, whole, options.trials) for whole in (False, True)}
         rows.append(row(race, found[False], found[True]))
         print(rows[-1], flush=True)
+    (HERE / "racing.md").write_text(page(rows, options.trials))
+
+
+def page(rows: list[str], trials: int) -> str:
     heads = ["model", "limit", "samples that search", "samples run, share of all", "winner with racing",
              "winner without", "time on candidates, racing / whole", "whole search, racing / whole"]  # fmt: skip
-    (HERE / "racing.md").write_text("\n".join([
+    return "\n".join([
         "# Racing against full evaluation", "",
-        f"Written by `benchmarks/racing.py`: {options.trials} candidates each, seed 0, one thread.", "",
+        f"Written by `benchmarks/racing.py`: {trials} candidates each, seed 0, one thread; {cpu_name()}. Winners with "
+        "the ratio of their median latency to the original's.", "",
         "| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads), *rows, "",
-    ]))  # fmt: skip
+    ])  # fmt: skip
 
 
 def magika() -> Race:
