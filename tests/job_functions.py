@@ -32,6 +32,14 @@ def hungry(batch: dict[str, np.ndarray[Any, Any]], random: np.random.Generator) 
     return batch
 
 
+def train_hungrily(folder: Path) -> None:
+    from shrinking import Net, bars, context, stored
+    from strop.training import retrain
+
+    data, module = bars(240), Net(8)
+    retrain(module, context(stored(module, data, folder / "job"), data, folder / "job" / "out", augment=hungry))
+
+
 def refuse() -> NoReturn:
     raise NotApplicable("does not fit")
 

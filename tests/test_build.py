@@ -206,6 +206,6 @@ def test_a_disk_that_is_full_is_told_as_such(workshop: Workshop, tmp_path: Path)
 
 def test_no_step_begins_after_the_deadline(workshop: Workshop) -> None:
     workshop.build([Strip()])
-    with pytest.raises(TechniqueError, match="no time was left for fake-round"):
+    with pytest.raises(TimeoutError, match="no time was left for fake-round"):
         workshop.build([Strip(), Round()], deadline=time.monotonic() - 1)
     assert made == ["fake-strip"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import ACCURACY, SIZE, judged, outcome, report
+from engine import ACCURACY, SIZE, figure, judged, outcome, report
 from strop import runtimes, techniques
 from strop.goal import Goal
 from strop.plan import Candidate, Route, routes
@@ -331,3 +331,34 @@ def test_what_training_promises_is_held_to_what_it_kept_elsewhere(tmp_path: Path
     answers = {"fake-prune": 0.9, "fake-calibrate": 0.6, "fake-strip": 1.0, "plain": 1.0, "fake-thin": 0.9}
     asked = names(go_on(search(tmp_path, *given), lambda c: outcome(answers[c.steps[0].label()]), most=20))
     assert [name for name in asked if "thin" in name] == []
+
+
+@dataclass(frozen=True)
+class FakePrepare(FakePrune):
+    """Prepares for int8."""
+
+    amount: float = 0.0
+    for_quantizing = True
+
+
+def test_what_prepares_for_int8_is_tried_where_int8_broke_quality(tmp_path: Path) -> None:
+    """However fast the others are that keep it: what int8 would come to was measured, or is expected."""
+
+    def answer(candidate: Candidate) -> Outcome:
+        lost = "calibrate" in str(candidate) and "prepare" not in str(candidate)
+        return outcome(0.3 if "calibrate" in str(candidate) else 0.8, limits=BROKEN if lost else None)
+
+    given = [route(FakeCalibrate), route(FakePrepare, FakeCalibrate), route(FakeCompile), route()]
+    assert "fake-prepare + fake-calibrate" in names(go_on(search(tmp_path, *given), answer))
+
+
+def test_what_is_maximized_is_worth_training_too(tmp_path: Path) -> None:
+    def answer(candidate: Candidate) -> Outcome:
+        made = outcome(1.0)
+        faster = figure(1 / speed(candidate), 100.0, "1/s")
+        return replace(made, report=replace(made.report, figures={**made.report.figures, "throughput": faster}))
+
+    goal = Goal.parse(f"maximize throughput; {ACCURACY}; {SIZE}")
+    given = [route(FakePrune, FakeCalibrate), route(FakeCalibrate), route(FakeCompile)]
+    searcher = search(tmp_path, *given, goal=goal)
+    assert "fake-prune + fake-calibrate" in names(go_on(searcher, answer, most=3))

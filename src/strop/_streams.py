@@ -54,7 +54,9 @@ def gathered(
             for name, value in _named(item, inputs, least, label).items():
                 if name in wanted:
                     array = np.asarray(value) if loader else np.asarray(value)[None]
-                    kept.setdefault(name, _Kept(name, array, folder, len(kept))).append(array, count)
+                    if name not in kept:
+                        kept[name] = _Kept(name, array, folder, len(kept))
+                    kept[name].append(array, count)
             if folder and count % LOOK == 0 and shutil.disk_usage(folder).free < LEAST_DISK:
                 raise InvalidData(
                     f"The {type(source).__name__} must end, and after {count + 1:,} items the disk of {folder} is "

@@ -113,7 +113,8 @@ class Workshop:
 
         Raises:
             NotApplicable: A step refuses the model, now or when it was tried before.
-            TechniqueError: A step failed, now or when it was tried before, or the deadline has passed.
+            TechniqueError: A step failed, now or when it was tried before.
+            TimeoutError: The deadline has passed.
         """
         seconds: dict[str, float] = {}
         model = self.original
@@ -125,7 +126,7 @@ class Workshop:
             if known := self.failure(steps[:count]):
                 raise (NotApplicable if known.cause == "refused" else TechniqueError)(known.reason)
             if time.monotonic() > deadline:
-                raise TechniqueError(f"no time was left for {step}")
+                raise TimeoutError(f"no time was left for {step}")
             start = time.monotonic()
             rest = sum(map(_trains, steps[count:]))
             share = (1 - TO_MEASURE) / (1 + rest) if _trains(step) else 1.0  # of the time: all that train get the same

@@ -178,6 +178,8 @@ def _guarded(function: Callable[..., T], args: tuple[Any, ...]) -> tuple[str, An
         return "failed", error
     except MemoryError as error:
         return "memory", f"ran out of memory{f': {error}' if str(error) else ''}"
+    except TimeoutError as error:
+        return "timeout", str(error)
     except OSError as error:
         return "failed", f"{type(error).__name__}: {error}"
     finally:

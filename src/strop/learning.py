@@ -14,7 +14,7 @@ Schedule: TypeAlias = Literal["cosine", "linear", "constant"]
 
 RATES = {"adamw": 1e-3, "sgd": 2e-2}
 EPOCHS, FEWEST_STEPS = 5, 400
-MOST = 1e12  # of any number
+MOST = 1e300  # of any number
 
 
 @dataclass(frozen=True)

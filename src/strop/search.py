@@ -271,15 +271,25 @@ class RouteSearch:
         What they promise is held to what they kept of it elsewhere.
         """
         if not route.training:
-            return route.expects(self.target)
+            return self._expected(route)
         trained = [step for step in candidate.steps if step.needs & Needs.TRAINING]
         taken = math.prod(step.expects(self.target) for step in trained)
-        return self._untrained(route) * taken ** self._slope()
+        value, kept = self._untrained(route), taken ** self._slope()
+        return value * kept if value > 0 else value / kept
 
     def _untrained(self, route: Route) -> float:
+        """What a route came to without the steps that train, limits that it broke aside; else what is expected."""
         plain = Route(tuple(step for step in route.steps if not step.needs & Needs.TRAINING), route.runtime)
-        measured = [rank_within(value) for value in self._by_core().get(core(plain), [])]
-        return min(measured) if measured else plain.expects(self.target)
+        found = [
+            score(outcome.report, self.goal) for candidate, outcome in self.tried
+            if outcome.cause == "done" and core(self._route_of[candidate.key]) == core(plain)
+        ]  # fmt: skip
+        return min(filter(math.isfinite, found), default=self._expected(plain))
+
+    def _expected(self, route: Route) -> float:
+        """What is expected of a route before anything is measured, as a score: of what is maximized, negative."""
+        ratio = route.expects(self.target)
+        return ratio if self.goal.direction == "minimize" else -1 / ratio
 
     def _slope(self) -> float:
         """How much of what is promised is kept, on a logarithmic scale: least squares through what was measured."""
@@ -287,11 +297,13 @@ class RouteSearch:
         for candidate, outcome in self.tried:
             route = self._route_of[candidate.key]
             value = score(outcome.report, self.goal)
-            if not route.training or outcome.cause != "done" or not 0 < value < math.inf:
+            if not route.training or outcome.cause != "done" or not math.isfinite(value):
                 continue
             trained = [step for step in candidate.steps if step.needs & Needs.TRAINING]
             promised = math.log(math.prod(step.expects(self.target) for step in trained))
-            points.append((promised, math.log(value / self._untrained(route))))
+            gained = value / self._untrained(route)
+            if gained > 0:
+                points.append((promised, math.log(gained if value > 0 else 1 / gained)))
         squares = sum(promised**2 for promised, _ in points)
         return max(0.1, sum(p * found for p, found in points) / squares) if squares else 1.0
 
@@ -299,7 +311,8 @@ class RouteSearch:
         """Whether it could become the best, by what is told before: no training is spent on what could not."""
         if not route.training or metrics.find(self.goal.objective).quality:
             return True
-        return self._estimate(candidate, route) < self._best() * (1 + MARGIN)
+        best = self._best()
+        return best == math.inf or self._estimate(candidate, route) < best + MARGIN * abs(best)
 
     def _promises(self, route: Route) -> bool:
         """Whether lossless steps could still bring a route to the front, given what was measured without them."""
@@ -340,7 +353,7 @@ class RouteSearch:
         value = rank(outcome, self.goal)
         violation = sum(judged.violation for judged in outcome.report.judged)
         near = 0 < violation < NEAR or (violation > 0 and bool(route.training))  # what is weaker will break less
-        return min(value, route.expects(self.target)) if near else value
+        return min(value, self._expected(route)) if near else value
 
     def _leaders(self) -> list[Route]:
         """The routes to vary, one a core: those that promise most, the one with the fewest trials first."""
@@ -411,11 +424,6 @@ class RouteSearch:
 def core(route: Route) -> Core:
     """What decides a route's quality and most of its speed: its runtime, and its steps but the lossless ones."""
     return tuple(step.label() for step in route.steps if not step.lossless), route.runtime.label()
-
-
-def rank_within(rank: float) -> float:
-    """A rank without what breaking limits adds to it, as far as that is known: what an objective came to."""
-    return rank if rank < BROKEN else 1.0
 
 
 def rank(outcome: Outcome, goal: Goal) -> float:

@@ -177,7 +177,7 @@ def _blamed(technique: Technique, model: Model) -> Iterator[None]:
     try:
         yield
     except (StropError, MemoryError, OSError):
-        raise  # says itself what it is, or is of the machine, which the engine names
+        raise  # says itself what it is, or is of the machine or its time, which the engine names
     except Exception as error:
         text = str(error).strip().split("\n")[0][:300]
         cause = f"{type(error).__name__}: {text}"

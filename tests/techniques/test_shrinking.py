@@ -221,3 +221,73 @@ def test_batch_norms_are_folded_where_nothing_else_reads_what_they_do(tmp_path: 
 def test_a_student_that_is_missing_is_named(good: Model, tmp_path: Path) -> None:
     with pytest.raises(TechniqueError, match="no student"):
         apply(Distill(), good, context(good, DATA, tmp_path / "made"))
+
+
+class Sequence(nn.Module):
+    """A convolution, an LSTM, a transformer's layer, and a container that is named as a whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(4, 32, 3, padding=1)
+        self.memory = nn.LSTM(32, 32, batch_first=True)
+        self.layer = nn.TransformerEncoderLayer(32, 4, 128, batch_first=True)
+        self.head = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 3))
+
+    def forward(self, signal):  # type: ignore[no-untyped-def]
+        seen, _ = self.memory(torch.relu(self.first(signal)).transpose(1, 2))
+        return self.head(self.layer(seen).mean(1))
+
+
+@pytest.fixture(scope="module")
+def sequence(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Data]:
+    random = np.random.default_rng(0)
+    data = Data({"signal": random.normal(size=(60, 4, 12)).astype(np.float32)}, random.integers(0, 3, 60))
+    torch.manual_seed(0)
+    return stored(Sequence().eval(), data, tmp_path_factory.mktemp("sequence")), data
+
+
+@pytest.mark.parametrize("step", [PruneChannels(amount=0.2), Factorize(amount=0.1), PruneWeights(amount=0.35)], ids=str)
+def test_layers_that_pytorch_runs_as_one_are_counted_and_shrunk_around(
+    sequence: tuple[Model, Data], step: Technique, tmp_path: Path
+) -> None:
+    model, data = sequence
+    recurrent, attention, wide = 12 * 2 * 4 * 32 * 32, 12 * 4 * 32 * 32, 12 * 2 * 32 * 128
+    assert model.counts["operations"] > recurrent + attention + wide
+    made = applied(step, model, data, tmp_path / "made", keep=["head"])
+    after, before = load(made), load(model)
+    assert [tuple(p.shape) for p in after.head.parameters()] == [tuple(p.shape) for p in before.head.parameters()]
+    if isinstance(step, PruneWeights):
+        kept = [layer.weight for layer in (after.first, after.layer.linear1, after.layer.linear2)]
+        assert 0.3 < torch.cat([(w == 0).flatten() for w in kept]).float().mean() < 0.4, "also where zeros are few"
+        assert not (after.head[0].weight == 0).any()
+    else:
+        assert made.counts["operations"] < model.counts["operations"]
+    (tmp_path / "graph").mkdir()
+    apply(ToOnnx(), made, Context(data, model, Target(threads=1), 0, tmp_path / "graph"))
+
+
+def test_what_was_frozen_stays_frozen(tmp_path: Path) -> None:
+    module = trained(DATA)
+    module.first.requires_grad_(False)
+    model = stored(module, DATA, tmp_path)
+    made: Any = load(applied(PruneChannels(amount=0.4), model, DATA, tmp_path / "made", epochs=0.1))
+    flags = {name: p.requires_grad for name, p in made.named_parameters()}
+    assert {name for name, learned in flags.items() if not learned} == {"first.weight", "first.bias"}
+    assert made.first.out_channels < 32
+
+
+class Row(nn.Sequential):
+    """Has a forward of its own."""
+
+    def forward(self, given):  # type: ignore[no-untyped-def]
+        return super().forward(given) + given
+
+
+def test_blocks_go_from_a_container_with_a_forward_of_its_own(tmp_path: Path) -> None:
+    data = Data({"input": np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)})
+    module = nn.Sequential(Row(*(nn.Linear(8, 8) for _ in range(4)))).eval()
+    model = stored(module, data, tmp_path)
+    made: Any = load(applied(DropBlocks(amount=0.5), model, data, tmp_path / "made"))
+    assert type(made[0]).__name__ == "Row" and len(made[0]) == 2
+    with pytest.raises(NotApplicable, match="less than one"):
+        applied(DropBlocks(amount=0.1), model, data, tmp_path / "2")

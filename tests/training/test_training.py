@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -96,6 +97,68 @@ def test_weights_shrink_by_either_regularization_and_biases_do_not(tmp_path: Pat
     assert norms["decay"] < 0.9 * norms["none"]
 
 
+def test_weights_that_begin_with_zeros_only_are_learned(tmp_path: Path) -> None:
+    student = fresh()
+    nn.init.zeros_(student.head.weight)
+    made = retrain(student, context(stored(trained(DATA), DATA, tmp_path), DATA, tmp_path / "out"))
+    assert (made.head.weight != 0).all()
+
+
+def test_nothing_is_kept_that_is_worse_than_what_there_was(tmp_path: Path) -> None:
+    good = trained(DATA)
+    before = weights(good)
+    made = retrain(
+        good, context(stored(good, DATA, tmp_path), DATA, tmp_path / "out", learning_rate=3.0, optimizer="sgd")
+    )
+    assert torch.equal(weights(made), before)
+
+
+def test_too_little_time_to_learn_anything_is_said_and_not_taken_for_training(tmp_path: Path) -> None:
+    given = context(stored(fresh(), DATA, tmp_path), DATA, tmp_path / "out", teach=0.0, epochs=10_000)
+    with pytest.raises(TimeoutError, match="Give a longer --budget"):
+        retrain(fresh(), replace(given, deadline=time.monotonic() + 0.01))
+
+
+def test_a_session_that_goes_on_is_given_its_own_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the killed one took is not held against it."""
+    monkeypatch.setattr(loop_module, "CHECKPOINT", 0.0)
+    given = context(stored(fresh(), DATA, tmp_path), DATA, tmp_path / "out", teach=0.0, epochs=6)
+    step, taken = loop_module._Course._step, []
+
+    def killed(self: Any, *args: Any) -> None:
+        taken.append(1)
+        step(self, *args)
+        if len(taken) == 30:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop_module._Course, "_step", killed)
+    monkeypatch.setattr(loop_module.time, "monotonic", lambda: 0.1 * len(taken))  # a tenth of a second a step
+    with pytest.raises(KeyboardInterrupt):
+        retrain(fresh(), replace(given, deadline=100.0))
+    retrain(fresh(), replace(given, deadline=100.0))
+    assert len(taken) == 6 * train_batches(given).steps + 1
+
+
+def test_one_sample_that_is_held_out_alone_decides_nothing(tmp_path: Path) -> None:
+    """The distance to the original is over the spread of its answers, whatever a batch holds."""
+    taught = {"output": torch.randn(64, 3, generator=torch.Generator().manual_seed(0))}
+    objective = Objective(Training(loss="none"), taught, None, False)
+    found = {"output": taught["output"] + 0.1}
+    one = [objective({"output": found["output"][:n]}, None, {"output": taught["output"][:n]}).item() for n in (1, 64)]
+    assert one[0] == pytest.approx(one[1], rel=1e-4) and 0.001 < one[0] < 0.1
+
+
+@pytest.mark.parametrize(("classes", "steps"), [(4, 6), (4, 4)])
+def test_classes_of_a_sequence_lie_on_the_last_axis(classes: int, steps: int) -> None:
+    made = {"output": torch.randn(5, steps, classes, generator=torch.Generator().manual_seed(0))}
+    labels = made["output"].argmax(-1)
+    objective = Objective(Training(teach=0.0), made, labels, False)
+    expected = nn.functional.cross_entropy(made["output"].flatten(0, 1), labels.flatten())
+    assert objective(made, labels, None).item() == pytest.approx(expected.item(), rel=1e-5)
+    taught = Objective(Training(teach=1.0), made, labels, False)
+    assert taught(made, labels, made).item() == pytest.approx(0.0, abs=1e-5)
+
+
 def test_zeros_of_a_sparse_weight_stay(tmp_path: Path) -> None:
     module = trained(DATA)
     model = stored(module, DATA, tmp_path)
@@ -133,8 +196,7 @@ def test_memory_that_ends_in_training_is_told_as_such(tmp_path: Path) -> None:
     model = stored(trained(DATA), DATA, tmp_path)
     with pytest.raises(MemoryError, match=r"Lower batch \(it is 16\)"):
         retrain(fresh(), context(model, DATA, tmp_path / "out", loss=greedy, teach=0.0))
-    given = context(model, DATA, tmp_path / "2", augment=work.hungry)
-    ended = jobs.run(retrain, fresh(), given, limits=jobs.Limits(120, 1_500_000_000))
+    ended = jobs.run(work.train_hungrily, tmp_path, limits=jobs.Limits(120, 1_500_000_000))
     assert ended.cause == "memory" and "more than the limit" in ended.reason
 
 
@@ -230,17 +292,17 @@ def test_a_module_that_was_frozen_to_be_deployed_is_trained(tmp_path: Path) -> N
 def test_an_original_that_takes_too_long_is_asked_batch_by_batch(tmp_path: Path) -> None:
     model, batches = stored(fresh(), DATA, tmp_path), Batches(bars(600), 16, 0.0, 0)
     few = batches.take(np.arange(4))
-    hasty, patient = (Teacher(load(model), batches, tmp_path / str(s), s) for s in (0.0, 60.0))
+    hasty, patient = (Teacher(load(model), ["output"], batches, tmp_path / str(s), s) for s in (0.0, 60.0))
     assert not (tmp_path / "0.0").exists() and (tmp_path / "60.0").exists()
     torch.testing.assert_close(hasty(few)["output"], patient(few)["output"])
 
 
 class Telling(Net):
-    """Answers with a number of the whole batch, too."""
+    """Answers with a number of the whole batch, too, and with two rows that are none of samples."""
 
     def forward(self, image):  # type: ignore[no-untyped-def]
         logits = super().forward(image)
-        return {"logits": logits, "largest": logits.max()}
+        return {"logits": logits, "largest": logits.max(), "pair": torch.stack([logits, -logits])}
 
 
 def test_outputs_that_are_none_of_samples_are_not_taught(tmp_path: Path) -> None:

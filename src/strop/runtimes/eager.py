@@ -36,6 +36,7 @@ class Eager(Runtime):
         except Exception as error:  # whatever a file that is cut off, or a class that is gone, makes of itself
             raise RunFailed(f"PyTorch can't load {model.path.name}: {error}") from error
         torch.set_num_threads(target.threads)
+        torch.backends.mha.set_fastpath_enabled(True)  # which is how users call it
         return _Runner(module, model)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any, Literal
 
 from .._lazy import lazy
@@ -38,6 +40,12 @@ def projections(layer: torch.nn.Module) -> Literal["apart", "fused"] | None:
         return "apart" if _width(layer) else "fused"
     whole = [child for child in layer.children() if isinstance(child, torch.nn.Linear)]
     return "fused" if any(child.out_features == 3 * child.in_features for child in whole) else None
+
+
+def kept(module: torch.nn.Module, patterns: Collection[str]) -> set[torch.nn.Module]:
+    """The layers that a user names, and all within them."""
+    named = (layer for name, layer in module.named_modules() if any(fnmatch(name, given) for given in patterns))
+    return {part for layer in named for part in layer.modules()}
 
 
 def _linear(layer: torch.nn.Module, names: tuple[str, ...]) -> bool:

@@ -68,16 +68,19 @@ class DropBlocks(Technique):
 
     def apply(self, model: Model, context: Context) -> Model:
         module = load(model)
-        rows = list(_rows(module))
+        rows, dropped = list(_rows(module)), 0
         if not rows:
             raise NotApplicable(f"has no row of {FEWEST} blocks or more of one shape")
         for parent, name, run in rows:
             stay = max(1, round(len(run) * (1 - self.amount)))
             kept = {run[round(place * (len(run) - 1) / max(stay - 1, 1))] for place in range(stay)}
             blocks = getattr(parent, name)
-            left = [block for place, block in enumerate(blocks) if place not in run or place in kept]
-            whole = isinstance(blocks, torch.nn.ModuleList)
-            setattr(parent, name, torch.nn.ModuleList(left) if whole else torch.nn.Sequential(*left))
+            for place in reversed(run):
+                if place not in kept:
+                    del blocks[place]
+                    dropped += 1
+        if not dropped:
+            raise NotApplicable(f"{self.amount:.0%} of its blocks are less than one")
         retrain(module, context)
         return saved(module, model, context)
 

@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .._lazy import lazy
@@ -20,7 +19,7 @@ from ..settings import span
 from ..target import Target
 from ..technique import Context, Needs, Phase, Technique
 from ..training import retrain, saved, train_batches
-from ._modules import with_linear
+from ._modules import kept, with_linear
 from ._ranks import Factors, matrix_factors, tucker_factors
 
 if TYPE_CHECKING:
@@ -58,11 +57,8 @@ class Factorize(Technique):
         batches = train_batches(context)
         few = batches.take(batches.rows[:2]).inputs
         before = cost(module, few)
-        training = context.training or Training()
-        layers = {
-            name: layer for name, layer in module.named_modules()
-            if _fits(layer) and not any(fnmatch(name, given) for given in training.keep)
-        }  # fmt: skip
+        stay = kept(module, (context.training or Training()).keep)
+        layers = {name: layer for name, layer in module.named_modules() if _fits(layer) and layer not in stay}
         with _seen(layers) as (moments, places), torch.no_grad():
             for batch, _ in zip(batches.epoch(0), range(FEW), strict=False):
                 module(**batch.inputs)

@@ -6,7 +6,6 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .._lazy import lazy
@@ -19,7 +18,7 @@ from ..settings import choice, span
 from ..target import Target, instruction_sets
 from ..technique import Context, Needs, Phase, Technique
 from ..training import gradients, reestimate, retrain, saved, train_batches
-from ._modules import heads, projections, with_linear
+from ._modules import heads, kept, projections, with_linear
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +62,7 @@ class PruneChannels(Technique):
 
     def apply(self, model: Model, context: Context) -> Model:
         module = with_linear(load(model))
+        frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
         batches = train_batches(context)
         few = batches.take(batches.rows[:2]).inputs
         before = cost(module, few)
@@ -74,6 +74,8 @@ class PruneChannels(Technique):
                 raise NotApplicable(_too_little(before, after))
             if _shapes(module, few) != shapes:
                 raise TechniqueError("pruning changed the shapes of the outputs: this architecture can't be pruned")
+            for name, parameter in module.named_parameters():
+                parameter.requires_grad_(name not in frozen)
             reestimate(module, (batch for batch, _ in zip(batches.epoch(0), range(FEW), strict=False)))
             last = number == self.rounds
             retrain(module, context, stage=f" {number} of {self.rounds}", share=1.0 if last else SHORT / self.rounds)
@@ -81,18 +83,20 @@ class PruneChannels(Technique):
 
     def _prune(self, module: torch.nn.Module, few: dict[str, torch.Tensor], most: int, context: Context) -> Cost:
         """Take channels out, a few at a time, until no more operations are left than asked for."""
+        for parameter in module.parameters():  # the graph is that of the gradients
+            parameter.requires_grad_(parameter.is_floating_point())
         if self.importance == "taylor":
             gradients(module, context, FEW)
         kinds = {"taylor": "GroupTaylorImportance", "magnitude": "GroupMagnitudeImportance"}
         module.eval()
         attention = heads(module)
         one = max((1 / count for count in attention.values()), default=0.0)  # head of a layer, that stays
-        kept = _kept(module, few, context.training or Training())
+        stay = _kept(module, few, context.training or Training())
         with _quiet():
             pruner = torch_pruning.pruner.BasePruner(
                 module, few, getattr(torch_pruning.importance, kinds[self.importance])(), output_transform=_flat,
                 global_pruning=self.scope == "global", pruning_ratio=1.0, iterative_steps=FINE,
-                max_pruning_ratio=1 - max(LEAST, one + 1e-3), ignored_layers=kept, round_to=vector_width(),
+                max_pruning_ratio=1 - max(LEAST, one + 1e-3), ignored_layers=stay, round_to=vector_width(),
                 num_heads=dict(attention), prune_num_heads=True, prune_head_dims=False,
                 head_pruning_ratio=1 - one - 1e-3 if attention else 0.0,
             )  # fmt: skip
@@ -117,11 +121,13 @@ def vector_width() -> int:
 
 def _kept(module: torch.nn.Module, few: dict[str, torch.Tensor], training: Training) -> list[torch.nn.Module]:
     """What is not pruned: what the user names, what makes the outputs, and what carries the stream of a transformer."""
-    kept = [layer for name, layer in module.named_modules() if any(fnmatch(name, given) for given in training.keep)]
-    kept += [layer for layer in module.modules() if any(word in type(layer).__name__ for word in WRAPPED)]
-    fused = [layer for layer in module.modules() if projections(layer) == "fused"]
-    kept += [part for layer in fused for part in layer.children()]
-    return [*kept, *_last(module, few)]
+    stay = [*kept(module, training.keep), *_last(module, few)]
+    for layer in module.modules():
+        if any(word in type(layer).__name__ for word in WRAPPED) or isinstance(layer, torch.nn.RNNBase):
+            stay.append(layer)
+        elif projections(layer) == "fused":
+            stay += layer.children()
+    return stay
 
 
 def _last(module: torch.nn.Module, few: dict[str, torch.Tensor]) -> list[torch.nn.Module]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from typing import TYPE_CHECKING, ClassVar
 
 from .._lazy import lazy
@@ -14,6 +13,7 @@ from ..model import TORCH, Format, Model
 from ..settings import choice, span
 from ..technique import Context, Needs, Phase, Technique
 from ..training import retrain, saved
+from ._modules import kept
 
 if TYPE_CHECKING:
     import torch
@@ -46,12 +46,9 @@ class PruneWeights(Technique):
 
     def apply(self, model: Model, context: Context) -> Model:
         module = load(model)
-        kept = (context.training or Training()).keep
-        layers = [
-            layer.weight for name, layer in module.named_modules()
-            if isinstance(getattr(layer, "weight", None), torch.nn.Parameter) and layer.weight.ndim > 1
-            and layer.weight.numel() >= SMALL and not any(fnmatch(name, given) for given in kept)
-        ]  # fmt: skip
+        stay = kept(module, (context.training or Training()).keep)
+        given = (getattr(layer, "weight", None) for layer in module.modules() if layer not in stay)
+        layers = [w for w in given if isinstance(w, torch.nn.Parameter) and w.ndim > 1 and w.numel() >= SMALL]
         if not layers:
             raise NotApplicable(f"has no weight of {SMALL} numbers or more")
         with torch.no_grad():
@@ -60,7 +57,7 @@ class PruneWeights(Technique):
                     _two_of_four(weight)
             else:
                 _smallest(layers, self.amount)
-        retrain(module, context)
+        retrain(module, context, sparse=True)
         return saved(module, model, context)
 
 

@@ -21,6 +21,7 @@ else:
     parametrize = lazy("torch.nn.utils.parametrize", "torch")
 
 SLOW = 0.01  # with which the range of an activation follows what is seen
+RANGE = "range_of_inputs"
 FEW = 10  # batches that it is first taken from
 
 
@@ -46,13 +47,13 @@ class QuantizeAware(Technique):
             if isinstance(layer, (torch.nn.Linear, torch.nn.modules.conv._ConvNd)) and layer.weight.requires_grad
         ]  # fmt: skip
         if not layers:
-            raise NotApplicable("has no linear layers or convolutions")
+            raise NotApplicable("has no linear layers or convolutions to train")
         top = 63 if context.target.int8_saturates else 127  # as the step that follows keeps to half of the range
         hooks = []
         for layer in layers:
             axis = 1 if isinstance(layer, torch.nn.modules.conv._ConvTransposeNd) else 0
             parametrize.register_parametrization(layer, "weight", _rounded(axis, top))
-            rounder = _Rounder()
+            rounder = _Rounder(layer)
             hooks.append(layer.register_forward_pre_hook(rounder))
             hooks.append(layer.register_forward_pre_hook(rounder.follow, prepend=True))
         module.train()
@@ -64,6 +65,7 @@ class QuantizeAware(Technique):
             hook.remove()
         for layer in layers:
             parametrize.remove_parametrizations(layer, "weight")
+            delattr(layer, RANGE)
         return saved(module, model, context)
 
 
@@ -80,26 +82,31 @@ def _rounded(axis: int, top: int) -> torch.nn.Module:
 
 
 class _Rounder:
-    """An activation on the grid of 8 bits that its range gives; zero lies on it."""
+    """An activation on the grid of 8 bits that its range gives; zero lies on it.
 
-    def __init__(self) -> None:
-        self.low = self.high = 0.0
+    The range is a buffer of the layer, so that it is among what a checkpoint holds.
+    """
+
+    def __init__(self, layer: torch.nn.Module) -> None:
+        layer.register_buffer(RANGE, torch.zeros(2))
         self.new = True
 
     def follow(self, layer: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
         if not layer.training:
             return
+        kept: torch.Tensor = getattr(layer, RANGE)
         with torch.no_grad():
-            low, high = min(args[0].min().item(), 0.0), max(args[0].max().item(), 0.0)
-        part = 1.0 if self.new else SLOW
-        self.low, self.high, self.new = self.low + part * (low - self.low), self.high + part * (high - self.high), False
+            seen = torch.stack([args[0].amin().clamp(max=0), args[0].amax().clamp(min=0)])
+            kept.lerp_(seen.to(kept.dtype), 1.0 if self.new else SLOW)
+        self.new = False
 
     def __call__(self, layer: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> Any:
-        scale = max(self.high - self.low, 1e-8) / 255
-        zero = round(-self.low / scale)
+        low, high = getattr(layer, RANGE).tolist()
+        scale = max(high - low, 1e-8) / 255
+        zero = round(-low / scale)
         given = args[0]
         grid = ((given / scale + zero).round().clamp(0, 255) - zero) * scale
-        return (_through(given, grid.clamp(self.low, self.high)), *args[1:])
+        return (_through(given, grid.clamp(low, high)), *args[1:])
 
 
 def _through(value: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:

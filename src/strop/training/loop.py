@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -18,7 +19,6 @@ from ..data import Data
 from ..errors import InvalidPlan, TechniqueError
 from ..formats.torch import load, named
 from ..learning import Training
-from ..rundir import atomic
 from ..target import BF16, instruction_sets, usable_cores
 from ..technique import Context, remaining
 from .batches import Batches, TrainBatch
@@ -33,17 +33,21 @@ else:
     torch = lazy("torch", "torch")
 
 WARMING = 0.05  # share of training in which the rate rises
-PACE = 5  # steps after which the seconds that one takes are known
+PACE = 3  # steps after which the time of one is known
+FEWEST = 20  # steps that the time left must do for, else nothing is learned
 CHECKPOINT = 30.0  # seconds between two
 LOOK = 20  # steps between two looks at what is held out, at the least
+LOOKING = 0.03  # share of the time that one look may take
 LARGEST_NORM = 5.0  # of gradients: one bad batch does not undo what was learned
-SPARSE = 0.3  # share of exact zeros in a weight, from which on they are meant to stay
+SPARSE = 0.3  # share of exact zeros in a weight, from which on they are meant to stay; all of them are a beginning
 ASKING = 0.4  # of the time left, that asking the original for all train data may take
 RESERVE = 0.1  # share of the time left that is for what comes after training
 
 
-def retrain(module: torch.nn.Module, context: Context, *, stage: str = "", share: float = 1.0) -> torch.nn.Module:
-    """Train a module as the user asks, taught by the original; weights that are mostly zeros keep them.
+def retrain(
+    module: torch.nn.Module, context: Context, *, stage: str = "", share: float = 1.0, sparse: bool = False
+) -> torch.nn.Module:
+    """Train a module as the user asks, taught by the original; weights with many zeros keep them.
 
     Goes on from its checkpoint after a kill. The same seed gives the same weights where the epochs end before the time
     does.
@@ -53,22 +57,26 @@ def retrain(module: torch.nn.Module, context: Context, *, stage: str = "", share
         context: With train data and training settings.
         stage: A name for this training, where a technique trains more than once.
         share: Of the epochs, and of the time that is left.
+        sparse: Whether every zero is meant to stay.
 
     Returns:
-        The module in evaluation mode, its weights those that did best on what was held out.
+        The module in evaluation mode, its weights those that did best on what was held out, the first ones included.
 
     Raises:
         TechniqueError: The loss is no number any more, or can't be had from these outputs and labels.
+        TimeoutError: There is no time to learn anything.
     """
     batches = train_batches(context)
     training = _settings(context)
-    seconds = min(remaining(context) * share * (1 - RESERVE), training.seconds or math.inf)
+    left, asked = remaining(context) * share * (1 - RESERVE), (training.seconds or math.inf) * share
     torch.set_num_threads(len(usable_cores()))
     _lay_out(module, torch.channels_last)
     torch.manual_seed(context.seed)
     start = time.monotonic()
-    teacher = _teacher(context, training, batches)
-    course = _Course(module, teacher, batches, training, share, seconds - (time.monotonic() - start))
+    teacher = _teacher(context, training, batches, min(left, asked))
+    left -= time.monotonic() - start
+    course = _Course(module, teacher, batches, training, share, min(left, asked), sparse)
+    course.fewest = FEWEST if left < asked else 1
     checkpoint = context.kept / f"checkpoint{stage}.pt" if context.kept else None
     course.run(checkpoint, lambda done, words: context.progress(done, f"training{stage}, {words}"))
     _lay_out(module, torch.contiguous_format)
@@ -115,7 +123,7 @@ def _data(context: Context) -> Data:
     return context.train
 
 
-def _teacher(context: Context, training: Training, batches: Batches) -> Teacher | None:
+def _teacher(context: Context, training: Training, batches: Batches, seconds: float) -> Teacher | None:
     if training.teach == 0 and training.features == 0 and batches.labels is not None and training.loss != "none":
         return None
     folder = context.shared / "teacher" if context.shared else None
@@ -123,7 +131,8 @@ def _teacher(context: Context, training: Training, batches: Batches) -> Teacher 
     def progress(share: float) -> None:
         context.progress(0.0, f"asking the original, {share:.0%}")
 
-    return Teacher(load(context.original), batches, folder, remaining(context) * ASKING, progress)
+    names = {tensor.name for tensor in context.original.signature.outputs if tensor.batched}
+    return Teacher(load(context.original), names, batches, folder, seconds * ASKING, progress)
 
 
 @dataclass
@@ -131,7 +140,7 @@ class _State:
     """Where a course stands; all of it goes into the checkpoint."""
 
     step: int = 0
-    elapsed: float = 0.0
+    done: float = 0.0
     best: float = math.inf
     waited: int = 0
     weights: dict[str, torch.Tensor] | None = None
@@ -148,39 +157,50 @@ class _Course:
         training: Training,
         share: float,
         seconds: float,
+        sparse: bool = False,
     ):
         self.module, self.teacher, self.batches = module, teacher, batches
         self.training, self.seconds = training, seconds
         self.total = max(1, round(share * training.steps(batches.steps)))
         self.look = max(batches.steps, LOOK)
         self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=bool(instruction_sets() & set(BF16)))
-        few = batches.take(batches.rows[:8])
+        few = batches.take(batches.rows[: batches.size])
         with torch.no_grad():
-            answer = {name: tensor.float() for name, tensor in named(module.eval()(**few.inputs)).items()}
-        self.objective = Objective(training, answer, few.labels, batches.binary)
-        if self.objective.teach and teacher is not None:
-            _check_taught(answer, teacher.ask(few))
+            answer = _floats(module.eval()(**few.inputs))
+        taught = teacher(few) if teacher else {}
+        _check_taught(answer, taught)
+        self.objective = Objective(training, {**answer, **taught}, few.labels, batches.binary)
         self.features = Features(teacher.module, module) if teacher and training.features else None
         self.weights = [p for p in module.parameters() if p.requires_grad]
         self.decayed = [p for p in self.weights if p.ndim > 1]
         self.optimizer = _optimizer(training, self.weights)
-        self.masks = [(p, p != 0) for p in self.decayed if (p == 0).float().mean() > SPARSE]
+        shares = [(p == 0).float().mean().item() for p in self.decayed]
+        self.masks = [
+            (p, p != 0) for p, zeros in zip(self.decayed, shares, strict=True)
+            if 0 < zeros < 1 and (sparse or zeros > SPARSE)
+        ]  # fmt: skip
         self.state = _State()
+        self.fewest = 1  # steps that there must be time for
+        self.begun, self.start = 0.0, time.monotonic()  # share done, and when, as this process took it up
+        self.looked: int | None = None  # batches of what is held out, that a look takes in
 
     def run(self, checkpoint: Path | None, progress: Any) -> None:
         self._restore(checkpoint)
-        start, saved = time.monotonic() - self.state.elapsed, time.monotonic()
+        self.begun, self.start, saved = self.state.done, time.monotonic(), time.monotonic()
+        if self.state.step == 0:
+            self._look_up()  # nothing is kept that is worse than what there was
         for batch in self._left():
             with _memory(self.batches.size):
-                self._step(batch, self._done())
+                self._step(batch, self.state.done)
             self.state.step += 1
-            self.state.elapsed = time.monotonic() - start
-            if (self.state.step % self.look == 0 or self._done() >= 1) and self._look_up():
+            self.state.done = self._share()
+            self._check_pace()
+            if (self.state.step % self.look == 0 or self.state.done >= 1) and self._look_up():
                 break
             if checkpoint and time.monotonic() - saved > CHECKPOINT:
                 self._save(checkpoint)
                 saved = time.monotonic()
-            progress(self._done(), f"epoch {1 + self.state.step / self.batches.steps:.1f}")
+            progress(self.state.done, f"epoch {1 + self.state.step / self.batches.steps:.1f}")
         if self.state.weights:
             self.module.load_state_dict(self.state.weights)
         if self.features:
@@ -189,14 +209,22 @@ class _Course:
     def _left(self) -> Iterator[TrainBatch]:
         for epoch in itertools.count(self.state.step // self.batches.steps):
             for batch in self.batches.epoch(epoch, self.state.step % self.batches.steps):
-                if self._done() >= 1:
+                if self.state.done >= 1:
                     return
                 yield batch
 
-    def _done(self) -> float:
-        """The share of the course that is behind, by steps or by time, whichever ends it first."""
-        by_time = self.state.elapsed / max(self.seconds, 1e-9) if self.state.step >= PACE or self.seconds <= 0 else 0.0
-        return min(1.0, max(self.state.step / self.total, by_time))
+    def _share(self) -> float:
+        """The share of the course that is behind, by steps or by the time of this process, whichever ends it first."""
+        gone = (time.monotonic() - self.start) / max(self.seconds, 1e-9)
+        return min(1.0, max(self.state.step / self.total, self.begun + (1 - self.begun) * gone))
+
+    def _check_pace(self) -> None:
+        steps, known = self.state.step / self.state.done, self.state.step >= PACE or self.state.done >= 1
+        if known and steps < min(self.fewest, self.total):
+            raise TimeoutError(
+                f"the time left does for {steps:.0f} steps of training, and {self.fewest} are the least that is worth "
+                "anything. Give a longer --budget"
+            )
 
     def _step(self, batch: TrainBatch, done: float) -> None:
         self.module.train()
@@ -231,7 +259,8 @@ class _Course:
         if self.teacher is not None:
             taught = self.teacher.ask(batch) if self.features and self.module.training else self.teacher(batch)
         with self.autocast:
-            outputs = named(self.module(**batch.inputs))
+            outputs = self.module(**batch.inputs)
+        outputs = _floats(outputs)
         loss = self.objective(outputs, batch.labels, taught)
         if self.features and self.module.training:
             loss = loss + self.training.features * self.features.distance()
@@ -242,12 +271,18 @@ class _Course:
         if not len(self.batches.held_out):
             return False
         self.module.eval()
-        sums = [(self.loss(batch).item() * len(batch.rows)) for batch in self._quietly()]
-        loss = sum(sums) / len(self.batches.held_out)
+        total, samples, start = 0.0, 0, time.monotonic()
+        for place, batch in enumerate(self._quietly()):
+            total, samples = total + self.loss(batch).item() * len(batch.rows), samples + len(batch.rows)
+            late = self.looked is None and time.monotonic() - start > LOOKING * self.seconds
+            if late or place + 1 == self.looked:
+                self.looked = place + 1  # so that all looks see the same
+                break
+        loss = total / samples
         if not math.isfinite(loss):
-            raise TechniqueError(
-                "the loss of what is held out is no number: training has gone astray. Lower learning_rate"
-            )
+            astray = f"training has gone astray. Lower learning_rate (it is {self.training.rate:g})"
+            why = astray if self.state.step else "what is answered, or what the labels say, is no number"
+            raise TechniqueError(f"the loss of what is held out is {loss}: {why}")
         if loss < self.state.best:
             self.state = replace(self.state, best=loss, waited=0, weights=deepcopy(self.module.state_dict()))
             return False
@@ -264,9 +299,14 @@ class _Course:
             "state": {**vars(self.state), "weights": self.state.weights or {}},
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
         }
-        with atomic(checkpoint) as part:
-            torch.save(content, part)
+        part = checkpoint.with_suffix(".part")
+        with part.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(checkpoint)
 
     def _restore(self, checkpoint: Path | None) -> None:
         """Go on from a checkpoint, where there is one of a module of these shapes."""
@@ -278,6 +318,12 @@ class _Course:
         self.module.load_state_dict(content["module"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.state = _State(**content["state"])
+        torch.set_rng_state(content["random"])
+
+
+def _floats(answer: Any) -> dict[str, torch.Tensor]:
+    """What a module answers, by name, in float32 what is in less."""
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in named(answer).items()}
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, Any]:

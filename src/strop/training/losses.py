@@ -18,6 +18,7 @@ else:
     F = lazy("torch.nn.functional", "torch")
 
 LEAST = 1e-9  # of a probability whose logarithm is taken
+LEAST_SPREAD = 1e-4  # of an output, as a share of its mean square
 
 
 class Objective:
@@ -25,7 +26,8 @@ class Objective:
 
     Args:
         training: How to train.
-        outputs: Of the module, for a few samples, by name: they and the labels tell what `auto` is.
+        outputs: For some samples, by name, as the original answers, or without one, the module: they and the labels
+            tell what `auto` is, whether there is a softmax or sigmoid inside, and how far each output spreads.
         labels: Of the same, or None.
         binary: Whether all labels that there are, are 0 or 1.
 
@@ -48,8 +50,11 @@ class Objective:
             self.own = function(training.loss, "a function f(outputs, labels)", InvalidPlan)
         first = next(iter(outputs.values()))
         self.kind = "own" if self.own else _kind(training.loss, first, labels, binary)
-        self.probabilities = _are_probabilities(first, alone=self.kind == "binary-cross-entropy")
         self.teach = 1.0 if self.kind == "none" else training.teach
+        self.last = self.kind == "cross-entropy" and labels is not None and _plain(labels).shape == first.shape[:-1]
+        alone, axis = self.kind == "binary-cross-entropy", -1 if self.last else 1
+        self.probabilities = _are_probabilities(first, alone, axis)
+        self.spreads = {name: _spread(output.float()) for name, output in outputs.items()}
 
     def __call__(
         self,
@@ -92,11 +97,11 @@ class Objective:
                     f"{f'a tensor of shape {list(made.shape)}' if isinstance(made, torch.Tensor) else type(made)}"
                 )
             return made.reshape(())
-        first = self._logits(next(iter(outputs.values())))
+        first = self._by_class(self._logits(next(iter(outputs.values()))))
         if labels is None:
             raise TechniqueError(f"the loss {self.kind} needs labels, and the train data have none")
         if self.kind == "cross-entropy":
-            return F.cross_entropy(first, labels.long())
+            return F.cross_entropy(first, _plain(labels).long())
         if self.kind == "binary-cross-entropy":
             wanted = labels.to(first.dtype).reshape(first.shape)
             return F.binary_cross_entropy_with_logits(first, wanted)
@@ -110,18 +115,21 @@ class Objective:
             found = outputs[name].float()
             if name == first and self.kind == "cross-entropy":
                 heat = self.training.temperature
-                given = F.log_softmax(self._logits(found) / heat, 1)
-                asked = F.log_softmax(self._logits(wanted) / heat, 1)
+                given = F.log_softmax(self._by_class(self._logits(found)) / heat, 1)
+                asked = F.log_softmax(self._by_class(self._logits(wanted)) / heat, 1)
                 per_class = F.kl_div(given, asked, reduction="sum", log_target=True)
-                total = total + heat**2 * per_class / (found.numel() / found.shape[1])
+                total = total + heat**2 * per_class / (given.numel() / given.shape[1])
             elif name == first and self.kind == "binary-cross-entropy":
                 total = total + F.binary_cross_entropy_with_logits(
                     self._logits(found), torch.sigmoid(self._logits(wanted))
                 )
             else:
-                spread = (wanted - wanted.mean(0)).square().sum().clamp_min(1e-12)
-                total = total + (found - wanted).square().sum() / spread
+                total = total + (found - wanted).square().mean() / self.spreads[name]
         return total
+
+    def _by_class(self, logits: torch.Tensor) -> torch.Tensor:
+        """Classes on axis 1, as losses take them; models that answer a sequence have them on the last."""
+        return logits.movedim(-1, 1) if self.last else logits
 
     def _logits(self, output: torch.Tensor) -> torch.Tensor:
         if self.probabilities and self.kind == "cross-entropy":
@@ -144,7 +152,10 @@ def _kind(asked: str, first: torch.Tensor, labels: torch.Tensor | None, binary: 
         return asked
     if labels is None:
         return "none"
-    if classes and first.ndim >= 2 and first.shape[1] > 1 and (first.shape[0], *first.shape[2:]) == labels.shape:
+    flat = _plain(labels).shape
+    image = first.ndim >= 2 and first.shape[1] > 1 and (first.shape[0], *first.shape[2:]) == flat
+    sequence = first.ndim >= 2 and first.shape[-1] > 1 and first.shape[:-1] == flat
+    if classes and (image or sequence):
         return "cross-entropy"
     if first.numel() == labels.numel():
         return "binary-cross-entropy" if binary else "mse"
@@ -154,16 +165,29 @@ def _kind(asked: str, first: torch.Tensor, labels: torch.Tensor | None, binary: 
     )
 
 
+def _plain(labels: torch.Tensor) -> torch.Tensor:
+    """Labels without an axis that holds one number."""
+    return labels.squeeze(-1) if labels.ndim > 1 else labels
+
+
+def _spread(output: torch.Tensor) -> float:
+    """The mean squared distance from the mean of the samples; never next to nothing, of what hardly moves."""
+    return float((output - output.mean(0)).square().mean() + LEAST_SPREAD * output.square().mean() + 1e-12)
+
+
 def _shape(tensor: torch.Tensor) -> str:
     return f"shape {list(tensor.shape)}"
 
 
-def _are_probabilities(output: torch.Tensor, alone: bool) -> bool:
+def _are_probabilities(output: torch.Tensor, alone: bool, axis: int) -> bool:
     """Whether a softmax or a sigmoid is in the module already.
 
     Args:
         alone: Whether each output stands for itself, so that they need not sum to 1.
+        axis: Of the classes.
     """
-    if (output.ndim < 2 and not alone) or not output.is_floating_point() or output.min() < 0 or output.max() > 1:
+    if not output.is_floating_point() or output.min() < 0 or output.max() > 1:
         return False
-    return alone or output.shape[1] == 1 or bool((output.sum(1) - 1).abs().max() < 1e-3)
+    if alone or output.ndim < 2:
+        return alone
+    return output.shape[axis] == 1 or bool((output.sum(axis) - 1).abs().max() < 1e-3)

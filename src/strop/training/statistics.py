@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,10 @@ def reestimate(module: torch.nn.Module, batches: Iterable[TrainBatch]) -> None:
 
     Nothing is changed where there is no such batch.
     """
-    layers, batches = norms(module), [batch for batch in batches if len(batch.rows) > 1]
-    if not layers or not batches:
+    layers = norms(module)
+    batches = (batch for batch in batches if len(batch.rows) > 1)
+    first = next(batches, None) if layers else None
+    if first is None:
         return
     before = [layer.momentum for layer in layers]
     module.eval()
@@ -35,7 +38,7 @@ def reestimate(module: torch.nn.Module, batches: Iterable[TrainBatch]) -> None:
         layer.momentum = None  # type: ignore[assignment]  # a plain average
         layer.train()
     with torch.no_grad():
-        for batch in batches:
+        for batch in itertools.chain([first], batches):
             module(**batch.inputs)
     for layer, momentum in zip(layers, before, strict=True):
         layer.momentum = momentum

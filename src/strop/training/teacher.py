@@ -7,7 +7,7 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ class Teacher:
 
     Args:
         module: The original, in evaluation mode.
+        names: Its outputs that hold one row a sample.
         batches: The train data.
         folder: Where its answers are kept for all that a run trains; None to ask it every time.
         seconds: What asking for all of them may take; where it would take longer, it is asked every time.
@@ -44,12 +45,13 @@ class Teacher:
     def __init__(
         self,
         module: torch.nn.Module,
+        names: Collection[str],
         batches: Batches,
         folder: Path | None,
         seconds: float = math.inf,
         progress: Callable[[float], None] = lambda share: None,
     ):
-        self.module, self.batches = module, batches
+        self.module, self.names, self.batches = module, names, batches
         self._kept: dict[str, Array] | None = None
         if folder is not None and batches.augment is None:
             self._kept = self._recall(folder, seconds, progress)
@@ -64,10 +66,7 @@ class Teacher:
         """The same, from the original itself."""
         with torch.no_grad():
             answer = named(self.module(**batch.inputs))
-        return {
-            name: tensor.float() for name, tensor in answer.items()
-            if tensor.is_floating_point() and tensor.shape[:1] == (len(batch.rows),)
-        }  # fmt: skip
+        return {name: t.float() for name, t in answer.items() if name in self.names and t.is_floating_point()}
 
     def _recall(self, folder: Path, seconds: float, progress: Callable[[float], None]) -> dict[str, Array] | None:
         if not (folder / "names.json").exists():
