@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +30,17 @@ class Cost:
     operations: int
 
 
+@contextlib.contextmanager
+def _layer_by_layer() -> Iterator[None]:
+    """Without oneDNN, which has a kernel for a whole LSTM that the counter knows nothing of."""
+    before = torch._C._get_mkldnn_enabled()  # by `torch.backends.mkldnn.flags`, PyTorch warns of other things
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
+
+
 def cost(module: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> Cost:
     """Count a module's parameters, and its operations for one sample.
 
@@ -36,7 +49,6 @@ def cost(module: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> Cost:
         inputs: Samples, `[samples, ...]` by name.
     """
     one = {name: tensor[:1] if tensor.ndim else tensor for name, tensor in inputs.items()}
-    plainly = torch.backends.mkldnn.flags(enabled=False)  # the counter knows nothing of a kernel for a whole LSTM
-    with torch.no_grad(), plainly, flop_counter.FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), _layer_by_layer(), flop_counter.FlopCounterMode(display=False) as counter:
         module(**one)
     return Cost(sum(p.numel() for p in module.parameters()), counter.get_total_flops() // 2)

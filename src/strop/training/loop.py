@@ -78,7 +78,8 @@ def retrain(
     course = _Course(module, teacher, batches, training, share, min(left, asked), sparse)
     course.fewest = FEWEST if left < asked else 1
     checkpoint = context.kept / f"checkpoint{stage}.pt" if context.kept else None
-    course.run(checkpoint, lambda done, words: context.progress(done, f"training{stage}, {words}"))
+    with _memory(batches.size):
+        course.run(checkpoint, lambda done, words: context.progress(done, f"training{stage}, {words}"))
     _lay_out(module, torch.contiguous_format)
     return module.eval()
 
@@ -190,8 +191,7 @@ class _Course:
         if self.state.step == 0:
             self._look_up()  # nothing is kept that is worse than what there was
         for batch in self._left():
-            with _memory(self.batches.size):
-                self._step(batch, self.state.done)
+            self._step(batch, self.state.done)
             self.state.step += 1
             self.state.done = self._share()
             self._check_pace()
