@@ -12,6 +12,8 @@ import pytest
 
 from engine import check_manifest
 from shrinking import bars, torch, trained
+from strop import optimize
+from strop.errors import InvalidPlan
 from strop.learning import Training
 from strop.prepare import Budget, prepare
 from strop.rundir import RunDir
@@ -65,6 +67,8 @@ def test_a_plan_with_train_data_is_searched_trained_and_handed_over(tmp_path: Pa
     assert "as called (eager), the original's latency.p50 is" in done.stderr
     assert winner["counts"]["parameters"] < manifest["original"]["counts"]["parameters"]
     assert not list((tmp_path / "bundle").rglob("*.pkl"))
+    with pytest.raises(InvalidPlan, match="the recipe's route trains, and there are no train data"):
+        optimize("m.onnx", tmp_path / "data.npz", recipe=tmp_path / "bundle", run=tmp_path / "other")
 
 
 @pytest.mark.parametrize(

@@ -112,8 +112,10 @@ def optimize(
     training = given(Training, training, "training") if training is not None else None
     if out is not None:
         check_free(Path(out))
-    if recipe is not None:
-        goal = _goal_of(Bundle.load(recipe), goal, metric)
+    replayed = Bundle.load(recipe) if recipe is not None else None
+    if replayed:
+        goal = _goal_of(replayed, goal, metric)
+        _check_trainable(replayed.candidate, train, training)
     check_seed(seed)
     directory = RunDir(Path(run) if run else _new_run(model))
     try:
@@ -127,7 +129,8 @@ def optimize(
         request = prepare(
             directory, model, data, goal, metrics=metric, label=label,
             slices=slices, group=group, protected=protected, calibration=calibration, confirm=confirm_data,
-            target=target, budget=budget, seed=seed, recipe=_route_of(recipe), out=out,
+            target=target, budget=budget, seed=seed, out=out,
+            recipe=replayed.candidate.to_json() if replayed else None,
             weights=weights, train=train, training=training,
         )  # fmt: skip
         return _carry_out(directory, request, start, listener or _ignore)
@@ -209,8 +212,6 @@ def _searcher(
     """What says which candidate is next, the routes at their defaults, and what is left out, with the reason."""
     if request.recipe:
         candidate = Candidate.of(request.recipe)
-        if not setting.workshop.lessons and any(step.needs & Needs.TRAINING for step in candidate.steps):
-            raise InvalidPlan("the recipe's route trains, and there are no train data. Give them with --train.")
         tell(Planned((str(candidate),), {}))
         return Replay(candidate), [candidate], {}
     have = Needs.SAMPLES
@@ -305,10 +306,14 @@ def _goal_of(recipe: Bundle, goal: Goal | str | None, metric: str | Sequence[str
     return kept
 
 
-def _route_of(recipe: str | Path | None) -> Mapping[str, Any] | None:
-    if recipe is None:
-        return None
-    return Bundle.load(recipe).candidate.to_json()
+def _check_trainable(recipe: Candidate, train: object, training: Training | None) -> None:
+    needs = Needs.NOTHING
+    for step in recipe.steps:
+        needs |= step.needs
+    if needs & Needs.TRAINING and train is None:
+        raise InvalidPlan("the recipe's route trains, and there are no train data. Give them with --train.")
+    if needs & Needs.STUDENT and (training is None or training.student is None):
+        raise InvalidPlan("the recipe's route teaches a student, and none is given. Give it as student of [training].")
 
 
 def _new_run(model: object) -> Path:
