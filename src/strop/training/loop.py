@@ -75,8 +75,8 @@ def retrain(
     start = time.monotonic()
     teacher = _teacher(context, training, batches, min(left, asked))
     left -= time.monotonic() - start
-    course = _Course(module, teacher, batches, training, share, min(left, asked), sparse)
-    course.fewest = FEWEST if left < asked else 1
+    fewest = FEWEST if left < asked else 1
+    course = _Course(module, teacher, batches, training, share, min(left, asked), fewest, sparse)
     checkpoint = context.kept / f"checkpoint{stage}.pt" if context.kept else None
     with _memory(batches.size):
         course.run(checkpoint, lambda done, words: context.progress(done, f"training{stage}, {words}"))
@@ -158,10 +158,11 @@ class _Course:
         training: Training,
         share: float,
         seconds: float,
+        fewest: int = 1,
         sparse: bool = False,
     ):
         self.module, self.teacher, self.batches = module, teacher, batches
-        self.training, self.seconds = training, seconds
+        self.training, self.seconds, self.fewest = training, seconds, fewest
         self.total = max(1, round(share * training.steps(batches.steps)))
         self.look = max(batches.steps, LOOK)
         self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=bool(instruction_sets() & set(BF16)))
@@ -181,7 +182,6 @@ class _Course:
             if 0 < zeros < 1 and (sparse or zeros > SPARSE)
         ]  # fmt: skip
         self.state = _State()
-        self.fewest = 1  # steps that there must be time for
         self.begun, self.start = 0.0, time.monotonic()  # share done, and when, as this process took it up
         self.looked: int | None = None  # batches of what is held out, that a look takes in
 
