@@ -14,7 +14,7 @@ from strop.goal import Goal
 from strop.plan import Candidate, Route, routes
 from strop.rundir import JOURNAL
 from strop.search import PATIENCE, Proposal, Replay, RouteSearch, rank
-from strop.settings import span
+from strop.settings import choice, span
 from strop.target import Target
 from strop.technique import Needs, Phase
 from strop.testing import FakeCalibrate, FakeCompile, FakeRound, FakeRuntime, FakeStrip, fake_model
@@ -362,3 +362,32 @@ def test_what_is_maximized_is_worth_training_too(tmp_path: Path) -> None:
     given = [route(FakePrune, FakeCalibrate), route(FakeCalibrate), route(FakeCompile)]
     searcher = search(tmp_path, *given, goal=goal)
     assert "fake-prune + fake-calibrate" in names(go_on(searcher, answer, most=3))
+
+
+@dataclass(frozen=True)
+class FakeNarrow(FakeRound):
+    """Has a setting of which the model at hand allows some values only."""
+
+    decimals: int = 2
+    way: str = choice("a", "b", "c")
+
+    def expects(self, target: Target) -> float:
+        return 1.01
+
+
+def test_the_values_that_fit_are_recalled_also_of_a_route_that_began_with_what_was_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its study would be asked for values of a space that it does not have."""
+    monkeypatch.setattr(techniques, "all_techniques", lambda: (FakePrune, FakeNarrow, FakeCompile))
+
+    def answer(candidate: Candidate) -> Outcome:
+        fits = {"fake-narrow.way": ["a", "b"]} if "narrow" in str(candidate) else {}
+        return outcome(speed(candidate), limits=BROKEN if amount(candidate) > 0.3 else None, fits=fits)
+
+    given = [route(FakePrune), route(FakePrune, FakeNarrow), route(FakeCompile), route()]
+    asked = go_on(search(tmp_path, *given), answer, most=13)  # all strengths among them
+    assert next(name for name in names(asked) if "narrow" in name) == "fake-prune(amount=0.3) + fake-narrow"
+    again = search(tmp_path, *given)
+    assert len(again.tried) == len(asked)
+    go_on(again, answer, most=10)

@@ -416,8 +416,7 @@ class RouteSearch:
             if not trial.state.is_finished():
                 study = self._study(route)
                 study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-            if candidate == route.candidate():
-                self._fits[route.label] = outcome.fits
+            self._fits.setdefault(route.label, outcome.fits)  # of its first trial, as when it was told
             self._note(route, candidate, outcome)
 
 
