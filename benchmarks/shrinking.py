@@ -118,7 +118,7 @@ def counts(manifest: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
 
 def limit(manifest: Mapping[str, Any]) -> str:
     found = manifest["limits"][0]
-    return f"drop {found['value']:.4f} ({found['low']:.4f} to {found['high']:.4f}), {found['verdict']}"
+    return f"accuracy {found['value']:.4f} ({found['low']:.4f} to {found['high']:.4f}), {found['verdict']}"
 
 
 if __name__ == "__main__":
