@@ -166,7 +166,7 @@ def main() -> None:
                 context = Context(
                     None, original, Target(), seed, folder, train=train, student=taught,
                     shared=Path(scratch) / "shared",
-                    training=Training(loss="binary-cross-entropy", teach=teach, epochs=20),
+                    training=Training(loss="binary-cross-entropy", teach=teach, epochs=6),
                 )  # fmt: skip
                 found[teach] = right(load(apply(Distill(), original, context)), test, cents)
                 print(seed, teach, found[teach].mean(), f"{time.monotonic() - start:.0f} s", flush=True)
