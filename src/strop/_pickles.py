@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copyreg
 import hashlib
 import hmac
+import importlib
 import os
 import secrets
 import site
@@ -13,6 +15,7 @@ import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any
 
 from ._lazy import lazy
@@ -127,6 +130,10 @@ def _key() -> bytes:
         ) from error
 
 
+def _by_name(module: ModuleType) -> tuple[Callable[[str], ModuleType], tuple[str]]:
+    return importlib.import_module, (module.__name__,)
+
+
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
@@ -137,6 +144,8 @@ def _by_value() -> Iterator[None]:
     installed = (sys.prefix, sys.base_prefix, *site.getsitepackages(), *map(str, sysconfig.get_paths().values()))
     own = []
     for name, module in list(sys.modules.items()):
+        if isinstance(module, ModuleType) and type(module) is not ModuleType:  # such as torch.backends.cudnn
+            copyreg.pickle(type(module), _by_name)
         file = getattr(module, "__file__", None)
         if "." in name or name in ("__main__", "strop") or not file or file.startswith(installed):
             continue

@@ -110,7 +110,9 @@ def test_inputs_are_named_by_forward_and_the_rest_is_learned_from_samples(tmp_pa
 
 
 def test_a_stored_module_lives_without_the_file_it_came_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "own_helper_of_net.py").write_text("def twice(x): return 2 * x")
+    (tmp_path / "own_helper_of_net.py").write_text(
+        "import torch\ndef twice(x): return 2 * x\ndef main(): torch.backends.cudnn.benchmark = True\n"
+    )
     (tmp_path / "own_net.py").write_text(
         "import own_helper_of_net, torch\nclass Own(torch.nn.Module):\n"
         "    def forward(self, x): return own_helper_of_net.twice(x)\ndef make(): return Own()\n"
