@@ -20,8 +20,9 @@ from strop import stats
 from strop.data import Data
 from strop.errors import InvalidData
 from strop.metric import Metric
+from strop.samples import Samples
 from strop.slices import ERROR_RATE, SliceFigure, divide, flagged, measure_slices, slice_rows, worst_drop
-from strop.stats import Binary, Comparison, Interval, Replicates, Samples
+from strop.stats import Binary, Comparison, Interval, Replicates
 
 Array = np.ndarray[Any, Any]
 NORMAL = NormalDist()

@@ -12,8 +12,9 @@ import numpy as np
 from . import metrics
 from ._numerics import counts, membership
 from .metric import Probe
+from .samples import Samples
 from .slices import SMALLEST_SLICE
-from .stats import MOST_UNITS, Binary, Comparison, Interval, Replicates, Samples
+from .stats import MOST_UNITS, Binary, Comparison, Interval, Replicates, Unseen
 
 Array = np.ndarray[Any, Any]
 
@@ -133,8 +134,8 @@ def _gap(before: Array, after: Array, parts: list[Array], groups: Array | None, 
 
     def compared(original: Array, candidate: Array) -> Replicates:
         return Replicates(
-            float(values[0]), float(values[1]), original, candidate, sum(map(len, parts)), units, (0, 1),
-            min(map(len, parts)), fell=changed, rose=changed,
+            float(values[0]), float(values[1]), original, candidate, sum(map(len, parts)), units,
+            Unseen(0, 1, min(map(len, parts)), fell=changed, rose=changed),
         )  # fmt: skip
 
     sizes, ends = compared(*reps), compared(*signed)

@@ -11,7 +11,6 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from ._numerics import (
-    counts,
     leaning,
     least_ratio,
     mean_bound,
@@ -37,6 +36,49 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """What a change that no sample shows may still do: it may befall 1 - (1 - confidence)^(1/support) of them.
+
+    Attributes:
+        least: The least value possible.
+        most: The greatest.
+        support: Independent samples; of a metric that hangs on a rare class, those of this class.
+        fell: Whether some sample is seen to score less on the candidate.
+        rose: The same for more.
+    """
+
+    least: float
+    most: float
+    support: int
+    fell: bool
+    rose: bool
+
+    def alone(self, found: Interval, confidence: float) -> Interval:
+        """The interval of one value, with room for the unseen where it is at the end of what is possible."""
+        least, most = self.least, self.most
+        rare = unseen(self.support, confidence)
+        low = most - rare * (most - least) if found.value >= most else found.low
+        high = least + rare * (most - least) if found.value <= least else found.high
+        return Interval(found.value, max(min(low, found.low), least), min(max(high, found.high), most))
+
+    def changed(
+        self, found: Interval, of: Callable[[float, float], float], candidate: float, original: float, confidence: float
+    ) -> Interval:
+        """The interval of `of(candidate, original)`, widened on the side on which no sample shows a change."""
+        rare = unseen(self.support, confidence)
+
+        def with_rare(lost: float, had: float) -> float:
+            return of((1 - rare) * candidate + rare * lost, (1 - rare) * original + rare * had)
+
+        low, high = found.low, found.high
+        if not self.fell:
+            low = min(low, with_rare(self.least, self.most))
+        if not self.rose:
+            high = max(high, with_rare(self.most, self.least))
+        return Interval(found.value, low, high)
 
 
 class Comparison(Protocol):
@@ -76,7 +118,7 @@ class Exact:
         return _point(self.candidate_value)
 
     def ratio(self, confidence: float = 0.95) -> Interval:
-        return _point(_quotient(self.candidate_value, self.original_value))
+        return _point(quotient(self.candidate_value, self.original_value))
 
     def margin(self, factor: float, constant: float, confidence: float = 0.95) -> Interval:
         return _point(self.candidate_value - factor * self.original_value - constant)
@@ -114,13 +156,13 @@ class Binary:
         both, gained, lost, neither = self.cells[3], self.cells[1], self.cells[2], self.cells[0]
         upside_down = least_ratio(np.array([neither, lost, gained, both]), confidence)
         return Interval(
-            _quotient(gained + both, lost + both),
+            quotient(gained + both, lost + both),
             least_ratio(np.array(self.cells), confidence),
             1 / upside_down if upside_down > 0 else math.inf,
         )
 
     def margin(self, factor: float, constant: float, confidence: float = 0.95) -> Interval:
-        return _shifted(_contrast(self.cells, (0, 1, -factor, 1 - factor), confidence), constant)
+        return shifted(_contrast(self.cells, (0, 1, -factor, 1 - factor), confidence), constant)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,11 +179,7 @@ class Replicates:
             quantile and by sqrt(units / (units - 1)), as a t interval is (Hesterberg 2015, section 5.3), and taken
             further out where the replicates lean that way, as BCa has it (Efron 1987, for a mean); one unit tells
             nothing about spread. None: neither.
-        bounds: The least and greatest value possible, where a change that no sample shows must still be reckoned
-            with: it may happen to 1 - (1 - confidence)^(1/support) of them, at its worst.
-        support: Independent samples for that rule; of a metric that hangs on a rare class, those of this class.
-        fell: For that rule, whether some sample is seen to score less on the candidate.
-        rose: The same for more.
+        unseen: For scores of few values, of which a change may not show; None: every change shows.
         positive: Whether both values are above zero by nature, as times are: their bounds, and those of their ratio,
             are then stretched on the logarithmic scale, and stay above zero too.
     """
@@ -152,10 +190,7 @@ class Replicates:
     candidate_reps: Array
     n: int
     units: int | None = None
-    bounds: tuple[float, float] | None = None
-    support: int = 1
-    fell: bool = True
-    rose: bool = True
+    unseen: Unseen | None = None
     positive: bool = False
 
     def original(self, confidence: float = 0.95) -> Interval:
@@ -170,115 +205,29 @@ class Replicates:
             return Interval(math.nan, -math.inf, math.inf)
         with np.errstate(divide="ignore", invalid="ignore"):
             reps = self.candidate_reps / self.original_reps
-        value = _quotient(self.candidate_value, self.original_value)
+        value = quotient(self.candidate_value, self.original_value)
         found = _percentiles(value, reps, confidence, self.units, self.positive)
-        return self._guarded(found, _quotient, confidence)
+        return self._widened(found, quotient, confidence)
 
     def margin(self, factor: float, constant: float, confidence: float = 0.95) -> Interval:
         if factor == 0:
-            return _shifted(self.candidate(confidence), constant)
+            return shifted(self.candidate(confidence), constant)
 
         def contrast(candidate: float, original: float) -> float:
             return candidate - factor * original
 
         value = contrast(self.candidate_value, self.original_value)
         found = _percentiles(value, self.candidate_reps - factor * self.original_reps, confidence, self.units)
-        return _shifted(self._guarded(found, contrast, confidence), constant)
+        return shifted(self._widened(found, contrast, confidence), constant)
 
     def _single(self, value: float, reps: Array, confidence: float) -> Interval:
         found = _percentiles(value, reps, confidence, self.units, self.positive)
-        if self.bounds is None:
+        return found if self.unseen is None else self.unseen.alone(found, confidence)
+
+    def _widened(self, found: Interval, of: Callable[[float, float], float], confidence: float) -> Interval:
+        if self.unseen is None:
             return found
-        least, most = self.bounds
-        rare = unseen(self.support, confidence)
-        low = most - rare * (most - least) if value >= most else found.low
-        high = least + rare * (most - least) if value <= least else found.high
-        return Interval(value, max(min(low, found.low), least), min(max(high, found.high), most))
-
-    def _guarded(self, found: Interval, of: Callable[[float, float], float], confidence: float) -> Interval:
-        """Widen the side on which no sample shows a change by what an unseen change could do."""
-        if self.bounds is None:
-            return found
-        least, most = self.bounds
-        rare = unseen(self.support, confidence)
-
-        def with_rare(candidate: float, original: float) -> float:
-            kept = 1 - rare
-            return of(kept * self.candidate_value + rare * candidate, kept * self.original_value + rare * original)
-
-        low, high = found.low, found.high
-        if not self.fell:
-            low = min(low, with_rare(least, most))
-        if not self.rose:
-            high = max(high, with_rare(most, least))
-        return Interval(found.value, low, high)
-
-
-class Samples(Replicates):
-    """Means of paired scores, or ratios of paired sums, with a bootstrap over samples or groups of them.
-
-    More than 2,000 groups are merged at random into 2,000, which leaves variance and skewness of the mean as they are.
-
-    Args:
-        original: [n] scores, or numerators.
-        candidate: [n], the same samples.
-        groups: [n], what samples belong together; they are resampled together.
-        weights_original: [n] denominators of the original; None for 1 each.
-        weights_candidate: [n] denominators of the candidate; None for 1 each.
-        transform: Applied to the ratio of sums, for instance `np.exp` for perplexity.
-        bounds: Of a score, see `Replicates`. Real scores that agree to the last bit on every sample come from the
-            same function and need none; for scores of few values, agreement on few samples proves little.
-        support: See `Replicates`; None for the number of groups.
-        seed: Of the resamples.
-    """
-
-    def __init__(
-        self,
-        original: Array,
-        candidate: Array,
-        groups: Array | None = None,
-        weights_original: Array | None = None,
-        weights_candidate: Array | None = None,
-        transform: Callable[[Any], Any] | None = None,
-        bounds: tuple[float, float] | None = None,
-        support: int | None = None,
-        seed: int = 0,
-    ):
-        n = len(original)
-        ones = np.ones(n)
-        columns = [
-            ones if column is None else np.asarray(column, np.float64)
-            for column in (original, weights_original, candidate, weights_candidate)
-        ]
-        rng = np.random.default_rng(seed)
-        member, units = membership(groups, n)
-        if units > MOST_UNITS:
-            member = (rng.permutation(units) % MOST_UNITS)[member]
-        sums = [np.bincount(member, weights=column) for column in columns]
-        drawn: list[list[Array]] = [[] for _ in sums]
-        for weights in counts(rng, 2000, len(sums[0])):
-            # one product a column: equal columns then give equal sums, to the last bit
-            for total, column in zip(drawn, sums, strict=True):
-                total.append(weights @ column)
-        resampled = [np.concatenate(total) for total in drawn]
-
-        def value(numerator: Any, denominator: Any) -> Any:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                quotient = np.asarray(numerator) / denominator
-            return quotient if transform is None else transform(quotient)
-
-        super().__init__(
-            float(value(sums[0].sum(), sums[1].sum())),
-            float(value(sums[2].sum(), sums[3].sum())),
-            value(resampled[0], resampled[1]),
-            value(resampled[2], resampled[3]),
-            n,
-            units,
-            bounds,
-            units if support is None else support,
-            fell=bool((columns[2] < columns[0]).any()),
-            rose=bool((columns[2] > columns[0]).any()),
-        )
+        return self.unseen.changed(found, of, self.candidate_value, self.original_value, confidence)
 
 
 class Statistic(Replicates):
@@ -293,8 +242,8 @@ class Statistic(Replicates):
         candidate: The same.
         labels: [n, ...], or None.
         groups: [n], what samples belong together.
-        bounds: See `Replicates`.
-        support: See `Replicates`; None for the number of groups.
+        bounds: The least and greatest value possible, where an unseen change must be reckoned with (`Unseen`).
+        support: See `Unseen`; None for the number of groups.
         seed: Of the resamples.
     """
 
@@ -323,9 +272,9 @@ class Statistic(Replicates):
             for which, outputs in enumerate((original, candidate)):
                 deviation = function(taken(outputs, rows), judged) - values[which]
                 reps[which, at] = values[which] + deviation * math.sqrt(drawn / units)
-        support = units if support is None else support
         changed = bool((reps[0] != reps[1]).any())
-        super().__init__(values[0], values[1], reps[0], reps[1], n, units, bounds, support, changed, changed)
+        rare = None if bounds is None else Unseen(*bounds, units if support is None else support, changed, changed)
+        super().__init__(values[0], values[1], reps[0], reps[1], n, units, rare)
 
 
 def taken(outputs: Any, rows: Array) -> Any:
@@ -415,11 +364,11 @@ def _point(value: float) -> Interval:
     return Interval(value, value, value)
 
 
-def _shifted(interval: Interval, constant: float) -> Interval:
+def shifted(interval: Interval, constant: float) -> Interval:
     return Interval(interval.value - constant, interval.low - constant, interval.high - constant)
 
 
-def _quotient(candidate: float, original: float) -> float:
+def quotient(candidate: float, original: float) -> float:
     if original == 0:
         return 1.0 if candidate == 0 else math.copysign(math.inf, candidate)
     return candidate / original

@@ -12,7 +12,8 @@ import pytest
 from strop import metrics
 from strop.errors import InvalidData, InvalidGoal
 from strop.metrics.custom import Custom
-from strop.stats import Binary, Samples, Statistic, verdict
+from strop.samples import Samples
+from strop.stats import Binary, Statistic, verdict
 
 MODULE = """
 import numpy as np

@@ -15,7 +15,8 @@ import sklearn.metrics as reference
 from strop import metrics
 from strop._delong import DeLong
 from strop.errors import InvalidData, InvalidGoal
-from strop.stats import Binary, Samples, Statistic, verdict
+from strop.samples import Samples
+from strop.stats import Binary, Statistic, verdict
 
 N = 240
 RNG = np.random.default_rng

@@ -15,7 +15,8 @@ import numpy as np
 from .._delong import Area, DeLong
 from ..errors import InvalidData
 from ..metric import Metric, Outputs, Probe, Scores
-from ..stats import Comparison, Samples, Statistic
+from ..samples import Samples
+from ..stats import Comparison, Statistic
 from .decisions import Decisions, check_decisions, class_scores, decisions, predicted
 from .quality import compare, require_finite
 

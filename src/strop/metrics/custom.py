@@ -13,7 +13,8 @@ import numpy as np
 from .._plain import told
 from ..errors import InvalidData, InvalidGoal
 from ..metric import Metric, Outputs, Probe, Scores
-from ..stats import Comparison, Samples, Statistic, taken
+from ..samples import Samples, bounds_of_counts
+from ..stats import Comparison, Statistic, taken
 from .quality import compare
 
 Array = np.ndarray[Any, Any]
@@ -71,7 +72,8 @@ class Custom(Metric):
         if isinstance(first, float):
             return Statistic(self._number, original, candidate, labels, groups, seed=probe.seed)
         if isinstance(first, tuple):
-            return Samples(first[0], second[0], groups, first[1], second[1], seed=probe.seed)
+            bounds = bounds_of_counts(first, second)
+            return Samples(first[0], second[0], groups, first[1], second[1], bounds=bounds, seed=probe.seed)
         return compare(first, second, groups, probe.seed)
 
     def _number(self, outputs: Outputs, labels: Array | None) -> float:

@@ -8,7 +8,8 @@ import numpy as np
 
 from ..errors import InvalidData
 from ..metric import Metric, Outputs, Probe, Scores
-from ..stats import Comparison, Samples
+from ..samples import Samples
+from ..stats import Comparison
 from .decisions import are_probabilities, decisions, predicted
 from .quality import Case, compare, scores, select
 

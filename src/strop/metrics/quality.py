@@ -9,7 +9,8 @@ import numpy as np
 
 from ..errors import InvalidData
 from ..metric import Metric, Outputs, Probe
-from ..stats import Binary, Comparison, Samples
+from ..samples import Samples, bounds_of_counts
+from ..stats import Binary, Comparison
 
 Array = np.ndarray[Any, Any]
 
@@ -65,9 +66,10 @@ def select(probe: Probe, rows: Array | None) -> Case:
 
 
 def compare(original: Array, candidate: Array, groups: Array | None, seed: int) -> Comparison:
-    """Compare the means of scores [n]: exactly where they are 0 or 1 and independent, else by bootstrap."""
+    """Compare the means of scores [n]: as counts where they are 0 or 1 and independent."""
     if not all(np.isin(values, (0, 1)).all() for values in (original, candidate)):
-        return Samples(original, candidate, groups, seed=seed)
+        bounds = bounds_of_counts((original, None), (candidate, None))
+        return Samples(original, candidate, groups, bounds=bounds, seed=seed)
     if groups is None:
         return Binary(original, candidate)
     return Samples(original, candidate, groups, bounds=(0, 1), seed=seed)

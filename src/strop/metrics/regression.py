@@ -12,7 +12,8 @@ import numpy as np
 
 from ..errors import InvalidData
 from ..metric import Metric, Outputs, Probe
-from ..stats import Comparison, Samples, Statistic
+from ..samples import Samples
+from ..stats import Comparison, Statistic
 from .quality import Case, require_finite, require_labels, scores, select, without_ones
 
 Array = np.ndarray[Any, Any]
