@@ -206,6 +206,13 @@ class Forest:
         scores = self.scores(x)
         return LINKS[self.link](scores / scores.dtype.type(self.divisor) if self.divisor != 1 else scores, self.scale)
 
+    @property
+    def width(self) -> int | None:
+        """Columns of what `predict` gives; None for one number a sample."""
+        if self.link == "sigmoid of two":
+            return 2
+        return self.outputs if self.outputs > 1 or self.link in ("softmax", "shares") else None
+
     def save(self, path: Path) -> None:
         """Write all of it into one `.npz` file."""
         plain = {key: value for key, value in vars(self).items() if key not in (*self.ARRAYS, "tree", "depth")}

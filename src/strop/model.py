@@ -27,6 +27,12 @@ ONNX = Format("onnx")
 OPENVINO = Format("openvino")
 TORCH = Format("torch")
 TORCH_PROGRAM = Format("torch-program")
+LIGHTGBM = Format("lightgbm")
+XGBOOST = Format("xgboost")
+CATBOOST = Format("catboost")
+SKLEARN = Format("sklearn")
+FOREST = Format("forest")
+NATIVE = Format("native")
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,8 @@ class Tensor:
         batched: Whether axis 0 is samples. False: one call serves one sample (or the input is the same for all).
         feedback: For an input that carries state: the output that is fed back into it at the next step.
         optional: Whether the model can do without this input.
+        columns: Of a table's columns that are this input: their names, in its order; empty where the model has none.
+        missing: Whether NaN and infinity are values like others to the model.
     """
 
     name: str
@@ -48,6 +56,8 @@ class Tensor:
     batched: bool = True
     feedback: str | None = None
     optional: bool = False
+    columns: tuple[str, ...] = ()
+    missing: bool = False
 
     @property
     def fixed_batch(self) -> int | None:
