@@ -1,0 +1,157 @@
+"""A compiled forest gives what NumPy gives, to the last bit of its sums, on every way through the trees."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forests import edges, grown
+from strop.errors import RunFailed
+from strop.forest import LINKS, Forest
+from strop.native import library, tables
+from strop.native.library import Library, build, compiler, write_source
+
+RNG = np.random.default_rng
+pytestmark = pytest.mark.skipif(compiler() is None, reason="needs a C compiler")
+
+WAYS = {
+    "events": {"PER_STRIKE": 0.0, "PER_TREE": 0.0, "PER_THRESHOLD": 0.0, "PER_SPLIT": 1e9},
+    "slices": {"PER_CONDITION": 0.0, "PER_SUBSET": 0.0, "PER_SPLIT": 0.0, "PER_TREE_OF_BLOCK": 0.0},
+    "walk": {"PER_STRIKE": 1e9, "PER_TREE": 1e9, "PER_SPLIT": 1e9},
+}
+
+
+def compiled(forest: Forest, folder: Path) -> Library:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_source(forest, folder)
+    build(folder, folder / "model.so")
+    return Library(folder / "model.so", forest.dtype, forest.sums, forest.width)
+
+
+FORESTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "of float32": {"dtype": "float32", "sums": "float32", "link": "sigmoid"},
+    "of float32 summed in float64": {"dtype": "float32", "link": "sigmoid of two", "divisor": 5.0},
+    "zero is missing": {"zero_missing": 0.5, "leaves": 40},
+    "categories": {"subsets": 0.5, "zero_missing": 0.2, "leaves": 40, "features": 3},
+    "categories of float32": {"subsets": 0.7, "leaves": 30, "dtype": "float32", "sums": "float32"},
+    "several outputs": {"outputs": 3, "trees": 9, "link": "softmax"},
+    "leaves of several values": {"outputs": 4, "vectors": True, "divisor": 5.0},
+    "many outputs": {"outputs": 130, "trees": 130, "leaves": 3},
+    "many leaves": {"leaves": 250, "trees": 20},
+    "more leaves than a byte counts": {"leaves": 700, "trees": 3},
+    "deep": {"leaves": 61, "deep": True, "trees": 9},
+    "a tree": {"trees": 1},
+    "trees without a split": {"leaves": 1, "trees": 3},
+    "none": {"trees": 0},
+    "nothing counted": {"counted": False, "leaves": 30},
+    "one feature": {"features": 1, "leaves": 100, "trees": 17},
+}
+
+
+@pytest.mark.parametrize("name", FORESTS)
+@pytest.mark.parametrize("way", WAYS)
+def test_equals_numpy_on_every_way(name: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for constant, value in WAYS[way].items():
+        monkeypatch.setattr(tables, constant, value)
+    rng = RNG(hash_of(name))
+    forest = grown(rng, **FORESTS[name])
+    made = tables.tables(forest).constants
+    if way == "walk" and made["CONDITIONS"]:
+        assert (made["WALK"], made["SLICES"]) == (1, 0)
+    if way == "events" and forest.trees:
+        assert (made["EVENTS"], made["SLICES"]) == (1, 0)
+    if way == "slices" and forest.trees:
+        assert made["SLICES"] == (FORESTS[name].get("leaves", 12) <= 256)
+    found = compiled(forest, tmp_path)
+    x = edges(rng, forest, 1100)
+    expected = forest.predict(x)
+    for rows in (x, x[:3], x[:0], x[:513]):
+        result = found(rows)
+        assert result.shape == expected[: len(rows)].shape
+        if forest.link in ("identity",):
+            np.testing.assert_array_equal(result, expected[: len(rows)])
+        else:  # the exponential of C and of NumPy differ in the last bit
+            np.testing.assert_allclose(result, expected[: len(rows)], rtol=5e-16 if forest.sums == "float64" else 5e-7)
+
+
+def hash_of(name: str) -> int:
+    return sum(map(ord, name))
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_every_link(link: str, tmp_path: Path) -> None:
+    forest = grown(RNG(1), outputs=1 if "sigmoid" in link else 2, trees=6, link=link, scale=0.7)
+    if link == "shares":
+        forest = replace(forest, values=np.abs(forest.values), base=np.zeros(2))
+    x = edges(RNG(2), forest, 50)
+    np.testing.assert_allclose(compiled(forest, tmp_path)(x), forest.predict(x), rtol=1e-14)
+
+
+def test_no_row_is_copied_and_nothing_is_needed_at_run_time(tmp_path: Path) -> None:
+    forest = grown(RNG(3))
+    found = compiled(forest, tmp_path)
+    x = np.zeros((5, 4))
+    call, out = found.bind(x)
+    call()
+    before = out.copy()
+    x[:] = edges(RNG(4), forest, 5)
+    call()
+    assert np.array_equal(out, forest.predict(x)) and not np.array_equal(out, before)
+    needed = subprocess.run(["ldd", tmp_path / "model.so"], capture_output=True, text=True, check=True).stdout
+    assert {line.split()[0].split(".so")[0].split("/")[-1] for line in needed.splitlines()} <= {
+        "linux-vdso", "libm", "libc", "ld-linux-x86-64", "ld-linux-aarch64"
+    }  # fmt: skip
+
+
+def test_a_program_in_c_and_several_threads_can_call_it(tmp_path: Path) -> None:
+    forest = replace(grown(RNG(5), leaves=60, trees=40), names=("age", "*/ evil \\", "c", "d\n"))
+    found = compiled(forest, tmp_path)
+    x = edges(RNG(6), forest, 3000)
+    expected, wrong = forest.predict(x), []
+
+    def again() -> None:
+        wrong.extend(place for place in range(20) if not np.array_equal(found(x[place::7]), expected[place::7]))
+
+    threads = [threading.Thread(target=again) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    x[:2].tofile(tmp_path / "rows")
+    (tmp_path / "main.c").write_text(
+        '#include <stdio.h>\n#include "forest.h"\n'
+        "int main(void) { double x[2 * STROP_FEATURES], out[2 * STROP_RESULTS];"
+        'FILE *rows = fopen("rows", "rb"); if (fread(x, sizeof x, 1, rows) != 1) return 1;'
+        'strop_predict(x, 2, out); printf("%.17g %.17g\\n", out[0], out[1]); return 0; }'
+    )
+    command = [compiler(), "-Wall", "-Werror", "main.c", "./model.so", "-lm", "-o", "main"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    said = subprocess.run(["./main"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert [*map(float, said.split())] == expected[:2].tolist()
+
+
+def test_what_cannot_be_built_or_loaded_is_a_named_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forest = grown(RNG(7))
+    found = compiled(forest, tmp_path)
+    with pytest.raises(RunFailed, match="4 columns"):
+        found(np.zeros((2, 3)))
+    with pytest.raises(RunFailed, match="signature"):
+        Library(tmp_path / "model.so", "float64", "float64", 3)
+    (tmp_path / "broken.so").write_bytes(b"\x7fELF")
+    with pytest.raises(RunFailed, match="Build it again"):
+        Library(tmp_path / "broken.so", "float64", "float64", None)
+    (tmp_path / "tables.h").write_text("#error no tables\n")
+    with pytest.raises(RunFailed, match="no tables"):
+        build(tmp_path, tmp_path / "other.so")
+    monkeypatch.setattr(library, "COMPILERS", ())
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(RunFailed, match="Install gcc"):
+        build(tmp_path, tmp_path / "other.so")
