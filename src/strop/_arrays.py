@@ -9,13 +9,14 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
 
 import numpy as np
 
 from ._plain import told
-from ._tables import is_block, is_numeric, numbers, open_table, text, width
+from ._tables import Table, is_block, is_numeric, numbers, open_table, text, width
 from .errors import InvalidData, StropError
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -48,8 +49,28 @@ def in_memory(source: object) -> dict[str, Array]:
         raise InvalidData(f"An array must have one shape for all samples ({said}). Pad the samples to one.") from error
 
 
+@dataclass(frozen=True)
+class Matrix:
+    """How a table's columns make up one input.
+
+    Attributes:
+        columns: Those the model names, in its order; empty for all that hold numbers, in the order of the table.
+        dtype: Of the matrix.
+        missing: Whether a cell may be empty; it is NaN then.
+    """
+
+    columns: tuple[str, ...] = ()
+    dtype: str = "float32"
+    missing: bool = False
+
+
 def open_file(
-    path: Path, inputs: Sequence[str], asked: Sequence[str], guesses: Sequence[str], storage: Path | None
+    path: Path,
+    inputs: Sequence[str],
+    asked: Sequence[str],
+    guesses: Sequence[str],
+    matrix: Matrix,
+    storage: Path | None,
 ) -> tuple[dict[str, Array], tuple[str, ...]]:
     """The arrays of a file, and the columns that were stacked into a matrix, where they were."""
     if not path.exists():
@@ -69,7 +90,7 @@ def open_file(
             case ".npz":
                 return _npz(path, storage), ()
             case ".parquet" | ".csv":
-                return _table(path, inputs, asked, guesses, storage)
+                return from_table(open_table(path), path, inputs, asked, guesses, matrix, storage)
     except (StropError, ImportError):
         raise
     except Exception as error:  # of NumPy, zipfile and pyarrow, which a damaged file may lead anywhere
@@ -102,22 +123,29 @@ def _npz(path: Path, storage: Path | None) -> dict[str, Array]:
     return arrays
 
 
-def _table(
-    path: Path, inputs: Sequence[str], asked: Sequence[str], guesses: Sequence[str], storage: Path | None
+def from_table(
+    table: Table,
+    path: Path,
+    inputs: Sequence[str],
+    asked: Sequence[str],
+    guesses: Sequence[str],
+    matrix: Matrix,
+    storage: Path | None,
 ) -> tuple[dict[str, Array], tuple[str, ...]]:
     """Columns of numbers [rows], of lists of numbers [rows, numbers], or of text [rows].
 
-    One input without a column is the column `x` of lists, or the only column left if that is of lists, or else the
-    matrix of all numbers that are left, in the order of the file.
+    One input without a column is the matrix of the columns that the model names. Where it names none, it is the column
+    `x` of lists, or the only column left if that is of lists, or else the matrix of all numbers that are left.
 
     Args:
-        path: A CSV or a parquet file, read in batches of rows.
+        table: Read in batches of rows.
+        path: Where it lies, or what it is called, for messages.
         inputs: Names of the model's inputs.
         asked: Other columns that must be there.
         guesses: What a label column may be called; the first one that is there is read.
+        matrix: How columns make up one input.
         storage: Where a large table goes; None for memory.
     """
-    table = open_table(path)
     types = dict(zip(table.names, table.types, strict=True))
     if len(types) < len(table.names):
         raise InvalidData(f"Columns must have distinct names, and those of {path} are {listed(table.names)}.")
@@ -129,6 +157,8 @@ def _table(
     numeric = [name for name, kind in types.items() if is_numeric(kind)]
     features = [n for n in types if n in (*numeric, *blocks) and n not in others] if wide else list(inputs)
     features = ["x"] if wide and "x" in blocks and "x" not in others else features
+    if wide and matrix.columns:
+        features = _named(matrix.columns, types, (*numeric, *blocks), path)
     columns = list(dict.fromkeys([*features, *others]))
     for name in columns:
         if name not in types:
@@ -140,7 +170,7 @@ def _table(
     widths = {name: width(types[name], first, name) for name in columns if name in blocks}
     cells = table.rows * sum(widths.get(name, 1) for name in columns)
     folder = _scratch(storage, path) if storage is not None and 8 * cells > _LARGE else None
-    stacked = wide and features not in ([name] for name in blocks)
+    stacked = wide and (bool(matrix.columns) or features not in ([name] for name in blocks))
     arrays = {
         name: _allocate(folder, (table.rows, *([widths[name]] if name in widths else [])), _dtype(types[name]))
         for name in columns
@@ -149,9 +179,9 @@ def _table(
     sinks = dict(arrays)
     if stacked:
         ends = np.cumsum([0, *(widths.get(name, 1) for name in features)])
-        matrix = arrays[inputs[0]] = _allocate(folder, (table.rows, int(ends[-1])), "float32")
+        whole = arrays[inputs[0]] = _allocate(folder, (table.rows, int(ends[-1])), matrix.dtype)
         for name, start, end in zip(features, ends, ends[1:], strict=False):
-            sinks[name] = matrix[:, start:end] if name in widths else matrix[:, start]
+            sinks[name] = whole[:, start:end] if name in widths else whole[:, start]
     words: dict[str, list[Array]] = {name: [] for name in columns if name not in sinks}
     start = 0
     for batch in itertools.chain([first], batches):
@@ -160,13 +190,30 @@ def _table(
                 words[name].append(text(column, name, path, start))
             else:
                 with np.errstate(over="ignore"):  # an infinity is told later, by row
-                    sinks[name][start : start + len(column)] = numbers(column, name, path, start, widths.get(name))
+                    missing = matrix.missing and stacked and name in features
+                    found = numbers(column, name, path, start, widths.get(name), missing)
+                    sinks[name][start : start + len(column)] = found
         start += len(batch)
     arrays = {name: _sealed(array) for name, array in arrays.items()}
     if wide and not stacked:
         arrays[inputs[0]] = arrays.pop(features[0])
     arrays |= {name: np.concatenate([*pieces, np.empty(0, "U1")]) for name, pieces in words.items()}
     return arrays, tuple(features) if stacked else ()
+
+
+def _named(columns: Sequence[str], types: Mapping[str, Any], numeric: Sequence[str], path: Path) -> list[str]:
+    """The columns that a model names, if the table has them, as numbers."""
+    if missing := [name for name in columns if name not in types]:
+        raise InvalidData(
+            f"The model takes {len(columns)} columns by name, and {path} lacks {listed(missing)}; it has "
+            f"{listed(types)}. Add them, or give the rows as an array [samples, columns] in the model's order."
+        )
+    if words := [name for name in columns if name not in numeric]:
+        raise InvalidData(
+            f"The model takes numbers, and {listed(words)} of {path} hold {types[words[0]]}. Encode them as for "
+            "training."
+        )
+    return list(columns)
 
 
 def _dtype(kind: Any) -> Any:

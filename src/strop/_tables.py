@@ -15,6 +15,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 PIECE = 1 << 22
 """Bytes of text that are parsed at a time."""
+_FRAMES = {("pandas", "DataFrame"), ("polars", "DataFrame"), ("pyarrow", "Table")}
 _ROWS = 1 << 16
 """Rows of a batch of a parquet file, at the most."""
 
@@ -69,7 +70,7 @@ def width(kind: Any, batch: Any, name: str) -> int:
     return len(batch.column(name)[0]) if batch.column(name)[0].is_valid else 0
 
 
-def numbers(column: Any, name: str, path: Path, start: int, wide: int | None) -> Array:
+def numbers(column: Any, name: str, path: Path, start: int, wide: int | None, missing: bool = False) -> Array:
     """The values of a column of a batch: [rows], or of lists [rows, wide].
 
     Args:
@@ -77,15 +78,18 @@ def numbers(column: Any, name: str, path: Path, start: int, wide: int | None) ->
         name: Its name; `path` is the file's, for messages.
         start: The row of the file that the batch begins at.
         wide: Length of each list; None for a column of single numbers.
+        missing: Whether a number may be missing; it is NaN then.
 
     Raises:
         InvalidData: A value is missing, or a list has another length.
     """
     import pyarrow as pa
 
-    _complete(column, name, path, start)
+    if not (missing and wide is None):
+        _complete(column, name, path, start)
     if wide is None:
-        return np.asarray(column.to_numpy(False))
+        values = np.asarray(column.to_numpy(False))
+        return values.astype(np.float64) if values.dtype == object else values  # booleans, of which some are missing
     if not pa.types.is_fixed_size_list(column.type):
         lengths = column.value_lengths().to_numpy(False)
         if (lengths != wide).any():
@@ -126,6 +130,24 @@ def _complete(column: Any, name: str, path: Path, start: int) -> None:
     if column.null_count:
         row = start + int(column.is_null().to_numpy(False).argmax())
         raise InvalidData(f"Columns must be complete, and {name!r} of {path} has none in row {row}. Fill or drop it.")
+
+
+def from_frame(frame: Any) -> Table:
+    """A frame of pandas or polars, or a table of pyarrow."""
+    import pyarrow as pa
+
+    if hasattr(frame, "to_arrow"):
+        frame = frame.to_arrow()
+    table = frame if isinstance(frame, pa.Table) else pa.Table.from_pandas(frame, preserve_index=False)
+    return Table(
+        tuple(table.schema.names), tuple(table.schema.types), table.num_rows,
+        lambda columns: iter(table.select(list(columns)).combine_chunks().to_batches()),
+    )  # fmt: skip
+
+
+def is_frame(source: object) -> bool:
+    """Whether something is a table in memory: its class says so, no library is imported."""
+    return (type(source).__module__.partition(".")[0], type(source).__name__) in _FRAMES
 
 
 def _parquet(path: Path) -> Table:

@@ -18,7 +18,7 @@ import numpy as np
 from . import jobs, report, runtimes
 from ._plain import restore
 from .bench import load_arrays, load_outputs
-from .data import Data, match, read
+from .data import Data, match, read_for
 from .errors import BundleError, StropError
 from .goal import Goal
 from .model import Format, Model, Signature, digest_files
@@ -188,8 +188,7 @@ class Bundle:
         Raises:
             InvalidData: The arrays do not fit the model.
         """
-        names = [tensor.name for tensor in self.model.signature.inputs]
-        data, signature = match(read(inputs, names), self.model.signature)
+        data, signature = match(read_for(self.model.signature, inputs), self.model.signature)
         runner = self.runner()
         try:
             return predict(runner, signature, data, self.target.batch)

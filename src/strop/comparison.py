@@ -19,7 +19,7 @@ from .baseline import loadable
 from .bench import Bench
 from .build import Workshop
 from .bundle import Bundle, run_samples
-from .data import Data, match, read
+from .data import Data, match, read_for
 from .decision import Decision
 from .errors import InvalidData
 from .goal import Goal
@@ -72,8 +72,9 @@ def compare(
         folder = Path(scratch)
         first, second = host(original, folder / "original", target), host(candidate, folder / "candidate", target)
         check_target(target, first.model)
-        names = [tensor.name for tensor in first.model.signature.inputs]
-        given = read(data, names, label=label, slices=slices, group=group, protected=protected, storage=folder)
+        given = read_for(
+            first.model.signature, data, label=label, slices=slices, group=group, protected=protected, storage=folder
+        )
         first, second = fit(given, first, second, folder / "data")
         outputs = run_samples(first, folder / "data", folder / "outputs.npz")
         parsed = Goal.given(goal)
@@ -103,10 +104,8 @@ def benchmark(
         first = host(model, folder / "original", target)
         second = first if other is None else host(other, folder / "candidate", target)
         check_target(target, first.model)
-        names = [tensor.name for tensor in first.model.signature.inputs]
-        given = (
-            _random(first.model.signature, target.batch, seed) if data is None else read(data, names, storage=folder)
-        )
+        signature = first.model.signature
+        given = _random(signature, target.batch, seed) if data is None else read_for(signature, data, storage=folder)
         first, second = fit(given, first, second, folder / "data")
         run_samples(first, folder / "data", folder / "outputs.npz")
         return _measured(first, second, folder, Goal(()), (*COSTS, *metrics.called_for(target)), seed)

@@ -13,11 +13,25 @@ from typing import Any, Self, TypeAlias
 
 import numpy as np
 
-from ._arrays import PIECE, crossed, follow, in_memory, listed, open_file, reference, replace_file, unknown, write
+from ._arrays import (
+    PIECE,
+    Matrix,
+    crossed,
+    follow,
+    from_table,
+    in_memory,
+    listed,
+    open_file,
+    reference,
+    replace_file,
+    unknown,
+    write,
+)
 from ._calls import call, is_call
 from ._plain import restore, texts
 from ._shapes import cast, check_shape, wanted
 from ._streams import gathered, is_stream
+from ._tables import from_frame, is_frame
 from .errors import InvalidData
 from .model import Signature, Tensor
 
@@ -290,7 +304,7 @@ def match(data: Data, signature: Signature) -> tuple[Data, Signature]:
         )
     fitted = replace(data, inputs=inputs, constants=constants, dtypes=dtypes)
     _check_lengths(fitted)
-    _check_finite(fitted)
+    _check_finite(fitted, {tensor.name for tensor in signature.inputs if tensor.missing})
     return fitted, replace(signature, inputs=tuple(tensors))
 
 
@@ -396,8 +410,10 @@ def _check_lengths(data: Data) -> None:
             raise InvalidData(f"{name!r} must hold one value a sample, and has the shape {list(array.shape)}.")
 
 
-def _check_finite(data: Data) -> None:
+def _check_finite(data: Data, missing: Collection[str]) -> None:
     for name, array in {**data.inputs, **data.constants}.items():
+        if name in missing:
+            continue
         row = 0
         pieces = [array] if name in data.constants else data._pieces(array, min(len(data), _CHECKED))
         for piece in pieces if array.dtype.kind == "f" else ():
@@ -411,6 +427,19 @@ def _check_finite(data: Data) -> None:
             row += len(finite)
 
 
+def read_for(signature: Signature, source: object, **options: Any) -> Data:
+    """Read samples for a model: `read`, which see for the options, with what its signature tells of its inputs.
+
+    Raises:
+        InvalidData: As `read` has it.
+    """
+    inputs = signature.inputs
+    sole = inputs[0] if len(inputs) == 1 else None
+    matrix = Matrix(sole.columns, sole.dtype, sole.missing) if sole and sole.columns else Matrix()
+    optional = [tensor.name for tensor in inputs if tensor.optional]
+    return read(source, [tensor.name for tensor in inputs], optional=optional, matrix=matrix, **options)
+
+
 def read(
     source: object,
     inputs: Sequence[str],
@@ -420,6 +449,7 @@ def read(
     group: str | None = None,
     protected: Sequence[str] = (),
     optional: Collection[str] = (),
+    matrix: Matrix = Matrix(),  # noqa: B008 it is frozen
     storage: Path | None = None,
 ) -> Data:
     """Read samples from a file, a folder, a function, or memory. Nothing is ever unpickled.
@@ -427,15 +457,16 @@ def read(
     Args:
         source: A path: `.npz` (memory-mapped in place where it is not compressed), `.npy`, a folder of `.npy` files,
             `.parquet` or `.csv`; `module:function`, called without arguments; a mapping of arrays; a pair (x, labels);
-            an array; or a `Dataset` or `DataLoader` of PyTorch, gone through once.
+            an array; a frame of pandas or polars; or a `Dataset` or `DataLoader` of PyTorch, gone through once.
         inputs: Names of the model's inputs. With one, an array `x`, or the only one left, will do; so will a table
-            without a column of that name: its columns of numbers, and of lists of numbers of one length, are then one
-            float32 matrix [rows, numbers], in the order of the file. (A column of lists alone keeps its dtype.)
+            without a column of that name: the columns that the model names, or all its columns of numbers, and of lists
+            of numbers of one length, are then one matrix [rows, numbers]. (A column of lists alone keeps its dtype.)
         label: Name of the label array or column; else `labels`, `label` or `y`, where there is one.
         slices: Names of arrays whose values divide the samples; `sex*race` adds the intersections of two.
         group: Name of the array that tells which samples belong together.
         protected: Slices between which fairness is told; named like `slices`, and slices too.
         optional: Inputs that the model can do without: a tuple that is shorter than all of them ends in the labels.
+        matrix: How a table's columns make up that one input.
         storage: A folder for what can't be memory-mapped in place; None to read that into memory.
 
     Returns:
@@ -460,7 +491,13 @@ def read(
         source = call(source, "a mapping of arrays", InvalidData)
     stacked: tuple[str, ...] = ()
     if isinstance(source, (str, Path)):
-        arrays, stacked = open_file(Path(source), inputs, asked, guesses, storage)
+        arrays, stacked = open_file(Path(source), inputs, asked, guesses, matrix, storage)
+    elif is_frame(source) or (isinstance(source, tuple) and len(source) == 2 and is_frame(source[0])):
+        frame, *labels = source if isinstance(source, tuple) else (source,)
+        table = from_frame(frame)
+        arrays, stacked = from_table(table, Path("the frame"), inputs, asked, () if labels else guesses, matrix, None)
+        if labels:
+            arrays["labels"] = np.asarray(labels[0])
     elif is_stream(source):
         arrays = gathered(source, inputs, optional, [*asked, *guesses], label or "labels", storage)
     else:

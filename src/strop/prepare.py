@@ -17,7 +17,7 @@ from ._calls import function, is_call
 from ._lazy import installed
 from ._pickles import write_object
 from ._plain import restore
-from .data import Data, match, read, split
+from .data import Data, match, read_for, split
 from .errors import InvalidData, InvalidGoal, InvalidPlan, NotMeasurable, RunFailed, UnsupportedModel
 from .goal import Goal
 from .learning import Training
@@ -131,11 +131,8 @@ def prepare(
     check_target(target, opened)
 
     def stored(source: object, name: str, **columns: Any) -> tuple[Data, Model]:
-        folder, inputs = run.folder(f"{DATA}/{name}"), opened.signature.inputs
-        given = read(
-            source, [t.name for t in inputs], label=label, optional=[t.name for t in inputs if t.optional],
-            storage=folder, **columns,
-        )  # fmt: skip
+        folder = run.folder(f"{DATA}/{name}")
+        given = read_for(opened.signature, source, label=label, storage=folder, **columns)
         known = complete(opened, given)
         fitted, signature = match(given, known.signature)
         fitted.save(folder)

@@ -16,7 +16,7 @@ from .advice import would_decide
 from .bench import Bench
 from .bundle import Bundle, Environment, run_samples
 from .comparison import TIME, fit, host
-from .data import Data, read, split
+from .data import Data, read_for, split
 from .decision import Decision
 from .drift import Drift
 from .errors import InvalidData
@@ -82,11 +82,12 @@ def verify(
         compared_by = None if why else bundle.goal
         if checked or compared_by:
             first = candidate if original is None else host(original, folder / "original", candidate.target)
-            names = [tensor.name for tensor in candidate.model.signature.inputs]
             given = (
                 Data.load(folder / "samples")
                 if data is None
-                else read(data, names, label=label, slices=tuple(slices), group=group, storage=folder)
+                else read_for(
+                    candidate.model.signature, data, label=label, slices=tuple(slices), group=group, storage=folder
+                )
             )
             first, second = fit(given, first, candidate, folder / "data")
             judged_on = "" if data is None else _keep_unseen(folder / "data", bundle)
