@@ -21,12 +21,16 @@ def lines(found: Mapping[str, Any]) -> Iterable[str]:
 
 
 def counts(original: Mapping[str, int], made: Mapping[str, int]) -> list[str]:
-    """What became of parameters and operations, where both are known."""
+    """What became of parameters, operations, trees, leaves, where both are known."""
     return [
-        f"{name}: {original[name] / 1e6:.3g} M became {made[name] / 1e6:.3g} M, {made[name] / original[name]:.3g}x"
+        f"{name}: {_count(original[name])} became {_count(made[name])}, {made[name] / original[name]:.3g}x"
         for name in original
         if original[name] and name in made
     ]
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e6:.3g} M" if number >= 1_000_000 else f"{number:,}"
 
 
 def called(original: Mapping[str, Any]) -> list[str]:

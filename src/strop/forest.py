@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import IO, Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from .errors import UnsupportedModel
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
-ZERO = 1e-35  # nearer to it than this is zero, where zero stands for missing (LightGBM's kZeroThreshold)
+ZERO = 1.0000000180025095e-35  # no farther from it is zero, where zero stands for missing (LightGBM's 1e-35f)
 _ROWS = 4096  # evaluated at a time
 _ARRAYS = {
     "feature": "int32", "threshold": "float64", "left": "int32", "right": "int32", "nan_left": "bool",
@@ -227,8 +226,14 @@ class Forest:
         Raises:
             UnsupportedModel: The file is something else, or broken.
         """
+        with path.open("rb") as stream:
+            return cls.read(stream, path)
+
+    @classmethod
+    def read(cls, stream: IO[bytes], path: Path) -> Forest:
+        """The same from an open file; `path` is for messages."""
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+            with np.load(stream, allow_pickle=False) as stored:
                 settings = json.loads(stored["settings"].tobytes())
                 settings["names"] = tuple(settings["names"])
                 return cls(**{name: stored[name] for name in cls.ARRAYS}, **settings).check()

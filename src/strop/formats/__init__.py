@@ -10,11 +10,16 @@ from .._calls import call, is_call
 from .._plugins import with_plugins
 from ..errors import UnsupportedModel
 from ..model import Model, ModelFormat
+from .forest import ForestFormat, NativeFormat
+from .lightgbm import LightgbmFormat
 from .onnx import OnnxFormat
 from .openvino import OpenvinoFormat
 from .torch import TorchFormat
+from .xgboost import XgboostFormat
 
-FORMATS: tuple[ModelFormat, ...] = (OnnxFormat(), OpenvinoFormat(), TorchFormat())
+FORMATS: tuple[ModelFormat, ...] = (
+    OnnxFormat(), OpenvinoFormat(), TorchFormat(), LightgbmFormat(), XgboostFormat(), ForestFormat(), NativeFormat(),
+)  # fmt: skip
 
 
 @functools.cache

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-from ..forest import Forest
-from ..model import Model, ModelFormat, Signature, Tensor
+import numpy as np
+
+from ..errors import UnsupportedModel
+from ..forest import Array, Forest
+from ..model import Format, Model, ModelFormat, Signature, Tensor
+
+MOST_OUTPUTS = 1 << 16
+"""A number of outputs above this is a broken file, which must not take memory by it."""
 
 PROBABILITIES = frozenset({"sigmoid", "sigmoid of two", "softmax", "shares"})
 
@@ -41,3 +51,102 @@ def counts(forest: Forest) -> Mapping[str, int]:
         "depth": int(forest.depth.max(initial=0)),
         "features": len(set(splits.tolist())),
     }
+
+
+def described(name: Format, payload: Any, forest: Forest) -> Model:
+    """The model that a forest was read from: the path of its file, or a live object."""
+    files = (payload,) if isinstance(payload, Path) else ()
+    return Model(name, payload, signature(forest), files, counts=counts(forest))
+
+
+def file_of(source: object) -> Path | None:
+    """The file that a source names, if there is one."""
+    path = Path(source) if isinstance(source, (str, os.PathLike)) else None
+    return path if path is not None and path.is_file() else None
+
+
+def made_by(source: object, library: str, *classes: str) -> bool:
+    """Whether an object is of one of a library's classes, told by their names: the library is not imported."""
+    bases = type(source).__mro__
+    return any(str(base.__module__).split(".")[0] == library and base.__name__ in classes for base in bases)
+
+
+def write(content: bytes, file: Path) -> Path:
+    """Write a file, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.part")
+    with part.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(part, file)
+    return file
+
+
+@contextmanager
+def reading(library: str, source: object) -> Iterator[None]:
+    """Turn what parsing stumbles over into a refusal.
+
+    Raises:
+        UnsupportedModel: Something in the block was missing, or out of its bounds.
+    """
+    try:
+        yield
+    except UnsupportedModel:  # which is a TypeError
+        raise
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        name = source if isinstance(source, Path) else f"this {type(source).__name__}"
+        said = f"{type(error).__name__}: {error}"[:300]
+        raise UnsupportedModel(
+            f"{name} must be a whole {library} model, and is broken ({said}). Save or copy it again."
+        ) from error
+
+
+def inside(values: Array, most: int, what: str) -> Array:
+    """The same indexes, if all lie in [0, most).
+
+    Raises:
+        ValueError: One does not.
+    """
+    outside = values[(values < 0) | (values >= most)]
+    if len(outside):
+        raise ValueError(f"{what} is {outside[0]}, and must be 0 or more and less than {most}")
+    return values
+
+
+def joined(trees: Sequence[Mapping[str, Array]], output: Array, base: Array, features: int, **settings: Any) -> Forest:
+    """One forest of trees that were read one by one, checked.
+
+    Args:
+        trees: The arrays of `Forest` for each tree alone: its root is its node 0, and its indexes count its own nodes,
+            leaves and subsets.
+        output: As in `Forest`, and so all that follows.
+
+    Raises:
+        ValueError: An index is out of bounds.
+        UnsupportedModel: It is no forest (`Forest.check`).
+    """
+
+    names = (*Forest.ARRAYS[:12], "values")
+    none = {"values": np.zeros((0, 1))}
+    parts = {name: [tree[name] for tree in trees] or [none.get(name, np.zeros(0, np.int64))] for name in names}
+    whole: dict[str, Any] = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    sizes = {name: np.array([len(tree[name]) for tree in trees], np.int64) for name in names}
+    starts = {name: np.cumsum(size) - size for name, size in sizes.items()}
+    split, listed = whole["feature"] >= 0, whole["subset"] >= 0
+    for name, of, chosen in (
+        ("left", "feature", split), ("right", "feature", split), ("leaf", "values", ~split),
+        ("subset", "member_ends", listed),
+    ):  # fmt: skip
+        most = np.repeat(sizes[of], sizes["feature"])
+        wrong = chosen & ((whole[name] < 0) | (whole[name] >= most))
+        if wrong.any():
+            at = int(wrong.argmax())
+            raise ValueError(f"the {name} of a node is {whole[name][at]}, and its tree has {most[at]}")
+        whole[name] = np.where(chosen, whole[name] + np.repeat(starts[of], sizes["feature"]), -1)
+    whole["member_ends"] = whole["member_ends"] + np.repeat(starts["members"], sizes["member_ends"])
+    inside(whole["feature"][split], min(features, 1 << 31), "the feature that a node looks at")
+    return Forest(
+        **whole, roots=starts["feature"], output=inside(output, len(base), "the output of a tree"), base=base,
+        features=features, **settings,
+    ).check()  # fmt: skip

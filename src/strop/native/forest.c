@@ -19,7 +19,7 @@
 #include "forest.h"
 #include "tables.h"
 
-#define TINY 1e-35 /* nearer to 0 than this is missing, where zero stands for missing */
+#define TINY 1.0000000180025095e-35 /* no farther from 0 is missing, where zero stands for missing: 1e-35f */
 #define MISSING_LEFT 1
 #define ZERO_MISSING 2
 #define SUBSET 4

@@ -10,10 +10,13 @@ from ..errors import InvalidPlan
 from ..runtime import Runtime
 from .eager import Eager
 from .inductor import Inductor
+from .lightgbm import Lightgbm
+from .native import Native
 from .onnxruntime import Onnxruntime
 from .openvino import Openvino
+from .xgboost import Xgboost
 
-BUILTIN: tuple[type[Runtime], ...] = (Onnxruntime, Openvino, Inductor, Eager)
+BUILTIN: tuple[type[Runtime], ...] = (Onnxruntime, Openvino, Inductor, Eager, Lightgbm, Xgboost, Native)
 
 
 @functools.cache

@@ -17,9 +17,13 @@ from .quantize_aware import QuantizeAware
 from .quantize_onnx import DynamicInt8, StaticInt8
 from .quantize_openvino import OpenvinoInt8, OpenvinoInt8Weights
 from .simplify import Simplify
+from .simplify_forest import SimplifyForest
+from .to_forest import ToForest
+from .to_native import ToNative
 from .to_onnx import ToOnnx
 from .to_openvino import ToOpenvino
 from .to_program import ToProgram
+from .truncate_rounds import TruncateRounds
 
 TECHNIQUES: tuple[type[Technique], ...] = (
     Distill,
@@ -37,6 +41,10 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     OpenvinoInt8,
     OpenvinoInt8Weights,
     ToProgram,
+    ToForest,
+    TruncateRounds,
+    SimplifyForest,
+    ToNative,
 )
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,11 +22,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import runtimes
 from .._lazy import installed
 from ..data import Data
 from ..errors import NotApplicable, RunFailed, StropError, UnsupportedModel
 from ..model import Model, ModelFormat
+from ..prepare import reference
 from ..runtime import Runtime, predict
 from ..settings import Choice, Settings, Span
 from ..target import Target, usable_cores
@@ -314,10 +315,14 @@ def _run(runtime: Runtime, model: Model, data: Data, threads: int) -> dict[str, 
 
 
 def _outputs(model: Model, data: Data, threads: int) -> dict[str, np.ndarray[Any, Any]]:
-    for runtime in runtimes.all_runtimes():
-        if model.format in runtime.loads and installed(runtime.module):
-            return _run(runtime(), model, data, threads)
-    raise AssertionError(f"no installed runtime loads {model.format}; register one (entry points `strop.runtimes`)")
+    """What a model gives on the runtime that originals of its format are measured on."""
+    steps, runtime = reference(model.format)
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, step in enumerate(steps):
+            folder = Path(scratch) / str(number)
+            folder.mkdir()
+            model = apply(step, model, Context(data, model, Target(threads=threads), 0, folder))
+        return _run(runtime, model, data, threads)
 
 
 def _call(example: Example, row: int) -> dict[str, np.ndarray[Any, Any]]:

@@ -1,0 +1,72 @@
+"""strop's own form of decision trees, and the C library that one becomes."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import UnsupportedModel
+from ..forest import Forest
+from ..model import FOREST, NATIVE, Model, ModelFormat, Signature
+from .trees import TreeFormat, counts, signature
+
+FILE = "forest.npz"
+SOURCE = "source.zip"
+
+
+class ForestFormat(TreeFormat):
+    """`forest.npz`: the arrays of a `Forest`."""
+
+    name = FOREST
+
+    def detects(self, source: object) -> bool:
+        return isinstance(source, (str, os.PathLike)) and Path(source).name == FILE and Path(source).is_file()
+
+    def open(self, source: Any) -> Model:
+        path = Path(source)
+        forest = Forest.load(path)
+        return Model(FOREST, path, signature(forest), (path,), counts=counts(forest))
+
+    def forest(self, model: Model) -> Forest:
+        return Forest.load(model.path)
+
+
+def save(forest: Forest, folder: Path) -> Model:
+    """Write a forest into a folder."""
+    forest.save(folder / FILE)
+    return Model(FOREST, folder / FILE, signature(forest), (folder / FILE,), counts=counts(forest))
+
+
+class NativeFormat(ModelFormat):
+    """`model.so` (its seal beside it), `forest.h`, and `source.zip`: C, tables, and the forest they were made of."""
+
+    name = NATIVE
+
+    def detects(self, source: object) -> bool:
+        return False
+
+    def open(self, source: Any) -> Model:
+        raise UnsupportedModel(f"A compiled forest is no original; {source} must be the model that it was made of.")
+
+
+def native_model(library: Path, files: Sequence[Path], described: Signature, forest: Forest) -> Model:
+    """A compiled forest that lies on disk."""
+    return Model(NATIVE, library, described, (library, *files), counts=counts(forest))
+
+
+def source_of(model: Model) -> Forest:
+    """The forest that a library was made of.
+
+    Raises:
+        UnsupportedModel: It is missing, or broken.
+    """
+    path = model.path.with_name(SOURCE)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return Forest.read(io.BytesIO(archive.read(FILE)), path)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise UnsupportedModel(f"{path} must hold {FILE}, which the library was made of ({error}).") from error

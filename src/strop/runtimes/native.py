@@ -1,0 +1,68 @@
+"""Compiled forests: a C library, called."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .._pickles import check_own
+from ..errors import RunFailed, UnsupportedModel, UntrustedModel
+from ..formats.forest import source_of
+from ..model import NATIVE, Batch, Format, Model
+from ..native.library import Library, build, write_source
+from ..runtime import Runtime
+from ..target import Target
+
+
+@dataclass(frozen=True)
+class Native(Runtime):
+    """The library that a forest became, called through ctypes without a copy; one thread.
+
+    A library that strop did not build for this very user is not run: it is built again from the forest beside it.
+    """
+
+    loads: ClassVar[frozenset[Format]] = frozenset({NATIVE})
+    module: ClassVar[str] = "ctypes"
+
+    def load(self, model: Model, target: Target) -> _Runner:
+        (result,) = model.signature.outputs
+        (rows,) = model.signature.inputs
+        width = result.shape[1] if len(result.shape) > 1 else None
+        assert width is None or isinstance(width, int)
+        try:
+            check_own(model.path)
+            library = Library(model.path, rows.dtype, result.dtype, width)
+        except UntrustedModel:
+            library = _built_again(model, rows.dtype, result.dtype, width)
+        return _Runner(library, rows.name, result.name)
+
+
+def _built_again(model: Model, dtype: str, result: str, width: int | None) -> Library:
+    try:
+        forest = source_of(model)
+    except UnsupportedModel as error:
+        raise RunFailed(str(error)) from error
+    with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
+        folder = Path(scratch)
+        write_source(forest, folder)
+        build(folder, folder / "model.so")
+        return Library(folder / "model.so", dtype, result, width)  # what is loaded outlives its file
+
+
+class _Runner:
+    def __init__(self, library: Library, rows: str, result: str):
+        self.library, self.rows, self.result = library, rows, result
+
+    def __call__(self, batch: Batch) -> dict[str, np.ndarray[Any, Any]]:
+        return {self.result: self.library(batch[self.rows])}
+
+    def bind(self, batch: Batch) -> Callable[[], object]:
+        return self.library.bind(batch[self.rows])[0]
+
+    def close(self) -> None:
+        del self.library

@@ -1,0 +1,32 @@
+"""Trees of any library to strop's own form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .. import formats
+from ..errors import NotApplicable, UnsupportedModel
+from ..formats.forest import save
+from ..formats.trees import TreeFormat
+from ..model import CATBOOST, FOREST, LIGHTGBM, SKLEARN, XGBOOST, Format, Model
+from ..technique import Context, Phase, Technique
+
+
+@dataclass(frozen=True)
+class ToForest(Technique):
+    """Read the trees into one form that all that is done to forests works on."""
+
+    accepts: ClassVar[frozenset[Format]] = frozenset({LIGHTGBM, XGBOOST, CATBOOST, SKLEARN})
+    returns: ClassVar[Format | None] = FOREST
+    phase: ClassVar[Phase] = Phase.CONVERT
+    lossless: ClassVar[bool] = True
+
+    def apply(self, model: Model, context: Context) -> Model:
+        room = formats.format_of(model.format)
+        if not isinstance(room, TreeFormat):
+            raise NotApplicable(f"models in {model.format} are not read into trees")
+        try:
+            return save(room.forest(model), context.folder)
+        except UnsupportedModel as error:
+            raise NotApplicable(str(error)) from error

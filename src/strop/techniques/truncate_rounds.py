@@ -1,0 +1,49 @@
+"""The last rounds of boosting, or some of the trees that are averaged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from ..errors import NotApplicable
+from ..forest import Forest
+from ..formats.forest import ForestFormat, save
+from ..model import FOREST, Format, Model
+from ..settings import span
+from ..target import Target
+from ..technique import Context, Phase, Technique
+
+
+@dataclass(frozen=True)
+class TruncateRounds(Technique):
+    """Leave out the last rounds: what a later round of boosting corrects is ever less. No data are needed.
+
+    Attributes:
+        amount: The share of rounds to leave out.
+    """
+
+    amount: float = span(0.5, 0.05, 0.95, strength=True)
+
+    accepts: ClassVar[frozenset[Format]] = frozenset({FOREST})
+    phase: ClassVar[Phase] = Phase.SHRINK
+
+    def expects(self, target: Target) -> float:
+        return 1 - self.amount
+
+    def requires(self, model: Model, target: Target) -> None:
+        if model.counts.get("trees", 2) < 2:
+            raise NotApplicable("there is one tree at the most, and no round to leave out")
+
+    def apply(self, model: Model, context: Context) -> Model:
+        return save(truncated(ForestFormat().forest(model), self.amount), context.folder)
+
+
+def truncated(forest: Forest, amount: float) -> Forest:
+    """The first rounds: one tree an output each, or one tree that holds all outputs; one round at least."""
+    each = 1 if forest.values.shape[1] == forest.outputs else forest.outputs
+    rounds = forest.trees // each
+    kept = max(1, round((1 - amount) * rounds)) * each
+    divisor = forest.divisor * kept / forest.trees if forest.divisor != 1 else 1.0  # of an average
+    return replace(
+        forest, roots=forest.roots[:kept], output=forest.output[:kept], divisor=divisor
+    ).without_unused_nodes()

@@ -1,0 +1,95 @@
+"""The runtimes of trees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from forests import edges, grown
+from strop import formats
+from strop.data import Data
+from strop.formats.forest import save
+from strop.model import Model
+from strop.native.library import compiler
+from strop.runtime import Runtime, predict
+from strop.runtimes import Lightgbm, Native, Xgboost
+from strop.target import Target
+from strop.technique import Context, apply
+from strop.techniques import ToNative
+from strop.testing import Example, RuntimeCase
+
+RNG = np.random.default_rng
+X = RNG(0).normal(size=(200, 4))
+Y = np.digitize(X[:, 0] + X[:, 1], [-1, 1])
+
+
+class TestLightgbm(RuntimeCase):
+    runtime: ClassVar[type[Runtime]] = Lightgbm
+
+    def example(self, folder: Path) -> Example:
+        lightgbm = pytest.importorskip("lightgbm")
+        settings = {"objective": "multiclass", "num_class": 3, "verbose": -1, "num_leaves": 5}
+        lightgbm.train(settings, lightgbm.Dataset(X, Y), 5).save_model(str(folder / "model.txt"))
+        return Example(formats.open(folder / "model.txt"), Data({"x": X[:30]}))
+
+    def broken(self, folder: Path) -> Model:
+        model = self.example(folder).model
+        model.path.write_text("tree\nversion=v4\n")
+        return model
+
+    @pytest.mark.parametrize("batch", [1, 7])
+    def test_answers_as_the_library_does(self, tmp_path: Path, batch: int) -> None:
+        lightgbm = pytest.importorskip("lightgbm")
+        given = self.example(tmp_path)
+        runner = Lightgbm().load(given.model, Target(threads=1))
+        found = predict(runner, given.model.signature, given.data, batch)["probability"]
+        runner.close()
+        expected = lightgbm.Booster(model_file=str(given.model.path)).predict(X[:30])
+        np.testing.assert_array_equal(found, expected)
+
+
+class TestXgboost(RuntimeCase):
+    runtime: ClassVar[type[Runtime]] = Xgboost
+
+    def example(self, folder: Path) -> Example:
+        xgboost = pytest.importorskip("xgboost")
+        settings = {"objective": "binary:logistic", "max_depth": 3}
+        xgboost.train(settings, xgboost.DMatrix(X, Y > 1), 5).save_model(folder / "model.ubj")
+        return Example(formats.open(folder / "model.ubj"), Data({"x": X[:30].astype(np.float32)}))
+
+    def broken(self, folder: Path) -> Model:
+        model = self.example(folder).model
+        model.path.write_bytes(model.path.read_bytes()[:300])
+        return model
+
+
+@pytest.mark.skipif(compiler() is None, reason="needs a C compiler")
+class TestNative(RuntimeCase):
+    runtime: ClassVar[type[Runtime]] = Native
+
+    def example(self, folder: Path) -> Example:
+        folder.mkdir(parents=True, exist_ok=True)
+        model = save(grown(RNG(1), link="sigmoid of two"), folder)
+        (folder / "made").mkdir()
+        made = apply(ToNative(), model, Context(None, model, Target(), 0, folder / "made"))
+        return Example(made, Data({"x": X[:30]}))
+
+    def broken(self, folder: Path) -> Model:
+        model = self.example(folder).model
+        for file in model.files:
+            file.write_bytes(b"nothing")
+        return model
+
+    def test_a_library_from_elsewhere_is_not_run_but_built_again(self, tmp_path: Path) -> None:
+        given = self.example(tmp_path)
+        forest = grown(RNG(1), link="sigmoid of two")
+        x = edges(RNG(2), forest, 30)
+        for file, content in ((given.model.path, b"\x7fELF of somebody else"), (given.model.files[1], b"wrong")):
+            file.write_bytes(content)
+        runner = Native().load(given.model, Target(threads=1))
+        found = runner({"x": x})["probability"]
+        runner.close()
+        np.testing.assert_allclose(found, forest.predict(x), rtol=1e-15)
