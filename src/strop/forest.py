@@ -172,7 +172,8 @@ class Forest:
         Args:
             x: [samples, features].
         """
-        x = np.asarray(x).astype(self.dtype, copy=False)
+        with np.errstate(over="ignore"):  # too large for float32 is infinite
+            x = np.asarray(x).astype(self.dtype, copy=False)
         at = np.tile(self.roots, (len(x), 1))
         active = np.argwhere(self.feature[at] >= 0)
         while len(active):
