@@ -193,11 +193,19 @@ class Shrinks(Any_):
 )
 def test_strengths_are_held_back(most: float, first: float, strongest: float) -> None:
     @dataclass(frozen=True)
+    class Cut(Shrinks):
+        amount: float = span(0.6, 0.2, 0.9, strength=True)
+
+    @dataclass(frozen=True)
     class Prune(Shrinks):
         amount: float = span(0.6, 0.2, 0.9, strength=True)
         way: str = choice("global", "layer")
 
-    route = Route((Prune,), type("Red", (Loads,), {"loads": frozenset({FORMATS[0]})}), most)
+        needs: ClassVar[Needs] = Needs.TRAINING
+
+    loads = type("Red", (Loads,), {"loads": frozenset({FORMATS[0]})})
+    assert Route((Cut,), loads, most).at_strength(1) == {"cut.amount": 0.9}, "it does not train"
+    route = Route((Prune,), loads, most)
     assert route.candidate().steps == (Prune(first),)
     assert route.at_strength(0) == {"prune.amount": first}
     assert route.at_strength(1) == {"prune.amount": strongest}

@@ -217,7 +217,9 @@ def _searcher(
     have = Needs.SAMPLES
     if lessons := setting.workshop.lessons:
         have |= Needs.TRAINING | (Needs.STUDENT if lessons.student else Needs.NOTHING)
-    found, refused = routes(setting.workshop.original, request.target, have, asked=setting.goal.metrics)
+    found, refused = routes(
+        setting.workshop.original, request.target, have, asked=setting.goal.metrics, most=request.most
+    )
     as_given = Candidate(*reference(setting.workshop.original.format))
     found = [route for route in found if route.candidate() != as_given]
     tell(Planned(tuple(route.label for route in found), refused))

@@ -67,7 +67,7 @@ class Route:
     """A well-typed chain of techniques and the runtime at its end; its settings are still free.
 
     Attributes:
-        most: The greatest strength to try, where there is little to train with.
+        most: The greatest strength to try of steps that train, where there is little to train with.
     """
 
     steps: tuple[type[Technique], ...]
@@ -85,11 +85,15 @@ class Route:
 
     def strengths(self) -> dict[str, Span]:
         """The settings that make it faster and worse, by `technique.setting`, as far as they may go here."""
-        found = {f"{step.label()}.{name}": domain for step in self.steps for name, domain in step.space().items()}
         return {
-            key: dataclasses.replace(domain, high=max(domain.low, min(domain.high, self.most)))
-            for key, domain in found.items() if isinstance(domain, Span) and domain.strength
-        }  # fmt: skip
+            f"{step.label()}.{name}": self._held_back(domain) if step in self.training else domain
+            for step in self.steps
+            for name, domain in step.space().items()
+            if isinstance(domain, Span) and domain.strength
+        }
+
+    def _held_back(self, domain: Span) -> Span:
+        return dataclasses.replace(domain, high=max(domain.low, min(domain.high, self.most)))
 
     def first(self) -> dict[str, Any]:
         """The strengths to begin with: the defaults, as far as they may go here."""
@@ -181,7 +185,7 @@ def routes(
         known: Techniques to plan with; all by default.
         available: Runtimes to plan with; all by default.
         asked: The metrics that the goal speaks of.
-        most: The greatest strength to try.
+        most: The greatest strength to try of steps that train.
     """
     refused: dict[str, str] = {}
     usable: list[type[Technique]] = []

@@ -17,6 +17,7 @@ from ._calls import function, is_call
 from ._lazy import installed
 from ._pickles import write_object
 from ._plain import restore
+from .caution import caution
 from .data import Data, match, read_for, split
 from .errors import InvalidData, InvalidGoal, InvalidPlan, NotMeasurable, RunFailed, UnsupportedModel
 from .goal import Goal
@@ -75,6 +76,7 @@ class Request:
     source: str
     splits: Mapping[str, int]
     training: Mapping[str, Any] | None = None
+    most: float = 1.0  # strength of what trains
     student: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     recipe: Mapping[str, Any] | None = None
@@ -161,6 +163,8 @@ def prepare(
     if train is not None:
         learned = further(train, "train")
         lessons = _lessons(run, training or Training(), opened)
+        lessons["most"], why = caution(learned)
+        notes += why
         if shared := sum(overlap(learned, judging) for judging in (whole, *filter(None, [extra.get("confirm")]))):
             notes.append(
                 f"{counted(shared, 'sample')} of the train data can be found in the data to judge by too: what is "
