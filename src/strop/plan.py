@@ -83,13 +83,17 @@ class Route:
         """Its steps that train."""
         return tuple(step for step in self.steps if step.needs & Needs.TRAINING)
 
+    @property
+    def shrinking(self) -> tuple[type[Technique], ...]:
+        """Its steps that train, or have a strength: what is left of the model is for the search to choose."""
+        return tuple(step for step in self.steps if step in self.training or step.strengths())
+
     def strengths(self) -> dict[str, Span]:
         """The settings that make it faster and worse, by `technique.setting`, as far as they may go here."""
         return {
             f"{step.label()}.{name}": self._held_back(domain) if step in self.training else domain
             for step in self.steps
-            for name, domain in step.space().items()
-            if isinstance(domain, Span) and domain.strength
+            for name, domain in step.strengths().items()
         }
 
     def _held_back(self, domain: Span) -> Span:
