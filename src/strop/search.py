@@ -273,7 +273,7 @@ class RouteSearch:
         """
         if not route.shrinking:
             return self._expected(route)
-        value, kept = self._whole(route), self._promised(candidate, route) ** self._slope()
+        value, kept = self._whole(route), math.pow(self._promised(candidate, route), self._slope())
         return value * kept if value > 0 else value / kept
 
     def _promised(self, candidate: Candidate, route: Route) -> float:
