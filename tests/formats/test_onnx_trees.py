@@ -191,7 +191,9 @@ PLAINLY_ONNX: dict[str, Callable[[], onnx.ModelProto]] = {
     "a transform that ONNX Runtime takes for another": lambda: proto(
         "TreeEnsemble", newest("float32", post_transform=1), opset=5
     ),
-    "equality": lambda: proto(R, drawn(0, R, modes=("BRANCH_EQ", "BRANCH_LEQ"))),
+    "equality with fractions": lambda: proto(R, drawn(0, R, modes=("BRANCH_EQ",))),
+    "inequality": lambda: proto(R, drawn(0, R, modes=("BRANCH_NEQ",))),
+    "shared nodes": lambda: proto(R, _changed("nodes_truenodeids", 0, 2)),
     "two base values of one score": lambda: proto(C, drawn(0, C, outputs=2, base=2)),
     "classes by chance": lambda: proto(C, drawn(0, C, outputs=2, ids=(0, 1))),
     "a node after it": lambda: proto(R, drawn(0, R), helper.make_node("Tanh", ["scores"], ["y"])),
@@ -214,7 +216,7 @@ def _changed(name: str, place: int, value: object) -> dict[str, Any]:
 
 BROKEN: dict[str, Callable[[], dict[str, Any]]] = {
     "a cycle": lambda: _changed("nodes_truenodeids", 0, 0),
-    "two ways to a node": lambda: _changed("nodes_truenodeids", 0, 2),
+
     "a child that is none": lambda: _changed("nodes_truenodeids", 0, 99),
     "a child below zero": lambda: _changed("nodes_falsenodeids", 0, -1),
     "an id twice": lambda: _changed("nodes_nodeids", 1, 0),
@@ -242,6 +244,16 @@ def test_broken_trees_are_a_named_error(tmp_path: Path, kind: str) -> None:
     assert "broken" in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("nodes_truenodeids", [1, 9, 3]), ("nodes_truenodeids", [0, 0, 3]), ("nodes_falsenodeids", [9, 1, 3]),
+     ("tree_roots", [0, 3]), ("leaf_targetids", [0, 1, 0, 2]), ("leaf_targetids", [0])],
+)  # fmt: skip
+def test_broken_trees_of_the_newest_operator_too(name: str, value: list[int]) -> None:
+    with pytest.raises(UnsupportedModel, match="broken"):
+        formats.open(proto("TreeEnsemble", newest("float32", **{name: value}), opset=5))
+
+
 class TestOnnxTrees(FormatCase):
     format: ClassVar[ModelFormat] = OnnxTreesFormat()
 
@@ -260,6 +272,28 @@ class TestOnnxTrees(FormatCase):
         assert [str(tensor) for tensor in model.signature.inputs] == ["rows: float32[N, 4]"]
         assert [str(tensor) for tensor in model.signature.outputs] == ["scores: float32[N, 2]"]
         assert dict(model.counts) == {"trees": 6, "leaves": 60, "depth": model.counts["depth"], "features": 4}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("missing", [False, True])
+def test_chains_of_categories_become_subsets(tmp_path: Path, missing: bool) -> None:
+    lightgbm, onnxmltools = pytest.importorskip("lightgbm"), pytest.importorskip("onnxmltools")
+    from onnxmltools.convert.common.data_types import FloatTensorType
+
+    rng = RNG(6)
+    x = rng.normal(size=(600, FEATURES)).astype(np.float32)
+    x[:, 2] = rng.integers(0, 40, 600)
+    y = (x[:, 2] % 3 == 1) + x[:, 0]
+    if missing:
+        x[rng.random(600) < 0.1, 2] = np.nan
+    settings = {"n_estimators": 5, "verbose": -1, "n_jobs": 1, "min_data_per_group": 1, "cat_smooth": 1}
+    model = lightgbm.LGBMRegressor(**settings).fit(x, y, categorical_feature=[2])
+    made = onnxmltools.convert_lightgbm(model, initial_types=[("input", FloatTensorType([None, FEATURES]))])
+    odd = [-1, 40, 77, -np.inf, np.inf, np.nan, -0.0]
+    rows = np.concatenate([x, x[:100]])
+    rows[600:, 2] = rng.choice(odd, 100)
+    forest = agrees(made, tmp_path, rows=rows)
+    assert np.diff(forest.member_ends, prepend=0).max() > 3
 
 
 def _table(rows: int = 200) -> tuple[Array, Array]:

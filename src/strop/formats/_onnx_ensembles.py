@@ -23,7 +23,8 @@ else:
 DOMAIN = "ai.onnx.ml"
 OPERATORS = frozenset({"TreeEnsembleClassifier", "TreeEnsembleRegressor", "TreeEnsemble"})
 _MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER")
-_LT, _GTE, _GT = 1, 2, 3
+_LT, _GTE, _GT, _EQ = 1, 2, 3, 4
+_MOST_CATEGORIES = 1 << 24
 _TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 _AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
 _LINKS = {"NONE": "identity", "SOFTMAX": "softmax", "LOGISTIC": "sigmoid"}
@@ -180,23 +181,75 @@ def _of_two_classes(
     return score | {"values": score["values"] * [-1, 1], "base": score["base"] * [-1, 1] + [whole, 0]}
 
 
-def _compared(splits: Mapping[str, Array], dtype: str) -> dict[str, Any]:
-    """`x <= threshold` in the place of every way of comparing."""
+def _compared(given: Mapping[str, Array], dtype: str) -> dict[str, Any]:
+    """`x <= threshold`, or a subset of categories, in the place of every way of comparing."""
+    splits = _with_subsets(given)
     mode, threshold, split = splits["mode"], splits["threshold"], splits["feature"] >= 0
-    if (mode > _GT).any():
+    if (mode > _EQ).any():
         raise NotApplicable(f"no forest compares by {_MODES[mode.max()]}")
     strict, swapped = split & np.isin(mode, (_LT, _GTE)), split & np.isin(mode, (_GTE, _GT))
     if (strict & (threshold == -np.inf)).any():
         raise NotApplicable("a threshold is the least of all, and nothing lies under it")
     under = np.nextafter(threshold.astype(dtype), np.dtype(dtype).type(-np.inf))
+    _check_unshared(splits)
     size = len(mode)
     return {
-        "feature": splits["feature"], "threshold": np.where(strict, under, np.where(split, threshold, 0)),
-        "left": np.where(swapped, splits["right"], splits["left"]), "leaf": splits["leaf"], "roots": splits["roots"],
+        **{name: splits[name] for name in ("feature", "leaf", "roots", "subset", "members", "member_ends")},
+        "threshold": np.where(strict, under, np.where(split & (mode != _EQ), threshold, 0)),
+        "left": np.where(swapped, splits["right"], splits["left"]), "zero_missing": np.zeros(size, bool),
         "right": np.where(swapped, splits["left"], splits["right"]), "nan_left": split & (splits["nan_left"] ^ swapped),
-        "zero_missing": np.zeros(size, bool), "subset": np.full(size, -1), "count": np.full(size, np.nan),
-        "gain": np.full(size, np.nan), "members": np.zeros(0, np.int64), "member_ends": np.zeros(0, np.int64),
+        "count": np.full(size, np.nan), "gain": np.full(size, np.nan),
     }  # fmt: skip
+
+
+def _with_subsets(splits: Mapping[str, Array]) -> dict[str, Array]:
+    """Equality with a category as a subset, and so a chain of such nodes, which all lead to one place."""
+    equal, size = splits["mode"] == _EQ, len(splits["mode"])
+    category = splits["threshold"][equal]
+    if ((category < 0) | (category >= _MOST_CATEGORIES) | (category != np.trunc(category))).any():
+        raise NotApplicable("no forest compares for equality with what is no category")
+    found = {name: values.copy() for name, values in splits.items()}
+    feature, left, right, nan_left = (found[name] for name in ("feature", "left", "right", "nan_left"))
+    further = np.where(equal, right, 0)  # only one way leads to it, and its true branch is the same
+    joins = equal & equal[further] & (_arrivals(splits)[further] == 1)
+    joins &= (feature[further] == feature) & (left[further] == left)
+    taken = further[joins]
+    subset, members = np.full(size, -1), [np.zeros(0, np.int64)]
+    for head in np.setdiff1d(np.flatnonzero(equal), taken):
+        chain = [head]
+        while joins[chain[-1]]:
+            chain.append(further[chain[-1]])
+        subset[head] = len(members) - 1
+        members.append(np.unique(splits["threshold"][chain]).astype(np.int64))
+        right[head], nan_left[head] = right[chain[-1]], nan_left[chain].any()
+    for name, value in (("feature", -1), ("left", -1), ("right", -1), ("mode", 0), ("leaf", 0)):
+        found[name][taken] = value  # leaves that nothing leads to
+    ends = np.cumsum([len(one) for one in members[1:]], dtype=np.int64)
+    return found | {"subset": subset, "members": np.concatenate(members), "member_ends": ends}
+
+
+def _arrivals(splits: Mapping[str, Array]) -> Array:
+    split = splits["feature"] >= 0
+    ways = np.r_[splits["roots"], splits["left"][split], splits["right"][split]]
+    return np.bincount(ways, minlength=len(split))
+
+
+def _check_unshared(splits: Mapping[str, Array]) -> None:
+    """Tell nodes that several branches share, which ONNX Runtime takes, from a cycle.
+
+    Raises:
+        NotApplicable: There are such.
+        ValueError: There is a cycle.
+    """
+    if (_arrivals(splits) < 2).all():
+        return
+    nodes = splits["roots"]
+    for _ in range(len(splits["feature"])):
+        nodes = nodes[splits["feature"][nodes] >= 0]
+        nodes = np.unique(np.r_[splits["left"][nodes], splits["right"][nodes]])
+        if not len(nodes):
+            raise NotApplicable("branches share nodes, and those of a forest do not")
+    raise ValueError("its nodes lead in a cycle")
 
 
 def _by_nodes(given: _Attributes, prefix: str) -> tuple[dict[str, Array], _Leaves]:
@@ -273,11 +326,10 @@ def _by_leaves(given: _Attributes) -> tuple[dict[str, Array], _Leaves]:
 
 def _trees(splits: Mapping[str, Array]) -> Array:
     """[nodes], the tree that a node is in."""
+    _check_unshared(splits)
     found = np.full(len(splits["left"]), -1)
     nodes, trees = splits["roots"], np.arange(len(splits["roots"]))
     while len(nodes):
-        if (found[nodes] >= 0).any() or len(np.unique(nodes)) < len(nodes):
-            raise ValueError("a node can be reached in two ways, as in a cycle")
         found[nodes] = trees
         going = splits["left"][nodes] >= 0
         nodes, trees = nodes[going], trees[going]

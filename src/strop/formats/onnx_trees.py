@@ -35,6 +35,9 @@ class OnnxTreesFormat(TreeFormat):
     A forest gives what ONNX Runtime gives. Trees and sums are the operator's; ONNX Runtime adds base values last and a
     forest first, so that the last digits of a sum may differ.
 
+    Categories are their codes: where a node asks whether a value is a whole number, one that has a fraction as well is
+    taken for it, and ONNX Runtime would not.
+
     The output is the scores: labels follow from them and are left out, and of a ZipMap the numbers are taken. A graph
     that does more, or what no forest can, is a plain ONNX model.
     """
