@@ -57,6 +57,8 @@ class Forest:
         divisor: Of the sums, before the link; 1 or the number of trees.
         link: What makes results of sums, see `LINKS`.
         scale: Of the sums before a sigmoid.
+        rows: What its input is called.
+        result: What its output is called; empty for `probability` or `prediction`, as the link says.
     """
 
     feature: Array
@@ -82,6 +84,8 @@ class Forest:
     divisor: float = 1.0
     link: str = "identity"
     scale: float = 1.0
+    rows: str = "x"
+    result: str = ""
 
     ARRAYS: ClassVar[tuple[str, ...]] = tuple(_ARRAYS)
 
@@ -180,7 +184,7 @@ class Forest:
             rows, trees = active[:, 0], active[:, 1]
             nodes = at[rows, trees]
             at[rows, trees] = np.where(
-                self._goes_left(nodes, x[rows, self.feature[nodes]]), self.left[nodes], self.right[nodes]
+                self.goes_left(nodes, x[rows, self.feature[nodes]]), self.left[nodes], self.right[nodes]
             )
             active = active[self.feature[at[rows, trees]] >= 0]
         return at
@@ -264,7 +268,8 @@ class Forest:
             values=self.values[self.leaf[order[ends]]], roots=place[self.roots],
         )  # fmt: skip
 
-    def _goes_left(self, nodes: Array, x: Array) -> Array:
+    def goes_left(self, nodes: Array, x: Array) -> Array:
+        """Whether values [n] go left at splits [n]."""
         subset = self.subset[nodes]
         left = x <= self.threshold[nodes]
         listed = np.flatnonzero(subset >= 0)

@@ -24,6 +24,7 @@ Format = NewType("Format", str)
 """The name of a model format. Third parties may add their own."""
 
 ONNX = Format("onnx")
+ONNX_TREES = Format("onnx-trees")
 OPENVINO = Format("openvino")
 TORCH = Format("torch")
 TORCH_PROGRAM = Format("torch-program")

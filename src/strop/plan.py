@@ -16,7 +16,7 @@ from .model import Format, Model
 from .runtime import Runtime
 from .settings import Choice, Domain, Span
 from .target import Target
-from .technique import Needs, Technique, check
+from .technique import Needs, Phase, Technique, check
 
 CARRIED_ON = 2.0  # int8 that a converter carries on lost its quality on 4 of the 6 real models; native int8 comes first
 NEEDED = {
@@ -258,6 +258,8 @@ def _fits(step: type[Technique], format: Format, before: tuple[type[Technique], 
         return False
     if step.returns and sum(1 for other in before if other.returns) >= CONVERSIONS:
         return False
+    if before and before[-1].returns and before[-1].phase == Phase.COMPILE:
+        return False  # tied to its runtime
     same_format = not before or before[-1].returns is None
     return not before or not same_format or step.phase >= before[-1].phase
 

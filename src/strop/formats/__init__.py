@@ -13,12 +13,14 @@ from ..model import Model, ModelFormat
 from .forest import ForestFormat, NativeFormat
 from .lightgbm import LightgbmFormat
 from .onnx import OnnxFormat
+from .onnx_trees import OnnxTreesFormat
 from .openvino import OpenvinoFormat
 from .torch import TorchFormat
 from .xgboost import XgboostFormat
 
 FORMATS: tuple[ModelFormat, ...] = (
-    OnnxFormat(), OpenvinoFormat(), TorchFormat(), LightgbmFormat(), XgboostFormat(), ForestFormat(), NativeFormat(),
+    OnnxTreesFormat(), OnnxFormat(), OpenvinoFormat(), TorchFormat(), LightgbmFormat(), XgboostFormat(), ForestFormat(),
+    NativeFormat(),
 )  # fmt: skip
 
 

@@ -34,10 +34,10 @@ class TreeFormat(ModelFormat):
 
 
 def signature(forest: Forest) -> Signature:
-    """One matrix `x` in, [samples, features]; `probability` or `prediction` out, [samples] or [samples, outputs]."""
-    name = "probability" if forest.link in PROBABILITIES else "prediction"
+    """One matrix in, [samples, features]; `probability` or `prediction` out, [samples] or [samples, outputs]."""
+    name = forest.result or ("probability" if forest.link in PROBABILITIES else "prediction")
     return Signature(
-        (Tensor("x", forest.dtype, (None, forest.features), columns=forest.names, missing=True),),
+        (Tensor(forest.rows, forest.dtype, (None, forest.features), columns=forest.names, missing=True),),
         (Tensor(name, forest.sums, (None,) if forest.width is None else (None, forest.width)),),
     )
 

@@ -10,6 +10,7 @@ from ..errors import InvalidPlan
 from ..technique import Technique
 from .distill import Distill, DropBlocks
 from .factorize import Factorize
+from .forest_to_onnx import ForestToOnnx
 from .optimize_onnx import OptimizeOnnx
 from .prune_channels import PruneChannels
 from .prune_weights import PruneWeights
@@ -45,6 +46,7 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     TruncateRounds,
     SimplifyForest,
     ToNative,
+    ForestToOnnx,
 )
 
 
