@@ -34,9 +34,9 @@ def read(given: Any) -> Parts:
     found = _numbers(bias, "the bias")
     splits = Splits(list(_splits(features, given.get("ctr_data", {}))))
     if "trees" in given:
-        trees = [_any_shape(splits, tree, len(found)) for tree in given["trees"]]
+        trees = [_any_shape(splits, tree, len(found)) for tree in given["trees"] or ()]
     else:
-        trees = [_symmetric(splits, tree, len(found)) for tree in given["oblivious_trees"]]
+        trees = [_symmetric(splits, tree, len(found)) for tree in given["oblivious_trees"] or ()]
     names = {_catboost.column_of(one["flat_feature_index"]): str(one.get("feature_id", "")) for one in known}
     return Parts(names, trees, float(scale), found, _catboost.loss_of(given["model_info"]))
 
@@ -44,7 +44,7 @@ def read(given: Any) -> Parts:
 def _splits(features: Mapping[str, Any], tables: Mapping[str, Any]) -> Iterator[Split]:
     """In the order of their numbers."""
     for one in features.get("float_features", ()):
-        nan_above = one["has_nans"] and _NAN_ABOVE[one["nan_value_treatment"]]
+        nan_above = _NAN_ABOVE[one["nan_value_treatment"]] and bool(one["has_nans"])
         borders = _numbers(one["borders"], "the borders").astype(np.float32)
         yield from _catboost.by_borders(_catboost.column_of(one["flat_feature_index"]), borders, nan_above)
     columns = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -23,19 +24,26 @@ def hashes(numbers: Array) -> Array:
         numbers: [n], all with the same number of digits, 8 at most.
     """
     length = len(str(int(numbers[0])))
-    tens = 10 ** np.arange(length - 1, -1, -1)
-    text = (ord("0") + numbers[:, None] // tens % 10).astype(np.uint64)
     with np.errstate(over="ignore"):
         if length < 4:
+            text = (ord("0") + numbers[:, None] // 10 ** np.arange(length - 1, -1, -1) % 10).astype(np.uint64)
             first = text[:, 0] + (text[:, length >> 1] << np.uint64(8))
             last = np.uint64(length) + (text[:, -1] << np.uint64(2))
             mixed = _shifted(first * _K2 ^ last * _K3) * _K2
         else:
-            places = np.uint64(8) * np.arange(4, dtype=np.uint64)
-            first, last = ((part << places).sum(axis=1, dtype=np.uint64) for part in (text[:, :4], text[:, -4:]))
+            four = _four_digits()
+            first, last = four[numbers // 10 ** (length - 4)], four[numbers % 10**4]
             first = np.uint64(length) + (first << np.uint64(3))
             mixed = _shifted((last ^ _shifted((first ^ last) * _MULTIPLIER)) * _MULTIPLIER) * _MULTIPLIER
     return np.asarray(mixed.astype(np.uint32).view(np.int32))
+
+
+@functools.cache
+def _four_digits() -> Array:
+    """[10000] uint64: what four digits are as a little-endian number."""
+    places = np.arange(4)
+    text = ord("0") + np.arange(10**4)[:, None] // 10 ** (3 - places) % 10
+    return (text << (8 * places)).sum(axis=1).astype(np.uint64)
 
 
 def codes(wanted: Array) -> tuple[Array, Array]:
@@ -50,9 +58,9 @@ def codes(wanted: Array) -> tuple[Array, Array]:
         if len(np.unique(places)) == len(wanted):
             break
         these = hashes(numbers)
-        at = np.flatnonzero(np.isin(these, wanted))
-        found = np.r_[found, numbers[at]]
-        places = np.r_[places, order[np.searchsorted(wanted, these[at], sorter=order)]]
+        near = order[np.minimum(np.searchsorted(wanted, these, sorter=order), len(wanted) - 1)]
+        at = np.flatnonzero(wanted[near] == these)
+        found, places = np.r_[found, numbers[at]], np.r_[places, near[at]]
     if missing := len(wanted) - len(np.unique(places)):
         raise ValueError(f"{missing} of {len(wanted)} are none")
     return found, places
