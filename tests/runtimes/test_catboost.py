@@ -13,9 +13,12 @@ from strop.data import Data
 from strop.errors import RunFailed
 from strop.formats.catboost import CatboostFormat
 from strop.model import Model
+from strop.native.library import compiler
 from strop.runtime import Runtime, predict
-from strop.runtimes import Catboost
+from strop.runtimes import Catboost, Native
 from strop.target import Target
+from strop.technique import Context, apply
+from strop.techniques import ToForest, ToNative
 from strop.testing import Example, RuntimeCase
 
 cb = pytest.importorskip("catboost")
@@ -62,6 +65,28 @@ def test_answers_as_its_forest_does(tmp_path: Path, loss: str, categories: list[
     (found,) = predict(runner, model.signature, Data({"x": x}), batch).values()
     runner.close()
     np.testing.assert_allclose(found, CatboostFormat().forest(model).predict(x), rtol=1e-12, strict=True)
+
+
+@pytest.mark.skipif(compiler() is None, reason="needs a C compiler")
+def test_the_library_that_it_becomes_answers_as_it_does(tmp_path: Path) -> None:
+    """With the lowest border there is, below which CatBoost has NaN."""
+    x = X.copy()
+    x[::3, 0] = np.nan
+    model = cb.CatBoost({**QUIET, "loss_function": "MultiClass", "nan_mode": "Min"}).fit(
+        x, np.where(np.isnan(x[:, 0]), 2, Y)
+    )
+    given = CatboostFormat().store(formats.open(model), tmp_path)
+    made = given
+    for step in (ToForest(), ToNative()):
+        folder = tmp_path / step.label()
+        folder.mkdir()
+        made = apply(step, made, Context(None, given, Target(), 0, folder))
+    assert CatboostFormat().forest(given).threshold.min() == np.finfo(np.float32).min
+    found, own = (
+        predict(runtime.load(one, Target(threads=1)), one.signature, Data({"x": x}), 64)["probability"]
+        for runtime, one in ((Native(), made), (Catboost(), given))
+    )
+    np.testing.assert_allclose(found, own, rtol=1e-12)
 
 
 def test_what_it_calls_is_what_is_timed(tmp_path: Path) -> None:

@@ -107,9 +107,7 @@ def column_of(index: float) -> int:
 
 def by_borders(column: int, borders: Array, nan_above: bool) -> list[Split]:
     """NaN is above all borders (but one that is infinite), or not above any."""
-    if (np.diff(borders) < 0).any():
-        raise ValueError(f"the borders of column {column} must ascend")
-    return [Split(column, float(border), not (nan_above and border < np.inf)) for border in borders]
+    return [Split(column, float(border), not (nan_above and border < np.inf)) for border in _ascending(column, borders)]
 
 
 def by_categories(column: int, values: Array) -> list[Split]:
@@ -156,7 +154,7 @@ def by_statistics(
     with np.errstate(all="ignore"):
         share = (good.astype(one) + one(prior[0])) / (total.astype(one) + one(prior[1]))
         value = (share + one(shift)) * one(scale)
-    above = value[:, None] > borders
+    above = value[:, None] > _ascending(column, borders)
     swapped = ~above[-1]
     return [
         Split(column, members=found.codes[above[:-1, at] == swapped[at]], swapped=bool(swapped[at]))
@@ -213,6 +211,13 @@ def check_depths(depths: Array, leaves: int) -> None:
 
 def _parsed(given: Any) -> Any:
     return json.loads(given) if isinstance(given, str) else given
+
+
+def _ascending(column: int, borders: Array) -> Array:
+    """CatBoost counts the borders that are below."""
+    if (np.diff(borders) < 0).any():
+        raise ValueError(f"the borders of column {column} must ascend")
+    return borders
 
 
 def _codes(column: int, values: Array) -> tuple[Array, Array]:

@@ -43,7 +43,7 @@ def _four_digits() -> Array:
     """[10000] uint64: what four digits are as a little-endian number."""
     places = np.arange(4)
     text = ord("0") + np.arange(10**4)[:, None] // 10 ** (3 - places) % 10
-    return (text << (8 * places)).sum(axis=1).astype(np.uint64)
+    return np.asarray((text << (8 * places)).sum(axis=1), np.uint64)
 
 
 def codes(wanted: Array) -> tuple[Array, Array]:
