@@ -10,6 +10,7 @@ from .._calls import call, is_call
 from .._plugins import with_plugins
 from ..errors import UnsupportedModel
 from ..model import Model, ModelFormat
+from .catboost import CatboostFormat
 from .forest import ForestFormat, NativeFormat
 from .lightgbm import LightgbmFormat
 from .onnx import OnnxFormat
@@ -19,9 +20,16 @@ from .torch import TorchFormat
 from .xgboost import XgboostFormat
 
 FORMATS: tuple[ModelFormat, ...] = (
-    OnnxTreesFormat(), OnnxFormat(), OpenvinoFormat(), TorchFormat(), LightgbmFormat(), XgboostFormat(), ForestFormat(),
+    OnnxTreesFormat(),
+    OnnxFormat(),
+    OpenvinoFormat(),
+    TorchFormat(),
+    LightgbmFormat(),
+    XgboostFormat(),
+    CatboostFormat(),
+    ForestFormat(),
     NativeFormat(),
-)  # fmt: skip
+)
 
 
 @functools.cache

@@ -8,6 +8,7 @@ import functools
 from .._plugins import with_plugins
 from ..errors import InvalidPlan
 from ..runtime import Runtime
+from .catboost import Catboost
 from .eager import Eager
 from .inductor import Inductor
 from .lightgbm import Lightgbm
@@ -16,7 +17,7 @@ from .onnxruntime import Onnxruntime
 from .openvino import Openvino
 from .xgboost import Xgboost
 
-BUILTIN: tuple[type[Runtime], ...] = (Onnxruntime, Openvino, Inductor, Eager, Lightgbm, Xgboost, Native)
+BUILTIN: tuple[type[Runtime], ...] = (Onnxruntime, Openvino, Inductor, Eager, Lightgbm, Xgboost, Catboost, Native)
 
 
 @functools.cache
