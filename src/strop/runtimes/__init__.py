@@ -14,9 +14,10 @@ from .lightgbm import Lightgbm
 from .native import Native
 from .onnxruntime import Onnxruntime
 from .openvino import Openvino
+from .sklearn import Sklearn
 from .xgboost import Xgboost
 
-BUILTIN: tuple[type[Runtime], ...] = (Onnxruntime, Openvino, Inductor, Eager, Lightgbm, Xgboost, Native)
+BUILTIN: tuple[type[Runtime], ...] = (Onnxruntime, Openvino, Inductor, Eager, Lightgbm, Xgboost, Sklearn, Native)
 
 
 @functools.cache
