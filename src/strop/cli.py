@@ -187,13 +187,9 @@ def benchmark(
 
         with _aside():
             found = measure(
-                model,
-                other,
-                data,
-                target=_target(threads, batch, (), rate, p99, price),
-                seed=seed or 0,
+                model, other, data, target=_target(threads, batch, (), rate, p99, price), seed=seed or 0,
                 trust_pickle=trust_pickle,
-            )
+            )  # fmt: skip
         return _show_comparison(found, as_json)
 
     _exit(work, debug)
@@ -344,11 +340,12 @@ def _run(plan: Plan, as_json: bool) -> int:
     screen = console()
     with _aside(), Reporter(screen, budget.seconds) as reporter:
         result = search(
-            plan.model, plan.data, goal, weights=plan.weights, trust_pickle=plan.trust_pickle, metric=plan.metric, label=plan.label, slices=plan.slice,
+            plan.model, plan.data, goal, weights=plan.weights, metric=plan.metric, label=plan.label, slices=plan.slice,
             group=plan.group, protected=plan.protected, calibration=plan.calibration, confirm_data=plan.confirm,
             train=plan.train, training=plan.training,
             target=_target(plan.threads, plan.batch, plan.formats, plan.rate, plan.p99, plan.price), budget=budget,
-            seed=plan.seed or 0, run=plan.run, recipe=plan.recipe, out=plan.out, listener=reporter,
+            seed=plan.seed or 0, run=plan.run, recipe=plan.recipe, out=plan.out, trust_pickle=plan.trust_pickle,
+            listener=reporter,
         )  # fmt: skip
     return _hand_over(result, None, screen, as_json)
 

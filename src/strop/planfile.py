@@ -202,7 +202,7 @@ def _above_zero(value: object, folder: Path) -> float:
     return float(value)
 
 
-def _yes_or_no(value: object, folder: Path) -> bool:
+def _true_or_false(value: object, folder: Path) -> bool:
     if not isinstance(value, bool):
         raise _Wrong("true or false", value)
     return value
@@ -231,7 +231,7 @@ READERS: dict[str, Callable[[Any, Path], Any]] = {
     **dict.fromkeys(("out", "run", "recipe", "weights"), _path),
     "seed": _at_least(0),
     "training": _training,
-    "trust_pickle": _yes_or_no,
+    "trust_pickle": _true_or_false,
     **dict.fromkeys(("budget", "p99"), _span),
     **dict.fromkeys(("rate", "price"), _above_zero),
 }

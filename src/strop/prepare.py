@@ -255,7 +255,7 @@ def resumed(run: RunDir) -> Request:
 
 
 def open_model(source: object, folder: Path, weights: str | Path | None = None, trust_pickle: bool = False) -> Model:
-    """Open a model; a live object, its weights filled in, is written into `folder` first, and so is what a pickle held."""
+    """Open a model; a live object, its weights filled in, or one that was pickled, is written into `folder` first."""
     opened = formats.open(source, Path(weights) if weights else None, trust_pickle)
     return formats.format_of(opened.format).store(opened, folder)
 

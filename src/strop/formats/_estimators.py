@@ -32,8 +32,8 @@ def check(estimator: Any) -> str:
     name, module = type(estimator).__name__, type(estimator).__module__
     if name not in _KINDS or module.split(".")[0] != "sklearn":
         raise UnsupportedModel(
-            f"A scikit-learn model must be one of its own ensembles of trees ({', '.join(_KINDS)}), and no class derived "
-            f"of one; this is {module}.{name}. Give the ensemble itself, or export it to ONNX and give that file."
+            f"A scikit-learn model must be one of its own ensembles of trees ({', '.join(_KINDS)}), and no class "
+            f"derived of one; this is {module}.{name}. Give the ensemble itself, or export it to ONNX and give that."
         )
     if not hasattr(estimator, "n_features_in_"):
         raise UnsupportedModel(f"A model must be trained, and this {name} is not. Call fit first.")
@@ -104,7 +104,7 @@ def _plain(tree: Any, width: int, rate: float) -> dict[str, Array]:
     lost = weight * nodes["impurity"]
     gain[split] = lost[split] - lost[left[split]] - lost[right[split]]
     return {
-        "feature": np.where(split, inside_of(nodes["feature"], split, tree.n_features, "a feature"), -1),
+        "feature": np.where(split, _inside(nodes["feature"], split, tree.n_features, "a feature"), -1),
         "threshold": np.where(split, nodes["threshold"], 0),
         "left": left,
         "right": right,
@@ -151,7 +151,8 @@ def _whole(values: Any, column: int) -> Array:
         numbers = values.astype(np.float64)
         numbers = numbers[~np.isnan(numbers)]
         if ((numbers == np.trunc(numbers)) & (numbers >= 0) & (numbers < _MOST_CATEGORIES)).all():
-            return numbers.astype(np.int64)
+            whole: Array = numbers.astype(np.int64)
+            return whole
     raise UnsupportedModel(
         f"Categories must be whole numbers from 0, and column {column} has {values[:3].tolist()}. Train it on codes, "
         "as OrdinalEncoder gives them."
@@ -163,7 +164,7 @@ def _binned(predictor: Any, columns: _Columns) -> dict[str, Array]:
     nodes = predictor.nodes
     split = nodes["is_leaf"] == 0
     left, right = _children(nodes["left"].astype(np.int64), nodes["right"].astype(np.int64), split)
-    feature = inside_of(nodes["feature_idx"], split, columns.features, "a feature")
+    feature = _inside(nodes["feature_idx"], split, columns.features, "a feature")
     nan_left, listed = split & (nodes["missing_go_to_left"] > 0), np.flatnonzero(split & (nodes["is_categorical"] > 0))
     bits = np.asarray(predictor.raw_left_cat_bitsets, np.uint32)
     which = inside(nodes["bitset_idx"][listed].astype(np.int64), len(bits), "a bitset")
@@ -199,11 +200,11 @@ def _children(left: Array, right: Array, split: Array) -> tuple[Array, Array]:
     for side in (left, right):
         if (side[split] <= np.flatnonzero(split)).any():
             raise ValueError("a node leads back")
-        inside_of(side, split, len(split), "a child")
+        _inside(side, split, len(split), "a child")
     return np.where(split, left, -1), np.where(split, right, -1)
 
 
-def inside_of(values: Array, split: Array, most: int, what: str) -> Array:
+def _inside(values: Array, split: Array, most: int, what: str) -> Array:
     """The same indexes, those of splits within [0, most), and 0 for leaves."""
     inside(values[split], most, what)
     return np.where(split, values, 0)

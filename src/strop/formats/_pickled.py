@@ -38,6 +38,6 @@ def unpickle(path: Path, trusted: bool) -> Any:
     except Exception as error:  # whatever code in it does
         said = (str(error).strip().splitlines() or [""])[0][:300]
         raise UnsupportedModel(
-            f"{path} must be a pickle that can be read here, and can't ({type(error).__name__}: {said}). Save it again, "
-            "with the versions that are installed here."
+            f"{path} must be a pickle that can be read here, and can't ({type(error).__name__}: {said}). Save it "
+            "again, with the versions that are installed here."
         ) from error

@@ -27,7 +27,7 @@ TRUSTED = (
     "sklearn.tree._tree.Tree",
     "sklearn.utils.validation.check_array",
 )
-"""Types that trees need and that skops does not trust by itself, since their indexes may lead anywhere: `load` looks."""
+"""Types that skops does not trust by itself: the indexes of trees may lead anywhere. `load` looks where they do."""
 
 
 class SklearnFormat(TreeFormat):
