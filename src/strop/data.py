@@ -267,6 +267,8 @@ def match(data: Data, signature: Signature) -> tuple[Data, Signature]:
     fixed shape and another length than the samples, is the same for all samples. An input that the data do not give
     is state if an output of its dtype and rank fits it, by shape and name.
 
+    Labels become the numbers of the classes that they name, where the model tells what its classes are called.
+
     Casts that lose nothing are done batch by batch; so is float64 to float32, as every framework's loader does.
 
     Returns:
@@ -274,7 +276,7 @@ def match(data: Data, signature: Signature) -> tuple[Data, Signature]:
 
     Raises:
         InvalidData: An input is missing, ambiguous, or has a wrong rank, shape, dtype or length; no samples; NaN or
-            infinity within the first 10,000 samples.
+            infinity within the first 10,000 samples; a label that is none of the model's classes.
     """
     arrays = {**data.inputs, **data.constants}
     missing = [tensor for tensor in signature.inputs if tensor.name not in arrays]
@@ -302,10 +304,32 @@ def match(data: Data, signature: Signature) -> tuple[Data, Signature]:
         raise InvalidData(
             f"Axis 1 of a stateful model's inputs is time, and they differ in it: {listed(steps.items())}."
         )
-    fitted = replace(data, inputs=inputs, constants=constants, dtypes=dtypes)
+    labels = _numbered(data.labels, signature)
+    fitted = replace(data, inputs=inputs, constants=constants, dtypes=dtypes, labels=labels)
     _check_lengths(fitted)
     _check_finite(fitted, {tensor.name for tensor in signature.inputs if tensor.missing})
     return fitted, replace(signature, inputs=tuple(tensors))
+
+
+def _numbered(labels: Array | None, signature: Signature) -> Array | None:
+    classes = next((tensor.classes for tensor in signature.visible_outputs if tensor.classes), ())
+    if labels is None or not classes:
+        return labels
+    known = np.array(classes)
+    if (known.dtype.kind == "U") != (labels.dtype.kind == "U"):
+        place, wrong = np.zeros(labels.shape, np.int64), np.ones(labels.shape, bool)
+    else:
+        order = np.argsort(known)
+        place = order[np.minimum(np.searchsorted(known, labels, sorter=order), len(known) - 1)]
+        wrong = known[place] != labels
+    if wrong.any():
+        row = np.argwhere(wrong)[0]
+        raise InvalidData(
+            f"Labels must be the model's classes, {listed(map(repr, classes[:10]))}"
+            f"{', ...' if len(classes) > 10 else ''}, and that of row {row[0]} is {labels[tuple(row)].item()!r}. "
+            "Spell them as in training, or name another column with --label."
+        )
+    return place
 
 
 def _missing(tensor: Tensor, data: Data) -> InvalidData:

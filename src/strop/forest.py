@@ -215,7 +215,7 @@ class Forest:
         """Columns of what `predict` gives; None for one number a sample."""
         if self.link == "sigmoid of two":
             return 2
-        return self.outputs if self.outputs > 1 or self.link in ("softmax", "shares") else None
+        return self.outputs if self.outputs > 1 or self.link in ("softmax", "shares", "probabilities") else None
 
     def save(self, path: Path) -> None:
         """Write all of it into one `.npz` file."""
@@ -333,5 +333,6 @@ LINKS: Mapping[str, Callable[[Array, float], Array]] = {
     "signed square": lambda scores, scale: _flat(np.sign(scores) * scores * scores),
     "log of one and exponential": lambda scores, scale: _flat(np.log1p(np.exp(scores))),
     "shares": lambda scores, scale: np.asarray(scores / scores.sum(axis=1, keepdims=True)),
+    "probabilities": lambda scores, scale: scores,
 }
 """Results [samples] or [samples, outputs] of sums [samples, outputs]."""

@@ -49,6 +49,8 @@ class Tensor:
         optional: Whether the model can do without this input.
         columns: Of a table's columns that are this input: their names, in its order; empty where the model has none.
         missing: Whether NaN and infinity are values like others to the model.
+        classes: Of a classifier's output: the labels that its columns, or numbers, stand for; empty where these are
+            their own numbers.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Tensor:
     optional: bool = False
     columns: tuple[str, ...] = ()
     missing: bool = False
+    classes: tuple[str | float, ...] = ()
 
     @property
     def fixed_batch(self) -> int | None:

@@ -110,6 +110,7 @@ def prepare(
     out: str | Path | None,
     protected: Sequence[str] = (),
     weights: str | Path | None = None,
+    trust_pickle: bool = False,
     train: object = None,
     training: Training | None = None,
 ) -> Request:
@@ -129,7 +130,7 @@ def prepare(
             room.find(name)
     parsed.check(room.better(), room.units())
     check_measurable(parsed, metrics, target)
-    opened = open_model(model, run.folder("original"), weights)
+    opened = open_model(model, run.folder("original"), weights, trust_pickle)
     check_target(target, opened)
 
     def stored(source: object, name: str, **columns: Any) -> tuple[Data, Model]:
@@ -257,9 +258,9 @@ def resumed(run: RunDir) -> Request:
     return request
 
 
-def open_model(source: object, folder: Path, weights: str | Path | None = None) -> Model:
-    """Open a model; a live object, its weights filled in, is written into `folder` first."""
-    opened = formats.open(source, Path(weights) if weights else None)
+def open_model(source: object, folder: Path, weights: str | Path | None = None, trust_pickle: bool = False) -> Model:
+    """Open a model; a live object, its weights filled in, or one that was pickled, is written into `folder` first."""
+    opened = formats.open(source, Path(weights) if weights else None, trust_pickle)
     return formats.format_of(opened.format).store(opened, folder)
 
 

@@ -18,7 +18,7 @@ from ..model import Format, Model, ModelFormat, Signature, Tensor
 MOST_OUTPUTS = 1 << 16
 """A number of outputs above this is a broken file, which must not take memory by it."""
 
-PROBABILITIES = frozenset({"sigmoid", "sigmoid of two", "softmax", "shares"})
+PROBABILITIES = frozenset({"sigmoid", "sigmoid of two", "softmax", "shares", "probabilities"})
 
 
 class TreeFormat(ModelFormat):

@@ -80,7 +80,7 @@ INLINE void begin(sum *total)
 INLINE void finish(sum *s, strop_result *out)
 {
     for (int k = 0; k < OUTPUTS; k++) s[k] /= (sum)DIVISOR;
-#if LINK == 0 /* identity */
+#if LINK == 0 || LINK == 8 /* identity, probabilities */
     for (int k = 0; k < OUTPUTS; k++) out[k] = s[k];
 #elif LINK == 1 /* sigmoid */
     for (int k = 0; k < OUTPUTS; k++) out[k] = 1 / (1 + EXP(-(sum)SCALE * s[k]));

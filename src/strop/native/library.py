@@ -157,6 +157,7 @@ def _meaning(forest: Forest) -> str:
     return {
         "sigmoid": "the probability of the second class", "sigmoid of two": "the probabilities of both classes",
         "softmax": "the probability of each class", "shares": "the probability of each class",
+        "probabilities": "the probability of each class",
     }.get(forest.link, "the prediction")  # fmt: skip
 
 

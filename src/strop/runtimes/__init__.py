@@ -15,9 +15,20 @@ from .lightgbm import Lightgbm
 from .native import Native
 from .onnxruntime import Onnxruntime
 from .openvino import Openvino
+from .sklearn import Sklearn
 from .xgboost import Xgboost
 
-BUILTIN: tuple[type[Runtime], ...] = (Onnxruntime, Openvino, Inductor, Eager, Lightgbm, Xgboost, Catboost, Native)
+BUILTIN: tuple[type[Runtime], ...] = (
+    Onnxruntime,
+    Openvino,
+    Inductor,
+    Eager,
+    Lightgbm,
+    Xgboost,
+    Catboost,
+    Sklearn,
+    Native,
+)
 
 
 @functools.cache
