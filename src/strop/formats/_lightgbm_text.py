@@ -56,7 +56,9 @@ def lightgbm_text(forest: Forest) -> str:
         "feature_infos": " ".join("0:1" if listed else "[-inf:inf]" for listed in categories),
         "tree_sizes": " ".join(["0"] * forest.outputs * max(map(len, by_output))),
     }
-    return "\n".join(["tree", *_lines(head), "", *_trees(forest, by_output), "end of trees", "", "pandas_categorical:[]", ""])
+    return "\n".join(
+        ["tree", *_lines(head), "", *_trees(forest, by_output), "end of trees", "", "pandas_categorical:[]", ""]
+    )
 
 
 def _trees(forest: Forest, by_output: list[list[int]]) -> Iterable[str]:

@@ -8,15 +8,21 @@ import functools
 from .._plugins import with_plugins
 from ..errors import InvalidPlan
 from ..runtime import Runtime
+from .daal4py import Daal4py
 from .eager import Eager
+from .gtil import Gtil
 from .inductor import Inductor
 from .lightgbm import Lightgbm
+from .lleaves import Lleaves
 from .native import Native
 from .onnxruntime import Onnxruntime
 from .openvino import Openvino
+from .tl2cgen import Tl2cgen
 from .xgboost import Xgboost
 
-BUILTIN: tuple[type[Runtime], ...] = (Onnxruntime, Openvino, Inductor, Eager, Lightgbm, Xgboost, Native)
+BUILTIN: tuple[type[Runtime], ...] = (
+    Onnxruntime, Openvino, Inductor, Eager, Lightgbm, Xgboost, Native, Gtil, Tl2cgen, Lleaves, Daal4py,
+)  # fmt: skip
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -35,6 +36,7 @@ class Daal4py(Runtime):
     loads: ClassVar[frozenset[Format]] = frozenset({FOREST})
     module: ClassVar[str] = "daal4py"
     extra: ClassVar[str | None] = "trees"
+    partial: ClassVar[bool] = True
 
     @classmethod
     def expects(cls, target: Target) -> float:
@@ -44,6 +46,8 @@ class Daal4py(Runtime):
         forest = read(model)
         if (forest.subset >= 0).any():
             raise NotApplicable("oneDAL knows thresholds only, and some splits look up categories")
+        if "openvino" in sys.modules and "daal4py" not in sys.modules:
+            raise RunFailed("oneDAL can't be loaded where OpenVINO is: import daal4py first, or use another process.")
         daal4py.daalinit(target.threads)
         try:
             models = [_model(forest, output) for output in range(forest.outputs)]
@@ -70,18 +74,19 @@ def _model(forest: Forest, output: int) -> Any:
     builder = daal4py.gbt_reg_model_builder(n_features=forest.features, n_iterations=max(1, len(chosen)))
     threshold, values = rounded_down(forest.threshold), forest.values[:, output if vectors else 0]
     if not chosen:
-        builder.add_leaf(builder.create_tree(1), 0.0, 0.0)
+        builder.add_leaf(tree_id=builder.create_tree(1), response=0.0, cover=0.0)
     for nodes in chosen:
         tree = builder.create_tree(nodes.stop - nodes.start)
         below: dict[int, dict[str, int]] = {nodes.start: {}}
         for node in range(nodes.start, nodes.stop):  # parents come before their children
             place = below.pop(node)
             if forest.feature[node] < 0:
-                builder.add_leaf(tree, float(values[forest.leaf[node]]), 0.0, **place)
+                builder.add_leaf(tree_id=tree, response=float(values[forest.leaf[node]]), cover=0.0, **place)
                 continue
             made = builder.add_split(
-                tree, int(forest.feature[node]), float(threshold[node]), 0.0, int(forest.nan_left[node]), **place
-            )
+                tree_id=tree, feature_index=int(forest.feature[node]), feature_value=float(threshold[node]),
+                default_left=int(forest.nan_left[node]), cover=0.0, **place,
+            )  # fmt: skip
             below[int(forest.left[node])] = {"parent_id": made, "position": 0}
             below[int(forest.right[node])] = {"parent_id": made, "position": 1}
     return builder.model(base_score=None)

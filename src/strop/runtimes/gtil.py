@@ -29,6 +29,7 @@ class Gtil(Runtime):
     loads: ClassVar[frozenset[Format]] = frozenset({FOREST})
     module: ClassVar[str] = "treelite"
     extra: ClassVar[str | None] = "trees"
+    partial: ClassVar[bool] = True
 
     @classmethod
     def expects(cls, target: Target) -> float:

@@ -16,7 +16,6 @@ import numpy as np
 from .._cache import own_folder
 from .._lazy import lazy
 from ..errors import RunFailed
-from ..forest import Forest
 from ..formats._lightgbm_text import is_linked, lightgbm_text
 from ..formats._plain_trees import precision
 from ..model import FOREST, Format, Model
@@ -42,6 +41,7 @@ class Lleaves(Runtime):
     loads: ClassVar[frozenset[Format]] = frozenset({FOREST})
     module: ClassVar[str] = "lleaves"
     extra: ClassVar[str | None] = "trees"
+    partial: ClassVar[bool] = True
 
     @classmethod
     def expects(cls, target: Target) -> float:

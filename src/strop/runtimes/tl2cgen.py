@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib.metadata
 import os
 import tempfile
 from dataclasses import dataclass
@@ -35,8 +36,10 @@ else:
 
 TREES_A_UNIT = 4  # gcc takes a function of many trees for far longer than as many functions
 
-# TL2cgen's own predictor copies rows into a matrix of its own first. It tells what is missing by an integer of -1 in the
-# place of the number, which a double, too, may have in its last 32 bits: that one is moved on to the next.
+# What is missing is told by an integer of -1 in the place of a number; the last 32 bits of a double may be that, too.
+_MISSING = {"float32": ("int missing;", "int missing;"), "float64": ("int missing;", "int64_t missing;")}
+
+# TL2cgen's own predictor copies rows into a matrix of its own first.
 _DRIVER = """\
 #include "header.h"
 __attribute__((visibility("default")))
@@ -47,7 +50,6 @@ void strop_rows(const {type} *x, int64_t start, int64_t stop, {type} *out) {{
     for (int i = 0; i < {features}; ++i) {{
       row[i].fvalue = given[i];
       if (isnan(given[i])) row[i].missing = -1;
-      else if (row[i].missing == -1) row[i].fvalue = {next}(given[i], INFINITY);
     }}
     for (int k = 0; k < {outputs}; ++k) out[r * {outputs} + k] = 0;
     predict(row, 0, out + r * {outputs});
@@ -69,6 +71,7 @@ class Tl2cgen(Runtime):
     loads: ClassVar[frozenset[Format]] = frozenset({FOREST})
     module: ClassVar[str] = "tl2cgen"
     extra: ClassVar[str | None] = "trees"
+    partial: ClassVar[bool] = True
 
     @classmethod
     def expects(cls, target: Target) -> float:
@@ -84,8 +87,6 @@ class Tl2cgen(Runtime):
     def load(self, model: Model, target: Target) -> ForestRunner:
         self.requires(target)
         forest = read(model)
-        if precision(forest) == "float64" and (forest.threshold.view(np.uint64) & 0xFFFFFFFF == 0xFFFFFFFF).any():
-            raise NotApplicable("the last 32 bits of a threshold are all ones, which TL2cgen's code takes for missing")
         run, threads, outputs = self._compiled(forest), Threads(target.threads), forest.outputs
 
         def prepare(x: Array) -> Call:
@@ -103,9 +104,7 @@ class Tl2cgen(Runtime):
 
     def _compiled(self, forest: Forest) -> ctypes._CFuncPtr:
         kind = {"float32": "float", "float64": "double"}[precision(forest)]
-        driver = _DRIVER.format(
-            type=kind, features=forest.features, outputs=forest.outputs, next="nextafter" + "f" * (kind == "float")
-        )
+        driver = _DRIVER.format(type=kind, features=forest.features, outputs=forest.outputs)
         library = own_folder("tl2cgen") / f"{self._key(forest, driver)}.so"
         if not library.is_file():
             with tempfile.TemporaryDirectory(dir=library.parent, prefix=".part-") as scratch:
@@ -126,9 +125,14 @@ class Tl2cgen(Runtime):
         try:
             with silenced(), hushed():
                 tl2cgen.generate_c_code(treelite_model(forest), folder, settings)
-        except (treelite.TreeliteError, tl2cgen.TL2cgenError) as error:
+        except (treelite.TreeliteError, tl2cgen.exception.TL2cgenError) as error:
             raise RunFailed(f"TL2cgen can't write the forest as C: {str(error).splitlines()[-1]}") from error
+        header, (given, wanted) = folder / "header.h", _MISSING[precision(forest)]
+        if header.read_text().count(given) != 1:
+            raise RunFailed("TL2cgen's header is not as strop knows it. Install tl2cgen 1.0.")
+        header.write_text(header.read_text().replace(given, wanted))
 
     def _key(self, forest: Forest, driver: str) -> str:
-        made = f"{tl2cgen.__version__} {compiler()} {FLAGS} {TREES_A_UNIT} {self.quantize} {driver}"
+        version = importlib.metadata.version("tl2cgen")
+        made = f"{version} {compiler()} {FLAGS} {TREES_A_UNIT} {self.quantize} {_MISSING} {driver}"
         return hashlib.sha256((made + digest(forest)).encode()).hexdigest()[:32]
