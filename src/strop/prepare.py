@@ -286,7 +286,7 @@ def reference(format: Format) -> tuple[tuple[Technique, ...], Runtime]:
         UnsupportedModel: None that is installed does.
     """
     converters = [step for step in techniques.all_techniques() if format in step.accepts and step.returns]
-    known = [runtime for runtime in runtimes.all_runtimes() if not runtime.as_given]
+    known = [runtime for runtime in runtimes.all_runtimes() if not runtime.as_given and not runtime.partial]
     for steps, loadable in (((), format), *(((step,), step.returns) for step in converters)):
         for runtime in known:
             if loadable in runtime.loads and installed(runtime.module):
@@ -363,7 +363,24 @@ def check_target(target: Target, model: Model) -> None:
 def environment() -> dict[str, Any]:
     """What the figures were measured with: CPU, instruction sets, versions."""
     versions = {}
-    for package in ("strop", "numpy", "onnx", "onnxruntime", "onnxslim", "openvino", "nncf", "optuna", "torch"):
+    for package in (
+        "strop",
+        "numpy",
+        "onnx",
+        "onnxruntime",
+        "onnxslim",
+        "openvino",
+        "nncf",
+        "optuna",
+        "torch",
+        "lightgbm",
+        "xgboost",
+        "treelite",
+        "tl2cgen",
+        "lleaves",
+        "llvmlite",
+        "scikit-learn-intelex",
+    ):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

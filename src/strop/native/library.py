@@ -7,7 +7,7 @@ import importlib.resources
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -87,8 +87,8 @@ def write_source(forest: Forest, folder: Path) -> None:
     (folder / "forest.c").write_bytes(source.read_bytes())
 
 
-def build(folder: Path, library: Path) -> None:
-    """Compile what `write_source` wrote.
+def build(folder: Path, library: Path, sources: Sequence[str] = ("forest.c",)) -> None:
+    """Compile what `write_source` wrote, or other sources that lie in a folder.
 
     Raises:
         RunFailed: There is no compiler, or it fails; the message holds its first words.
@@ -99,7 +99,7 @@ def build(folder: Path, library: Path) -> None:
     part = library.with_name(f".part-{library.name}")
     try:
         subprocess.run(
-            [command, *FLAGS, "-o", str(part.absolute()), "forest.c", "-lm"],
+            [command, *FLAGS, "-o", str(part.absolute()), *sources, "-lm"],
             cwd=folder, check=True, capture_output=True, text=True, timeout=LONGEST,
         )  # fmt: skip
     except subprocess.CalledProcessError as error:

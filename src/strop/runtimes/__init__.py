@@ -9,13 +9,17 @@ from .._plugins import with_plugins
 from ..errors import InvalidPlan
 from ..runtime import Runtime
 from .catboost import Catboost
+from .daal4py import Daal4py
 from .eager import Eager
+from .gtil import Gtil
 from .inductor import Inductor
 from .lightgbm import Lightgbm
+from .lleaves import Lleaves
 from .native import Native
 from .onnxruntime import Onnxruntime
 from .openvino import Openvino
 from .sklearn import Sklearn
+from .tl2cgen import Tl2cgen
 from .xgboost import Xgboost
 
 BUILTIN: tuple[type[Runtime], ...] = (
@@ -28,6 +32,10 @@ BUILTIN: tuple[type[Runtime], ...] = (
     Catboost,
     Sklearn,
     Native,
+    Gtil,
+    Tl2cgen,
+    Lleaves,
+    Daal4py,
 )
 
 
