@@ -12,10 +12,13 @@ from .distill import Distill, DropBlocks
 from .factorize import Factorize
 from .optimize_onnx import OptimizeOnnx
 from .prune_channels import PruneChannels
+from .prune_leaves import PruneLeaves
 from .prune_weights import PruneWeights
 from .quantize_aware import QuantizeAware
+from .quantize_forest import QuantizeForest
 from .quantize_onnx import DynamicInt8, StaticInt8
 from .quantize_openvino import OpenvinoInt8, OpenvinoInt8Weights
+from .refit_leaves import RefitLeaves
 from .simplify import Simplify
 from .simplify_forest import SimplifyForest
 from .to_forest import ToForest
@@ -43,7 +46,10 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     ToProgram,
     ToForest,
     TruncateRounds,
+    PruneLeaves,
+    RefitLeaves,
     SimplifyForest,
+    QuantizeForest,
     ToNative,
 )
 
