@@ -59,6 +59,7 @@ class Forest:
         scale: Of the sums before a sigmoid.
         rows: What its input is called.
         result: What its output is called; empty for `probability` or `prediction`, as the link says.
+        step: All leaf values are whole multiples of this; 0: of nothing.
     """
 
     feature: Array
@@ -86,6 +87,7 @@ class Forest:
     scale: float = 1.0
     rows: str = "x"
     result: str = ""
+    step: float = 0.0
 
     ARRAYS: ClassVar[tuple[str, ...]] = tuple(_ARRAYS)
 
@@ -131,6 +133,8 @@ class Forest:
         """
         nodes, leaves = len(self.feature), len(self.values)
         splits = self.feature >= 0
+        with np.errstate(invalid="ignore"):
+            between = self.step > 0 and bool((self.values % self.step != 0).any())
         broken: list[tuple[bool, str]] = [
             (any(len(getattr(self, name)) != nodes for name in self.ARRAYS[:10]), "its arrays differ in length"),
             (self.features < 1, "it has no features"),
@@ -141,6 +145,8 @@ class Forest:
             (self.link not in LINKS, f"its link {self.link!r} is unknown"),
             (not np.isfinite(self.values).all() or not np.isfinite(self.base).all(), "a leaf is not finite"),
             (not np.isfinite(self.divisor) or self.divisor == 0, "its divisor is not a number"),
+            (not 0 <= self.step < np.inf, "its step is no number of 0 or more"),
+            (between, "a leaf is no multiple of its step"),
         ]  # fmt: skip
         for wrong, why in broken:
             if wrong:

@@ -127,6 +127,7 @@ class Model:
         files: Every file that must ship, the main one first; empty for a live object.
         history: The techniques that made it, first to last, as text.
         counts: What is known of it besides: `parameters`, and `operations` (multiply-adds for one sample).
+        notes: What else a report should tell of it, in sentences.
     """
 
     format: Format
@@ -135,6 +136,7 @@ class Model:
     files: tuple[Path, ...] = ()
     history: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -184,6 +186,7 @@ class Model:
             "signature": self.signature.to_json(),
             "history": list(self.history),
             "counts": dict(self.counts),
+            "notes": list(self.notes),
         }
 
     @classmethod
@@ -196,7 +199,7 @@ class Model:
         path, *files = (Path(os.path.normpath(root / file)) for file in (json["path"], *json["files"]))
         made = cls(
             Format(json["format"]), path, Signature.of(json["signature"]), tuple(files), tuple(json["history"]),
-            restore(dict[str, int], json["counts"]),
+            restore(dict[str, int], json["counts"]), restore(tuple[str, ...], json.get("notes", ())),
         )  # fmt: skip
         for file in files:
             if not file.is_relative_to(made._folder):

@@ -246,9 +246,12 @@ def _chains(
 
 
 def _complete(steps: tuple[type[Technique], ...]) -> bool:
-    """Whether what is worth nothing unless a later step quantizes is followed by such a step."""
-    places = [place for place, step in enumerate(steps) if step.for_quantizing]
-    return all(any(later.quantizes for later in steps[place + 1 :]) for place in places)
+    """Whether every step has the company that it is worth nothing without."""
+    return all(
+        (not step.for_quantizing or any(later.quantizes for later in steps[place + 1 :]))
+        and (not step.mends or not all(earlier.lossless for earlier in steps[:place]))
+        for place, step in enumerate(steps)
+    )
 
 
 def _fits(step: type[Technique], format: Format, before: tuple[type[Technique], ...]) -> bool:

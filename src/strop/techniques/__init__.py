@@ -13,10 +13,13 @@ from .factorize import Factorize
 from .forest_to_onnx import ForestToOnnx
 from .optimize_onnx import OptimizeOnnx
 from .prune_channels import PruneChannels
+from .prune_leaves import PruneLeaves
 from .prune_weights import PruneWeights
 from .quantize_aware import QuantizeAware
+from .quantize_forest import QuantizeForest
 from .quantize_onnx import DynamicInt8, StaticInt8
 from .quantize_openvino import OpenvinoInt8, OpenvinoInt8Weights
+from .refit_leaves import RefitLeaves
 from .simplify import Simplify
 from .simplify_forest import SimplifyForest
 from .to_forest import ToForest
@@ -44,7 +47,10 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     ToProgram,
     ToForest,
     TruncateRounds,
+    PruneLeaves,
+    RefitLeaves,
     SimplifyForest,
+    QuantizeForest,
     ToNative,
     ForestToOnnx,
 )
