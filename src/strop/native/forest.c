@@ -4,9 +4,8 @@
 
    Three ways through the trees give the same sums, bit for bit:
 
-   events  A few rows. What a split usually does is taken for granted; the others, found by threshold, strike out the
-           leaves that they make unreachable. The first leaf that is left is the row's (QuickScorer: Lucchese et al.,
-           SIGIR 2015; here each split is turned so that few strike).
+   steps   A few rows. All different conditions are evaluated; then some trees at a time are gone down without a branch,
+           a few steps, and again those of them that have not come to a leaf.
    slices  Many rows. One bit a row: all different conditions are evaluated for a block of rows, and a tree is a chain of
            ANDs over whole blocks; the bits of the leaf's number come out by ORs.
    walk    From the root to the leaf, for trees too large for either. */
@@ -64,8 +63,10 @@ INLINE int is_member(input x, uint32_t at, uint32_t size)
 INLINE void add(sum *total, uint32_t tree, uint32_t leaf)
 {
     const sum *value = VALUES + (size_t)(FIRST[tree] + leaf) * WIDTH;
-#if WIDTH == 1
-    total[OUTPUT[tree]] += value[0];
+#if OUTPUTS == 1
+    *total += *value;
+#elif WIDTH == 1
+    total[OUTPUT[tree]] += *value;
 #else
     for (int k = 0; k < WIDTH; k++) total[k] += value[k];
 #endif
@@ -105,7 +106,7 @@ INLINE void finish(sum *s, strop_result *out)
 #endif
 }
 
-#if EVENTS || SLICES
+#if STEPS || SLICES
 /* Conditions come in groups: all thresholds of one feature that treat what is missing alike, ascending, or one subset. */
 #define G_FEATURE TABLE(uint32_t, G_FEATURE_AT)
 #define G_FLAGS TABLE(uint8_t, G_FLAGS_AT)
@@ -115,34 +116,62 @@ INLINE void finish(sum *s, strop_result *out)
 #define THRESHOLD TABLE(input, THRESHOLD_AT)    /* [CONDITIONS] */
 #endif
 
-#if EVENTS
-#define OVER_FIRST TABLE(uint32_t, OVER_FIRST_AT)   /* [CONDITIONS + 1] */
-#define OVER_WORD TABLE(uint16_t, OVER_WORD_AT)
-#define OVER_KEPT TABLE(uint64_t, OVER_KEPT_AT)
-#define UNDER_FIRST TABLE(uint32_t, UNDER_FIRST_AT) /* [CONDITIONS + 1] */
-#define UNDER_WORD TABLE(uint16_t, UNDER_WORD_AT)
-#define UNDER_KEPT TABLE(uint64_t, UNDER_KEPT_AT)
-#define WORD TABLE(uint16_t, WORD_AT)               /* [TREES], the first word of its leaves */
+#if STEPS
+/* The right child follows the left. A leaf leads to itself: its condition, CONDITIONS + its number, is never over. */
+typedef struct { uint16_t condition, left; } node; /* left: nodes from here to the left child */
+#define NODES TABLE(node, NODES_AT)
+#define ROOT TABLE(uint32_t, ROOT_AT) /* [TREES], nodes */
+#define ABREAST 8                     /* trees gone down at a time: while one waits for memory, the others do not */
+#define AT_ONCE 512                   /* trees whose leaves are added up before the next are looked at */
 
-FASTEST static void few(const input *x, sum *total)
+/* Of each condition, how far its right child is from its left: to add where a value is over it, else 0. */
+INLINE void compare(const input *x, size_t *over)
 {
-    uint64_t left[WORDS]; /* bits of the leaves that are not struck out */
-    memset(left, 0xff, sizeof left);
     for (uint32_t g = 0; g < GROUPS; g++) {
         input v = x[G_FEATURE[g]];
-        uint32_t first = G_FIRST[g], end = G_FIRST[g + 1], under = first; /* thresholds under the value */
+        const input *threshold = THRESHOLD + G_FIRST[g];
+        size_t *to = over + G_FIRST[g], size = G_FIRST[g + 1] - G_FIRST[g], right = sizeof(node);
         int flags = G_FLAGS[g];
-        if (is_missing(v, flags)) under = flags & MISSING_LEFT ? first : end;
-        else if (flags & SUBSET) under = is_member(v, G_SUBSET[g], G_SIZE[g]) ? first : end;
-        else for (uint32_t c = first; c < end; c++) under += THRESHOLD[c] < v;
-        for (uint32_t i = OVER_FIRST[first]; i < OVER_FIRST[under]; i++) left[OVER_WORD[i]] &= OVER_KEPT[i];
-        for (uint32_t i = UNDER_FIRST[under]; i < UNDER_FIRST[end]; i++) left[UNDER_WORD[i]] &= UNDER_KEPT[i];
+        if (is_missing(v, flags)) for (size_t c = 0; c < size; c++) to[c] = flags & MISSING_LEFT ? 0 : right;
+        else if (flags & SUBSET) to[0] = is_member(v, G_SUBSET[g], G_SIZE[g]) ? 0 : right;
+        else for (size_t c = 0; c < size; c++) to[c] = threshold[c] < v ? right : 0;
     }
-    for (uint32_t t = 0; t < TREES; t++) {
-        uint32_t word = WORD[t];
-        while (!left[word]) word++;
-        add(total, t, (word - WORD[t]) * 64 + (uint32_t)__builtin_ctzll(left[word]));
+}
+
+FASTEST static void few(const input *x, strop_result *out)
+{
+    static const node nowhere = {CONDITIONS, 0};
+    size_t over[CONDITIONS + MOST_LEAVES];
+    memset(over + CONDITIONS, 0, sizeof(size_t) * MOST_LEAVES);
+    compare(x, over);
+    sum s[OUTPUTS];
+    begin(s);
+    for (uint32_t t = 0; t < TREES; t += AT_ONCE) {
+        const node *at[AT_ONCE + 1];
+        uint32_t on_way[AT_ONCE + ABREAST], count = TREES - t < AT_ONCE ? TREES - t : AT_ONCE, going = count;
+        for (uint32_t k = 0; k < count; k++) at[k] = NODES + ROOT[t + k], on_way[k] = k;
+        at[AT_ONCE] = &nowhere;
+        while (going) {
+            uint32_t still = 0;
+            for (uint32_t k = going; k % ABREAST; k++) on_way[k] = AT_ONCE;
+            for (uint32_t k = 0; k < going; k += ABREAST) {
+                const node *some[ABREAST];
+                for (int i = 0; i < ABREAST; i++) some[i] = at[on_way[k + i]];
+                for (int step = 0; step < STRIDE; step++)
+                    for (int i = 0; i < ABREAST; i++)
+                        some[i] = (const node *)((const char *)(some[i] + some[i]->left) + over[some[i]->condition]);
+                for (int i = 0; i < ABREAST; i++) {
+                    uint32_t tree = on_way[k + i];
+                    at[tree] = some[i];
+                    on_way[still] = tree;
+                    still += some[i]->condition < CONDITIONS;
+                }
+            }
+            going = still;
+        }
+        for (uint32_t k = 0; k < count; k++) add(s, t + k, at[k]->condition - CONDITIONS);
     }
+    finish(s, out);
 }
 #endif
 
@@ -287,24 +316,24 @@ FASTEST static void many(const input *x, sum *total, block *condition, block *sl
 typedef struct {
     input threshold;
     uint32_t feature_and_flags; /* feature << 3 | flags; of a leaf, all bits */
-    uint32_t left, right;       /* nodes; of a leaf: its number */
+    uint32_t left, right;       /* splits; of a leaf: its number */
     uint32_t subset, size;
-} node;
-#define NODES TABLE(node, NODES_AT)
+} split;
+#define SPLITS TABLE(split, SPLITS_AT)
 #define ROOT TABLE(uint32_t, ROOT_AT)
 #define LEAF 0xffffffffu
 #define CHUNK (OUTPUTS < 64 ? 64 / OUTPUTS : 1) /* rows whose sums lie on the stack */
 
 INLINE uint32_t leaf_of(uint32_t tree, const input *x)
 {
-    const node *at = NODES + ROOT[tree];
+    const split *at = SPLITS + ROOT[tree];
     while (at->feature_and_flags != LEAF) {
         int flags = at->feature_and_flags & 7, goes;
         input v = x[at->feature_and_flags >> 3];
         if (is_missing(v, flags)) goes = flags & MISSING_LEFT;
         else if (flags & SUBSET) goes = is_member(v, at->subset, at->size);
         else goes = v <= at->threshold;
-        at = NODES + (goes ? at->left : at->right);
+        at = SPLITS + (goes ? at->left : at->right);
     }
     return at->left;
 }
@@ -342,13 +371,8 @@ STROP_API void strop_predict(const strop_input *x, int64_t rows, strop_result *o
     free(memory);
     free(total);
 #endif
-#if EVENTS
-    for (; row < rows; row++) {
-        sum s[OUTPUTS];
-        begin(s);
-        few(x + row * FEATURES, s);
-        finish(s, out + row * RESULTS);
-    }
+#if STEPS
+    for (; row < rows; row++) few(x + row * FEATURES, out + row * RESULTS);
 #else
     while (row < rows) {
         sum s[CHUNK * OUTPUTS];
