@@ -33,7 +33,9 @@ __asm__(
 extern const unsigned char strop_tables[] __attribute__((visibility("hidden")));
 #define TABLE(type, at) ((const type *)(strop_tables + (at)))
 
-#if defined(__x86_64__) && defined(__gnu_linux__)
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__) && __GNUC__ >= 12
+#define FASTEST __attribute__((target_clones("arch=x86-64-v4", "avx2", "default"))) /* the first is AVX-512 */
+#elif defined(__x86_64__) && defined(__gnu_linux__)
 #define FASTEST __attribute__((target_clones("avx2", "default")))
 #else
 #define FASTEST
@@ -191,10 +193,10 @@ FASTEST static void few(const input *x, strop_result *out)
 #else
 #define SHUFFLE(v, place) __builtin_shuffle(v, place)
 #endif
-typedef uint64_t lanes __attribute__((vector_size(32)));
+typedef uint64_t lanes __attribute__((vector_size(64)));
 typedef uint8_t bytes __attribute__((vector_size(32)));
 typedef uint32_t words __attribute__((vector_size(32)));
-#define LANES (ROWS / 256)
+#define LANES (ROWS / 512)
 typedef struct { lanes part[LANES]; } block; /* a bit for each row */
 
 #if INPUT_BYTES == 8
