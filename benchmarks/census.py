@@ -15,7 +15,6 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
-
 from models._fetch import CACHE
 from models._packages import THEMIS
 
@@ -73,9 +72,8 @@ def original() -> Path:
 
 
 if __name__ == "__main__":
-    from sklearn.metrics import roc_auc_score
-
     import lightgbm
+    from sklearn.metrics import roc_auc_score
 
     test = samples("test")
     print(

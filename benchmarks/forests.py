@@ -23,13 +23,13 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 warnings.filterwarnings("ignore")  # of the peers
 
+import census  # noqa: E402
 import daal4py  # noqa: E402, F401 # before all that loads oneTBB
 import numpy as np  # noqa: E402
+from forest_peers import Array, Runner, peers, strop_runner  # noqa: E402
 from sklearn.metrics import roc_auc_score  # noqa: E402
 
-import census  # noqa: E402
 import strop  # noqa: E402
-from forest_peers import Array, Runner, peers, strop_runner  # noqa: E402
 from strop import formats, runtimes, techniques  # noqa: E402
 from strop.model import Model  # noqa: E402
 from strop.native.library import compiler  # noqa: E402

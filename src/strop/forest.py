@@ -57,6 +57,7 @@ class Forest:
         divisor: Of the sums, before the link; 1 or the number of trees.
         link: What makes results of sums, see `LINKS`.
         scale: Of the sums before a sigmoid.
+        step: All leaf values are whole multiples of this; 0: of nothing.
     """
 
     feature: Array
@@ -82,6 +83,7 @@ class Forest:
     divisor: float = 1.0
     link: str = "identity"
     scale: float = 1.0
+    step: float = 0.0
 
     ARRAYS: ClassVar[tuple[str, ...]] = tuple(_ARRAYS)
 
@@ -127,6 +129,8 @@ class Forest:
         """
         nodes, leaves = len(self.feature), len(self.values)
         splits = self.feature >= 0
+        with np.errstate(invalid="ignore"):
+            between = self.step > 0 and bool((self.values % self.step != 0).any())
         broken: list[tuple[bool, str]] = [
             (any(len(getattr(self, name)) != nodes for name in self.ARRAYS[:10]), "its arrays differ in length"),
             (self.features < 1, "it has no features"),
@@ -137,6 +141,8 @@ class Forest:
             (self.link not in LINKS, f"its link {self.link!r} is unknown"),
             (not np.isfinite(self.values).all() or not np.isfinite(self.base).all(), "a leaf is not finite"),
             (not np.isfinite(self.divisor) or self.divisor == 0, "its divisor is not a number"),
+            (not 0 <= self.step < np.inf, "its step is no number of 0 or more"),
+            (between, "a leaf is no multiple of its step"),
         ]  # fmt: skip
         for wrong, why in broken:
             if wrong:

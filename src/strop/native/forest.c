@@ -43,10 +43,17 @@ extern const unsigned char strop_tables[] __attribute__((visibility("hidden")));
 #define INLINE static inline __attribute__((always_inline))
 
 typedef strop_input input;
-typedef strop_result sum;
+typedef strop_result real;
+#if GRID
+typedef int32_t sum; /* of multiples of GRID_STEP, which is exact */
+typedef INTEGER value;
+#else
+typedef real sum;
+typedef real value;
+#endif
 
 #define BASE TABLE(double, BASE_AT)       /* [OUTPUTS] */
-#define VALUES TABLE(sum, VALUES_AT)      /* [leaves, WIDTH] */
+#define VALUES TABLE(value, VALUES_AT)      /* [leaves, WIDTH] */
 #define FIRST TABLE(uint32_t, FIRST_AT)   /* [TREES], the first leaf of each */
 #define OUTPUT TABLE(uint16_t, OUTPUT_AT) /* [TREES] */
 
@@ -64,34 +71,35 @@ INLINE int is_member(input x, uint32_t at, uint32_t size)
 
 INLINE void add(sum *total, uint32_t tree, uint32_t leaf)
 {
-    const sum *value = VALUES + (size_t)(FIRST[tree] + leaf) * WIDTH;
+    const value *of = VALUES + (size_t)(FIRST[tree] + leaf) * WIDTH;
 #if OUTPUTS == 1
-    *total += *value;
+    *total += *of;
 #elif WIDTH == 1
-    total[OUTPUT[tree]] += *value;
+    total[OUTPUT[tree]] += *of;
 #else
-    for (int k = 0; k < WIDTH; k++) total[k] += value[k];
+    for (int k = 0; k < WIDTH; k++) total[k] += of[k];
 #endif
 }
 
 INLINE void begin(sum *total)
 {
-    for (int k = 0; k < OUTPUTS; k++) total[k] = (sum)BASE[k];
+    for (int k = 0; k < OUTPUTS; k++) total[k] = GRID ? 0 : (sum)BASE[k];
 }
 
 /* What comes out of the sums of one row. */
-INLINE void finish(sum *s, strop_result *out)
+INLINE void finish(const sum *total, strop_result *out)
 {
-    for (int k = 0; k < OUTPUTS; k++) s[k] /= (sum)DIVISOR;
+    real s[OUTPUTS];
+    for (int k = 0; k < OUTPUTS; k++) s[k] = (GRID ? (real)(BASE[k] + GRID_STEP * total[k]) : (real)total[k]) / (real)DIVISOR;
 #if LINK == 0 /* identity */
     for (int k = 0; k < OUTPUTS; k++) out[k] = s[k];
 #elif LINK == 1 /* sigmoid */
-    for (int k = 0; k < OUTPUTS; k++) out[k] = 1 / (1 + EXP(-(sum)SCALE * s[k]));
+    for (int k = 0; k < OUTPUTS; k++) out[k] = 1 / (1 + EXP(-(real)SCALE * s[k]));
 #elif LINK == 2 /* sigmoid of two */
-    out[1] = 1 / (1 + EXP(-(sum)SCALE * s[0]));
+    out[1] = 1 / (1 + EXP(-(real)SCALE * s[0]));
     out[0] = 1 - out[1];
 #elif LINK == 3 /* softmax */
-    sum most = s[0], all = 0;
+    real most = s[0], all = 0;
     for (int k = 1; k < OUTPUTS; k++) most = s[k] > most ? s[k] : most;
     for (int k = 0; k < OUTPUTS; k++) all += s[k] = EXP(s[k] - most);
     for (int k = 0; k < OUTPUTS; k++) out[k] = s[k] / all;
@@ -102,7 +110,7 @@ INLINE void finish(sum *s, strop_result *out)
 #elif LINK == 6 /* log of one and exponential */
     for (int k = 0; k < OUTPUTS; k++) out[k] = LOG1P(EXP(s[k]));
 #elif LINK == 7 /* shares */
-    sum all = 0;
+    real all = 0;
     for (int k = 0; k < OUTPUTS; k++) all += s[k];
     for (int k = 0; k < OUTPUTS; k++) out[k] = s[k] / all;
 #endif
@@ -181,11 +189,11 @@ FASTEST static void few(const input *x, strop_result *out)
 #define BITS (ROWS / 32)
 #define TOGETHER 8 /* trees whose leaves are added in one pass over the rows */
 #define S_FIRST TABLE(uint32_t, S_FIRST_AT)     /* [TREES + 1], its first split; parents before children */
-#define S_CONDITION TABLE(uint32_t, S_CONDITION_AT)
-#define S_SLOT TABLE(uint16_t, S_SLOT_AT)       /* where the split's rows are: 0, or 2 i + 1 and 2 i + 2 of split i */
+#define S_CONDITION TABLE(CONDITION_NUMBER, S_CONDITION_AT)
+#define S_SLOT TABLE(SLOT_NUMBER, S_SLOT_AT)       /* where the split's rows are: 0, or 2 i + 1 and 2 i + 2 of split i */
 #define S_PLANES TABLE(uint8_t, S_PLANES_AT)    /* [TREES], bits of a leaf's number */
 #define S_PLANE TABLE(uint32_t, S_PLANE_AT)     /* [TREES * 8 + 1], the first of the slots whose rows have this bit */
-#define S_MEMBER TABLE(uint16_t, S_MEMBER_AT)
+#define S_MEMBER TABLE(SLOT_NUMBER, S_MEMBER_AT)
 
 #ifdef __clang__
 #define SHUFFLE(v, place) __builtin_shufflevector(v, v, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, \
@@ -298,11 +306,11 @@ FASTEST static void many(const input *x, sum *total, block *condition, block *sl
         for (uint32_t k = 0; k < count; k++) number_leaves(t + k, condition, slots, number[k]);
 #if OUTPUTS == 1
         if (count == TOGETHER) {
-            const sum *value[TOGETHER];
-            for (int k = 0; k < TOGETHER; k++) value[k] = VALUES + FIRST[t + k];
+            const value *of[TOGETHER];
+            for (int k = 0; k < TOGETHER; k++) of[k] = VALUES + FIRST[t + k];
             for (int r = 0; r < ROWS; r++) {
                 sum s = total[r];
-                for (int k = 0; k < TOGETHER; k++) s += value[k][number[k][r]];
+                for (int k = 0; k < TOGETHER; k++) s += of[k][number[k][r]];
                 total[r] = s;
             }
             continue;

@@ -17,6 +17,7 @@ ROWS = 512  # of a block
 MISSING_LEFT, ZERO_MISSING, SUBSET = 1, 2, 4  # as in forest.c
 MOST_CONDITIONS = 1 << 15  # and leaves of a tree, to go by steps: what they come to lies on the stack, 8 bytes each
 MOST_STRIDE, AGAIN = 12, 3  # steps down a tree before it is looked at again; what that costs, in steps
+MOST_SUM = 2.0**31  # of integers
 MOST_LEAVES = 256  # of a tree that goes by slices: their numbers are bytes
 
 # cycles on a Zen 3, only compared with each other
@@ -34,7 +35,7 @@ class Tables:
         content: The bytes of `tables.bin`, each table aligned to 64 bytes.
     """
 
-    constants: Mapping[str, int | float]
+    constants: Mapping[str, int | float | str]
     content: bytes
 
 
@@ -63,7 +64,7 @@ def tables(forest: Forest) -> Tables:
     steps = len(conditions.threshold) + most <= MOST_CONDITIONS and abreast < walked
     one_row = abreast if steps else walked
     slices = most <= MOST_LEAVES and sliced < one_row
-    constants: dict[str, int | float] = {
+    constants: dict[str, int | float | str] = {
         "FEATURES": forest.features, "OUTPUTS": forest.outputs, "RESULTS": forest.width or 1, "TREES": forest.trees,
         "WIDTH": forest.values.shape[1], "INPUT_BYTES": real.itemsize, "DIVISOR": forest.divisor,
         "SCALE": forest.scale, "LINK": list(LINKS).index(forest.link), "STEPS": int(steps), "SLICES": int(slices),
@@ -71,8 +72,12 @@ def tables(forest: Forest) -> Tables:
         "STRIDE": stride, "MOST_LEAVES": most, "ROWS": ROWS, "MOST_SLOTS": 2 * most - 1,
         "ENOUGH": max(2, math.ceil(ROWS * sliced / one_row)) if slices else 0,
     }  # fmt: skip
+    on_grid, integer = _on_grid(forest)
+    constants |= {"GRID": int(integer is not None), "GRID_STEP": float(forest.step)}
+    constants |= {"INTEGER": f"{integer}_t"} if integer else {}
     arrays = {
-        "BASE": forest.base, "VALUES": forest.values[order.values].astype(forest.sums),
+        "BASE": forest.base,
+        "VALUES": on_grid[order.values] if integer else forest.values[order.values].astype(forest.sums),
         "FIRST": _starts(order.leaves)[:-1].astype(np.uint32), "OUTPUT": forest.output.astype(np.uint16),
         "SUBSETS": conditions.bits,
     }  # fmt: skip
@@ -85,6 +90,10 @@ def tables(forest: Forest) -> Tables:
         arrays |= _steps(forest, conditions, order)
     if slices:
         arrays |= _slices(forest, conditions, order)
+        constants |= {
+            "CONDITION_NUMBER": f"{arrays['S_CONDITION'].dtype}_t",
+            "SLOT_NUMBER": f"{arrays['S_SLOT'].dtype}_t",
+        }
     if not steps:
         arrays |= _walk(forest, conditions, order, real)
     content = bytearray()
@@ -93,6 +102,18 @@ def tables(forest: Forest) -> Tables:
         constants[f"{name}_AT"] = len(content)
         content += np.ascontiguousarray(array).tobytes()
     return Tables(constants, bytes(content) + bytes(64))
+
+
+def _on_grid(forest: Forest) -> tuple[Array, str | None]:
+    """Leaf values as multiples of the forest's step, and the least type that holds them; None where no sum is sure to fit."""
+    if not forest.step or not len(forest.values):
+        return forest.values, None
+    multiples = forest.values / forest.step
+    most = np.abs(multiples).max()
+    if most * forest.trees >= MOST_SUM:
+        return forest.values, None
+    integer = next(name for name in ("int8", "int16", "int32") if most <= np.iinfo(name).max)
+    return multiples.astype(integer), integer
 
 
 @dataclass(frozen=True)
@@ -247,12 +268,13 @@ def _slices(forest: Forest, conditions: _Conditions, order: _Order) -> dict[str,
         counts.append(np.bincount(forest.tree[outermost], minlength=forest.trees))
     found = np.concatenate(members, axis=1)
     found = found[:, np.lexsort((found[1], found[0]))]
+    slots = _least(2 * int(order.leaves.max()) - 1)
     planes = [int(leaves - 1).bit_length() for leaves in order.leaves]
     return {
-        "S_FIRST": first.astype(np.uint32), "S_CONDITION": conditions.of[splits].astype(np.uint32),
-        "S_SLOT": slot[splits].astype(np.uint16), "S_PLANES": np.array(planes, np.uint8),
+        "S_FIRST": first.astype(np.uint32), "S_CONDITION": conditions.of[splits].astype(_least(len(conditions.threshold))),
+        "S_SLOT": slot[splits].astype(slots), "S_PLANES": np.array(planes, np.uint8),
         "S_PLANE": _starts(np.stack(counts, axis=1).ravel()).astype(np.uint32),
-        "S_MEMBER": found[2].astype(np.uint16),
+        "S_MEMBER": found[2].astype(slots),
     }  # fmt: skip
 
 
@@ -304,3 +326,8 @@ def _levels(forest: Forest) -> Iterator[Array]:
 
 def _starts(counts: Array) -> Array:
     return np.concatenate([[0], np.cumsum(counts)])
+
+
+def _least(count: int) -> np.dtype[Any]:
+    """The least type that numbers so many things."""
+    return np.min_scalar_type(max(0, count - 1))
