@@ -21,9 +21,9 @@ RNG = np.random.default_rng
 pytestmark = pytest.mark.skipif(compiler() is None, reason="needs a C compiler")
 
 WAYS = {
-    "events": {"PER_STRIKE": 0.0, "PER_TREE": 0.0, "PER_THRESHOLD": 0.0, "PER_SPLIT": 1e9},
+    "steps": {"PER_ABREAST": 0.0, "PER_TREE": 0.0, "PER_THRESHOLD": 0.0, "PER_SPLIT": 1e9},
     "slices": {"PER_CONDITION": 0.0, "PER_SUBSET": 0.0, "PER_SPLIT": 0.0, "PER_TREE_OF_BLOCK": 0.0},
-    "walk": {"PER_STRIKE": 1e9, "PER_TREE": 1e9, "PER_SPLIT": 1e9},
+    "walk": {"PER_ABREAST": 1e9, "PER_TREE": 1e9, "PER_SPLIT": 1e9},
 }
 
 
@@ -65,8 +65,8 @@ def test_equals_numpy_on_every_way(name: str, way: str, tmp_path: Path, monkeypa
     made = tables.tables(forest).constants
     if way == "walk" and made["CONDITIONS"]:
         assert (made["WALK"], made["SLICES"]) == (1, 0)
-    if way == "events" and forest.trees:
-        assert (made["EVENTS"], made["SLICES"]) == (1, 0)
+    if way == "steps" and forest.trees:
+        assert (made["STEPS"], made["SLICES"]) == (1, 0)
     if way == "slices" and forest.trees:
         assert made["SLICES"] == (FORESTS[name].get("leaves", 12) <= 256)
     found = compiled(forest, tmp_path)
@@ -78,7 +78,7 @@ def test_equals_numpy_on_every_way(name: str, way: str, tmp_path: Path, monkeypa
         if forest.link in ("identity",):
             np.testing.assert_array_equal(result, expected[: len(rows)])
         else:  # the exponential of C and of NumPy differ in the last bit
-            np.testing.assert_allclose(result, expected[: len(rows)], rtol=5e-16 if forest.sums == "float64" else 5e-7)
+            np.testing.assert_allclose(result, expected[: len(rows)], rtol=1e-15 if forest.sums == "float64" else 5e-7)
 
 
 def hash_of(name: str) -> int:
@@ -92,6 +92,39 @@ def test_every_link(link: str, tmp_path: Path) -> None:
         forest = replace(forest, values=np.abs(forest.values), base=np.zeros(2))
     x = edges(RNG(2), forest, 50)
     np.testing.assert_allclose(compiled(forest, tmp_path)(x), forest.predict(x), rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("way", "most", "integer"),
+    [("steps", 100, "int8"), ("slices", 30_000, "int16"), ("walk", 10**6, "int32"), ("slices", 2**40, None)],
+)
+def test_leaves_on_a_grid_are_integers(
+    way: str, most: int, integer: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for constant, value in WAYS[way].items():
+        monkeypatch.setattr(tables, constant, value)
+    rng, step = RNG(9), 2.0**-20
+    forest = grown(rng, outputs=2, trees=30, vectors=way == "walk")
+    multiples = rng.integers(-most, most + 1, forest.values.shape)
+    multiples.flat[0] = most
+    on_grid = replace(forest, values=multiples * step, base=np.array([5 * step, 0.0]), step=step).check()
+    made = tables.tables(on_grid)
+    assert made.constants.get("INTEGER") == (f"{integer}_t" if integer else None)
+    assert len(made.content) < len(tables.tables(replace(on_grid, step=0.0)).content) or integer is None
+    x = edges(rng, on_grid, 1100)
+    found = compiled(on_grid, tmp_path)
+    for rows in (x, x[:1], x[:5]):
+        np.testing.assert_array_equal(found(rows), on_grid.predict(rows))  # whole sums are exact, in float64 too
+
+
+def test_a_base_off_the_grid_is_rounded_once(tmp_path: Path) -> None:
+    forest = grown(RNG(10), trees=30)
+    values = np.round(forest.values * 1000) / 1024
+    on_grid = replace(forest, values=values, base=np.array([0.1]), step=2.0**-10).check()
+    x = edges(RNG(11), on_grid, 100)
+    exact = 0.1 + values[on_grid.leaf[on_grid.leaves(x)], 0].sum(axis=1)
+    np.testing.assert_array_equal(compiled(on_grid, tmp_path)(x), exact)
+    np.testing.assert_allclose(exact, on_grid.predict(x), rtol=0, atol=30 * np.spacing(np.abs(values).max() * 30))
 
 
 def test_no_row_is_copied_and_nothing_is_needed_at_run_time(tmp_path: Path) -> None:

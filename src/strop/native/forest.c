@@ -4,9 +4,8 @@
 
    Three ways through the trees give the same sums, bit for bit:
 
-   events  A few rows. What a split usually does is taken for granted; the others, found by threshold, strike out the
-           leaves that they make unreachable. The first leaf that is left is the row's (QuickScorer: Lucchese et al.,
-           SIGIR 2015; here each split is turned so that few strike).
+   steps   A few rows. All different conditions are evaluated; then some trees at a time are gone down without a branch,
+           a few steps, and again those of them that have not come to a leaf.
    slices  Many rows. One bit a row: all different conditions are evaluated for a block of rows, and a tree is a chain of
            ANDs over whole blocks; the bits of the leaf's number come out by ORs.
    walk    From the root to the leaf, for trees too large for either. */
@@ -34,7 +33,9 @@ __asm__(
 extern const unsigned char strop_tables[] __attribute__((visibility("hidden")));
 #define TABLE(type, at) ((const type *)(strop_tables + (at)))
 
-#if defined(__x86_64__) && defined(__gnu_linux__)
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__) && __GNUC__ >= 12
+#define FASTEST __attribute__((target_clones("arch=x86-64-v4", "avx2", "default"))) /* the first is AVX-512 */
+#elif defined(__x86_64__) && defined(__gnu_linux__)
 #define FASTEST __attribute__((target_clones("avx2", "default")))
 #else
 #define FASTEST
@@ -42,10 +43,17 @@ extern const unsigned char strop_tables[] __attribute__((visibility("hidden")));
 #define INLINE static inline __attribute__((always_inline))
 
 typedef strop_input input;
-typedef strop_result sum;
+typedef strop_result real;
+#if GRID
+typedef int32_t sum; /* of multiples of GRID_STEP, which is exact */
+typedef INTEGER value;
+#else
+typedef real sum;
+typedef real value;
+#endif
 
 #define BASE TABLE(double, BASE_AT)       /* [OUTPUTS] */
-#define VALUES TABLE(sum, VALUES_AT)      /* [leaves, WIDTH] */
+#define VALUES TABLE(value, VALUES_AT)      /* [leaves, WIDTH] */
 #define FIRST TABLE(uint32_t, FIRST_AT)   /* [TREES], the first leaf of each */
 #define OUTPUT TABLE(uint16_t, OUTPUT_AT) /* [TREES] */
 
@@ -63,32 +71,35 @@ INLINE int is_member(input x, uint32_t at, uint32_t size)
 
 INLINE void add(sum *total, uint32_t tree, uint32_t leaf)
 {
-    const sum *value = VALUES + (size_t)(FIRST[tree] + leaf) * WIDTH;
-#if WIDTH == 1
-    total[OUTPUT[tree]] += value[0];
+    const value *of = VALUES + (size_t)(FIRST[tree] + leaf) * WIDTH;
+#if OUTPUTS == 1
+    *total += *of;
+#elif WIDTH == 1
+    total[OUTPUT[tree]] += *of;
 #else
-    for (int k = 0; k < WIDTH; k++) total[k] += value[k];
+    for (int k = 0; k < WIDTH; k++) total[k] += of[k];
 #endif
 }
 
 INLINE void begin(sum *total)
 {
-    for (int k = 0; k < OUTPUTS; k++) total[k] = (sum)BASE[k];
+    for (int k = 0; k < OUTPUTS; k++) total[k] = GRID ? 0 : (sum)BASE[k];
 }
 
 /* What comes out of the sums of one row. */
-INLINE void finish(sum *s, strop_result *out)
+INLINE void finish(const sum *total, strop_result *out)
 {
-    for (int k = 0; k < OUTPUTS; k++) s[k] /= (sum)DIVISOR;
+    real s[OUTPUTS];
+    for (int k = 0; k < OUTPUTS; k++) s[k] = (GRID ? (real)(BASE[k] + GRID_STEP * total[k]) : (real)total[k]) / (real)DIVISOR;
 #if LINK == 0 || LINK == 8 /* identity, probabilities */
     for (int k = 0; k < OUTPUTS; k++) out[k] = s[k];
 #elif LINK == 1 /* sigmoid */
-    for (int k = 0; k < OUTPUTS; k++) out[k] = 1 / (1 + EXP(-(sum)SCALE * s[k]));
+    for (int k = 0; k < OUTPUTS; k++) out[k] = 1 / (1 + EXP(-(real)SCALE * s[k]));
 #elif LINK == 2 /* sigmoid of two */
-    out[1] = 1 / (1 + EXP(-(sum)SCALE * s[0]));
+    out[1] = 1 / (1 + EXP(-(real)SCALE * s[0]));
     out[0] = 1 - out[1];
 #elif LINK == 3 /* softmax */
-    sum most = s[0], all = 0;
+    real most = s[0], all = 0;
     for (int k = 1; k < OUTPUTS; k++) most = s[k] > most ? s[k] : most;
     for (int k = 0; k < OUTPUTS; k++) all += s[k] = EXP(s[k] - most);
     for (int k = 0; k < OUTPUTS; k++) out[k] = s[k] / all;
@@ -99,13 +110,13 @@ INLINE void finish(sum *s, strop_result *out)
 #elif LINK == 6 /* log of one and exponential */
     for (int k = 0; k < OUTPUTS; k++) out[k] = LOG1P(EXP(s[k]));
 #elif LINK == 7 /* shares */
-    sum all = 0;
+    real all = 0;
     for (int k = 0; k < OUTPUTS; k++) all += s[k];
     for (int k = 0; k < OUTPUTS; k++) out[k] = s[k] / all;
 #endif
 }
 
-#if EVENTS || SLICES
+#if STEPS || SLICES
 /* Conditions come in groups: all thresholds of one feature that treat what is missing alike, ascending, or one subset. */
 #define G_FEATURE TABLE(uint32_t, G_FEATURE_AT)
 #define G_FLAGS TABLE(uint8_t, G_FLAGS_AT)
@@ -115,34 +126,62 @@ INLINE void finish(sum *s, strop_result *out)
 #define THRESHOLD TABLE(input, THRESHOLD_AT)    /* [CONDITIONS] */
 #endif
 
-#if EVENTS
-#define OVER_FIRST TABLE(uint32_t, OVER_FIRST_AT)   /* [CONDITIONS + 1] */
-#define OVER_WORD TABLE(uint16_t, OVER_WORD_AT)
-#define OVER_KEPT TABLE(uint64_t, OVER_KEPT_AT)
-#define UNDER_FIRST TABLE(uint32_t, UNDER_FIRST_AT) /* [CONDITIONS + 1] */
-#define UNDER_WORD TABLE(uint16_t, UNDER_WORD_AT)
-#define UNDER_KEPT TABLE(uint64_t, UNDER_KEPT_AT)
-#define WORD TABLE(uint16_t, WORD_AT)               /* [TREES], the first word of its leaves */
+#if STEPS
+/* The right child follows the left. A leaf leads to itself: its condition, CONDITIONS + its number, is never over. */
+typedef struct { uint16_t condition, left; } node; /* left: nodes from here to the left child */
+#define NODES TABLE(node, NODES_AT)
+#define ROOT TABLE(uint32_t, ROOT_AT) /* [TREES], nodes */
+#define ABREAST 8                     /* trees gone down at a time: while one waits for memory, the others do not */
+#define AT_ONCE 512                   /* trees whose leaves are added up before the next are looked at */
 
-FASTEST static void few(const input *x, sum *total)
+/* Of each condition, how far its right child is from its left: to add where a value is over it, else 0. */
+INLINE void compare(const input *x, size_t *over)
 {
-    uint64_t left[WORDS]; /* bits of the leaves that are not struck out */
-    memset(left, 0xff, sizeof left);
     for (uint32_t g = 0; g < GROUPS; g++) {
         input v = x[G_FEATURE[g]];
-        uint32_t first = G_FIRST[g], end = G_FIRST[g + 1], under = first; /* thresholds under the value */
+        const input *threshold = THRESHOLD + G_FIRST[g];
+        size_t *to = over + G_FIRST[g], size = G_FIRST[g + 1] - G_FIRST[g], right = sizeof(node);
         int flags = G_FLAGS[g];
-        if (is_missing(v, flags)) under = flags & MISSING_LEFT ? first : end;
-        else if (flags & SUBSET) under = is_member(v, G_SUBSET[g], G_SIZE[g]) ? first : end;
-        else for (uint32_t c = first; c < end; c++) under += THRESHOLD[c] < v;
-        for (uint32_t i = OVER_FIRST[first]; i < OVER_FIRST[under]; i++) left[OVER_WORD[i]] &= OVER_KEPT[i];
-        for (uint32_t i = UNDER_FIRST[under]; i < UNDER_FIRST[end]; i++) left[UNDER_WORD[i]] &= UNDER_KEPT[i];
+        if (is_missing(v, flags)) for (size_t c = 0; c < size; c++) to[c] = flags & MISSING_LEFT ? 0 : right;
+        else if (flags & SUBSET) to[0] = is_member(v, G_SUBSET[g], G_SIZE[g]) ? 0 : right;
+        else for (size_t c = 0; c < size; c++) to[c] = threshold[c] < v ? right : 0;
     }
-    for (uint32_t t = 0; t < TREES; t++) {
-        uint32_t word = WORD[t];
-        while (!left[word]) word++;
-        add(total, t, (word - WORD[t]) * 64 + (uint32_t)__builtin_ctzll(left[word]));
+}
+
+FASTEST static void few(const input *x, strop_result *out)
+{
+    static const node nowhere = {CONDITIONS, 0};
+    size_t over[CONDITIONS + MOST_LEAVES];
+    memset(over + CONDITIONS, 0, sizeof(size_t) * MOST_LEAVES);
+    compare(x, over);
+    sum s[OUTPUTS];
+    begin(s);
+    for (uint32_t t = 0; t < TREES; t += AT_ONCE) {
+        const node *at[AT_ONCE + 1];
+        uint32_t on_way[AT_ONCE + ABREAST], count = TREES - t < AT_ONCE ? TREES - t : AT_ONCE, going = count;
+        for (uint32_t k = 0; k < count; k++) at[k] = NODES + ROOT[t + k], on_way[k] = k;
+        at[AT_ONCE] = &nowhere;
+        while (going) {
+            uint32_t still = 0;
+            for (uint32_t k = going; k % ABREAST; k++) on_way[k] = AT_ONCE;
+            for (uint32_t k = 0; k < going; k += ABREAST) {
+                const node *some[ABREAST];
+                for (int i = 0; i < ABREAST; i++) some[i] = at[on_way[k + i]];
+                for (int step = 0; step < STRIDE; step++)
+                    for (int i = 0; i < ABREAST; i++)
+                        some[i] = (const node *)((const char *)(some[i] + some[i]->left) + over[some[i]->condition]);
+                for (int i = 0; i < ABREAST; i++) {
+                    uint32_t tree = on_way[k + i];
+                    at[tree] = some[i];
+                    on_way[still] = tree;
+                    still += some[i]->condition < CONDITIONS;
+                }
+            }
+            going = still;
+        }
+        for (uint32_t k = 0; k < count; k++) add(s, t + k, at[k]->condition - CONDITIONS);
     }
+    finish(s, out);
 }
 #endif
 
@@ -150,11 +189,11 @@ FASTEST static void few(const input *x, sum *total)
 #define BITS (ROWS / 32)
 #define TOGETHER 8 /* trees whose leaves are added in one pass over the rows */
 #define S_FIRST TABLE(uint32_t, S_FIRST_AT)     /* [TREES + 1], its first split; parents before children */
-#define S_CONDITION TABLE(uint32_t, S_CONDITION_AT)
-#define S_SLOT TABLE(uint16_t, S_SLOT_AT)       /* where the split's rows are: 0, or 2 i + 1 and 2 i + 2 of split i */
+#define S_CONDITION TABLE(CONDITION_NUMBER, S_CONDITION_AT)
+#define S_SLOT TABLE(SLOT_NUMBER, S_SLOT_AT)       /* where the split's rows are: 0, or 2 i + 1 and 2 i + 2 of split i */
 #define S_PLANES TABLE(uint8_t, S_PLANES_AT)    /* [TREES], bits of a leaf's number */
 #define S_PLANE TABLE(uint32_t, S_PLANE_AT)     /* [TREES * 8 + 1], the first of the slots whose rows have this bit */
-#define S_MEMBER TABLE(uint16_t, S_MEMBER_AT)
+#define S_MEMBER TABLE(SLOT_NUMBER, S_MEMBER_AT)
 
 #ifdef __clang__
 #define SHUFFLE(v, place) __builtin_shufflevector(v, v, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, \
@@ -162,10 +201,10 @@ FASTEST static void few(const input *x, sum *total)
 #else
 #define SHUFFLE(v, place) __builtin_shuffle(v, place)
 #endif
-typedef uint64_t lanes __attribute__((vector_size(32)));
+typedef uint64_t lanes __attribute__((vector_size(64)));
 typedef uint8_t bytes __attribute__((vector_size(32)));
 typedef uint32_t words __attribute__((vector_size(32)));
-#define LANES (ROWS / 256)
+#define LANES (ROWS / 512)
 typedef struct { lanes part[LANES]; } block; /* a bit for each row */
 
 #if INPUT_BYTES == 8
@@ -267,11 +306,11 @@ FASTEST static void many(const input *x, sum *total, block *condition, block *sl
         for (uint32_t k = 0; k < count; k++) number_leaves(t + k, condition, slots, number[k]);
 #if OUTPUTS == 1
         if (count == TOGETHER) {
-            const sum *value[TOGETHER];
-            for (int k = 0; k < TOGETHER; k++) value[k] = VALUES + FIRST[t + k];
+            const value *of[TOGETHER];
+            for (int k = 0; k < TOGETHER; k++) of[k] = VALUES + FIRST[t + k];
             for (int r = 0; r < ROWS; r++) {
                 sum s = total[r];
-                for (int k = 0; k < TOGETHER; k++) s += value[k][number[k][r]];
+                for (int k = 0; k < TOGETHER; k++) s += of[k][number[k][r]];
                 total[r] = s;
             }
             continue;
@@ -287,24 +326,24 @@ FASTEST static void many(const input *x, sum *total, block *condition, block *sl
 typedef struct {
     input threshold;
     uint32_t feature_and_flags; /* feature << 3 | flags; of a leaf, all bits */
-    uint32_t left, right;       /* nodes; of a leaf: its number */
+    uint32_t left, right;       /* splits; of a leaf: its number */
     uint32_t subset, size;
-} node;
-#define NODES TABLE(node, NODES_AT)
+} split;
+#define SPLITS TABLE(split, SPLITS_AT)
 #define ROOT TABLE(uint32_t, ROOT_AT)
 #define LEAF 0xffffffffu
 #define CHUNK (OUTPUTS < 64 ? 64 / OUTPUTS : 1) /* rows whose sums lie on the stack */
 
 INLINE uint32_t leaf_of(uint32_t tree, const input *x)
 {
-    const node *at = NODES + ROOT[tree];
+    const split *at = SPLITS + ROOT[tree];
     while (at->feature_and_flags != LEAF) {
         int flags = at->feature_and_flags & 7, goes;
         input v = x[at->feature_and_flags >> 3];
         if (is_missing(v, flags)) goes = flags & MISSING_LEFT;
         else if (flags & SUBSET) goes = is_member(v, at->subset, at->size);
         else goes = v <= at->threshold;
-        at = NODES + (goes ? at->left : at->right);
+        at = SPLITS + (goes ? at->left : at->right);
     }
     return at->left;
 }
@@ -342,13 +381,8 @@ STROP_API void strop_predict(const strop_input *x, int64_t rows, strop_result *o
     free(memory);
     free(total);
 #endif
-#if EVENTS
-    for (; row < rows; row++) {
-        sum s[OUTPUTS];
-        begin(s);
-        few(x + row * FEATURES, s);
-        finish(s, out + row * RESULTS);
-    }
+#if STEPS
+    for (; row < rows; row++) few(x + row * FEATURES, out + row * RESULTS);
 #else
     while (row < rows) {
         sum s[CHUNK * OUTPUTS];

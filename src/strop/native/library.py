@@ -122,19 +122,35 @@ class Library:
         try:
             loaded = ctypes.CDLL(str(path.absolute()))
             self._predict = loaded.strop_predict
+            # one row takes less time than letting other threads have the interpreter meanwhile
+            self._predict_one = ctypes.PyDLL(str(path.absolute())).strop_predict
         except (OSError, AttributeError) as error:
             raise RunFailed(f"{path.name} can't be loaded: {error}. Build it again on this machine.") from error
-        self._predict.argtypes, self._predict.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p], None
         self.features = int(loaded.strop_features())
         self.dtype, self.results = np.dtype(forest_dtype), (np.dtype(result_dtype), width)
+        for function in (self._predict, self._predict_one):
+            function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p], None
+        self._one_row = (1, self.features)
+        self._ready: list[tuple[Array, Callable[[], object], Array]] = []  # to take one row each
         if int(loaded.strop_results()) != (width or 1):
             raise RunFailed(f"{path.name} does not give what its signature says. Build it again.")
 
     def __call__(self, x: Array) -> Array:
         """Results [rows] or [rows, width] of rows [rows, features]."""
-        call, out = self.bind(x)
+        if x.shape != self._one_row:
+            call, out = self.bind(x)
+            call()
+            return out
+        try:
+            ready = self._ready.pop()
+        except IndexError:  # others have them all, or this is the first row
+            ready = self._make_ready()
+        row, call, out = ready
+        row[:] = x  # sooner done than told to C where it lies
         call()
-        return out
+        found = out.copy()
+        self._ready.append(ready)
+        return found
 
     def bind(self, x: Array) -> tuple[Callable[[], object], Array]:
         """The call on these rows, prepared once, and the array that it fills."""
@@ -143,14 +159,17 @@ class Library:
             raise RunFailed(f"rows must have {self.features} columns, and the input has the shape {list(x.shape)}.")
         dtype, width = self.results
         out = np.empty(len(x) if width is None else (len(x), width), dtype)
-        predict, source, rows, goal = (
-            self._predict, ctypes.c_void_p(x.ctypes.data), ctypes.c_int64(len(x)), ctypes.c_void_p(out.ctypes.data)
-        )  # fmt: skip
+        predict = self._predict_one if len(x) == 1 else self._predict
+        source, rows, goal = ctypes.c_void_p(x.ctypes.data), ctypes.c_int64(len(x)), ctypes.c_void_p(out.ctypes.data)
 
         def call(kept: tuple[Array, Array] = (x, out)) -> object:
             return predict(source, rows, goal)
 
         return call, out
+
+    def _make_ready(self) -> tuple[Array, Callable[[], object], Array]:
+        row = np.empty(self._one_row, self.dtype)
+        return (row, *self.bind(row))
 
 
 def _meaning(forest: Forest) -> str:

@@ -15,12 +15,14 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 ROWS = 512  # of a block
 MISSING_LEFT, ZERO_MISSING, SUBSET = 1, 2, 4  # as in forest.c
-MOST_WORDS = 4096  # of leaves' bits, which lie on the stack
+MOST_CONDITIONS = 1 << 15  # and leaves of a tree, to go by steps: what they come to lies on the stack, 8 bytes each
+MOST_STRIDE, AGAIN = 12, 3  # steps down a tree before it is looked at again; what that costs, in steps
+MOST_SUM = 2.0**31  # of integers
 MOST_LEAVES = 256  # of a tree that goes by slices: their numbers are bytes
 
 # cycles on a Zen 3, only compared with each other
 PER_STEP, PER_TREE_WALKED = 20.0, 15.0
-PER_STRIKE, PER_THRESHOLD, PER_TREE = 2.6, 0.6, 5.0
+PER_ABREAST, PER_THRESHOLD, PER_TREE = 1.8, 0.6, 6.0
 PER_CONDITION, PER_SUBSET, PER_SPLIT, PER_TREE_OF_BLOCK = 0.4, 6.0, 0.05, 2.0
 
 
@@ -33,7 +35,7 @@ class Tables:
         content: The bytes of `tables.bin`, each table aligned to 64 bytes.
     """
 
-    constants: Mapping[str, int | float]
+    constants: Mapping[str, int | float | str]
     content: bytes
 
 
@@ -46,44 +48,53 @@ def tables(forest: Forest) -> Tables:
     forest = forest.without_unused_nodes()
     real = np.dtype(forest.dtype)
     conditions = _conditions(forest, real)
-    order = _order(forest, conditions)
-    words = int((-(-order.leaves // 64)).sum())
-    strikes = _strikes(forest, conditions, order)
-    shares = _visits(forest)
+    order = _order(forest)
+    most = int(order.leaves.max(initial=1))
     splits = forest.feature >= 0
-    walked = PER_STEP * shares[splits].sum() + PER_TREE_WALKED * forest.trees
-    struck = PER_STRIKE * strikes.expected + PER_THRESHOLD * len(conditions.threshold) + PER_TREE * forest.trees
+    walked = PER_STEP * _visits(forest)[splits].sum() + PER_TREE_WALKED * forest.trees
+    stride, expected = _stride(forest)
+    abreast = (
+        PER_ABREAST * expected * forest.trees + PER_THRESHOLD * len(conditions.threshold) + PER_TREE * forest.trees
+    )
     subsets = int((conditions.flags & SUBSET > 0).sum())
     sliced = (
         PER_CONDITION * len(conditions.threshold) + PER_SUBSET * subsets + PER_SPLIT * splits.sum()
         + PER_TREE_OF_BLOCK * forest.trees
     )  # fmt: skip
-    events = words <= MOST_WORDS and struck < walked
-    one_row = min(walked, struck) if events else walked
-    slices = int(order.leaves.max(initial=1)) <= MOST_LEAVES and sliced < one_row
-    constants: dict[str, int | float] = {
+    steps = len(conditions.threshold) + most <= MOST_CONDITIONS and abreast < walked
+    one_row = abreast if steps else walked
+    slices = most <= MOST_LEAVES and sliced < one_row
+    constants: dict[str, int | float | str] = {
         "FEATURES": forest.features, "OUTPUTS": forest.outputs, "RESULTS": forest.width or 1, "TREES": forest.trees,
         "WIDTH": forest.values.shape[1], "INPUT_BYTES": real.itemsize, "DIVISOR": forest.divisor,
-        "SCALE": forest.scale, "LINK": list(LINKS).index(forest.link), "EVENTS": int(events), "SLICES": int(slices),
-        "WALK": int(not events), "GROUPS": len(conditions.feature), "CONDITIONS": len(conditions.threshold),
-        "WORDS": words, "ROWS": ROWS, "MOST_SLOTS": 2 * int(order.leaves.max(initial=1)) - 1,
+        "SCALE": forest.scale, "LINK": list(LINKS).index(forest.link), "STEPS": int(steps), "SLICES": int(slices),
+        "WALK": int(not steps), "GROUPS": len(conditions.feature), "CONDITIONS": len(conditions.threshold),
+        "STRIDE": stride, "MOST_LEAVES": most, "ROWS": ROWS, "MOST_SLOTS": 2 * most - 1,
         "ENOUGH": max(2, math.ceil(ROWS * sliced / one_row)) if slices else 0,
     }  # fmt: skip
+    on_grid, integer = _on_grid(forest)
+    constants |= {"GRID": int(integer is not None), "GRID_STEP": float(forest.step)}
+    constants |= {"INTEGER": f"{integer}_t"} if integer else {}
     arrays = {
-        "BASE": forest.base, "VALUES": forest.values[order.values].astype(forest.sums),
+        "BASE": forest.base,
+        "VALUES": on_grid[order.values] if integer else forest.values[order.values].astype(forest.sums),
         "FIRST": _starts(order.leaves)[:-1].astype(np.uint32), "OUTPUT": forest.output.astype(np.uint16),
         "SUBSETS": conditions.bits,
     }  # fmt: skip
-    if events or slices:
+    if steps or slices:
         arrays |= {
             "G_FEATURE": conditions.feature, "G_FLAGS": conditions.flags, "G_FIRST": conditions.first,
             "G_SUBSET": conditions.subset, "G_SIZE": conditions.size, "THRESHOLD": conditions.threshold,
         }  # fmt: skip
-    if events:
-        arrays |= strikes.arrays
+    if steps:
+        arrays |= _steps(forest, conditions, order)
     if slices:
         arrays |= _slices(forest, conditions, order)
-    if not events:
+        constants |= {
+            "CONDITION_NUMBER": f"{arrays['S_CONDITION'].dtype}_t",
+            "SLOT_NUMBER": f"{arrays['S_SLOT'].dtype}_t",
+        }
+    if not steps:
         arrays |= _walk(forest, conditions, order, real)
     content = bytearray()
     for name, array in arrays.items():
@@ -91,6 +102,18 @@ def tables(forest: Forest) -> Tables:
         constants[f"{name}_AT"] = len(content)
         content += np.ascontiguousarray(array).tobytes()
     return Tables(constants, bytes(content) + bytes(64))
+
+
+def _on_grid(forest: Forest) -> tuple[Array, str | None]:
+    """Leaf values as multiples of the forest's step, and the least type that holds them; None where no sum is sure to fit."""
+    if not forest.step or not len(forest.values):
+        return forest.values, None
+    multiples = forest.values / forest.step
+    most = np.abs(multiples).max()
+    if most * forest.trees >= MOST_SUM:
+        return forest.values, None
+    integer = next(name for name in ("int8", "int16", "int32") if most <= np.iinfo(name).max)
+    return multiples.astype(integer), integer
 
 
 @dataclass(frozen=True)
@@ -172,12 +195,11 @@ def _subsets(forest: Forest) -> tuple[Array, tuple[Array, Array], Array]:
 
 @dataclass(frozen=True)
 class _Order:
-    """The leaves of each tree, numbered so that a split's likely side comes first.
+    """The leaves of each tree, numbered from left to right.
 
     Attributes:
         start: [nodes], the number of the first leaf under a node.
         under: [nodes], leaves under it.
-        likely: [nodes], the child that most samples go to.
         leaves: [trees].
         values: [leaves], the rows of `Forest.values` in the order of trees and numbers.
         parent: [nodes], -1 for roots.
@@ -185,82 +207,57 @@ class _Order:
 
     start: Array
     under: Array
-    likely: Array
     leaves: Array
     values: Array
     parent: Array
 
 
-def _order(forest: Forest, conditions: _Conditions) -> _Order:
+def _order(forest: Forest) -> _Order:
     splits = np.flatnonzero(forest.feature >= 0)
-    left, right = forest.left[splits], forest.right[splits]
-    count = np.nan_to_num(forest.count)
-    number = len(conditions.threshold)
-    seen = [np.bincount(conditions.of[splits], count[side], number) for side in (left, right)]
-    turned = (seen[0] < seen[1])[conditions.of[splits]]
-    likely = np.full(len(forest.feature), -1)
-    likely[splits] = np.where(turned, right, left)
     parent = np.full(len(forest.feature), -1)
-    parent[left], parent[right] = splits, splits
+    parent[forest.left[splits]] = parent[forest.right[splits]] = splits
     levels = list(_levels(forest))
     under = (forest.feature < 0).astype(np.int64)
     for nodes in reversed(levels):
         under[nodes] = under[forest.left[nodes]] + under[forest.right[nodes]]
     start = np.zeros(len(forest.feature), np.int64)
     for nodes in levels:
-        first = likely[nodes]
-        second = forest.left[nodes] + forest.right[nodes] - first
-        start[first] = start[nodes]
-        start[second] = start[nodes] + under[first]
+        left, right = forest.left[nodes], forest.right[nodes]
+        start[left] = start[nodes]
+        start[right] = start[nodes] + under[left]
     ends = np.flatnonzero(forest.feature < 0)
     ordered = ends[np.lexsort((start[ends], forest.tree[ends]))]
-    return _Order(start, under, likely, under[forest.roots], forest.leaf[ordered], parent)
+    return _Order(start, under, under[forest.roots], forest.leaf[ordered], parent)
 
 
-@dataclass(frozen=True)
-class _Strikes:
-    arrays: Mapping[str, Array]
-    expected: float
+def _steps(forest: Forest, conditions: _Conditions, order: _Order) -> dict[str, Array]:
+    """Nodes of each tree from the top down: its condition and how far off its children are."""
+    slot, place = _places(forest, order)
+    splits = forest.feature >= 0
+    first = 2 * _starts(np.bincount(forest.tree[splits], minlength=forest.trees))[:-1] + np.arange(forest.trees)
+    condition = np.where(splits, conditions.of, len(conditions.threshold) + order.start)
+    distance = np.where(splits, 2 * place + 1 - slot, 0)
+    nodes = np.zeros((len(forest.feature), 2), np.uint16)
+    nodes[first[forest.tree] + slot] = np.stack([condition, distance], axis=1)
+    return {"NODES": nodes, "ROOT": first.astype(np.uint32)}
 
 
-def _strikes(forest: Forest, conditions: _Conditions, order: _Order) -> _Strikes:
-    """Which leaves a split strikes out when it does not do what it usually does."""
+def _places(forest: Forest, order: _Order) -> tuple[Array, Array]:
+    """Of each node, its slot in its tree: 0, or 2 i + 1 and 2 i + 2 under split i; and of each split, its number i."""
     splits = np.flatnonzero(forest.feature >= 0)
-    likely = order.likely[splits]
-    start, stop = order.start[likely], order.start[likely] + order.under[likely]
-    word = _starts(-(-order.leaves // 64))
-    spans = (stop - 1) // 64 - start // 64 + 1
-    which = np.repeat(np.arange(len(splits)), spans)
-    at = start[which] // 64 + np.arange(len(which)) - np.repeat(_starts(spans)[:-1], spans)
-    low, high = np.maximum(start[which] - 64 * at, 0), np.minimum(stop[which] - 64 * at, 64)
-    struck = _ones(high) ^ _ones(low)
-    condition = conditions.of[splits][which]
-    over = likely[which] == forest.left[splits][which]
-    arrays: dict[str, Array] = {"WORD": word[:-1].astype(np.uint16)}
-    for name, chosen in (("OVER", over), ("UNDER", ~over)):
-        sorting = np.flatnonzero(chosen)[np.argsort(condition[chosen], kind="stable")]
-        counts = np.bincount(condition[sorting], minlength=len(conditions.threshold))
-        arrays[f"{name}_FIRST"] = _starts(counts).astype(np.uint32)
-        arrays[f"{name}_WORD"] = (word[forest.tree[splits]][which] + at)[sorting].astype(np.uint16)
-        arrays[f"{name}_KEPT"] = ~struck[sorting]
-    count = np.nan_to_num(forest.count, nan=1.0)
-    sides = [np.bincount(conditions.of[splits], count[side[splits]], len(conditions.threshold)) for side in
-             (forest.left, forest.right)]  # fmt: skip
-    rare = np.minimum(*sides) / np.maximum(sides[0] + sides[1], 1e-300)
-    return _Strikes(arrays, float(rare[condition].sum()))
+    tree = forest.tree[splits]
+    place = np.zeros(len(forest.feature), np.int64)
+    place[splits] = np.arange(len(splits)) - _starts(np.bincount(tree, minlength=forest.trees))[tree]
+    is_left = np.zeros(len(forest.feature), bool)
+    is_left[forest.left[splits]] = True
+    return np.where(order.parent < 0, 0, 2 * place[order.parent] + np.where(is_left, 1, 2)), place
 
 
 def _slices(forest: Forest, conditions: _Conditions, order: _Order) -> dict[str, Array]:
     """Splits of each tree from the top down, where their rows are, and the slots that make up a leaf's number."""
     splits = np.flatnonzero(forest.feature >= 0)
-    tree = forest.tree[splits]
-    first = _starts(np.bincount(tree, minlength=forest.trees))
-    place = np.zeros(len(forest.feature), np.int64)
-    place[splits] = np.arange(len(splits)) - first[tree]
-    parent = order.parent
-    is_left = np.zeros(len(parent), bool)
-    is_left[forest.left[splits]] = True
-    slot = np.where(parent < 0, 0, 2 * place[parent] + np.where(is_left, 1, 2))
+    first = _starts(np.bincount(forest.tree[splits], minlength=forest.trees))
+    slot, parent = _places(forest, order)[0], order.parent
     last = order.start + order.under - 1
     members, counts = [], []
     for plane in range(8):
@@ -271,12 +268,13 @@ def _slices(forest: Forest, conditions: _Conditions, order: _Order) -> dict[str,
         counts.append(np.bincount(forest.tree[outermost], minlength=forest.trees))
     found = np.concatenate(members, axis=1)
     found = found[:, np.lexsort((found[1], found[0]))]
+    slots = _least(2 * int(order.leaves.max()) - 1)
     planes = [int(leaves - 1).bit_length() for leaves in order.leaves]
     return {
-        "S_FIRST": first.astype(np.uint32), "S_CONDITION": conditions.of[splits].astype(np.uint32),
-        "S_SLOT": slot[splits].astype(np.uint16), "S_PLANES": np.array(planes, np.uint8),
+        "S_FIRST": first.astype(np.uint32), "S_CONDITION": conditions.of[splits].astype(_least(len(conditions.threshold))),
+        "S_SLOT": slot[splits].astype(slots), "S_PLANES": np.array(planes, np.uint8),
         "S_PLANE": _starts(np.stack(counts, axis=1).ravel()).astype(np.uint32),
-        "S_MEMBER": found[2].astype(np.uint16),
+        "S_MEMBER": found[2].astype(slots),
     }  # fmt: skip
 
 
@@ -294,7 +292,7 @@ def _walk(forest: Forest, conditions: _Conditions, order: _Order, real: np.dtype
     nodes["left"] = np.where(splits, forest.left, order.start)
     nodes["right"][splits] = forest.right[splits]
     nodes["subset"][splits], nodes["size"][splits] = conditions.subset[group], conditions.size[group]
-    return {"NODES": nodes, "ROOT": forest.roots.astype(np.uint32)}
+    return {"SPLITS": nodes, "ROOT": forest.roots.astype(np.uint32)}
 
 
 def _visits(forest: Forest) -> Array:
@@ -310,6 +308,16 @@ def _visits(forest: Forest) -> Array:
     return share
 
 
+def _stride(forest: Forest) -> tuple[int, float]:
+    """How many steps to take in a tree before it is looked at again; and what to expect of a tree, in steps."""
+    ends = np.flatnonzero(forest.feature < 0)
+    arrived = np.bincount(forest.depth[ends], _visits(forest)[ends]) if len(ends) else np.ones(1)
+    deeper = np.maximum(1 - np.cumsum(arrived) / arrived.sum(), 0)  # the share of trees, by depth
+    expected = {steps: (1 + deeper[steps::steps].sum()) * (steps + AGAIN) for steps in range(1, MOST_STRIDE + 1)}
+    best = min(expected, key=lambda steps: expected[steps])
+    return best, float(expected[best])
+
+
 def _levels(forest: Forest) -> Iterator[Array]:
     splits = np.flatnonzero(forest.feature >= 0)
     for level in range(int(forest.depth.max(initial=0))):
@@ -320,8 +328,6 @@ def _starts(counts: Array) -> Array:
     return np.concatenate([[0], np.cumsum(counts)])
 
 
-def _ones(count: Array) -> Array:
-    """[..], uint64 with so many (0 to 64) low bits set."""
-    full = np.uint64(0xFFFFFFFFFFFFFFFF)
-    shift = (64 - np.maximum(count, 1)).astype(np.uint64)
-    return np.asarray(np.where(count > 0, full >> shift, np.uint64(0)))
+def _least(count: int) -> np.dtype[Any]:
+    """The least type that numbers so many things."""
+    return np.min_scalar_type(max(0, count - 1))
