@@ -9,6 +9,8 @@ from .._plugins import with_plugins
 from ..errors import InvalidPlan
 from ..technique import Technique
 from .distill import Distill, DropBlocks
+from .distill_forest import DistillForest
+from .drop_features import DropFeatures
 from .factorize import Factorize
 from .optimize_onnx import OptimizeOnnx
 from .prune_channels import PruneChannels
@@ -16,6 +18,7 @@ from .prune_weights import PruneWeights
 from .quantize_aware import QuantizeAware
 from .quantize_onnx import DynamicInt8, StaticInt8
 from .quantize_openvino import OpenvinoInt8, OpenvinoInt8Weights
+from .retune import Retune
 from .simplify import Simplify
 from .simplify_forest import SimplifyForest
 from .to_forest import ToForest
@@ -42,6 +45,9 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     OpenvinoInt8Weights,
     ToProgram,
     ToForest,
+    DropFeatures,
+    Retune,
+    DistillForest,
     TruncateRounds,
     SimplifyForest,
     ToNative,
