@@ -24,6 +24,7 @@ from ..training.boosting import teacher
 from ..training.lightgbm import taught
 from ..training.trees import lesson, used
 
+WORTH_COMPILING = 1e7  # rows times trees, from which on a compiler's seconds are fewer than NumPy's
 PACE = 20.0  # learning rate times rounds
 RATES = (0.05, 0.3)  # the lowest and highest
 
@@ -91,9 +92,9 @@ def made_up(x: Array, copies: int, share: float, seed: int) -> list[Array]:
 
 
 def scored(forest: Forest, x: Array) -> Array:
-    """The sums by the divisor, before the link, [samples] or [samples, outputs]: compiled, where that can be."""
+    """The sums by the divisor, before the link, [samples] or [samples, outputs]; compiled, where that pays."""
     plain = replace(forest, link="identity")
-    if compiler() is None:
+    if len(x) * forest.trees < WORTH_COMPILING or compiler() is None:
         return plain.predict(x)
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)

@@ -51,7 +51,7 @@ class Xgboost(Library):
         rounds = max(1, round(booster.num_boosted_rounds() * changes.rounds))
         data = _matrix(lesson, labels, ranked=objective.startswith("rank:"))
 
-        class Tick(xgboost.callback.TrainingCallback):  # type: ignore[misc]
+        class Tick(xgboost.callback.TrainingCallback):
             def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
                 lesson.tick(epoch + 1, rounds)
                 return False
