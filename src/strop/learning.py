@@ -21,8 +21,7 @@ MOST = 1e300  # of any number
 class Training:
     """How to train. The defaults suit retraining what was pruned, for a few epochs.
 
-    All of it is for neural networks. Trees are trained as their original was, of which only `seconds` and `keep` are said
-    here.
+    All of it is for neural networks. Trees are trained as their original was; `seconds` and `keep` hold for them too.
 
     Attributes:
         loss: What is minimized besides the distance to the original: `cross-entropy` of logits, `binary-cross-entropy`

@@ -26,7 +26,7 @@ from ..training.trees import lesson, used
 
 WORTH_COMPILING = 1e7  # rows times trees, from which on a compiler's seconds are fewer than NumPy's
 PACE = 20.0  # learning rate times rounds
-RATES = (0.05, 0.3)  # the lowest and highest
+RATES = (0.05, 0.4)  # the lowest and highest
 
 
 @dataclass(frozen=True)

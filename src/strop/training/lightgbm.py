@@ -72,8 +72,8 @@ class Lightgbm(Library):
 def taught(lesson: Lesson, scores: Array, rounds: int, leaves: int, rate: float) -> list[Forest]:
     """Regression trees on scores [samples, outputs], a forest for each of them."""
     parameters = {
-        "objective": "regression", "num_leaves": leaves, "learning_rate": rate, "min_data_in_leaf": 20,
-        "max_bin": 255, "cat_l2": 0.0, "cat_smooth": 1.0, "min_data_per_group": 20,
+        "objective": "regression", "num_leaves": leaves, "learning_rate": rate,
+        "min_data_in_leaf": max(20, len(lesson.x) // 5000), "cat_l2": 0.0, "cat_smooth": 1.0, "min_data_per_group": 20,
     }  # fmt: skip
     outputs = scores.shape[1]
 
