@@ -180,7 +180,7 @@ def routes(
     """Every well-typed route from a model, the most promising first, and why other things are left out.
 
     Phases never decrease within a format and start again after a converter; no technique repeats; at most one step
-    quantizes; what the steps need is covered by the data at hand.
+    quantizes, and one makes the model anew; what the steps need is covered by the data at hand.
 
     Args:
         model: What the routes start from.
@@ -258,6 +258,8 @@ def _fits(step: type[Technique], format: Format, before: tuple[type[Technique], 
     if format not in step.accepts or step in before:
         return False
     if step.quantizes and any(other.quantizes for other in before):
+        return False
+    if step.replaces and any(other.replaces for other in before):
         return False
     if step.returns and sum(1 for other in before if other.returns) >= CONVERSIONS:
         return False
