@@ -227,9 +227,7 @@ def test_a_drop_planted_in_a_slice_is_found(draw: Draw, of: Any) -> None:
         (functools.partial(graded, scale=[0.03, 0.3]), Samples, [5000, 5000], 100),
     ],
 )
-def test_slices_that_lose_the_same_are_seldom_flagged(
-    draw: Draw, of: Any, sizes: list[int], times: int
-) -> None:
+def test_slices_that_lose_the_same_are_seldom_flagged(draw: Draw, of: Any, sizes: list[int], times: int) -> None:
     """Of all comparisons at most 5 % hold any flag; one standard error is 1.5 % of 200 times, 2.2 % of 100."""
     error = math.sqrt(ERROR_RATE * (1 - ERROR_RATE) / times)
     assert simulated(draw, of, sizes, times)[0] <= ERROR_RATE + 2 * error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from statistics import NormalDist
 from typing import Any, cast
 
@@ -128,15 +128,6 @@ def membership(groups: Array | None, n: int) -> tuple[Array, int]:
         return np.arange(n), n
     names, member = np.unique(groups, return_inverse=True)
     return member, len(names)
-
-
-def counts(rng: np.random.Generator, resamples: int, units: int) -> Iterator[Array]:
-    """How often each unit is drawn in each resample, in pieces of at most about a million numbers: [piece, units]."""
-    step = max(1, 1_000_000 // units)
-    for start in range(0, resamples, step):
-        size = min(step, resamples - start)
-        drawn = rng.integers(0, units, (size, units)) + units * np.arange(size)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=size * units).reshape(size, units).astype(np.float64)
 
 
 def timing_mean(blocks: list[Array], counts: Array) -> Array:
