@@ -113,13 +113,14 @@ class Bench:
             return Judged(self._whole, self._stored, self._run(server, None))
         whole, original = self._whole, self._stored
         order, ends = _drawn(len(whole), whole.group_array(), self.seed)
+        itself = self._glimpse({"_judged": Judged(whole, original, original)})
         parts: list[Outputs] = []
         for start, stop in itertools.pairwise(_looks(ends)):
             rows = order[:stop]
             parts.append(self._run(server, order[start:stop]))
             outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
             known = Judged(whole.take(rows), {name: array[rows] for name, array in original.items()}, outputs)
-            if stop < len(order) and self.decision.lost(self._glimpse({"_judged": known})):
+            if stop < len(order) and self.decision.lost(self._glimpse({"_judged": known}), itself):
                 self._notes.append(f"dropped after {stop:,} of {len(order):,} samples")
                 return known
         places = np.argsort(order)
