@@ -177,7 +177,7 @@ def measure_original(run: RunDir, setting: Setting, limits: jobs.Limits, tell: L
             measure, setting, setting.original, "search", setting.searching, 0.95, SHARE * limits.seconds, limits=limits
         )
         ended.raise_unless_done()
-        taken = time.monotonic() - start
+        taken = time.monotonic() - start - ended.waited
         write_json(path, {"report": (ended.value or Report()).to_json(), "seconds": taken})
     report, seconds = read_json(path, lambda plain: (Report.of(plain["report"]), float(plain["seconds"])))
     with as_written(path):

@@ -245,7 +245,12 @@ def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener)
             tell(Trying(number, name, proposal.why, clock.left))
             limits = clock.limits()
             outcome = try_candidate(setting, proposal.candidate, limits, lambda *where: tell(Working(*where)))
-            if outcome.cause == "timeout" and limits.seconds < clock.most:
+            if outcome.waited > jobs.PATIENCE:
+                tell(Said(
+                    f"{name} waited {outcome.waited:.0f} s for another strop to end measuring on this machine; that "
+                    "counts for the time budget, not for the candidate"
+                ))  # fmt: skip
+            if outcome.cause == "timeout" and (limits.seconds < clock.most or clock.left <= 0):
                 reason = f"the time budget ended while {name} was tried; it stays open for --resume"
                 break
             if outcome.cause != "done":
