@@ -132,7 +132,7 @@ class Route:
         ratio = self.runtime.expects(target)
         for place, step in enumerate(self.steps):
             ratio *= step().expects(target)
-            if step.quantizes and any(later.returns for later in self.steps[place + 1 :]):
+            if step.quantizes and any(later.phase == Phase.CONVERT for later in self.steps[place + 1 :]):
                 ratio *= CARRIED_ON
         return ratio
 

@@ -130,6 +130,7 @@ _LINKS: Mapping[str, Callable[[_Graph, str, float], str]] = {
     "signed square": lambda graph, at, scale: graph.add("Mul", graph.add("Abs", at), at),
     "log of one and exponential": _log,
     "shares": _shares,
+    "probabilities": lambda graph, at, scale: at,
 }
 
 
