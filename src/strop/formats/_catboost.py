@@ -23,7 +23,7 @@ NO_COMBINATIONS = (
     "number of categories."
 )
 _DEEPEST = 24
-_MOST_COLUMNS = 1 << 24
+_MOST_COLUMNS = 1 << 20
 _MAGIC = 0x4906BA494954CB65  # CatBoost's, of what combines hashes
 _UNDONE = np.uint64(pow(_MAGIC, -2, 1 << 64))
 

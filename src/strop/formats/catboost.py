@@ -112,11 +112,11 @@ def _joined(parts: Parts) -> Forest:
             "A CatBoost model must have trees, and this one has none: CatBoost can't predict with it."
         )
     features = max(parts.names, default=-1) + 1
-    names = tuple(parts.names.get(column) or str(column) for column in range(features))
+    told = range(features if any(parts.names.values()) else 0)
     trees = [{**tree, "values": tree["values"] * parts.scale} for tree in parts.trees]
     return joined(
         trees, np.zeros(len(trees), np.int64), parts.bias, features, link=_link(parts.loss), dtype="float32",
-        names=names if any(parts.names.values()) else (),
+        names=tuple(parts.names.get(column) or str(column) for column in told),
     )  # fmt: skip
 
 
