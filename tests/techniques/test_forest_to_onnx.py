@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
+import models
 from forests import edges, grown
 from strop import formats
 from strop.data import Data
@@ -17,11 +19,12 @@ from strop.errors import NotApplicable
 from strop.forest import LINKS, Forest
 from strop.formats.forest import save
 from strop.model import ONNX_TREES, Model
+from strop.native.library import compiler
 from strop.plan import routes
-from strop.runtimes import Onnxruntime
+from strop.runtimes import Native, Onnxruntime
 from strop.target import Target
-from strop.technique import Context, Needs, apply
-from strop.techniques import ForestToOnnx, ToForest
+from strop.technique import Context, Needs, Technique, apply
+from strop.techniques import ForestToOnnx, ToForest, ToNative
 from strop.testing import Example, TechniqueCase
 
 RNG = np.random.default_rng
@@ -110,13 +113,48 @@ def test_sums_that_float32_does_not_hold_are_refused(tmp_path: Path) -> None:
         written(replace(forest, values=forest.values * 1e38), tmp_path)
 
 
+def planned(model: Model) -> list[str]:
+    found, refused = routes(model, Target(threads=1), Needs.SAMPLES | Needs.LABELS)
+    assert "forest" not in " ".join(refused)
+    return [route.label for route in found]
+
+
 def test_no_step_follows_it(tmp_path: Path) -> None:
-    """What is written for one runtime is neither quantized nor converted, nor read again."""
+    """What is written for one runtime is neither quantized nor converted, nor read again; networks have no trees."""
     (tmp_path / "forest").mkdir()
-    planned, _ = routes(save(grown(RNG(10)), tmp_path / "forest"), Target(threads=1), Needs.SAMPLES | Needs.LABELS)
-    mine = [route for route in planned if ForestToOnnx in route.steps]
-    assert len(mine) >= 2
-    assert all(route.steps[-1] is ForestToOnnx and route.runtime is Onnxruntime for route in mine)
+    lines = planned(save(grown(RNG(10)), tmp_path / "forest"))
+    assert all(line.endswith("forest-to-onnx + onnxruntime") for line in lines if "forest-to-onnx" in line)
+    assert {"forest-to-onnx + onnxruntime", "to-native + native"} <= set(lines)
+    forest = grown(RNG(11), outputs=2, dtype="float32", sums="float32")
+    lines = planned(formats.open(written(forest, tmp_path / "onnx").path))
+    assert {"onnxruntime", "to-forest + to-native + native", "to-forest + forest-to-onnx + onnxruntime"} <= set(lines)
+    assert not [line for line in lines if "int8" in line or "openvino" in line or "optimize-onnx" in line]
+    assert not [line for line in planned(models.case("mlp", tmp_path).model) if "forest" in line or "native" in line]
+
+
+@pytest.mark.skipif(compiler() is None, reason="needs a C compiler")
+@pytest.mark.parametrize("step", [ToNative, ForestToOnnx])
+def test_names_types_and_axes_of_the_original_stay(tmp_path: Path, step: type[Technique]) -> None:
+    """One result of a regressor in ONNX has two axes, [samples, 1], and one of a forest has one."""
+    path = tmp_path / "regressor.onnx"
+    ensemble = helper.make_node(
+        "TreeEnsembleRegressor", ["rows"], ["scores"], domain="ai.onnx.ml", n_targets=1, nodes_treeids=[0, 0, 0],
+        nodes_nodeids=[0, 1, 2], nodes_featureids=[1, 0, 0], nodes_values=[0.5, 0.0, 0.0], nodes_truenodeids=[1, 0, 0],
+        nodes_falsenodeids=[2, 0, 0], nodes_modes=["BRANCH_LT", "LEAF", "LEAF"], target_treeids=[0, 0],
+        target_nodeids=[1, 2], target_ids=[0, 0], target_weights=[1.5, -2.5],
+    )  # fmt: skip
+    sides = (helper.make_tensor_value_info(name, 1, ["N", width]) for name, width in (("rows", 2), ("scores", 1)))
+    graph = helper.make_graph([ensemble], "trees", [next(sides)], [next(sides)])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("ai.onnx.ml", 3)], ir_version=8), path)
+    model = original = formats.open(path)
+    for number, technique in enumerate((ToForest, step)):
+        (tmp_path / str(number)).mkdir()
+        model = apply(technique(), model, Context(None, original, Target(), 0, tmp_path / str(number)))
+    runner = next(kind for kind in (Native, Onnxruntime) if model.format in kind.loads)().load(model, Target(threads=1))
+    found = runner({"rows": np.array([[0, 0.5], [0, 0.4], [0, np.nan]], np.float32)})["scores"]
+    runner.close()
+    assert (model.signature, found.dtype) == (original.signature, np.float32)
+    assert found.tolist() == [[-2.5], [1.5], [-2.5]]
 
 
 class TestForestToOnnx(TechniqueCase):

@@ -104,11 +104,14 @@ def ensemble(node: onnx.NodeProto, features: int, dtype: str) -> Forest:
     if not 0 < outputs <= MOST_OUTPUTS or leaves.rows * outputs > _MOST_VALUES:
         raise ValueError(f"its {outputs} outputs are none, or too many")
     inside(leaves.output, outputs, "the output of a leaf")
+    inside(splits["feature"][splits["feature"] >= 0], features, "the feature that a node looks at")
+    trees = len(splits["roots"])
+    if not trees:
+        raise NotApplicable("there are no trees")
     if node.op_type == "TreeEnsembleClassifier" and outputs < 3:
         sum_up = _of_two_classes(splits, leaves, outputs, base, transform)
     else:
         sum_up = _of_outputs(splits, leaves, outputs, base, transform)
-    trees = len(splits["roots"])
     if aggregate == "AVERAGE" and trees > 1:
         sum_up |= {"divisor": float(trees), "base": sum_up["base"] * trees}
     return Forest(**_compared(splits, dtype), **sum_up, features=features, dtype=dtype, sums=sums)

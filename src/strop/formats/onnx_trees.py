@@ -11,10 +11,10 @@ import numpy as np
 
 from .._lazy import lazy
 from ..errors import NotApplicable
-from ..forest import Array, Forest
+from ..forest import Forest
 from ..model import ONNX_TREES, Model, Signature
 from ._onnx_ensembles import DOMAIN, OPERATORS, ensemble
-from .onnx import OnnxFormat, file_of, graph_of, is_proto, read
+from .onnx import OnnxFormat, file_of, graph_of, is_proto, read, tensors
 from .trees import TreeFormat, counts, reading, signature
 
 if TYPE_CHECKING:
@@ -99,8 +99,8 @@ def _forest(proto: onnx.ModelProto, source: object) -> Forest:
         NotApplicable: The graph is more than that.
         UnsupportedModel: Its trees are broken.
     """
-    found = _pattern(proto.graph)
     with reading("ONNX", source), np.errstate(over="ignore"):
+        found = _pattern(proto.graph)
         return _finished(ensemble(found.node, found.features, found.dtype), found).check()
 
 
@@ -114,7 +114,7 @@ class _Pattern:
     dtype: str
     steps: tuple[onnx.NodeProto, ...]
     result: str
-    stored: Mapping[str, Array]
+    stored: Mapping[str, onnx.TensorProto]
 
 
 def _finished(forest: Forest, found: _Pattern) -> Forest:
@@ -134,12 +134,14 @@ def _by_rows(step: onnx.NodeProto) -> bool:
     return all(attribute.i in (1, -1) for attribute in step.attribute if attribute.name == "axis")
 
 
-def _factor(step: onnx.NodeProto, stored: Mapping[str, Array]) -> float:
+def _factor(step: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> float:
     """The one positive number that a Mul multiplies by."""
     factor = [stored[name] for name in step.input if name in stored]
-    if len(factor) != 1 or factor[0].size != 1 or not 0 < factor[0].item() < np.inf:
-        raise NotApplicable("the graph does more than a forest: Mul follows the trees")
-    return float(factor[0].item())
+    if len(factor) == 1 and set(factor[0].dims) <= {1}:
+        number = float(numpy_helper.to_array(factor[0]).item())
+        if 0 < number < np.inf:
+            return number
+    raise NotApplicable("the graph does more than a forest: Mul follows the trees")
 
 
 def _pattern(graph: onnx.GraphProto) -> _Pattern:
@@ -152,7 +154,9 @@ def _pattern(graph: onnx.GraphProto) -> _Pattern:
     if len(nodes) != 1:
         raise NotApplicable(f"the graph has {len(nodes)} tree ensembles, and a forest is one")
     node = nodes[0]
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if not tensor.external_data}
+    if any(tensor.data_location == tensor.EXTERNAL for tensor in tensors(graph)):
+        raise NotApplicable("the graph keeps numbers in files of their own")
+    stored = {tensor.name: tensor for tensor in graph.initializer}
     makers = {name: maker for maker in graph.node for name in maker.output}
     given = {value.name: value for value in graph.input if value.name not in stored}
     rows = node.input[0]
