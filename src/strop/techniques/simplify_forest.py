@@ -29,6 +29,7 @@ class SimplifyForest(Technique):
     accepts: ClassVar[frozenset[Format]] = frozenset({FOREST})
     phase: ClassVar[Phase] = Phase.SIMPLIFY
     lossless: ClassVar[bool] = True
+    version: ClassVar[int] = 2
 
     def apply(self, model: Model, context: Context) -> Model:
         return save(simplified(ForestFormat().forest(model)), context.folder)
