@@ -22,11 +22,20 @@ from strop.native.library import compiler
 from strop.plan import routes
 from strop.target import Target
 from strop.technique import Context, Needs, apply
-from strop.techniques import PruneLeaves, QuantizeForest, RefitLeaves, SimplifyForest, ToForest, TruncateRounds
+from strop.techniques import (
+    PruneLeaves,
+    QuantizeForest,
+    RefitLeaves,
+    SimplifyForest,
+    ToForest,
+    ToNative,
+    TruncateRounds,
+)
 from strop.techniques._leaves import weights
 from strop.techniques.prune_leaves import pruned
 from strop.techniques.quantize_forest import binned, rounded
 from strop.techniques.refit_leaves import refitted
+from strop.techniques.simplify_forest import simplified
 from strop.techniques.truncate_rounds import truncated
 from strop.testing import Example, TechniqueCase
 
@@ -192,16 +201,17 @@ def test_refitting_wins_quality_back(tmp_path: Path, step: Any) -> None:
     def loss(p: Any) -> float:
         return float(-np.mean(np.where(y[test] == 1, np.log(p), np.log(1 - p))))
 
-    assert np.mean((again - full) ** 2) < 0.5 * np.mean((less - full) ** 2)
-    assert loss(again) - loss(full) < 0.6 * (loss(less) - loss(full))
+    assert np.mean((again - full) ** 2) < 0.75 * np.mean((less - full) ** 2)
+    assert loss(again) - loss(full) < 0.65 * (loss(less) - loss(full))
 
 
 def test_refitting_is_planned_after_a_loss_only(tmp_path: Path) -> None:
     model = example(tmp_path / "given").model
     have = Needs.SAMPLES | Needs.TRAINING
-    found, _ = routes(model, Target(threads=1), have, [TruncateRounds, PruneLeaves, RefitLeaves, SimplifyForest])
+    known = [TruncateRounds, PruneLeaves, RefitLeaves, SimplifyForest, ToNative]
+    found, _ = routes(model, Target(threads=1), have, known)
     refitting = [route.steps for route in found if RefitLeaves in route.steps]
-    assert refitting or not found
+    assert len(refitting) == 6, "three ways to lose something, simplified or not"
     for steps in refitting:
         assert {TruncateRounds, PruneLeaves} & set(steps[: steps.index(RefitLeaves)])
 
@@ -271,3 +281,31 @@ def test_a_report_is_told_what_no_split_looks_at(tmp_path: Path) -> None:
     model = save(forest, tmp_path)
     assert model.notes == ("the forest looks at 3 of 5 columns; not at d, e",)
     assert Model.of(model.to_json(tmp_path), tmp_path) == model
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_categories_that_are_decided_above_decide_nothing(seed: int) -> None:
+    rng = RNG(seed)
+    forest = grown(rng, trees=6, leaves=60, features=2, subsets=0.8)
+    few = [np.unique(rng.integers(4, size=rng.integers(4))) for _ in forest.member_ends]
+    ends = np.cumsum([len(one) for one in few])
+    forest = replace(forest, members=np.concatenate(few), member_ends=ends).check()
+    made = simplified(forest).check()
+    assert (made.subset >= 0).sum() < 0.5 * (forest.subset >= 0).sum()
+    x = np.concatenate([edges(rng, forest, 1500), rng.integers(-1, 5, (500, 2))])
+    np.testing.assert_array_equal(made.predict(x), forest.predict(x))
+
+
+@pytest.mark.parametrize(("first", "last", "left"), [(0.1, 0.0, 1), (0.1, 0.3, 2), (-0.0, -0.0, 1)])
+@pytest.mark.parametrize("sums", ["float64", "float32"])
+def test_trees_of_one_leaf_go_where_sums_stay_the_same(first: float, last: float, left: int, sums: str) -> None:
+    """The one between them has splits: what comes after it would be added in another order."""
+    forest = grown(RNG(21), trees=3, leaves=4, sums=sums, dtype="float32")
+    ends = [int(np.flatnonzero((forest.tree == tree) & (forest.leaf >= 0))[0]) for tree in (0, 2)]
+    values = forest.values.copy()
+    values[forest.leaf[ends], 0] = first, last
+    forest = replace(forest, values=values, roots=[ends[0], forest.roots[1], ends[1]])
+    made = simplified(forest)
+    assert made.trees == left
+    x = edges(RNG(22), forest, 300)
+    np.testing.assert_array_equal(made.scores(x), forest.scores(x))

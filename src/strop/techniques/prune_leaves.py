@@ -38,7 +38,7 @@ class PruneLeaves(Technique):
     needs: ClassVar[Needs] = Needs.SAMPLES
 
     def expects(self, target: Target) -> float:
-        return 1 - 0.8 * self.amount  # measured, see benchmarks; what a tree costs by itself stays
+        return 1 - 0.7 * self.amount  # of one row, LightGBM, 300 trees of 63 leaves: 0.63 at 0.5, 0.45 at 0.8
 
     def requires(self, model: Model, target: Target) -> None:
         if model.counts.get("leaves", 2) <= model.counts.get("trees", 1):

@@ -18,6 +18,7 @@ from ..technique import Context, Needs, Phase, Technique
 from ._leaves import changes, weights
 from .simplify_forest import simplified
 
+AT_ONCE = 16  # the part of what has to go that goes at once
 SMALLEST = -1022  # power of two that is a step
 
 
@@ -57,8 +58,7 @@ class QuantizeForest(Technique):
 def binned(forest: Forest, weight: Array, bins: int) -> Forest:
     """The forest with that many different thresholds a feature at the most.
 
-    Thresholds of a feature, in order, are cut into groups that weigh the same, and all of a group become its weighted
-    median; a split weighs what taking it out would change.
+    A threshold that goes becomes the nearest that stays; a split weighs what taking it out would change.
 
     Args:
         weight: [nodes], of the leaves; above 0.
@@ -76,15 +76,22 @@ def binned(forest: Forest, weight: Array, bins: int) -> Forest:
 
 
 def _grouped(values: Array, weight: Array, groups: int) -> Array:
-    """Ascending values, each become the weighted median of its group."""
-    weight = weight + (weight.sum() or 1.0) * 1e-6 / len(weight)
-    ends = np.cumsum(weight)
-    middle = (ends - weight / 2) / ends[-1]
-    group = np.minimum((middle * groups).astype(int), groups - 1)
-    first = np.flatnonzero(np.r_[True, np.diff(group) > 0])
-    half = (np.r_[0.0, ends][first] + ends[np.r_[first[1:], len(group)] - 1]) / 2
-    number = np.cumsum(np.r_[False, np.diff(group) > 0])
-    return np.asarray(values[np.searchsorted(ends, half)][number])
+    """Ascending values, each become the nearest of those that stay.
+
+    Time and again the ones go that cost least: what they weigh, times the values that lie between them and the next.
+    """
+    kept, load = np.arange(len(values)), weight + 1e-9 * weight.sum()
+    while len(kept) > groups:
+        gap = np.diff(kept).astype(float)
+        cost = load * np.minimum(np.r_[np.inf, gap], np.r_[gap, np.inf])
+        stay = np.sort(np.argsort(cost, kind="stable")[max(1, (len(kept) - groups) // AT_ONCE) :])
+        load = np.bincount(_nearest(kept[stay], kept), load)
+        kept = kept[stay]
+    return values[kept][_nearest(kept, np.arange(len(values)))]
+
+
+def _nearest(kept: Array, places: Array) -> Array:
+    return np.searchsorted((kept[1:] + kept[:-1]) / 2, places)
 
 
 def rounded(forest: Forest, bits: int) -> Forest:
