@@ -116,6 +116,7 @@ def like(original: Forest, learned: Sequence[Forest], base: Array) -> Forest:
     order = np.lexsort((output, np.concatenate([np.arange(one.trees) for one in learned])))  # round by round
     threshold = whole.threshold
     if original.dtype == "float32":  # the greatest that is not above: no float32 lies between
-        rounded = threshold.astype(np.float32)
+        with np.errstate(over="ignore"):
+            rounded = threshold.astype(np.float32)
         threshold = np.where(rounded > threshold, np.nextafter(rounded, np.float32(-np.inf)), rounded)
     return replace(whole, roots=roots[order], output=output[order], threshold=threshold).check()

@@ -26,7 +26,8 @@ LIBRARIES: Mapping[Format, Library] = {LIGHTGBM: Lightgbm(), XGBOOST: Xgboost()}
 def retrain_forest(context: Context, kept: Array, changes: Changes) -> Forest:
     """The original trained anew: same library, same parameters but for some changes, features numbered as they were.
 
-    The same seed and number of threads give the same trees.
+    The same seed and number of threads give the same trees. Weights of samples that the original may have been trained
+    with are not known.
 
     Args:
         context: With train data.

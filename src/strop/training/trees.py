@@ -48,6 +48,7 @@ class Lesson:
         categorical: Features that are categories.
         threads: To train with.
         seed: Of all that is random.
+        tell: Called with what had to be assumed.
         tick: Called after each round with the number done and that of all; raises TimeoutError where time is up.
     """
 
@@ -58,6 +59,7 @@ class Lesson:
     categorical: tuple[int, ...]
     threads: int
     seed: int
+    tell: Callable[[str], None]
     tick: Callable[[int, int], None]
 
     def only(self, kept: Array) -> Lesson:
@@ -164,7 +166,7 @@ def lesson(context: Context, forest: Forest, *, labelled: bool) -> Lesson:
         raise NotApplicable("the train data have NaN or infinity, which the model does not take")
     return Lesson(
         x, np.arange(forest.features), labels, context.train.group_array(), categories(forest), len(usable_cores()),
-        context.seed, _ticking(context),
+        context.seed, lambda words: context.progress(0.0, words), _ticking(context),
     )  # fmt: skip
 
 
