@@ -65,7 +65,7 @@ class DistillForest(Technique):
 
     def apply(self, model: Model, context: Context) -> Model:
         original = teacher(context)
-        given = lesson(context, original, labelled=False)
+        given = lesson(context, original)
         x = np.concatenate([given.x, *made_up(given.x, self.rows, self.swapped, context.seed)])
         context.progress(0.0, "asking the original")
         first = original.base / original.divisor
