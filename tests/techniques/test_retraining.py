@@ -76,13 +76,13 @@ def forest_of(model: Model) -> Forest:
 class Retraining(TechniqueCase):
     """What is common to all three: a forest that an original became, and what that was trained on."""
 
-    tolerance: ClassVar[float] = 0.35
+    tolerance: ClassVar[float] = 0.3
 
     def example(self, folder: Path) -> Example:
-        data = rows()
-        original = trained(folder / "original", data)
-        data = replace(data, dtypes={"x": original.signature.inputs[0].dtype})
-        return Example(read(original, folder / "forest"), data.take(np.arange(len(data))))
+        x = rows().inputs["x"]
+        data = Data({"x": x}, 2 * x[:, 0] + np.abs(x[:, 1]))
+        original = trained(folder / "original", data, objective="regression")
+        return Example(read(original, folder / "forest"), data)
 
     def _context(self, example: Example, folder: Path) -> Context:
         if not example.data.inputs:
@@ -105,7 +105,6 @@ class TestRetune(Retraining):
 
 class TestDistillForest(Retraining):
     technique = DistillForest
-    tolerance = 0.5
 
     def misfit(self, folder: Path) -> Model | None:
         folder.mkdir(parents=True)
@@ -279,7 +278,8 @@ def test_no_labels_no_library_no_time(step: Any, tmp_path: Path, monkeypatch: py
     data = rows()
     original = trained(tmp_path / "original", data)
     model = read(original, tmp_path / "forest")
-    with pytest.raises(NotApplicable, match="labels, and the train data have none"):
+    with monkeypatch.context() as patch, pytest.raises(NotApplicable, match="labels, and the train data have none"):
+        patch.setattr("strop.techniques.drop_features._sample", None)  # nothing is spent on importance before
         apply(step, model, context(original, replace(data, labels=None), tmp_path / "made"))
     with pytest.raises(TimeoutError, match="rounds"):
         apply(step, model, context(original, data, tmp_path / "made", deadline=0.0))

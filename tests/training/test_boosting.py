@@ -139,11 +139,14 @@ def test_lightgbm_without_parameters_is_told_by_its_trees(tmp_path: Path) -> Non
     data = rows()
     model = of_lightgbm(tmp_path, data)
     model.path.write_text(model.path.read_text().partition("\nparameters:")[0])
-    given = context(formats.open(model.path), data, tmp_path)
+    told: list[str] = []
+    tell = lambda share, words: told.append(words)  # noqa: E731
+    given = context(formats.open(model.path), data, tmp_path, progress=tell)
     made, first = retrain_forest(given, np.arange(5), SAME), teacher(given)
     assert (made.trees, int((made.tree == 0).sum())) == (first.trees, int((first.tree == 0).sum()))
     x = data.inputs["x"]
     assert np.ptp(made.scores(x)) == pytest.approx(np.ptp(first.scores(x)), rel=0.3), "the rate is the original's"
+    assert told[0] == "its file holds no parameters: rate and leaves are as its trees tell, all else LightGBM's default"
 
 
 @pytest.mark.parametrize("parameters", [{}, {"lambda": 0.0, "eta": 0.9}, {"max_depth": 6, "subsample": 0.7}])
@@ -295,3 +298,14 @@ def test_features_that_are_to_stay_go_by_name_or_number(tmp_path: Path) -> None:
     forest = teacher(given)
     assert must_stay(given, forest).tolist() == [3]
     assert must_stay(given, replace(forest, names=("age", "sex", "area", "b", "3"))).tolist() == [0, 2, 4]
+
+
+@MAKERS
+def test_infinity_and_unknown_categories_are_values_like_others(make: Any, tmp_path: Path) -> None:
+    data = rows()
+    original = make(tmp_path, data)
+    x = np.array(data.inputs["x"])
+    x[0, 0], x[1, 1], x[2, 4], x[3, 4] = np.inf, -np.inf, -1, np.nan
+    made = retrain_forest(context(original, replace(data, inputs={"x": x}), tmp_path), np.arange(5), SAME)
+    assert np.isfinite(made.predict(x)).all()
+    assert np.corrcoef(made.predict(x), data.label_array())[0, 1] > 0.8

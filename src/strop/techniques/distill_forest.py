@@ -65,7 +65,7 @@ class DistillForest(Technique):
 
     def apply(self, model: Model, context: Context) -> Model:
         original = teacher(context)
-        given = lesson(context, original, labelled=False)
+        given = lesson(context, original)
         x = np.concatenate([given.x, *made_up(given.x, self.rows, self.swapped, context.seed)])
         context.progress(0.0, "asking the original")
         first = original.base / original.divisor
@@ -116,6 +116,7 @@ def like(original: Forest, learned: Sequence[Forest], base: Array) -> Forest:
     order = np.lexsort((output, np.concatenate([np.arange(one.trees) for one in learned])))  # round by round
     threshold = whole.threshold
     if original.dtype == "float32":  # the greatest that is not above: no float32 lies between
-        rounded = threshold.astype(np.float32)
+        with np.errstate(over="ignore"):
+            rounded = threshold.astype(np.float32)
         threshold = np.where(rounded > threshold, np.nextafter(rounded, np.float32(-np.inf)), rounded)
     return replace(whole, roots=roots[order], output=output[order], threshold=threshold).check()

@@ -80,13 +80,13 @@ def by_gain(forest: Forest, context: Context) -> Array:
 def by_permutation(forest: Forest, context: Context) -> Array:
     """The mean square by which the scores change where the values of a feature are shuffled: [features]."""
     x, random = _sample(context), np.random.default_rng([context.seed, 0])
-    found, values = np.zeros(forest.features), forest.values[forest.leaf[forest.leaves(x)]]  # [samples, trees, ...]
+    found, before = np.zeros(forest.features), forest.leaf[forest.leaves(x)]
     for feature in used(forest):
         looking = np.unique(forest.tree[(forest.tree >= 0) & (forest.feature == feature)])
         trees = replace(forest, roots=forest.roots[looking], output=forest.output[looking])
         shuffled = x.copy()
         shuffled[:, feature] = random.permutation(x[:, feature])
-        moved = forest.values[forest.leaf[trees.leaves(shuffled)]] - values[:, looking]
+        moved = forest.values[forest.leaf[trees.leaves(shuffled)]] - forest.values[before[:, looking]]
         per_output = [moved[:, trees.output == output].sum(axis=1) for output in range(forest.outputs)]
         found[feature] = np.square(per_output).mean()
         context.progress(0.0, f"importance of feature {feature} of {forest.features}")

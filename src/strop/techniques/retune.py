@@ -31,8 +31,8 @@ class Retune(Technique):
 
     amount: float = span(0.5, 0.0, 0.97, strength=True)
     leaves: float = span(1.0, 0.1, 2.0, log=True)
-    follow: float = span(0.5, 0.0, 1.0)
-    least: float = span(4.0, 0.25, 16.0, log=True)
+    follow: float = span(0.75, 0.0, 1.0)
+    least: float = span(1.0, 0.25, 16.0, log=True)
 
     accepts: ClassVar[frozenset[Format]] = frozenset({FOREST})
     phase: ClassVar[Phase] = Phase.SHRINK

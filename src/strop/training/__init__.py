@@ -1,4 +1,4 @@
-"""Training: the one loop, its losses and its teacher; techniques that train import it."""
+"""Training: the one loop for modules, its losses and its teacher; trees are trained by their own libraries."""
 
 from .loop import gradients, retrain, train_batches
 from .rehearsal import rehearse

@@ -26,7 +26,8 @@ LIBRARIES: Mapping[Format, Library] = {LIGHTGBM: Lightgbm(), XGBOOST: Xgboost()}
 def retrain_forest(context: Context, kept: Array, changes: Changes) -> Forest:
     """The original trained anew: same library, same parameters but for some changes, features numbered as they were.
 
-    The same seed and number of threads give the same trees.
+    The same seed and number of threads give the same trees. Weights of samples that the original may have been trained
+    with are not known.
 
     Args:
         context: With train data.
@@ -40,7 +41,7 @@ def retrain_forest(context: Context, kept: Array, changes: Changes) -> Forest:
     """
     library = library_of(context)
     forest = teacher(context)
-    given = lesson(context, forest, labelled=True).only(kept)
+    given = lesson(context, forest).only(kept)
     made = replace(library.train(context.original, forest, given, changes), names=forest.names)
     if signature(made) != signature(forest):
         raise TechniqueError("what was trained anew gives other outputs than the original")
@@ -48,16 +49,18 @@ def retrain_forest(context: Context, kept: Array, changes: Changes) -> Forest:
 
 
 def library_of(context: Context) -> Library:
-    """What trains the original's format.
+    """What trains the original's format; asked for first, before anything is spent.
 
     Raises:
-        NotApplicable: Nothing does, or it is not installed.
+        NotApplicable: Nothing does, it is not installed, or there are no labels.
     """
     name = context.original.format
     if name not in LIBRARIES:
         raise NotApplicable(f"models in {name} are not trained anew, only those in {' or '.join(LIBRARIES)}")
     if not installed(LIBRARIES[name].module):
         raise NotApplicable(f"training it anew needs {LIBRARIES[name].module}, which is not installed")
+    if context.train is not None and context.train.labels is None:
+        raise NotApplicable("training it anew needs labels, and the train data have none")
     return LIBRARIES[name]
 
 

@@ -45,7 +45,12 @@ class Lightgbm(Library):
     module: ClassVar[str] = "lightgbm"
 
     def train(self, original: Model, forest: Forest, lesson: Lesson, changes: Changes) -> Forest:
-        given = lightgbm.Booster(model_file=str(original.path)).params or _inferred(original.path, forest)
+        given = lightgbm.Booster(model_file=str(original.path)).params
+        if not given:
+            lesson.tell(
+                "its file holds no parameters: rate and leaves are as its trees tell, all else LightGBM's default"
+            )
+            given = _inferred(original.path, forest)
         objective = str(given.get("objective", "custom"))
         if objective in ("custom", "none"):
             raise NotApplicable("it was trained with an objective of its own, which its file does not hold")

@@ -48,6 +48,7 @@ class Lesson:
         categorical: Features that are categories.
         threads: To train with.
         seed: Of all that is random.
+        tell: Called with what had to be assumed.
         tick: Called after each round with the number done and that of all; raises TimeoutError where time is up.
     """
 
@@ -58,6 +59,7 @@ class Lesson:
     categorical: tuple[int, ...]
     threads: int
     seed: int
+    tell: Callable[[str], None]
     tick: Callable[[int, int], None]
 
     def only(self, kept: Array) -> Lesson:
@@ -141,30 +143,26 @@ class Library(ABC):
         """
 
 
-def lesson(context: Context, forest: Forest, *, labelled: bool) -> Lesson:
+def lesson(context: Context, forest: Forest) -> Lesson:
     """The train data, all features in it.
 
     Args:
         forest: The original's, or one made of it: says what is a category, and the type of the input.
-        labelled: Whether labels are needed.
 
     Raises:
-        NotApplicable: There are too few samples, no labels, or what is missing is more than the model takes.
+        NotApplicable: There are too few samples, or there are gaps that the model does not take.
     """
     if context.train is None:
         raise TechniqueError("training needs train data, and none are given")
     (tensor,) = context.original.signature.inputs
     if len(context.train) < FEWEST:
         raise NotApplicable(f"training needs {FEWEST} samples at the least, and there are {len(context.train)}")
-    labels = context.train.label_array()
-    if labelled and labels is None:
-        raise NotApplicable("training it anew needs labels, and the train data have none")
     x = context.train.batch(0, len(context.train))[tensor.name].astype(forest.dtype, copy=False)
     if not tensor.missing and not np.isfinite(x).all():
         raise NotApplicable("the train data have NaN or infinity, which the model does not take")
     return Lesson(
-        x, np.arange(forest.features), labels, context.train.group_array(), categories(forest), len(usable_cores()),
-        context.seed, _ticking(context),
+        x, np.arange(forest.features), context.train.label_array(), context.train.group_array(), categories(forest),
+        len(usable_cores()), context.seed, lambda words: context.progress(0.0, words), _ticking(context),
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -39,7 +39,7 @@ class Xgboost(Library):
     def train(self, original: Model, forest: Forest, lesson: Lesson, changes: Changes) -> Forest:
         booster = xgboost.Booster(model_file=str(original.path))
         content = json.loads(bytes(booster.save_raw("json")))["learner"]
-        parameters = _parameters(content, booster.attr(PARAMETERS), forest)
+        parameters = _parameters(content, booster.attr(PARAMETERS), forest, lesson.tell)
         objective = str(parameters["objective"])
         if objective == "survival:aft":
             raise NotApplicable("it was trained on bounds of its labels, which the train data do not hold")
@@ -71,14 +71,15 @@ class Xgboost(Library):
 
 def _matrix(lesson: Lesson, labels: Array, ranked: bool) -> Any:
     types = ["c" if column in lesson.categorical else "q" for column in range(lesson.x.shape[1])]
+    bounds = np.finfo(np.float32)  # XGBoost refuses infinity, which is on the same side of all thresholds as these
+    x = np.clip(lesson.x, bounds.min, bounds.max)
     for column in lesson.categorical:
-        codes = lesson.x[:, column]
-        codes[~((codes >= 0) & (codes < _MOST_CATEGORIES))] = np.nan
+        x[~((x[:, column] >= 0) & (x[:, column] < _MOST_CATEGORIES)), column] = np.nan
     groups = np.unique(np.asarray(lesson.groups), return_inverse=True)[1] if ranked else None
     weights = np.zeros(lesson.x.shape[1])
     weights[lesson.kept] = 1  # where columns are drawn, what is blank is not
     return xgboost.DMatrix(
-        lesson.x, labels, feature_types=types, enable_categorical=True, qid=groups, feature_weights=weights,
+        x, labels, feature_types=types, enable_categorical=True, qid=groups, feature_weights=weights,
         nthread=lesson.threads,
     )  # fmt: skip
 
@@ -94,7 +95,9 @@ def _changed(parameters: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
     }
 
 
-def _parameters(learner: Mapping[str, Any], kept: str | None, forest: Forest) -> dict[str, Any]:
+def _parameters(
+    learner: Mapping[str, Any], kept: str | None, forest: Forest, tell: Callable[[str], None]
+) -> dict[str, Any]:
     """What it was trained with.
 
     A live model that was itself loaded from a file tells defaults for what it does not know; its learning rate gives
@@ -114,8 +117,9 @@ def _parameters(learner: Mapping[str, Any], kept: str | None, forest: Forest) ->
     told = _told(inner["trees"])
     stored = {name: value for name, value in json.loads(kept or "{}").items() if name in _PARAMETERS}
     rate = told.get("eta")
-    if stored and (rate is None or abs(float(stored["eta"]) - rate) < _ALIKE * rate):
+    if stored and (rate is None or abs(float(stored.get("eta", "nan")) - rate) < _ALIKE * rate):
         return {**known, **stored}
+    tell(f"its file holds no parameters: {', '.join([*told, 'depth'])} as its trees tell, all else XGBoost's default")
     return {**known, **told, "max_depth": max(1, int(forest.depth.max(initial=1)))}
 
 
@@ -144,6 +148,6 @@ def _told(trees: list[Mapping[str, Any]]) -> dict[str, float]:
         return {}
     (l2, pace, both), *_ = np.linalg.lstsq(x, y)
     wrong = np.abs(x @ [l2, pace, both] - y).mean() > _ALIKE * np.abs(y).mean()
-    if wrong or not 0 < 1 / pace <= 1 or abs(both - l2 * pace) > _ALIKE * max(1.0, abs(both)):
+    if wrong or pace < 1 - _ALIKE or abs(both - l2 * pace) > _ALIKE * max(1.0, abs(both)):
         return {}
-    return {"eta": round(1 / pace, 4), "lambda": round(max(0.0, l2), 3)}
+    return {"eta": round(min(1.0, 1 / pace), 4), "lambda": round(max(0.0, l2), 3)}
