@@ -308,9 +308,7 @@ def test_a_damaged_file_is_a_named_error(name: str, tmp_path: Path) -> None:
     assert refused > 3
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("node_count", -1), ("node_count", 0), ("n_features_in_", 10**6)]
-)
+@pytest.mark.parametrize(("key", "value"), [("node_count", -1), ("node_count", 0), ("n_features_in_", 10**6)])
 def test_numbers_that_would_lead_scikit_learn_out_of_bounds_are_refused(key: str, value: int, tmp_path: Path) -> None:
     model = FORMAT.store(FORMAT.open(trained("RandomForestClassifier", n_estimators=1)), tmp_path)
 
