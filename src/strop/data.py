@@ -521,7 +521,7 @@ def read(
         table = from_frame(frame)
         arrays, stacked = from_table(table, Path("the frame"), inputs, asked, () if labels else guesses, matrix, None)
         if labels:
-            arrays["labels"] = np.asarray(labels[0])
+            arrays |= in_memory({"labels": labels[0]})
     elif is_stream(source):
         arrays = gathered(source, inputs, optional, [*asked, *guesses], label or "labels", storage)
     else:

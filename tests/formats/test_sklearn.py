@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from strop import formats
-from strop.data import Data, match
+from strop.data import Data, match, read_for
 from strop.errors import InvalidData, UnsupportedModel, UntrustedModel
 from strop.forest import Forest
 from strop.formats.sklearn import SklearnFormat
@@ -363,3 +363,13 @@ def test_pickles_of_any_library_open_where_trusted(tmp_path: Path) -> None:
         model = formats.open(str(tmp_path / "model.joblib"), trust_pickle=True)
         assert (model.format, model.files) == (format, ())
         assert [file.suffix for file in formats.format_of(format).store(model, tmp_path).files] != [".joblib"]
+
+
+def test_labels_of_text_come_as_pandas_has_them() -> None:
+    rng = RNG(0)
+    frame = pd.DataFrame({"a": rng.normal(size=40), "b": rng.normal(size=40)})
+    labels = pd.Series(np.where(frame["a"] > 0, "yes", "no"), dtype=object)
+    model = FORMAT.open(ensemble.ExtraTreesClassifier(2).fit(frame, labels))
+    for source in ((frame, labels), (frame.to_numpy(), labels), (frame, labels.tolist())):
+        fitted, _ = match(read_for(model.signature, source), model.signature)
+        np.testing.assert_array_equal(fitted.labels, labels == "yes")
