@@ -142,9 +142,9 @@ def test_every_ensemble_is_scikit_learns_own(name: str, settings: dict[str, Any]
         np.testing.assert_allclose(found, expected, rtol=0 if exact else 1e-12, atol=0, strict=True)
         assert model.signature.inputs[0].missing == missing
         assert model.signature.outputs[0].name == ("prediction" if name.endswith("Regressor") else "probability")
-        stored = FORMAT.store(model, tmp_path)
-        for array in Forest.ARRAYS:
-            np.testing.assert_array_equal(getattr(FORMAT.forest(stored), array), getattr(forest, array))
+    stored = FORMAT.forest(FORMAT.store(model, tmp_path))
+    for array in Forest.ARRAYS:
+        np.testing.assert_array_equal(getattr(stored, array), getattr(forest, array))
 
 
 @pytest.mark.skipif(compiler() is None, reason="needs a C compiler")
