@@ -29,7 +29,7 @@ from ._arrays import (
 )
 from ._calls import call, is_call
 from ._plain import restore, texts
-from ._shapes import cast, check_shape, wanted
+from ._shapes import cast, check_shape, numbered, wanted
 from ._streams import gathered, is_stream
 from ._tables import from_frame, is_frame
 from .errors import InvalidData
@@ -304,32 +304,11 @@ def match(data: Data, signature: Signature) -> tuple[Data, Signature]:
         raise InvalidData(
             f"Axis 1 of a stateful model's inputs is time, and they differ in it: {listed(steps.items())}."
         )
-    labels = _numbered(data.labels, signature)
+    labels = numbered(data.labels, signature)
     fitted = replace(data, inputs=inputs, constants=constants, dtypes=dtypes, labels=labels)
     _check_lengths(fitted)
     _check_finite(fitted, {tensor.name for tensor in signature.inputs if tensor.missing})
     return fitted, replace(signature, inputs=tuple(tensors))
-
-
-def _numbered(labels: Array | None, signature: Signature) -> Array | None:
-    classes = next((tensor.classes for tensor in signature.visible_outputs if tensor.classes), ())
-    if labels is None or not classes:
-        return labels
-    known = np.array(classes)
-    if (known.dtype.kind == "U") != (labels.dtype.kind == "U"):
-        place, wrong = np.zeros(labels.shape, np.int64), np.ones(labels.shape, bool)
-    else:
-        order = np.argsort(known)
-        place = order[np.minimum(np.searchsorted(known, labels, sorter=order), len(known) - 1)]
-        wrong = known[place] != labels
-    if wrong.any():
-        row = np.argwhere(wrong)[0]
-        raise InvalidData(
-            f"Labels must be the model's classes, {listed(map(repr, classes[:10]))}"
-            f"{', ...' if len(classes) > 10 else ''}, and that of row {row[0]} is {labels[tuple(row)].item()!r}. "
-            "Spell them as in training, or name another column with --label."
-        )
-    return place
 
 
 def _missing(tensor: Tensor, data: Data) -> InvalidData:
@@ -521,7 +500,7 @@ def read(
         table = from_frame(frame)
         arrays, stacked = from_table(table, Path("the frame"), inputs, asked, () if labels else guesses, matrix, None)
         if labels:
-            arrays["labels"] = np.asarray(labels[0])
+            arrays |= in_memory({"labels": labels[0]})
     elif is_stream(source):
         arrays = gathered(source, inputs, optional, [*asked, *guesses], label or "labels", storage)
     else:

@@ -98,7 +98,11 @@ class Signature:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            side: [{**vars(t), "shape": list(t.shape)} for t in getattr(self, side)] for side in ("inputs", "outputs")
+            side: [
+                {name: list(value) if isinstance(value, tuple) else value for name, value in vars(t).items()}
+                for t in getattr(self, side)
+            ]
+            for side in ("inputs", "outputs")
         }
 
     @classmethod

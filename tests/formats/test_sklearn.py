@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from strop import formats
-from strop.data import Data, match
+from strop.data import Data, match, read_for
 from strop.errors import InvalidData, UnsupportedModel, UntrustedModel
 from strop.forest import Forest
 from strop.formats.sklearn import SklearnFormat
@@ -142,9 +142,9 @@ def test_every_ensemble_is_scikit_learns_own(name: str, settings: dict[str, Any]
         np.testing.assert_allclose(found, expected, rtol=0 if exact else 1e-12, atol=0, strict=True)
         assert model.signature.inputs[0].missing == missing
         assert model.signature.outputs[0].name == ("prediction" if name.endswith("Regressor") else "probability")
-        stored = FORMAT.store(model, tmp_path)
-        for array in Forest.ARRAYS:
-            np.testing.assert_array_equal(getattr(FORMAT.forest(stored), array), getattr(forest, array))
+    stored = FORMAT.forest(FORMAT.store(model, tmp_path))
+    for array in Forest.ARRAYS:
+        np.testing.assert_array_equal(getattr(stored, array), getattr(forest, array))
 
 
 @pytest.mark.skipif(compiler() is None, reason="needs a C compiler")
@@ -363,3 +363,13 @@ def test_pickles_of_any_library_open_where_trusted(tmp_path: Path) -> None:
         model = formats.open(str(tmp_path / "model.joblib"), trust_pickle=True)
         assert (model.format, model.files) == (format, ())
         assert [file.suffix for file in formats.format_of(format).store(model, tmp_path).files] != [".joblib"]
+
+
+def test_labels_of_text_come_as_pandas_has_them() -> None:
+    rng = RNG(0)
+    frame = pd.DataFrame({"a": rng.normal(size=40), "b": rng.normal(size=40)})
+    labels = pd.Series(np.where(frame["a"] > 0, "yes", "no"), dtype=object)
+    model = FORMAT.open(ensemble.ExtraTreesClassifier(2).fit(frame, labels))
+    for source in ((frame, labels), (frame.to_numpy(), labels), (frame, labels.tolist())):
+        fitted, _ = match(read_for(model.signature, source), model.signature)
+        np.testing.assert_array_equal(fitted.labels, labels == "yes")
