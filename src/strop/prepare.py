@@ -370,6 +370,7 @@ def environment() -> dict[str, Any]:
         "torch",
         "lightgbm",
         "xgboost",
+        "xgboost-cpu",
         "treelite",
         "tl2cgen",
         "lleaves",
