@@ -119,9 +119,7 @@ class ForestRuntimeCase(RuntimeCase):
         x = edges(RNG(7), forest, 3)
         with pytest.raises(NotApplicable, match="zero stands for missing"):
             answers(self.runtime(), forest, x, tmp_path)
-        forest, x = self.fitting(
-            replace(forest, nan_left=forest.threshold >= 0.1, threshold=forest.threshold + 0.05), x
-        )
+        forest, x = self.fitting(replace(forest, threshold=forest.threshold + 0.05), x)
         forest = replace(forest, nan_left=forest.threshold > 0)
         found = answers(self.runtime(), forest, x, tmp_path)
         np.testing.assert_allclose(found, forest.predict(x), rtol=1e-6)

@@ -375,6 +375,7 @@ def environment() -> dict[str, Any]:
         "torch",
         "lightgbm",
         "xgboost",
+        "xgboost-cpu",
         "treelite",
         "tl2cgen",
         "lleaves",

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from forests import edges, grown
+from forests import grown
 from strop.forest import Forest
 from strop.runtime import Runtime
 from strop.runtimes import Daal4py
@@ -30,8 +30,8 @@ class TestDaal4py(ForestRuntimeCase):
         return replace(forest, threshold=threshold), x
 
     def test_only_what_lies_between_two_float32_may_go_astray(self, tmp_path: Path) -> None:
-        forest = grown(RNG(1), trees=1, leaves=30)
-        x = edges(RNG(2), forest, 2000)
+        forest = grown(RNG(1), trees=5, leaves=30)
+        x = RNG(2).choice(forest.threshold[forest.feature >= 0], (2000, forest.features))
         lower = forest.threshold.astype(np.float32).astype(np.float64)
         lower = np.where(lower > forest.threshold, np.nextafter(lower.astype(np.float32), -np.inf), lower)
         between = ((x[:, :, None] > lower) & (x[:, :, None] <= forest.threshold)).any(axis=(1, 2))

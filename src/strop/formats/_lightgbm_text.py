@@ -73,7 +73,7 @@ def _trees(forest: Forest, by_output: list[list[int]]) -> Iterable[str]:
 def _tree(forest: Forest, nodes: slice) -> dict[str, str]:
     feature, subset = forest.feature[nodes], forest.subset[nodes]
     split = feature >= 0
-    place = np.where(split, np.cumsum(split) - 1, -np.cumsum(~split))  # leaves are numbered from -1 down
+    place = np.where(split, np.cumsum(split) - 1, 0 - np.cumsum(~split))  # leaves are numbered from -1 down
     listed = subset[split] >= 0
     words = [_words(forest.subset_of(nodes.start + int(node))) for node in np.flatnonzero(subset >= 0)]
     threshold = forest.threshold[nodes][split]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,9 @@ def _with_base_as_trees(forest: Forest) -> Forest:
     more, size = len(outputs), len(forest.feature)
     leaf = {"feature": -1, "threshold": 0, "left": -1, "right": -1, "nan_left": False, "zero_missing": False,
             "subset": -1, "count": np.nan, "gain": np.nan}  # fmt: skip
-    nodes = {name: np.append(getattr(forest, name), np.repeat(value, more)) for name, value in leaf.items()}
+    nodes: dict[str, Any] = {
+        name: np.append(getattr(forest, name), np.repeat(value, more)) for name, value in leaf.items()
+    }
     return replace(
         forest, **nodes, leaf=np.append(forest.leaf, len(forest.values) + np.arange(more)),
         values=np.concatenate([forest.values, values]), roots=np.r_[size + np.arange(more), forest.roots],

@@ -24,7 +24,7 @@ def is_linked(forest: Forest) -> bool:
 
     Its softmax, and the scale of its sigmoid, are float32 always.
     """
-    exact = {"sigmoid": forest.outputs == 1 and np.float32(forest.scale) == forest.scale,
+    exact = {"sigmoid": forest.outputs == 1 and float(np.float32(forest.scale)) == forest.scale,
              "softmax": precision(forest) == "float32"}  # fmt: skip
     return forest.divisor == 1 and forest.link in LINKS and bool(exact.get(forest.link, True))
 
@@ -58,7 +58,8 @@ def treelite_model(forest: Forest) -> treelite.Model:
                     add_split(feature, float(forest.threshold[node]), opname="<=", **sides)
             builder.end_node()
         builder.end_tree()
-    return builder.commit()
+    made: treelite.Model = builder.commit()
+    return made
 
 
 def _builder(forest: Forest) -> Any:

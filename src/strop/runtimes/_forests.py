@@ -59,7 +59,7 @@ class ForestRunner:
 
     def __init__(
         self, model: Model, forest: Forest, prepare: Callable[[Array], Call], linked: bool,
-        close: Callable[[], object] = lambda: None,
+        close: Callable[[], None] = lambda: None,
     ):  # fmt: skip
         (rows,), (result,) = model.signature.inputs, model.signature.outputs
         self.rows, self.result, self.given, self.type = rows.name, result.name, rows.dtype, result.dtype

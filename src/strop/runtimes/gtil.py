@@ -33,7 +33,7 @@ class Gtil(Runtime):
 
     @classmethod
     def expects(cls, target: Target) -> float:
-        return 1.5
+        return 2.3  # of LightGBM's fastest call, 500 trees of 63 leaves
 
     def load(self, model: Model, target: Target) -> ForestRunner:
         forest = read(model)
