@@ -28,6 +28,7 @@ import numpy as np
 import strop
 from strop.planfile import seconds
 from strop.target import cpu_name
+from strop.terminal import Reporter, console
 from strop.units import share, spread, stored
 
 HERE = Path(__file__).parent
@@ -86,11 +87,13 @@ def main() -> None:
             make(*census.matrix(train), CACHE / file)
         bundle = CACHE / f"{name}-bundle"
         shutil.rmtree(bundle, ignore_errors=True)
-        result = strop.optimize(
-            CACHE / file, data, "minimize latency.p99; " + "; ".join(LIMITS), train=train, label="label",
-            slices=["by_sex", "by_race"], metric=["average_precision", "auroc"], target=strop.Target(threads=1),
-            budget=strop.Budget(seconds(options.budget)), listener=lambda event: print(event, flush=True),
-        )  # fmt: skip
+        budget = seconds(options.budget)
+        with Reporter(console(), budget) as reporter:
+            result = strop.optimize(
+                CACHE / file, data, "minimize latency.p50; " + "; ".join(LIMITS), train=train, label="label",
+                slices=["by_sex", "by_race"], metric=["average_precision", "auroc"], target=strop.Target(threads=1),
+                budget=strop.Budget(budget), listener=reporter,
+            )  # fmt: skip
         result.save(bundle)
         found[name] = result.manifest
     (HERE / "fraud.md").write_text("\n".join(page(found)) + "\n")
