@@ -72,7 +72,7 @@ def test_equals_numpy_on_every_way(name: str, way: str, tmp_path: Path, monkeypa
     found = compiled(forest, tmp_path)
     x = edges(rng, forest, 1100)
     expected = forest.predict(x)
-    for rows in (x, x[:3], x[:0], x[:513]):
+    for rows in (x, x[:3], x[:1], x[:0], x[:513]):
         result = found(rows)
         assert result.shape == expected[: len(rows)].shape
         if forest.link in ("identity",):
@@ -143,6 +143,18 @@ def test_no_row_is_copied_and_nothing_is_needed_at_run_time(tmp_path: Path) -> N
     }  # fmt: skip
 
 
+def test_one_row_may_be_of_any_type_and_its_result_is_its_own(tmp_path: Path) -> None:
+    forest = grown(RNG(3))
+    found = compiled(forest, tmp_path)
+    x = np.round(RNG(4).normal(size=(9, 8)) * 4)
+    expected = forest.predict(np.ascontiguousarray(x[:, ::2]))
+    kept = [found(row) for row in x[:, None, ::2]]  # not contiguous
+    assert np.array_equal(np.concatenate(kept), expected)
+    whole = x[:, ::2].astype(np.int32)
+    whole.flags.writeable = False
+    assert np.array_equal(np.concatenate([found(whole[k : k + 1]) for k in range(9)]), expected)
+
+
 def test_a_program_in_c_and_several_threads_can_call_it(tmp_path: Path) -> None:
     forest = replace(grown(RNG(5), leaves=60, trees=40), names=("age", "*/ evil \\", "c", "d\n"))
     found = compiled(forest, tmp_path)
@@ -150,7 +162,11 @@ def test_a_program_in_c_and_several_threads_can_call_it(tmp_path: Path) -> None:
     expected, wrong = forest.predict(x), []
 
     def again() -> None:
-        wrong.extend(place for place in range(20) if not np.array_equal(found(x[place::7]), expected[place::7]))
+        for rows in [
+            *(slice(place, None, 7) for place in range(20)),
+            *(slice(place, place + 1) for place in range(300)),
+        ]:
+            wrong.extend([rows] if not np.array_equal(found(x[rows]), expected[rows]) else [])
 
     threads = [threading.Thread(target=again) for _ in range(4)]
     for thread in threads:
