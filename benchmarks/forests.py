@@ -62,11 +62,11 @@ def main() -> None:
 
 
 def held_out() -> tuple[dict[str, Array], dict[str, Array]]:
-    """Rows that the original has not seen: a third to search with, and two to confirm on."""
+    """Rows that the original has not seen: a quarter to search with, and three to confirm on."""
     test = census.samples("test")
     order = np.random.default_rng(0).permutation(len(test["labels"]))
-    third = len(order) // 3
-    return tuple({name: array[rows] for name, array in test.items()} for rows in (order[:third], order[third:]))
+    part = len(order) // 4
+    return tuple({name: array[rows] for name, array in test.items()} for rows in (order[:part], order[part:]))
 
 
 def search(budget: float) -> None:

@@ -20,7 +20,7 @@ MOST_STRIDE, AGAIN = 12, 3  # steps down a tree before it is looked at again; wh
 MOST_SUM = 2.0**31  # of integers
 MOST_LEAVES = 256  # of a tree that goes by slices: their numbers are bytes
 
-# cycles on a Zen 3, only compared with each other
+# cycles, only compared with each other: walk and slices as on a Zen 3, steps in proportion as on a Sapphire Rapids
 PER_STEP, PER_TREE_WALKED = 20.0, 15.0
 PER_ABREAST, PER_THRESHOLD, PER_TREE = 1.8, 0.6, 6.0
 PER_CONDITION, PER_SUBSET, PER_SPLIT, PER_TREE_OF_BLOCK = 0.4, 6.0, 0.05, 2.0
