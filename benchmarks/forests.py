@@ -206,7 +206,7 @@ def proof(bundle: strop.Bundle) -> list[str]:
     manifest = bundle.manifest
     route = " > ".join(f"{step['technique']} {step['settings'] or ''}".strip() for step in bundle.content["route"])
     limits = "; ".join(
-        f"{one['limit']}: {one['value']:.5f} ({one['low']:.5f} to {one['high']:.5f}), {one['verdict']}"
+        f"{one['limit']} {one['verdict']}, at {one['value']:.5f} ({one['low']:.5f} to {one['high']:.5f})"
         for one in manifest["limits"]
     )
     return [
