@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import threading
 from dataclasses import replace
@@ -15,7 +16,8 @@ from forests import edges, grown
 from strop.errors import RunFailed
 from strop.forest import LINKS, Forest
 from strop.native import library, tables
-from strop.native.library import Library, build, compiler, write_source
+from strop.native.library import FLAGS, Library, build, compiler, write_source
+from strop.target import instruction_sets
 
 RNG = np.random.default_rng
 pytestmark = pytest.mark.skipif(compiler() is None, reason="needs a C compiler")
@@ -142,6 +144,26 @@ def test_no_row_is_copied_and_nothing_is_needed_at_run_time(tmp_path: Path) -> N
     assert {line.split()[0].split(".so")[0].split("/")[-1] for line in needed.splitlines()} <= {
         "linux-vdso", "libm", "libc", "ld-linux-x86-64", "ld-linux-aarch64"
     }  # fmt: skip
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other machines have one kind of code")
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_what_is_compiled_for_older_machines_gives_the_same(
+    dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forest = grown(RNG(12), leaves=60, trees=40, subsets=0.1, zero_missing=0.2, dtype=dtype, sums=dtype)
+    x = edges(RNG(13), forest, 1100)
+    expected = forest.predict(x)
+    write_source(forest, tmp_path)
+    source = (tmp_path / "forest.c").read_text()
+    assert source.count("FASTEST static") == 2
+    (tmp_path / "forest.c").write_text(source.replace("FASTEST static", "static"))
+    for level in ("x86-64", *(["x86-64-v3"] if "avx2" in instruction_sets() else [])):
+        monkeypatch.setattr(library, "FLAGS", (*FLAGS, f"-march={level}"))
+        build(tmp_path, tmp_path / f"{level}.so")
+        found = Library(tmp_path / f"{level}.so", dtype, dtype, None)
+        assert np.array_equal(found(x), expected)
+        assert np.array_equal(found(x[:1]), expected[:1])
 
 
 def test_one_row_may_be_of_any_type_and_its_result_is_its_own(tmp_path: Path) -> None:
