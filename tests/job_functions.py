@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from strop import timing
 from strop.errors import NotApplicable, RunFailed
 from strop.jobs import die_with_parent, spawn_context
 from strop.testing.fakes import commit
@@ -24,6 +25,22 @@ def count_inherited() -> int:
 def add(a: int, b: int) -> int:
     print("libraries talk", flush=True)
     return a + b
+
+
+def wait_for_lock(path: Path) -> None:
+    """As what is to be measured waits for the host's lock, which is this file here."""
+    timing.LOCK = path
+    with timing.one_at_a_time():
+        pass
+
+
+def hold_lock(path: Path, until: Path) -> None:
+    """Measure until a file is there."""
+    timing.LOCK = path
+    with timing.one_at_a_time():
+        path.with_suffix(".held").touch()
+        while not until.exists():
+            time.sleep(0.02)
 
 
 def hungry(batch: dict[str, np.ndarray[Any, Any]], random: np.random.Generator) -> dict[str, np.ndarray[Any, Any]]:

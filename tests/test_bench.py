@@ -85,7 +85,9 @@ class FakeServer:
 def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeServer]]:
     for module in (bench, timing):
         monkeypatch.setattr(module, "Server", FakeServer)
-        monkeypatch.setattr(module, "one_at_a_time", contextlib.nullcontext)  # what is faked disturbs nobody
+        monkeypatch.setattr(
+            module, "one_at_a_time", lambda: contextlib.nullcontext(0.0)
+        )  # what is faked disturbs nobody
         monkeypatch.setattr(module, "quiet_cores", lambda count: (0,))
     for name, fresh in (("log", []), ("strains", []), ("noise", 0.0), ("names", {}), ("a_sample", {})):
         monkeypatch.setattr(FakeServer, name, fresh)
@@ -204,29 +206,62 @@ def test_warm_up_ends_when_three_medians_agree(medians: tuple[float, ...], block
     assert server.asked == blocks
 
 
-def test_one_measures_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+@pytest.fixture
+def lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A lock of its own: nobody else is waited for."""
+    path = tmp_path / "measuring.lock"
+    monkeypatch.setattr(timing, "LOCK", path)
+    return path
+
+
+def test_one_measures_at_a_time(lock: Path) -> None:
     for _ in range(2):  # the file is made, and then found
-        with (
-            timing.one_at_a_time(),
-            (tmp_path / "strop-measuring.lock").open() as other,
-            pytest.raises(BlockingIOError),
-        ):
+        with timing.one_at_a_time(), lock.open() as other, pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with (tmp_path / "strop-measuring.lock").open() as other:
+        with lock.open() as other:
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_a_link_in_place_of_the_lock_is_not_followed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_lock_is_one_for_the_host_whatever_tmpdir_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    (tmp_path / "strop-measuring.lock").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match="symbolic"), timing.one_at_a_time():
+    assert timing.LOCK.is_absolute() and tmp_path not in timing.LOCK.parents
+    with timing.one_at_a_time():
+        assert not list(tmp_path.iterdir())
+
+
+def test_everybody_may_read_the_lock_whatever_the_umask(lock: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with timing.one_at_a_time():
+            assert lock.stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(before)
+
+
+def test_a_link_in_place_of_the_lock_is_not_followed(lock: Path, tmp_path: Path) -> None:
+    lock.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RunFailed, match=r"measuring\.lock, .* can't be opened .*remove it"), timing.one_at_a_time():
         pass
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_real_processes_are_measured(fakes: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # a lock of its own: no other test is waited for
+def test_a_pipe_in_place_of_the_lock_hangs_nobody(lock: Path) -> None:
+    os.mkfifo(lock)
+    with timing.one_at_a_time():
+        pass
+
+
+def test_waiting_is_told_and_takes_nothing_from_measuring(
+    servers: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bench, "one_at_a_time", lambda: contextlib.nullcontext(30.0))
+    late = faked(tmp_path, Effort(pairs=3, blocks=2, runs=1, width=0))
+    late.deadline = time.monotonic() - 10  # it passed while it waited
+    assert len(late.timing("single_stream").original) == 3
+    assert late.notes()[0] == "waited 30 s for another strop to end measuring on this machine"
+
+
+def test_real_processes_are_measured(fakes: None, lock: Path, tmp_path: Path) -> None:
     slow = fake_model(tmp_path / "slow", seconds=0.02, padding=4000)
     quick = fake_model(tmp_path / "quick")
     data = fake_data(slow, 20)
@@ -401,11 +436,11 @@ def test_without_a_race_all_samples_are_run_at_once(by_rows: list[int], tmp_path
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can act as two users")
 @pytest.mark.parametrize("first", [0, 65534])
-def test_users_wait_for_each_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: int) -> None:
+def test_users_wait_for_each_other(monkeypatch: pytest.MonkeyPatch, first: int) -> None:
     """Whoever made the lock's file, the other can hold it, and is waited for."""
     shared = Path(tempfile.mkdtemp())  # pytest's own folders are closed to others
     shared.chmod(0o1777)
-    monkeypatch.setattr(tempfile, "tempdir", str(shared))
+    monkeypatch.setattr(timing, "LOCK", shared / "measuring.lock")
     held, release = os.pipe(), os.pipe()
     second = 65534 - first
     child = os.fork()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -75,6 +76,24 @@ def test_models_that_are_none(here: Path) -> None:
     (here / "model.pth").write_bytes(b"weights")
     refused(strop("optimize", "model.pth", "--data", data), "onnx")
     assert not (here / "strop-runs").exists() or not list((here / "strop-runs").iterdir())
+
+
+def test_pickles_are_read_where_they_are_trusted(here: Path) -> None:
+    """A trusted one is opened, and only then do the data, made for another model, turn out not to fit."""
+    from sklearn.tree import DecisionTreeClassifier
+
+    (here / "model.pkl").write_bytes(pickle.dumps(DecisionTreeClassifier().fit(np.eye(4), np.arange(4))))
+    data = ("--data", samples(here))
+    for words in (
+        ("techniques", "model.pkl"), ("optimize", "model.pkl", *data), ("compare", "model.pkl", "model.pkl", *data),
+        ("benchmark", "model.pkl", *data),
+    ):  # fmt: skip
+        refused(strop(*words), "model.pkl is a pickle", "--trust-pickle")
+        trusted = strop(*words, "--trust-pickle")
+        if words[0] == "techniques":
+            assert trusted.exit_code == 0 and "fits this model" in trusted.stdout
+        else:
+            refused(trusted, "The model takes x: float32[?, 4]")
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,8 @@ def limits(draw: st.DrawFn) -> Limit:
     positive = scope != "drop" and (relative or cost)
     bounds = {"min_value": 1e-300 if positive else -1e300, "max_value": 1e300}
     op = draw(st.sampled_from(["<", "<="] if scope == "drop" else ["<", "<=", ">", ">="]))
-    return Limit(metric, op, draw(st.floats(**bounds)), relative, scope)
+    support = draw(st.integers(0, 10**6)) if scope == "worst_slice" else 0
+    return Limit(metric, op, draw(st.floats(**bounds)), relative, scope, support=support)
 
 
 @given(limits())
@@ -82,6 +83,7 @@ def test_a_goal_reads_back_from_text_and_json(found: list[Limit], metric: str, d
     ("perplexity<=102 % of original", "perplexity <= 102% of original", 1.02, True),
     ("latency.p50 <= 0.5x", "latency.p50 <= 50% of original", 0.5, True),
     ("worst_slice( accuracy ) >= 98% of original", "worst_slice(accuracy) >= 98% of original", 0.98, True),
+    ("worst_slice(auroc , 300 ) >= 0.9", "worst_slice(auroc, 300) >= 0.9", 0.9, False),
     ("drop(accuracy) <= 1e-2", "drop(accuracy) <= 0.01", 0.01, False),
     ("r2 >= -.5", "r2 >= -0.5", -0.5, False),
     ("pkg.mod:f >= 0.5", "pkg.mod:f >= 0.5", 0.5, False),
@@ -120,6 +122,7 @@ def test_what_a_limit_asks_of_the_candidate(text: str, better: str, bound: tuple
     ("cost < 50%", ["`cost < 50% of original`", "`cost < 0.5`"]),
     ("cost < 0", ["above zero"]),
     ("worst_slice(cost) < 1", ["is a cost"]),
+    ("drop(accuracy, 300) <= 0.1", ["`drop(accuracy, 300) <= 0.1`", "only worst_slice has"]),
     ("size < 5 parsecs", ["'parsecs'", "KiB"]),
     ("size < -5 MB", ["above zero"]),
     ("accuracy >= 0% of original", ["above zero"]),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -55,6 +58,51 @@ def test_a_refusal_and_an_error_say_so_themselves() -> None:
         refused.raise_unless_done()
     with pytest.raises(RunFailed, match=r"^can't be run"):
         failed.raise_unless_done()
+
+
+@contextlib.contextmanager
+def measuring(lock: Path) -> Iterator[Path]:
+    """Another process holds the lock, until the file that is given here is made, or at the end."""
+    until = lock.with_suffix(".until")
+    holder = jobs.spawn_context().Process(target=work.hold_lock, args=(lock, until))
+    holder.start()
+    try:
+        while not lock.with_suffix(".held").exists():
+            time.sleep(0.02)
+        yield until
+    finally:
+        until.touch()
+        holder.join(60)
+
+
+@pytest.fixture
+def own() -> float:
+    """Seconds that are ample for a job that has nothing to do, however busy this machine is."""
+    start = time.monotonic()
+    jobs.run(work.add, 1, 1, limits=AMPLE)
+    return 1 + 3 * (time.monotonic() - start)
+
+
+def test_waiting_for_another_process_to_end_measuring_is_no_time_of_a_job(tmp_path: Path, own: float) -> None:
+    lock = tmp_path / "lock"
+    with measuring(lock) as until:
+
+        def said() -> None:
+            """The other one ends when this one has waited for longer than it may take."""
+            threading.Timer(own, until.touch).start()
+
+        start = time.monotonic()
+        ended = jobs.run(work.wait_for_lock, lock, limits=jobs.Limits(own, 1 << 40), waits=said)
+        assert (ended.cause, ended.reason) == ("done", "")
+        assert own < ended.waited < time.monotonic() - start
+
+
+def test_one_may_wait_so_long_and_no_longer(tmp_path: Path, own: float) -> None:
+    lock = tmp_path / "lock"
+    with measuring(lock):
+        ended = jobs.run(work.wait_for_lock, lock, limits=jobs.Limits(own, 1 << 40, waiting=1))
+    assert ended.cause == "timeout"
+    assert ended.reason == f"took longer than {own:.0f} s, besides 1 s of waiting for another strop to end measuring"
 
 
 def test_a_bug_is_named() -> None:

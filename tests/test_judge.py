@@ -226,6 +226,20 @@ def test_a_slice_too_small_decides_nothing() -> None:
     assert found.slices["part=False"].metrics
 
 
+def test_slices_of_too_few_of_the_rarest_class_are_told_and_not_passed() -> None:
+    """All wrong in the small slice, whose rarest class has fewer samples than the limit asks for."""
+    probe = Probe(wrong=lambda rows: rows[rows % 10 == 0])
+    rare = int(np.bincount(probe.labels[::10]).min())
+    for least, said in ((rare, "broken"), (rare + 1, "met"), (2000, "inconclusive")):
+        limit = f"worst_slice(accuracy, {least}) >= 95% of original"
+        found = judged(probe, limit)
+        assert verdicts(found) == {limit: said}
+        small = [note for note in found.notes if note.startswith(limit)]
+        assert bool(small) == (least > rare)
+        assert all(f"part=True ({rare})" in note and "undecidable" in note for note in small)
+    assert found.judged[0].why == "no slice is large enough to be judged"
+
+
 def test_a_metric_without_a_value_in_a_slice_says_why_and_decides_nothing() -> None:
     probe = Probe()
     one_class = np.where(probe.labels == 0, "only", "others")

@@ -16,7 +16,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from strop import _bandwidth, _products, _rounds, jobs, machine
+from strop import _bandwidth, _products, _rounds, jobs, machine, timing
 from strop._products import OPERATORS, Product, graph, input_shape, operations_a_layer, products
 from strop._rounds import ROUNDS, in_turn, median
 from strop.jobs import Ended
@@ -266,6 +266,7 @@ def measured(
     monkeypatch.setattr(machine.jobs, "run", fake.run)
     monkeypatch.setattr(machine, "quiet_cores", lambda count: (0, 1)[-count:])
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(timing, "LOCK", folder / "measuring.lock")
     return measure(Target(threads), said.append), fake, said
 
 
@@ -304,15 +305,15 @@ def test_a_crash_costs_its_line_only(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_it_waits_for_another_strop_and_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(machine, "PATIENCE", 0.01)
+    monkeypatch.setattr(timing, "LOCK", tmp_path / "measuring.lock")
+    monkeypatch.setattr(jobs, "PATIENCE", 0.01)
     told, entered = threading.Event(), threading.Event()
 
     def enter() -> None:
         with alone(lambda text: told.set()):
             entered.set()
 
-    with (tmp_path / "strop-measuring.lock").open("w") as other:
+    with timing.LOCK.open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         waiting = threading.Thread(target=enter)
         waiting.start()
@@ -323,7 +324,7 @@ def test_it_waits_for_another_strop_and_says_so(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_nothing_is_said_where_nobody_measures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(timing, "LOCK", tmp_path / "measuring.lock")
     said: list[str] = []
     with alone(said.append):
         timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]

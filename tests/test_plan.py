@@ -50,6 +50,7 @@ def techniques(draw: st.DrawFn) -> list[type[Technique]]:
             "returns": draw(st.sampled_from([None, *FORMATS])),
             "phase": draw(st.sampled_from(Phase)),
             "quantizes": draw(st.booleans()),
+            "replaces": draw(st.booleans()),
             "needs": draw(st.sampled_from([Needs.NOTHING, Needs.SAMPLES, Needs.LABELS, Needs.TRAINING])),
         }
         made.append(type(f"Step{number}", (Any_,), attributes))
@@ -79,6 +80,7 @@ def test_every_planned_route_is_well_typed(
             format, phase = (step.returns, Phase.SHRINK) if step.returns else (format, step.phase)
         assert len(set(route.steps)) == len(route.steps)
         assert sum(step.quantizes for step in route.steps) <= 1
+        assert sum(step.replaces for step in route.steps) <= 1
         assert sum(step.returns is not None for step in route.steps) <= CONVERSIONS
         assert format in loads
         assert not allowed or format in allowed
@@ -193,11 +195,19 @@ class Shrinks(Any_):
 )
 def test_strengths_are_held_back(most: float, first: float, strongest: float) -> None:
     @dataclass(frozen=True)
+    class Cut(Shrinks):
+        amount: float = span(0.6, 0.2, 0.9, strength=True)
+
+    @dataclass(frozen=True)
     class Prune(Shrinks):
         amount: float = span(0.6, 0.2, 0.9, strength=True)
         way: str = choice("global", "layer")
 
-    route = Route((Prune,), type("Red", (Loads,), {"loads": frozenset({FORMATS[0]})}), most)
+        needs: ClassVar[Needs] = Needs.TRAINING
+
+    loads = type("Red", (Loads,), {"loads": frozenset({FORMATS[0]})})
+    assert Route((Cut,), loads, most).at_strength(1) == {"cut.amount": 0.9}, "it does not train"
+    route = Route((Prune,), loads, most)
     assert route.candidate().steps == (Prune(first),)
     assert route.at_strength(0) == {"prune.amount": first}
     assert route.at_strength(1) == {"prune.amount": strongest}
@@ -223,3 +233,14 @@ def test_what_no_route_reaches_is_not_told_of() -> None:
     for format, told in ((FORMATS[0], False), (FORMATS[1], True), (FORMATS[2], True)):
         _, refused = routes(Model(format, None, SIGNATURE), TARGET, Needs.NOTHING, [Blue, ToBlue], [])
         assert ("blue" in refused) == told
+
+
+def test_a_model_is_made_anew_once_in_a_route() -> None:
+    drop, retune, teach = (
+        type(name, (Shrinks,), {"replaces": replaces})
+        for name, replaces in (("Drop", False), ("Retune", True), ("Teach", True))
+    )
+    red = type("Red", (Loads,), {"loads": frozenset({FORMATS[0]})})
+    found, _ = routes(Model(FORMATS[0], None, SIGNATURE), TARGET, Needs.NOTHING, [drop, retune, teach], [red])
+    assert labels(found) == {"red", "drop + red", "retune + red", "teach + red", "drop + retune + red",
+                             "drop + teach + red"}  # fmt: skip

@@ -41,6 +41,7 @@ out = "bundle"
 run = "runs/1"
 recipe = "../yesterday"
 weights = "net.safetensors"
+trust_pickle = true
 train = "train.parquet"
 
 [training]
@@ -83,6 +84,7 @@ def test_every_key_is_read_and_paths_are_relative_to_the_file(tmp_path: Path) ->
         run=tmp_path / "runs/1",
         recipe=tmp_path / "../yesterday",
         weights=tmp_path / "net.safetensors",
+        trust_pickle=True,
         train=str(tmp_path / "train.parquet"),
         training=Training(loss="cross-entropy", epochs=3, seconds=120.0, keep=("head*",)),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from strop import stats
 from strop.data import Data
 from strop.errors import InvalidData
 from strop.metric import Metric
@@ -172,21 +171,6 @@ def test_bounds_reach_beyond_what_replicates_resolve() -> None:
     assert not found(edge * 1.25, 12), "the tails of a dozen groups are Student's"
 
 
-@pytest.fixture
-def same_resamples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A bootstrap of given seed and size draws the same units each time: they are drawn once."""
-    drawn: dict[int, list[Array]] = {}
-
-    def counts(rng: np.random.Generator, resamples: int, units: int) -> list[Array]:
-        if units not in drawn:
-            drawn[units] = list(real(rng, resamples, units))
-        return drawn[units]
-
-    real = stats.counts
-    monkeypatch.setattr(stats, "counts", counts)
-    yield
-
-
 SIZES = [500] * 20
 MIXED = [30] * 5 + [60] * 5 + [200] * 5 + [1000] * 3
 
@@ -226,7 +210,7 @@ def simulated(draw: Draw, of: Callable[..., Comparison], sizes: list[int], times
 
 
 @pytest.mark.parametrize(("draw", "of"), [(right_or_wrong, Binary), (graded, Samples)])
-def test_a_drop_planted_in_a_slice_is_found(draw: Draw, of: Any, same_resamples: None) -> None:
+def test_a_drop_planted_in_a_slice_is_found(draw: Draw, of: Any) -> None:
     """10 points in a slice of 5 % of 10,000 samples, among 20: found in 60 of 60 (so at 95 %: in over 95 %)."""
     assert simulated(draw, of, SIZES, 60, drop=0.1)[1] == 1
 
@@ -243,9 +227,7 @@ def test_a_drop_planted_in_a_slice_is_found(draw: Draw, of: Any, same_resamples:
         (functools.partial(graded, scale=[0.03, 0.3]), Samples, [5000, 5000], 100),
     ],
 )
-def test_slices_that_lose_the_same_are_seldom_flagged(
-    draw: Draw, of: Any, sizes: list[int], times: int, same_resamples: None
-) -> None:
+def test_slices_that_lose_the_same_are_seldom_flagged(draw: Draw, of: Any, sizes: list[int], times: int) -> None:
     """Of all comparisons at most 5 % hold any flag; one standard error is 1.5 % of 200 times, 2.2 % of 100."""
     error = math.sqrt(ERROR_RATE * (1 - ERROR_RATE) / times)
     assert simulated(draw, of, sizes, times)[0] <= ERROR_RATE + 2 * error

@@ -67,6 +67,8 @@ def test_a_plan_with_train_data_is_searched_trained_and_handed_over(tmp_path: Pa
     assert "as called (eager), the original's latency.p50 is" in done.stderr
     assert winner["counts"]["parameters"] < manifest["original"]["counts"]["parameters"]
     assert not list((tmp_path / "bundle").rglob("*.pkl"))
+    held = "With 300 samples to train with, no more than 50% is pruned"
+    assert held in " ".join(done.stderr.split()) and held in (tmp_path / "bundle" / "report.html").read_text()
     with pytest.raises(InvalidPlan, match="the recipe's route trains, and there are no train data"):
         optimize("m.onnx", tmp_path / "data.npz", recipe=tmp_path / "bundle", run=tmp_path / "other")
 

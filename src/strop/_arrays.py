@@ -43,10 +43,15 @@ def in_memory(source: object) -> dict[str, Array]:
             f"{type(source).__name__} is none of these."
         )
     try:
-        return {str(name): np.asanyarray(values) for name, values in source.items()}
+        return {str(name): _of_text(np.asanyarray(values)) for name, values in source.items()}
     except Exception as error:  # of the user's own classes too
         said = f"{type(error).__name__}: {told(error)}"
         raise InvalidData(f"An array must have one shape for all samples ({said}). Pad the samples to one.") from error
+
+
+def _of_text(array: Array) -> Array:
+    """What pandas holds as objects, where all of them are text, as NumPy has text; all else as it is."""
+    return array.astype(str) if array.dtype == object and all(isinstance(one, str) for one in array.flat) else array
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,19 @@ def silenced() -> Iterator[None]:
         logging.disable(before)
 
 
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Keep what compiled code writes to standard error, past Python, from the terminal."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def without_semaphores() -> None:
     """Give the progress bars of PyTorch's export a plain lock.
 

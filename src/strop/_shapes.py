@@ -1,4 +1,4 @@
-"""Shapes and dtypes: whether an array fits an input, and in which words it does not."""
+"""Whether an array fits an input, or labels the classes, and in which words they do not."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from ._arrays import listed
 from .errors import InvalidData
-from .model import Tensor
+from .model import Signature, Tensor
+
+Array = np.ndarray[Any, Any]
 
 
 def check_shape(
@@ -63,3 +66,29 @@ def cast(tensor: Tensor, dtype: np.dtype[Any]) -> str | None:
         f"The model takes {tensor}, and {tensor.name!r} in the data is {dtype.name}, which can't be cast without loss. "
         f'If it is meant so, convert it: data["{tensor.name}"] = data["{tensor.name}"].astype("{tensor.dtype}")'
     )
+
+
+def numbered(labels: Array | None, signature: Signature) -> Array | None:
+    """Labels as the numbers of the classes that they name; as they are where the model does not tell its classes.
+
+    Raises:
+        InvalidData: One names none.
+    """
+    classes = next((tensor.classes for tensor in signature.visible_outputs if tensor.classes), ())
+    if labels is None or not classes:
+        return labels
+    known = np.array(classes)
+    if (known.dtype.kind == "U") != (labels.dtype.kind == "U"):
+        place, wrong = np.zeros(labels.shape, np.int64), np.ones(labels.shape, bool)
+    else:
+        order = np.argsort(known)
+        place = order[np.minimum(np.searchsorted(known, labels, sorter=order), len(known) - 1)]
+        wrong = known[place] != labels
+    if wrong.any():
+        row = np.argwhere(wrong)[0]
+        raise InvalidData(
+            f"Labels must be the model's classes, {listed(map(repr, classes[:10]))}"
+            f"{', ...' if len(classes) > 10 else ''}, and that of row {row[0]} is {labels[tuple(row)].item()!r}. "
+            "Spell them as in training, or name another column with --label."
+        )
+    return place

@@ -2,8 +2,10 @@
 
 A race looks again and again at a limit, candidate >= factor * original + constant, on more and more samples. What it
 bounds is the mean of one contrast a sample, candidate - factor * original - constant. That serves a ratio of sums over
-the same denominators (numerators less constant * denominator: character error rate), and a perplexity (losses, with
-log(factor) as the constant). What only a whole set has (AUROC, F1, R2) is no mean: it can't be raced by these.
+the same denominators too (numerators less constant * denominator: character error rate). What the original reaches on
+all samples is known before the race: with it for a constant, a ratio with denominators of its own (F1) is such a mean
+as well, and errors, which know no end above, have one below. An area under the ROC curve is the mean over disjoint
+pairs of a positive and a negative. What is neither (R2, average precision) can't be raced by these.
 """
 
 from __future__ import annotations
@@ -22,25 +24,30 @@ FIRST_LOOK = 100  # samples before which the asymptotic bounds are infinite
 TIGHTEST = 500  # samples at which the asymptotic bounds are narrowest for what they must hold
 
 
-def bounds(values: Array, low: float, high: float, confidence: float = 0.95) -> Interval:
-    """Bound the mean of independent values of known range by betting on them.
+def bounds(values: Array, low: float, high: float, confidence: float = 0.95, total: int | None = None) -> Interval:
+    """Bound the mean of values of known range by betting on them.
 
     The bounds are the means against which a gambler has not yet made 1 / (1 - confidence) of 1 (Waudby-Smith & Ramdas
     2024, section 4, each side by itself; bets of equation 26 for one side). Over all prefixes of an endless stream
     together, each fails with probability 1 - confidence at the most, whatever the distribution.
 
+    Of a finite number of values in random order it is their own mean that is bounded, and nothing need be known of
+    where they come from: those that are left must make up for those drawn (Waudby-Smith & Ramdas 2020, section 3).
+
     Args:
         values: [n], in the order in which they came. That order must not depend on the values.
         low: The least value possible.
-        high: The greatest.
+        high: The greatest; infinity where only the lower bound is asked for.
         confidence: Of each bound, over all looks.
+        total: How many there are in all; None for an endless stream.
     """
-    scaled = (np.asarray(values, np.float64) - low) / (high - low)
-    mean = float(scaled.mean())
+    ended = math.isfinite(high)
+    width = high - low if ended else -2 * low or 1.0  # of a limit's contrast 0 is then in the middle
+    scaled = (np.asarray(values, np.float64) - low) / width
     bets = _bets(scaled, confidence)
-    least = _least_mean(scaled, bets, confidence)
-    most = 1 - _least_mean(1 - scaled, bets, confidence)
-    return Interval(low + (high - low) * mean, low + (high - low) * least, low + (high - low) * most)
+    least = _least_mean(scaled, bets, confidence, total)
+    most = 1 - _least_mean(1 - scaled, bets, confidence, total) if ended else math.inf
+    return Interval(low + width * float(scaled.mean()), low + width * least, low + width * most)
 
 
 def asymptotic_bounds(values: Array, confidence: float = 0.95) -> Interval:
@@ -61,12 +68,12 @@ def asymptotic_bounds(values: Array, confidence: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def log_capital(scaled: Array, mean: float, bets: Array) -> Array:
+def log_capital(scaled: Array, mean: float | Array, bets: Array) -> Array:
     """What a gambler has after each value, in logarithms, who bets that their mean is above `mean`.
 
     Args:
-        scaled: [..., n], in [0, 1].
-        mean: In (0, 1].
+        scaled: [..., n], from 0 on.
+        mean: Above 0; one, or [..., n], what it is among the values that are left.
         bets: [..., n], stakes, each settled before its value is seen; cut so that ruin is impossible.
 
     Returns:
@@ -84,15 +91,27 @@ def _bets(scaled: Array, confidence: float) -> Array:
     return cast(Array, np.sqrt(-2 * math.log1p(-confidence) / (before * count * np.log1p(count))))
 
 
-def _least_mean(scaled: Array, bets: Array, confidence: float) -> float:
+def mean_of_the_rest(scaled: Array, mean: float, total: int | None) -> float | Array:
+    """Before each value [..., n], the mean of those not yet drawn, if that of all `total` is `mean`."""
+    if total is None:
+        return mean
+    drawn = np.cumsum(scaled, axis=-1) - scaled
+    rest: Array = (total * mean - drawn) / (total - np.arange(scaled.shape[-1]))
+    return rest
+
+
+def _least_mean(scaled: Array, bets: Array, confidence: float, total: int | None) -> float:
     from scipy.optimize import brentq
 
     enough = -math.log1p(-confidence)
 
     def gained(mean: float) -> float:
-        return float(np.log1p(np.minimum(bets, BOLDEST / mean) * (scaled - mean)).sum()) - enough
+        rest = mean_of_the_rest(scaled, mean, total)
+        if np.min(rest) <= 0:  # no value is less than 0: the mean can't be so little
+            return enough
+        return float(log_capital(scaled, rest, bets)[-1]) - enough
 
-    return float(brentq(gained, 1e-12, 1.0, xtol=1e-9)) if gained(1e-12) > 0 else 0.0
+    return float(brentq(gained, 1e-12, max(1.0, scaled.max()), xtol=1e-9)) if gained(1e-12) > 0 else 0.0
 
 
 def _half_width(n: int, confidence: float) -> float:

@@ -28,6 +28,7 @@ from .prepare import Request, called, reference
 from .rundir import ARTIFACTS, DATA, OUTPUTS, PLAN, TRAINING, RunDir, as_written, read_json, write_json
 from .server import Hosted
 from .stats import detectable_drop
+from .training import rehearse
 from .trial import Setting, measure, run_original
 from .units import counted
 
@@ -45,7 +46,8 @@ def lay_out(run: RunDir, request: Request, limits: jobs.Limits) -> Setting:
     """What all trials of a run share; an original that no runtime loads is converted.
 
     Raises:
-        UnsupportedModel: It can't be.
+        UnsupportedModel: It can't be, or a student does not fit it.
+        InvalidPlan, InvalidData: What the user says of training does not work.
     """
     original = Model.of(request.original, run.root)
     calibration = run / DATA / "calibration"
@@ -54,11 +56,24 @@ def lay_out(run: RunDir, request: Request, limits: jobs.Limits) -> Setting:
         request.digests["calibration"], request.target, request.seed, _lessons(run, request),
     )  # fmt: skip
     run.folder(OUTPUTS)
+    _try_training(run, workshop, limits)
     return Setting(
         run.root, workshop, loadable(workshop, limits),
         run / DATA / "search", run / DATA / "confirm", Goal.parse(request.goal),
         (*request.metrics, *ALWAYS, *metrics.called_for(request.target)),
     )  # fmt: skip
+
+
+def _try_training(run: RunDir, workshop: Workshop, limits: jobs.Limits) -> None:
+    """Hold what the user says of training to model and data, once a run, before anything is spent."""
+    if workshop.lessons is None or (run / BASELINE).exists():
+        return
+    ended = jobs.run(_rehearse, workshop.original, workshop.lessons, limits=limits)
+    ended.raise_unless_done("the training could not be tried on a few samples")
+
+
+def _rehearse(original: Model, lessons: Lessons) -> None:
+    rehearse(original, lessons.training(), lessons.data, lessons.student)
 
 
 def _lessons(run: RunDir, request: Request) -> Lessons | None:
@@ -162,7 +177,7 @@ def measure_original(run: RunDir, setting: Setting, limits: jobs.Limits, tell: L
             measure, setting, setting.original, "search", setting.searching, 0.95, SHARE * limits.seconds, limits=limits
         )
         ended.raise_unless_done()
-        taken = time.monotonic() - start
+        taken = time.monotonic() - start - ended.waited
         write_json(path, {"report": (ended.value or Report()).to_json(), "seconds": taken})
     report, seconds = read_json(path, lambda plain: (Report.of(plain["report"]), float(plain["seconds"])))
     with as_written(path):

@@ -17,6 +17,7 @@ from .data import Data
 from .decision import Decision
 from .disturbance import quiet_cores
 from .goal import Goal
+from .jobs import PATIENCE
 from .metering import take_turns
 from .metric import Metering, Outputs, Scenario, Timing
 from .server import Hosted, Server
@@ -66,6 +67,7 @@ class Bench:
     _server: Server | None = field(default=None, init=False)
     _timings: dict[Scenario, Timing] = field(default_factory=dict, init=False)
     _notes: list[str] = field(default_factory=list, init=False)
+    _waited: float = field(default=0.0, init=False)
 
     def __enter__(self) -> Self:
         return self
@@ -111,13 +113,14 @@ class Bench:
             return Judged(self._whole, self._stored, self._run(server, None))
         whole, original = self._whole, self._stored
         order, ends = _drawn(len(whole), whole.group_array(), self.seed)
+        itself = self._glimpse({"_judged": Judged(whole, original, original)})
         parts: list[Outputs] = []
         for start, stop in itertools.pairwise(_looks(ends)):
             rows = order[:stop]
             parts.append(self._run(server, order[start:stop]))
             outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
             known = Judged(whole.take(rows), {name: array[rows] for name, array in original.items()}, outputs)
-            if stop < len(order) and self.decision.lost(self._glimpse({"_judged": known})):
+            if stop < len(order) and self.decision.lost(self._glimpse({"_judged": known}), itself):
                 self._notes.append(f"dropped after {stop:,} of {len(order):,} samples")
                 return known
         places = np.argsort(order)
@@ -159,7 +162,8 @@ class Bench:
             so_far = self._glimpse({"_timings": {**self._timings, scenario: timing}})
             return self.decision.timed_enough(so_far, scenario)
 
-        with one_at_a_time():
+        with one_at_a_time() as waited:
+            self._wait(waited)
             server, self._server = self._server, None
             batches = (self.target.batch, self.target.batch)
             if scenario == "offline":
@@ -168,9 +172,16 @@ class Bench:
             turns = Turns(self.original, self.candidate, self.split, batches, self.effort, self.deadline, rate)
             return turns.take(enough, server)
 
+    def _wait(self, seconds: float) -> None:
+        """Waiting for another strop takes nothing from what measuring may take."""
+        self.deadline += seconds
+        self._waited += seconds
+
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of how it was measured: dropped early, disturbed."""
+        """What a person should know of how it was measured: dropped early, waited for, disturbed."""
         said = list(self._notes)
+        if self._waited > PATIENCE:
+            said.append(f"waited {self._waited:.0f} s for another strop to end measuring on this machine")
         for scenario, timing in self._timings.items():
             turns = sum(map(len, timing.original))
             if timing.disturbed:
@@ -201,7 +212,8 @@ class Bench:
 
     @cached_property
     def _metering(self) -> Metering:
-        with one_at_a_time():
+        with one_at_a_time() as waited:
+            self._wait(waited)
             return take_turns(self.original, self.candidate, self.split)
 
 

@@ -48,6 +48,9 @@ Batch = Annotated[int | None, typer.Option(help="Samples in one call; 1 by defau
 Rate = Annotated[float | None, typer.Option(help="Calls a second that arrive at random times: tells server.p99.")]
 P99 = Annotated[str | None, typer.Option(help="A time, as 20ms, that 99 % of them must keep: tells server.rate.")]
 Price = Annotated[float | None, typer.Option(help="What an hour of the machine costs, in any currency: tells cost.")]
+Trust = Annotated[
+    bool, typer.Option("--trust-pickle", help="Read pickles, which runs the code in them: only from whom you trust.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Text = Annotated[str | None, typer.Option()]
 Many = Annotated[list[str] | None, typer.Option()]
@@ -98,6 +101,7 @@ def optimize(
     run: Annotated[Path | None, typer.Option(help="The run directory; a new one under strop-runs/ by default.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the search in that run directory.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A bundle whose route is replayed on this model.")] = None,
+    trust_pickle: Trust = False,
     as_json: Json = False,
     debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
 ) -> None:
@@ -109,7 +113,7 @@ def optimize(
         "slice": tuple(slice or ()), "group": group, "protected": tuple(protected or ()), "threads": threads,
         "batch": batch, "formats": tuple(formats.split(",")) if formats else (), "rate": rate, "price": price,
         "weights": weights, "trials": trials, "seed": seed,
-        "out": out, "run": run, "recipe": recipe,
+        "out": out, "run": run, "recipe": recipe, "trust_pickle": trust_pickle or None,
     }  # fmt: skip
 
     def work() -> int:
@@ -141,6 +145,7 @@ def compare(
     p99: P99 = None,
     price: Price = None,
     seed: Seed = None,
+    trust_pickle: Trust = False,
     as_json: Json = False,
     debug: bool = False,
 ) -> None:
@@ -153,7 +158,7 @@ def compare(
             found = measure(
             original, candidate, data, Goal.of(limit or ()), metric=metric or [], label=label, slices=slice or (),
             group=group, protected=protected or (), target=_target(threads, batch, (), rate, p99, price),
-            seed=seed or 0,
+            seed=seed or 0, trust_pickle=trust_pickle,
         )  # fmt: skip
         return _show_comparison(found, as_json)
 
@@ -171,6 +176,7 @@ def benchmark(
     p99: P99 = None,
     price: Price = None,
     seed: Seed = None,
+    trust_pickle: Trust = False,
     as_json: Json = False,
     debug: bool = False,
 ) -> None:
@@ -180,7 +186,10 @@ def benchmark(
         from .comparison import benchmark as measure
 
         with _aside():
-            found = measure(model, other, data, target=_target(threads, batch, (), rate, p99, price), seed=seed or 0)
+            found = measure(
+                model, other, data, target=_target(threads, batch, (), rate, p99, price), seed=seed or 0,
+                trust_pickle=trust_pickle,
+            )  # fmt: skip
         return _show_comparison(found, as_json)
 
     _exit(work, debug)
@@ -200,6 +209,7 @@ def verify(
         Path | None,
         typer.Option(help="Write the findings there as JUnit XML too; open ones (exit code 4) count as skipped."),
     ] = None,
+    trust_pickle: Trust = False,
     as_json: Json = False,
     debug: bool = False,
 ) -> None:
@@ -218,7 +228,7 @@ def verify(
             with _aside():
                 found = check(
                     opened, original, data, metric=metric or (), label=label, slices=slice or (), group=group,
-                    seed=seed or 0,
+                    seed=seed or 0, trust_pickle=trust_pickle,
                 )  # fmt: skip
         except StropError as error:
             if junit:
@@ -238,13 +248,14 @@ def verify(
 @app.command()
 def techniques(
     model: Annotated[str | None, typer.Argument(help="A model: say of each technique whether it fits.")] = None,
+    trust_pickle: Trust = False,
     as_json: Json = False,
     debug: bool = False,
 ) -> None:
     """List the techniques with their settings; with a model, whether each fits it and why not."""
 
     def work() -> int:
-        rows = _techniques(model)
+        rows = _techniques(model, trust_pickle)
         if as_json:
             _print_json(rows)
             return Exit.MET
@@ -333,7 +344,8 @@ def _run(plan: Plan, as_json: bool) -> int:
             group=plan.group, protected=plan.protected, calibration=plan.calibration, confirm_data=plan.confirm,
             train=plan.train, training=plan.training,
             target=_target(plan.threads, plan.batch, plan.formats, plan.rate, plan.p99, plan.price), budget=budget,
-            seed=plan.seed or 0, run=plan.run, recipe=plan.recipe, out=plan.out, listener=reporter,
+            seed=plan.seed or 0, run=plan.run, recipe=plan.recipe, out=plan.out, trust_pickle=plan.trust_pickle,
+            listener=reporter,
         )  # fmt: skip
     return _hand_over(result, None, screen, as_json)
 
@@ -385,11 +397,11 @@ def _show_comparison(found: dict[str, Any], as_json: bool) -> int:
     return next((CODES[v] for v in ("broken", "inconclusive") if v in verdicts), Exit.MET)
 
 
-def _techniques(model: str | None) -> list[dict[str, Any]]:
+def _techniques(model: str | None, trust_pickle: bool) -> list[dict[str, Any]]:
     from . import formats
     from . import techniques as room
 
-    opened = formats.open(model) if model else None
+    opened = formats.open(model, trust_pickle=trust_pickle) if model else None
     rows = []
     for technique in room.all_techniques():
         refused, fits = "", None  # of another format

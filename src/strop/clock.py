@@ -79,7 +79,8 @@ class Clock:
 
     def limits(self) -> jobs.Limits:
         """What the next candidate may use."""
-        return jobs.Limits(max(1.0, min(self.left, self.most)), self.memory)
+        seconds = max(1.0, min(self.left, self.most))
+        return jobs.Limits(seconds, self.memory, waiting=max(0.0, self.left - seconds))
 
     def whole(self) -> jobs.Limits:
         """What a job may use that the run can't do without: all that is left."""

@@ -51,6 +51,7 @@ def compare(
     protected: Sequence[str] = (),
     target: Target | None = None,
     seed: int = 0,
+    trust_pickle: bool = False,
 ) -> dict[str, Any]:
     """Measure a candidate against an original on the same samples.
 
@@ -59,6 +60,7 @@ def compare(
         data: As for `optimize`.
         goal: Limits to judge, if any.
         metric: Metrics to report besides those of cost; the one of quality that fits the data where none is named.
+        trust_pickle: Whether pickles may be read, which runs the code in them.
 
     Returns:
         Plain data: `original`, `candidate` (metrics each), `ratios`, `slices`, `worst_drops`, `churn`, `fairness`,
@@ -70,7 +72,10 @@ def compare(
     target, own = checked(Target, target, "target"), texts(metric, "metric")
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
-        first, second = host(original, folder / "original", target), host(candidate, folder / "candidate", target)
+        first, second = (
+            host(source, folder / name, target, trust_pickle)
+            for name, source in (("original", original), ("candidate", candidate))
+        )
         check_target(target, first.model)
         given = read_for(
             first.model.signature, data, label=label, slices=slices, group=group, protected=protected, storage=folder
@@ -91,7 +96,13 @@ def compare(
 
 
 def benchmark(
-    model: object, other: object = None, data: object = None, *, target: Target | None = None, seed: int = 0
+    model: object,
+    other: object = None,
+    data: object = None,
+    *,
+    target: Target | None = None,
+    seed: int = 0,
+    trust_pickle: bool = False,
 ) -> dict[str, Any]:
     """Measure what one model costs, or two side by side; without data, on random inputs.
 
@@ -101,8 +112,8 @@ def benchmark(
     target = checked(Target, target, "target")
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
-        first = host(model, folder / "original", target)
-        second = first if other is None else host(other, folder / "candidate", target)
+        first = host(model, folder / "original", target, trust_pickle)
+        second = first if other is None else host(other, folder / "candidate", target, trust_pickle)
         check_target(target, first.model)
         signature = first.model.signature
         given = _random(signature, target.batch, seed) if data is None else read_for(signature, data, storage=folder)
@@ -138,12 +149,12 @@ def _judge_whole(
         return judge(bench, goal, also, confidence=0.95, whole=True)
 
 
-def host(source: object, folder: Path, target: Target) -> Hosted:
+def host(source: object, folder: Path, target: Target, trust_pickle: bool = False) -> Hosted:
     """Open a model or a bundle, with what runs it; a live model is written into `folder`."""
     if isinstance(source, (str, Path)) and (Path(source) / "manifest.json").exists():
         bundle = Bundle.load(source)
         return bundle.hosted(target)
-    model = open_model(source, folder)
+    model = open_model(source, folder, trust_pickle=trust_pickle)
     return Hosted(model, reference(model.format)[1], target)
 
 

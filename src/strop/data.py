@@ -29,7 +29,7 @@ from ._arrays import (
 )
 from ._calls import call, is_call
 from ._plain import restore, texts
-from ._shapes import cast, check_shape, wanted
+from ._shapes import cast, check_shape, numbered, wanted
 from ._streams import gathered, is_stream
 from ._tables import from_frame, is_frame
 from .errors import InvalidData
@@ -267,6 +267,8 @@ def match(data: Data, signature: Signature) -> tuple[Data, Signature]:
     fixed shape and another length than the samples, is the same for all samples. An input that the data do not give
     is state if an output of its dtype and rank fits it, by shape and name.
 
+    Labels become the numbers of the classes that they name, where the model tells what its classes are called.
+
     Casts that lose nothing are done batch by batch; so is float64 to float32, as every framework's loader does.
 
     Returns:
@@ -274,7 +276,7 @@ def match(data: Data, signature: Signature) -> tuple[Data, Signature]:
 
     Raises:
         InvalidData: An input is missing, ambiguous, or has a wrong rank, shape, dtype or length; no samples; NaN or
-            infinity within the first 10,000 samples.
+            infinity within the first 10,000 samples; a label that is none of the model's classes.
     """
     arrays = {**data.inputs, **data.constants}
     missing = [tensor for tensor in signature.inputs if tensor.name not in arrays]
@@ -302,7 +304,8 @@ def match(data: Data, signature: Signature) -> tuple[Data, Signature]:
         raise InvalidData(
             f"Axis 1 of a stateful model's inputs is time, and they differ in it: {listed(steps.items())}."
         )
-    fitted = replace(data, inputs=inputs, constants=constants, dtypes=dtypes)
+    labels = numbered(data.labels, signature)
+    fitted = replace(data, inputs=inputs, constants=constants, dtypes=dtypes, labels=labels)
     _check_lengths(fitted)
     _check_finite(fitted, {tensor.name for tensor in signature.inputs if tensor.missing})
     return fitted, replace(signature, inputs=tuple(tensors))
@@ -497,7 +500,7 @@ def read(
         table = from_frame(frame)
         arrays, stacked = from_table(table, Path("the frame"), inputs, asked, () if labels else guesses, matrix, None)
         if labels:
-            arrays["labels"] = np.asarray(labels[0])
+            arrays |= in_memory({"labels": labels[0]})
     elif is_stream(source):
         arrays = gathered(source, inputs, optional, [*asked, *guesses], label or "labels", storage)
     else:

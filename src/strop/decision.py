@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,8 +57,13 @@ class Decision:
         limited = {metric.name: metric for metric in (metrics.find(limit.metric) for limit in self.goal.limits)}
         return not any(self._open(metric, probe) for metric in limited.values() if metric.scenario == scenario)
 
-    def lost(self, probe: Probe) -> bool:
-        """Whether a limit on quality is proven broken by the samples that were run so far, of all that will be."""
+    def lost(self, probe: Probe, whole: Probe) -> bool:
+        """Whether a limit on quality is proven broken by the samples that were run so far, of all that will be.
+
+        Args:
+            probe: Those that were run.
+            whole: All, the original standing for the candidate too.
+        """
         for limit in self.goal.limits:
             metric = metrics.find(limit.metric)
             if not metric.quality or limit.scope == "worst_slice":
@@ -66,7 +71,8 @@ class Decision:
             side, factor, constant = limit.bound(metric.better)
             if (scores := metric.by_sample(probe)) is None:
                 continue
-            margin = _margin(scores, factor, constant, self.confidence)
+            known = (metric.by_sample(whole) if _hangs_on_all(scores) else None) or scores
+            margin = _margin(scores, known, factor, constant, self.confidence)
             lost = margin.high < 0 if side == "at_least" else margin.low > 0
             # the verdict is what is reported: it must say the same of the samples at hand
             if lost and verdict(metric.measure(probe), side, factor, constant, self.confidence)[0] == "broken":
@@ -79,16 +85,60 @@ class Decision:
         return any(verdict(comparison, *bound, self.confidence)[0] == "inconclusive" for bound in bounds)
 
 
-def _margin(scores: Scores, factor: float, constant: float, confidence: float) -> Interval:
-    """Of what has the sign of candidate - factor * original - constant: its mean over independent samples or groups."""
+def _hangs_on_all(scores: Scores) -> bool:
+    """Whether a bound needs what the original does on all samples."""
+    return scores.weights_candidate is not None or bool(np.isfinite(scores.least) and not np.isfinite(scores.most))
+
+
+def _margin(scores: Scores, whole: Scores, factor: float, constant: float, confidence: float) -> Interval:
+    """Of what has the sign of candidate - factor * original - constant: its mean over independent samples or groups.
+
+    Args:
+        scores: Of the samples so far.
+        whole: Of all samples, the original standing for the candidate too; where the bound hangs on it, it speaks of
+            these samples alone.
+    """
+    total = len(_contrast(whole, factor, constant)) if _hangs_on_all(scores) else None
+    if scores.weights_candidate is not None:
+        scores, constant = _linear(scores, whole, factor, constant)
+        factor = 1.0
+    values = _contrast(scores, factor, constant)
+    low = scores.least - factor * scores.most - constant
+    high = scores.most - factor * scores.least - constant
+    largest = 1 if scores.groups is None else int(np.unique(scores.groups, return_counts=True)[1].max())
+    if not np.isfinite(scores.least):
+        return asymptotic_bounds(values, confidence)
+    if not np.isfinite(scores.most):  # errors: the worst of the original's tells how much better a candidate can be
+        best = replace(whole, candidate=np.full(len(whole.original), scores.least))
+        low, largest = float(_contrast(best, factor, constant).min()), 1
+    return bounds(values, min(0.0, largest * low), max(0.0, largest * high), confidence, total)
+
+
+def _linear(scores: Scores, whole: Scores, factor: float, constant: float) -> tuple[Scores, float]:
+    """Ratios with denominators of their own as means, and the constant of a limit on their difference.
+
+    What the original reaches on all samples is known, and so is the threshold: the candidate keeps to it where its sum
+    of numerator - threshold * denominator is not negative. From each sample the original's is taken away, and given
+    back on the whole, where it is known: samples on which both agree then add no spread.
+    """
+    weights = np.ones(len(whole.original)) if whole.weights is None else whole.weights
+    reached = float(whole.original.sum() / (weights.sum() or 1.0))
+    threshold = factor * reached + constant
+    original, candidate = (
+        numerators - threshold * (1.0 if denominators is None else denominators)
+        for numerators, denominators in (
+            (scores.original, scores.weights), (scores.candidate, scores.weights_candidate),
+        )
+    )  # fmt: skip
+    linear = Scores(original, candidate, scores.groups, -threshold, 1 - threshold)
+    return linear, (threshold - reached) * float(weights.mean())
+
+
+def _contrast(scores: Scores, factor: float, constant: float) -> Array:
+    """Of each sample, or the sum of each group, in the order in which they come."""
     weights = np.ones(len(scores.original)) if scores.weights is None else scores.weights
     values: Array = scores.candidate - factor * scores.original - constant * weights
-    largest = 1
-    if scores.groups is not None:
-        _, first, inverse = np.unique(scores.groups, return_index=True, return_inverse=True)
-        place = np.argsort(np.argsort(first))[inverse]  # groups as they come
-        values, largest = np.bincount(place, weights=values), int(np.bincount(place).max())
-    if not (np.isfinite(scores.least) and np.isfinite(scores.most)):
-        return asymptotic_bounds(values, confidence)
-    ends = [scores.least - factor * scores.most - constant, scores.most - factor * scores.least - constant]
-    return bounds(values, min(0.0, largest * ends[0]), max(0.0, largest * ends[1]), confidence)
+    if scores.groups is None:
+        return values
+    _, first, inverse = np.unique(scores.groups, return_index=True, return_inverse=True)
+    return np.bincount(np.argsort(np.argsort(first))[inverse], weights=values)

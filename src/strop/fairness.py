@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from . import metrics
-from ._numerics import counts, membership
 from .metric import Probe
 from .samples import Samples
 from .slices import SMALLEST_SLICE
-from .stats import MOST_UNITS, Binary, Comparison, Interval, Replicates, Unseen
+from .stats import Binary, Comparison, Interval
 
 Array = np.ndarray[Any, Any]
-
-TAIL = 0.975  # of each bound at 95 %: a difference is far from 0 on two sides, and its size folds them into one
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Gap:
-    """The largest difference of a rate between two values.
+    """The largest difference of a rate between two values; each bound at 95 %.
 
     Attributes:
         change: The candidate's less the original's, paired.
@@ -85,67 +81,130 @@ def fairness(probe: Probe, rows: Mapping[str, Array]) -> dict[str, Rates]:
 
 
 def _rates(before: Array, after: Array, rows: Mapping[str, Array], groups: Array | None, seed: int) -> Rates:
-    values, told = {}, []
+    values: dict[str, Rate] = {}
+    told: dict[str, Comparison] = {}
     for value, part in rows.items():
         if len(part) < SMALLEST_SLICE:
             values[value] = Rate(None, None, len(part))
             continue
-        told.append(part)
-        one = _rate(before[part], after[part], None if groups is None else groups[part], seed)
+        one = told[value] = _rate(before[part], after[part], None if groups is None else groups[part], seed)
         values[value] = Rate(one.original(), one.candidate(), len(part))
     if len(told) < 2:
         return Rates(values, None)
-    return Rates(values, _gap(before, after, told, groups, seed))
+    together = groups is not None and _straddle([groups[rows[value]] for value in told])
+    return Rates(values, gap(list(told.values()), together))
 
 
 def _rate(before: Array, after: Array, groups: Array | None, seed: int) -> Comparison:
     return Binary(before, after) if groups is None else Samples(before, after, groups, bounds=(0, 1), seed=seed)
 
 
-def _gap(before: Array, after: Array, parts: list[Array], groups: Array | None, seed: int) -> Gap:
-    """The largest difference between means over some parts, with a paired bootstrap over samples or groups of them.
+def _straddle(groups: list[Array]) -> bool:
+    """Whether samples of two values belong together, so that their rates are not independent."""
+    each = [np.unique(of_value) for of_value in groups]
+    return len(np.unique(np.concatenate(each))) < sum(map(len, each))
 
-    The largest of noisy differences is too large; where all are equal, by m in the samples and by (sqrt(2) - 1) m more
-    in their resamples. A bound that this bias brings nearer is moved back by both: by 2 + sqrt(2) times what the
-    resamples show.
+
+@dataclass(frozen=True)
+class _Spread:
+    """One number a value of the column, and how far its bounds lie below and above it: [k] each."""
+
+    number: Array
+    below: Array
+    above: Array
+
+    @classmethod
+    def of(cls, intervals: list[Interval]) -> _Spread:
+        number, low, high = np.array([(one.value, one.low, one.high) for one in intervals]).T
+        return cls(number, number - low, high - number)
+
+    def __neg__(self) -> _Spread:
+        return _Spread(-self.number, self.above, self.below)
+
+
+_Sides: TypeAlias = tuple[_Spread, _Spread, _Spread]
+"""Of original, candidate, and the paired change."""
+
+
+def gap(rates: Sequence[Comparison], together: bool = False, confidence: float = 0.95) -> Gap:
+    """The largest difference between some rates, before and after, and how it changed.
+
+    Which two are truly the furthest apart is not known, and the largest of noisy differences is too large. A bound
+    above is the greatest of all pairs: it is no less than the bound of the right pair, and so needs no correction. A
+    bound below is the best of all pairs, among which its error is divided (Bonferroni). A change is that of one pair,
+    whose difference is paired, or from the original's widest pair to another one: half of the error is for the first,
+    the rest is divided among the others. Bounds of single rates make one of a contrast of several by MOVER (Zou &
+    Donner 2008, section 2): the root of the sum of squares of how far they reach.
+
+    Args:
+        rates: One a value, two at the least.
+        together: Whether samples of different values belong together. How far bounds reach is then added up, which
+            holds however the rates hang together.
+        confidence: Of each bound.
     """
-    rng = np.random.default_rng(seed)
-    member, units = membership(groups, len(before))
-    if units > MOST_UNITS:
-        member = (rng.permutation(units) % MOST_UNITS)[member]
-    merged = min(units, MOST_UNITS)
-    sums = np.stack([
-        np.bincount(member[part], weights=weights, minlength=merged)
-        for part in parts for weights in (np.ones(len(part)), before[part], after[part])
-    ], axis=1)  # fmt: skip
+    error, pairs = 1 - confidence, len(rates) * (len(rates) - 1)
 
-    def means(totals: Array) -> Array:
-        each = totals.reshape(len(totals), len(parts), 3)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.moveaxis(each[:, :, 1:] / each[:, :, :1], 2, 0)  # [side, resample, value]
+    def told(error: float) -> _Sides:
+        return (
+            _Spread.of([rate.original(1 - error) for rate in rates]),
+            _Spread.of([rate.candidate(1 - error) for rate in rates]),
+            _Spread.of([rate.margin(1.0, 0.0, 1 - error) for rate in rates]),
+        )
 
-    seen = means(sums.sum(axis=0, keepdims=True))[:, 0]
-    drawn = means(np.concatenate([weights @ sums for weights in counts(rng, 2000, merged)]))
-    values, reps = np.ptp(seen, axis=1), np.ptp(drawn, axis=2)
-    biases = (2 + math.sqrt(2)) * (np.nanmean(reps, axis=1) - values)
-    # a size is never below 0, not even in resamples: whether it may be 0 is told by the difference with its sign
-    signed = [side[:, at.argmax()] - side[:, at.argmin()] for side, at in zip(drawn, seen, strict=True)]
-    changed = any(bool((before[part] != after[part]).any()) for part in parts)
-
-    def compared(original: Array, candidate: Array) -> Replicates:
-        return Replicates(
-            float(values[0]), float(values[1]), original, candidate, sum(map(len, parts)), units,
-            Unseen(0, 1, min(map(len, parts)), fell=changed, rose=changed),
-        )  # fmt: skip
-
-    sizes, ends = compared(*reps), compared(*signed)
-    original, candidate = _moved(sizes.original(TAIL), biases[0]), _moved(sizes.candidate(TAIL), biases[1])
+    join = np.add if together else np.hypot
+    each, divided, same, moved = (told(e) for e in (error, error / pairs, error / 2, error / 2 / (pairs - 1)))
+    original, candidate = (_size(each[side], divided[side], join) for side in (0, 1))
     return Gap(
-        Interval(original.value, max(0.0, min(original.low, ends.original(TAIL).low)), original.high),
-        Interval(candidate.value, max(0.0, min(candidate.low, ends.candidate(TAIL).low)), candidate.high),
-        _moved(sizes.margin(1.0, 0.0, TAIL), biases[1] - biases[0]),
+        original,
+        candidate,
+        Interval(
+            candidate.value - original.value,
+            max(-1.0, -_rise(_reversed(same), _reversed(moved), join)),
+            min(1.0, _rise(same, moved, join)),
+        ),
     )
 
 
-def _moved(interval: Interval, bias: float) -> Interval:
-    return Interval(interval.value, interval.low - max(0.0, bias), interval.high - min(0.0, bias))
+def _size(each: _Spread, divided: _Spread, join: np.ufunc) -> Interval:
+    """The largest difference, from bounds each at the error in full, and with the error divided among all pairs."""
+    apart = _differences(each)
+    high, low = apart + _reach(each, join), apart - _reach(-divided, join)
+    others = ~np.eye(len(apart), dtype=bool)
+    return Interval(float(apart.max()), max(0.0, float(low[others].max())), min(1.0, float(high[others].max())))
+
+
+def _rise(same: _Sides, moved: _Sides, join: np.ufunc) -> float:
+    """How far the candidate's gap may lie above the original's.
+
+    For each pair of the candidate's, against the same pair of the original's and against the one seen to be its widest:
+    either difference is at least the rise, so the lesser bound is taken.
+    """
+    original, candidate, change = moved
+    top, bottom = original.number.argmax(), original.number.argmin()
+    above, below = candidate.above.copy(), candidate.below.copy()
+    # where a value is in both pairs, its change is paired if it has the same place, and else both errors add up
+    above[top], below[bottom] = change.above[top], change.below[bottom]
+    above[bottom] += original.above[bottom]
+    below[top] += original.below[top]
+    place = np.arange(len(above))
+    alone = [np.logical_and.outer(place != one, place != one) for one in (top, bottom)]
+    rest = join(original.below[top] * alone[0], original.above[bottom] * alone[1])
+    against_widest = _differences(candidate) - np.ptp(original.number) + join(join.outer(above, below), rest)
+    against_same = _differences(same[2]) + _reach(same[2], join)
+    return float(np.minimum(against_widest, against_same)[~np.eye(len(place), dtype=bool)].max())
+
+
+def _reversed(sides: _Sides) -> _Sides:
+    original, candidate, change = sides
+    return candidate, original, -change
+
+
+def _differences(spread: _Spread) -> Array:
+    difference: Array = np.subtract.outer(spread.number, spread.number)
+    return difference
+
+
+def _reach(spread: _Spread, join: np.ufunc) -> Array:
+    """How far the bound above lies from the difference of two values, [k, k]."""
+    reach: Array = join.outer(spread.above, spread.below)
+    return reach

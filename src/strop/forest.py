@@ -57,6 +57,8 @@ class Forest:
         divisor: Of the sums, before the link; 1 or the number of trees.
         link: What makes results of sums, see `LINKS`.
         scale: Of the sums before a sigmoid.
+        rows: What its input is called.
+        result: What its output is called; empty for `probability` or `prediction`, as the link says.
         step: All leaf values are whole multiples of this; 0: of nothing.
     """
 
@@ -83,6 +85,8 @@ class Forest:
     divisor: float = 1.0
     link: str = "identity"
     scale: float = 1.0
+    rows: str = "x"
+    result: str = ""
     step: float = 0.0
 
     ARRAYS: ClassVar[tuple[str, ...]] = tuple(_ARRAYS)
@@ -186,7 +190,7 @@ class Forest:
             rows, trees = active[:, 0], active[:, 1]
             nodes = at[rows, trees]
             at[rows, trees] = np.where(
-                self._goes_left(nodes, x[rows, self.feature[nodes]]), self.left[nodes], self.right[nodes]
+                self.goes_left(nodes, x[rows, self.feature[nodes]]), self.left[nodes], self.right[nodes]
             )
             active = active[self.feature[at[rows, trees]] >= 0]
         return at
@@ -217,7 +221,7 @@ class Forest:
         """Columns of what `predict` gives; None for one number a sample."""
         if self.link == "sigmoid of two":
             return 2
-        return self.outputs if self.outputs > 1 or self.link in ("softmax", "shares") else None
+        return self.outputs if self.outputs > 1 or self.link in ("softmax", "shares", "probabilities") else None
 
     def save(self, path: Path) -> None:
         """Write all of it into one `.npz` file."""
@@ -270,7 +274,8 @@ class Forest:
             values=self.values[self.leaf[order[ends]]], roots=place[self.roots],
         )  # fmt: skip
 
-    def _goes_left(self, nodes: Array, x: Array) -> Array:
+    def goes_left(self, nodes: Array, x: Array) -> Array:
+        """Whether values [n] go left at splits [n]."""
         subset = self.subset[nodes]
         left = x <= self.threshold[nodes]
         listed = np.flatnonzero(subset >= 0)
@@ -334,5 +339,6 @@ LINKS: Mapping[str, Callable[[Array, float], Array]] = {
     "signed square": lambda scores, scale: _flat(np.sign(scores) * scores * scores),
     "log of one and exponential": lambda scores, scale: _flat(np.log1p(np.exp(scores))),
     "shares": lambda scores, scale: np.asarray(scores / scores.sum(axis=1, keepdims=True)),
+    "probabilities": lambda scores, scale: scores,
 }
 """Results [samples] or [samples, outputs] of sums [samples, outputs]."""

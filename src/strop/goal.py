@@ -16,7 +16,8 @@ Better: TypeAlias = Literal["lower", "higher"]
 Side: TypeAlias = Literal["at_least", "at_most"]
 
 _METRIC = r"(?:[A-Za-z_][\w.]*:)?[A-Za-z_]\w*(?:\.\w+)*"
-_LIMIT = re.compile(rf"(?:(drop|worst_slice)\s*\(\s*({_METRIC})\s*\)|({_METRIC}))\s*(<=|>=|<|>)\s*(.+)")
+_SCOPED = rf"(drop|worst_slice)\s*\(\s*({_METRIC})\s*(?:,\s*(\d+)\s*)?\)"
+_LIMIT = re.compile(rf"(?:{_SCOPED}|({_METRIC}))\s*(<=|>=|<|>)\s*(.+)")
 _VALUE = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(.*)")
 _OBJECTIVE = re.compile(rf"(minimize|maximize)\s+({_METRIC})")
 _SHAPE = "`METRIC OP VALUE`, as in `size < 20 MB`, `latency.p95 < 10 ms` or `accuracy >= 99% of original`"
@@ -48,6 +49,8 @@ class Limit:
         relative: Whether the value is a multiple of the original's.
         scope: The whole data, the worst slice, or the `drop`: how much worse the candidate is than the original.
         unit: What the value is in: `s`, `bytes`, `J`, `W`, `/s`, or empty for a plain number.
+        support: Of `worst_slice(METRIC, 300)`: samples of the rarest class that a slice must hold to decide; without
+            classes, samples. Smaller slices are told of, and decide nothing.
     """
 
     metric: str
@@ -56,6 +59,7 @@ class Limit:
     relative: bool = False
     scope: Literal["whole", "drop", "worst_slice"] = "whole"
     unit: str = ""
+    support: int = 0
 
     def __post_init__(self) -> None:
         if not self.relative and not self.unit:
@@ -67,6 +71,8 @@ class Limit:
             raise InvalidGoal(f"`{self}` can't be kept by any model: write a value above zero.")
         if self.scope == "drop" and self.op in (">", ">="):
             raise InvalidGoal(f"`{self}` asks for a model that is worse. A drop is limited from above: use <= or <.")
+        if self.support and self.scope != "worst_slice":
+            raise InvalidGoal(f"`{self}` names a least size of slices, which only worst_slice has. Leave it out.")
         if self.scope == "worst_slice" and cost:
             raise InvalidGoal(
                 f"`{self}` can't be told by slice: {self.metric} is a cost. Limit `{self.metric}` itself."
@@ -80,11 +86,11 @@ class Limit:
             InvalidGoal: It can't be read, can be read in two ways, or has a unit that does not fit the metric.
         """
         read = _LIMIT.fullmatch(text.strip())
-        value = _VALUE.fullmatch(read[5].strip()) if read else None
+        value = _VALUE.fullmatch(read[6].strip()) if read else None
         if read is None or value is None:
             raise InvalidGoal(f"`{text.strip()}` can't be read as a limit. A limit is {_SHAPE}.")
         scope: Any = read[1] or "whole"
-        metric, op = read[2] or read[3], read[4]
+        metric, op, support = read[2] or read[4], read[5], int(read[3] or 0)
         try:
             number = Decimal(value[1])
             finite = math.isfinite(float(number))
@@ -94,7 +100,7 @@ class Limit:
             raise InvalidGoal(f"A limit needs a finite number, and `{text.strip()}` has {value[1]}.")
         suffix = re.sub(r"\s+", " ", value[2].strip())
         wants = _cost_unit(metric)
-        left = f"{scope}({metric})" if read[1] else metric
+        left = _left(scope, metric, support)
         if suffix == "%":
             other = _EXAMPLE[wants] if wants else _digits(number / 100)
             raise InvalidGoal(
@@ -102,7 +108,8 @@ class Limit:
                 f"the original's, or `{left} {op} {other}` for the number itself."
             )
         if suffix in ("% of original", "x", "x of original"):
-            return cls(metric, read[4], float(number / 100 if suffix[0] == "%" else number), True, scope)  # type: ignore[arg-type]
+            share = float(number / 100 if suffix[0] == "%" else number)
+            return cls(metric, op, share, True, scope, support=support)  # type: ignore[arg-type]
         unit = next((kind for kind, scales in _UNITS.items() if suffix in scales), None)
         if suffix and unit is None:
             known = ", ".join(name for scales in _UNITS.values() for name in scales)
@@ -113,10 +120,10 @@ class Limit:
                 f"Write it as in `{left} {op} {_EXAMPLE[wants]}`."
             )
         scale = Decimal(_UNITS[unit][suffix]) if unit else Decimal(1)
-        return cls(metric, read[4], float(number * scale), False, scope, unit or "")  # type: ignore[arg-type]
+        return cls(metric, op, float(number * scale), False, scope, unit or "", support)  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        left = self.metric if self.scope == "whole" else f"{self.scope}({self.metric})"
+        left = _left(self.scope, self.metric, self.support)
         exact = Decimal(repr(float(self.value)))
         if self.relative:
             return f"{left} {self.op} {_digits(exact * 100)}% of original"
@@ -257,6 +264,11 @@ class Goal:
                 f"`{self.direction} {self.objective}` asks for a worse model: {self.objective} is better when {way}. "
                 f"Write `{right} {self.objective}`."
             )
+
+
+def _left(scope: str, metric: str, support: int) -> str:
+    inner = f"{metric}, {support}" if support else metric
+    return metric if scope == "whole" else f"{scope}({inner})"
 
 
 def _check_limit(limit: Limit, way: Better | None, unit: str | None) -> None:

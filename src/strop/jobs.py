@@ -10,9 +10,11 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -28,15 +30,23 @@ psutil = lazy("psutil")
 T = TypeVar("T")
 
 NUMBERS = itertools.count(1)  # tell the jobs of this process apart
-POLL = 0.25  # seconds between two looks at the memory of a job
+POLL = 0.25  # seconds between two looks at what a job uses
+PATIENCE = 0.5  # seconds of waiting, after which it is said
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one job may use: seconds of wall time, and resident bytes of all its processes together."""
+    """What one job may use.
+
+    Attributes:
+        seconds: Of wall time, without what it waits for other jobs of this host (`waiting`).
+        memory: Resident bytes of all its processes together.
+        waiting: Seconds that it may wait; what goes beyond counts as its own time.
+    """
 
     seconds: float
     memory: int
+    waiting: float = 600.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,7 @@ class Ended(Generic[T]):
         cause: `done`, `refused`, `failed`, `crashed`, `timeout` or `memory`.
         reason: For a person, where there is no value.
         peak: The most resident bytes seen of all its processes together.
+        waited: Seconds that it waited for other jobs of this host.
     """
 
     cause: str
@@ -55,6 +66,7 @@ class Ended(Generic[T]):
     reason: str = ""
     error: BaseException | None = None
     peak: int = 0
+    waited: float = 0.0
 
     def raise_unless_done(self, what: str = "the model could not be run") -> None:
         """Raise where there is no value.
@@ -106,40 +118,65 @@ def die_with_parent() -> None:
             os._exit(1)
 
 
-def run(function: Callable[..., T], *args: Any, limits: Limits) -> Ended[T]:
+_driver: Connection | None = None
+"""In a job: what tells its driver when it begins and when it ends to wait."""
+
+
+@contextlib.contextmanager
+def waiting() -> Iterator[None]:
+    """While this process waits for other jobs of this host: of a job that is no time of its own."""
+    _note_time()
+    try:
+        yield
+    finally:
+        _note_time()
+
+
+def _note_time() -> None:
+    if _driver is not None:
+        _driver.send(time.monotonic())  # one clock for all processes of a host
+
+
+def run(function: Callable[..., T], *args: Any, limits: Limits, waits: Callable[[], None] = lambda: None) -> Ended[T]:
     """Run a module-level function in a fresh process.
 
     Never raises for what happens in there; a KeyboardInterrupt in here ends the job and is passed on.
+
+    Args:
+        waits: Called once, from a thread, when the job turns out to wait for others.
     """
     name, fresh = f"strop job {next(NUMBERS)}", spawn_context()
+    heard, driver = fresh.Pipe(duplex=False)
     try:
         with without_main():
             # Pebble 5.2.3 declares `mp_context`, reads `context`, and silently forks where that is missing
-            start = pebble_concurrent.process(
-                name=name, daemon=False, timeout=limits.seconds, context=fresh, mp_context=fresh
-            )
-            future = start(_guarded)(function, args)
+            start = pebble_concurrent.process(name=name, daemon=False, context=fresh, mp_context=fresh)
+            future = start(_guarded)(driver, function, args)
     except KeyboardInterrupt:
         _kill_family(name)
         raise
-    watch = _Watch(name, limits.memory)
+    driver.close()
+    watch = _Watch(name, limits, heard, waits)
     try:
-        status, value = future.result()
-        if watch.exceeded:  # one of its processes was killed, and it lived to tell
-            return watch.verdict()
-        return Ended(status, value=value if status == "done" else None, reason="" if status == "done" else str(value),
-                     error=value if isinstance(value, BaseException) else None, peak=watch.peak)  # fmt: skip
-    except FutureTimeout:
-        return Ended("timeout", reason=f"took longer than {limits.seconds:.0f} s", peak=watch.peak)
-    except pebble.ProcessExpired as error:
-        if watch.exceeded:
-            return watch.verdict()
-        return Ended("crashed", reason=f"its process {_death(error.exitcode)}", peak=watch.peak)
-    except Exception as error:  # a bug in a plug-in or in strop; it costs this candidate, and is told
-        return Ended("failed", reason=f"{type(error).__name__}: {error}", error=error, peak=watch.peak)
+        ended = _ended(future)
+        watch.stop()
+        # where it was to end, one of its processes was killed, and another may have lived to tell
+        return replace(watch.ended or ended, peak=watch.peak, waited=watch.waited)
     finally:
         watch.stop()
         _kill_family(name)
+
+
+def _ended(future: Future[tuple[str, Any]]) -> Ended[Any]:
+    try:
+        status, value = future.result()
+    except pebble.ProcessExpired as error:
+        return Ended("crashed", reason=f"its process {_death(error.exitcode)}")
+    except Exception as error:  # a bug in a plug-in or in strop; it costs this candidate, and is told
+        return Ended("failed", reason=f"{type(error).__name__}: {error}", error=error)
+    if status == "done":
+        return Ended(status, value=value)
+    return Ended(status, reason=str(value), error=value if isinstance(value, BaseException) else None)
 
 
 def _kill_family(name: str | None = None) -> None:
@@ -166,7 +203,9 @@ def _family(name: str | None = None) -> list[Any]:
     return family
 
 
-def _guarded(function: Callable[..., T], args: tuple[Any, ...]) -> tuple[str, Any]:
+def _guarded(driver: Connection, function: Callable[..., T], args: tuple[Any, ...]) -> tuple[str, Any]:
+    global _driver
+    _driver = driver
     die_with_parent()
     no_telemetry()
     os.dup2(2, 1)  # libraries print; standard output belongs to the driver
@@ -187,33 +226,65 @@ def _guarded(function: Callable[..., T], args: tuple[Any, ...]) -> tuple[str, An
 
 
 class _Watch:
-    """Looks at the resident memory of all processes of a job, and kills them when it is over the limit."""
+    """Looks at the time and at the memory that a job uses, all of its processes, and kills them over a limit."""
 
-    def __init__(self, name: str, limit: int):
-        self.name, self.limit, self.peak, self.exceeded = name, limit, 0, False
+    def __init__(self, name: str, limits: Limits, heard: Connection, waits: Callable[[], None]):
+        self.name, self.limits, self.peak = name, limits, 0
+        self.ended: Ended[Any] | None = None
+        self._heard, self._waits, self._times = (
+            heard,
+            waits,
+            [time.monotonic()],
+        )  # start, and what each wait lies between
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
 
+    @property
+    def waited(self) -> float:
+        """Seconds until now."""
+        times = [*self._times[1:], time.monotonic()]
+        return sum(end - begin for begin, end in zip(times[::2], times[1::2], strict=False))
+
     def _look(self) -> None:
+        said = False
         while not self._done.wait(POLL):
+            self._listen()
+            if self.waited > PATIENCE and not said:
+                said = True
+                self._waits()
             used = 0
             for process in _family(self.name):
                 with contextlib.suppress(psutil.Error):
                     used += process.memory_info().rss
             self.peak = max(self.peak, used)
-            if used > self.limit:
-                self.exceeded = True
+            self.ended = self._over(used)
+            if self.ended:
                 _kill_family(self.name)
                 return
 
-    def verdict(self) -> Ended[Any]:
-        used = f"used {self.peak / 1e6:,.0f} MB, more than the limit of {self.limit / 1e6:,.0f} MB"
-        return Ended("memory", reason=used, peak=self.peak)
+    def _listen(self) -> None:
+        with contextlib.suppress(EOFError, OSError):  # it has ended
+            while self._heard.poll():
+                self._times.append(self._heard.recv())
+
+    def _over(self, used: int) -> Ended[Any] | None:
+        seconds, memory = self.limits.seconds, self.limits.memory
+        if used > memory:
+            return Ended("memory", reason=f"used {used / 1e6:,.0f} MB, more than the limit of {memory / 1e6:,.0f} MB")
+        allowed = min(self.waited, self.limits.waiting)
+        if time.monotonic() - self._times[0] <= seconds + allowed:
+            return None
+        beside = (
+            f", besides {allowed:.0f} s of waiting for another strop to end measuring" if allowed > PATIENCE else ""
+        )
+        return Ended("timeout", reason=f"took longer than {seconds:.0f} s{beside}")
 
     def stop(self) -> None:
         self._done.set()
         self._thread.join()
+        self._listen()
+        self._heard.close()
 
 
 def _death(code: int | None) -> str:

@@ -26,10 +26,11 @@ from .slices import (
     measure_slices,
     slice_figures,
     slice_rows,
+    supports,
     worst_drop,
 )
 from .stats import Comparison, Interval, Verdict, samples_needed, verdict
-from .units import named
+from .units import counted, named
 
 Array = np.ndarray[Any, Any]
 BySlice = tuple[Metric, dict[str, Comparison | str], dict[str, SliceFigure]]
@@ -164,6 +165,7 @@ def judge(
     wanted = [metrics.find(name) for name in dict.fromkeys([*goal.metrics, *also])]
     sliced = whole or any(limit.scope == "worst_slice" for limit in goal.limits)
     rows = slice_rows(bench.data) if sliced else {}
+    held = supports(bench.labels, rows)
     figures: dict[str, Figure] = {}
     judged: list[Judged] = []
     by_slice: list[BySlice] = []
@@ -182,12 +184,16 @@ def judge(
         parts: dict[str, Comparison | str] = {}
         if metric.quality and (whole or any(limit.scope == "worst_slice" for limit in limits)):
             parts = measure_slices(metric, bench, rows)
-        judged += [replace(_judge(limit, metric, comparison, parts, confidence), source=source) for limit in limits]
+        for limit in limits:
+            large = {name: part for name, part in parts.items() if held[name] >= limit.support}
+            judged.append(replace(_judge(limit, metric, comparison, large, confidence), source=source))
         if whole and metric.quality:
             by_slice.append((metric, parts, slice_figures(metric, comparison, parts)))
         if not whole and any(j.verdict == "broken" for j in judged):
             break
-    report = Report(figures, tuple(judged), notes=bench.notes(), not_measurable=not_measurable)
+    report = Report(
+        figures, tuple(judged), notes=(*bench.notes(), *_undecidable(goal, held)), not_measurable=not_measurable
+    )
     if not by_slice:
         return report
     classifies = metrics.classifies(bench.original_outputs, bench.labels)
@@ -234,6 +240,19 @@ def better_than_original(report: Report, goal: Goal, noise: float) -> bool:
     return (ratio.high < 1 if less else ratio.low > 1) and abs(ratio.value - 1) > noise
 
 
+def _undecidable(goal: Goal, held: Mapping[str, int]) -> list[str]:
+    """What to know of the slices that a limit leaves out: they are not passed."""
+    said = []
+    for limit in goal.limits:
+        small = [f"{name} ({count})" for name, count in held.items() if count < limit.support]
+        if small:
+            said.append(
+                f"{limit} is undecidable on {counted(len(small), 'slice')} of fewer than {limit.support} samples of "
+                f"the rarest class: {', '.join(small)}"
+            )
+    return said
+
+
 def _slice(name: str, rows: Array, by_slice: Sequence[BySlice], bench: Bench, classifies: bool) -> Slice:
     if len(rows) < SMALLEST_SLICE:
         return Slice(len(rows))
@@ -256,8 +275,11 @@ def _judge(
 ) -> Judged:
     if limit.scope != "worst_slice":
         return _judge_one(limit, metric, comparison, confidence, None)
-    if not parts:
+    if not parts and not limit.support:
         raise InvalidGoal(f"`{limit}` needs slices, and none are named. Name a column with --slice NAME.")
+    if not parts:
+        why = "no slice is large enough to be judged"
+        return Judged(str(limit), "inconclusive", math.nan, -math.inf, math.inf, 0.0, why=why)
     each = [
         Judged(str(limit), "inconclusive", math.nan, -math.inf, math.inf, 0.0, slice=name, why=part)
         if isinstance(part, str)

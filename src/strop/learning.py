@@ -21,6 +21,8 @@ MOST = 1e300  # of any number
 class Training:
     """How to train. The defaults suit retraining what was pruned, for a few epochs.
 
+    All of it is for neural networks. Trees are trained as their original was; `seconds` and `keep` hold for them too.
+
     Attributes:
         loss: What is minimized besides the distance to the original: `cross-entropy` of logits, `binary-cross-entropy`
             of logits, `mse`, a function `f(outputs, labels)` that returns a scalar tensor (or `module:function`, which
@@ -47,7 +49,8 @@ class Training:
         augment: A function `f(batch, generator)` that returns the batch to train on, arrays in and out, or
             `module:function`.
         student: A module to teach, by `distill`; or `module:factory`.
-        keep: Layers that pruning and factorizing leave alone, by name; `*` matches any part of one.
+        keep: Layers that pruning and factorizing leave alone, or features that trees never lose, by name; `*` matches
+            any part of one. Where a model has no names for its features, they go by number, from 0.
 
     Raises:
         InvalidPlan: A value is none of its kind, or beyond its bounds.
@@ -94,7 +97,7 @@ class Training:
             _must(isinstance(value, int) and not isinstance(value, bool) and value >= 1, name, "1 or more", self)
         own = self.augment is None or callable(self.augment) or (isinstance(self.augment, str) and ":" in self.augment)
         _must(own, "augment", "a function or module:function", self)
-        _must(all(isinstance(text, str) for text in self.keep), "keep", "names of layers", self)
+        _must(all(isinstance(text, str) for text in self.keep), "keep", "names of layers or features", self)
 
     @property
     def rate(self) -> float:

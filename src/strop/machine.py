@@ -23,12 +23,11 @@ from .prepare import open_model, reference
 from .server import Hosted
 from .stats import Interval
 from .target import Target
-from .timing import SEARCHING, one_at_a_time
+from .timing import SEARCHING, WAITING, one_at_a_time
 
 T = TypeVar("T")
 
 LIMITS = jobs.Limits(120, 1 << 62)  # for what hangs; all of it takes seconds
-PATIENCE = 0.5  # seconds of waiting for another strop, after which it is said
 EFFORT = replace(SEARCHING, longest=3.0)  # people wait for it: two pairs of processes where others disturb them
 SAMPLES = 8  # that take turns
 LATENCIES = ("latency.p50", "latency.p95")
@@ -70,7 +69,7 @@ def measure(target: Target, tell: Callable[[str], None]) -> Measured:
         tell: Hears what is being done.
 
     Raises:
-        OSError: The lock that keeps two from measuring at once can't be had.
+        RunFailed: The lock that keeps two from measuring at once can't be had.
     """
     missing: dict[str, str] = {}
 
@@ -101,7 +100,7 @@ def floor(ratio: Interval) -> float:
 @contextlib.contextmanager
 def alone(tell: Callable[[str], None]) -> Iterator[None]:
     """Hold the host's lock for measuring, and say so where another strop has it."""
-    said = threading.Timer(PATIENCE, tell, ["another strop measures on this machine: waiting for it to end"])
+    said = threading.Timer(jobs.PATIENCE, tell, [WAITING])
     said.start()
     try:
         with one_at_a_time():

@@ -51,7 +51,8 @@ class Scores:
         groups: [n], what samples belong together; None where each is one of its own.
         least: The least score possible; minus infinity where that is not known.
         most: The greatest; infinity likewise.
-        weights: [n], the denominators of a ratio of sums, which are the same for both; None for 1 each.
+        weights: [n], the denominators of a ratio of sums; None for 1 each.
+        weights_candidate: [n], those of the candidate, where they are others: both are then between 0 and 1.
     """
 
     original: Array
@@ -60,6 +61,7 @@ class Scores:
     least: float = 0.0
     most: float = 1.0
     weights: Array | None = None
+    weights_candidate: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ class Metric(ABC):
         """The scores of single samples, so that a candidate can be dropped while its samples are still being run.
 
         Returns:
-            None where the metric is no mean of scores, and no ratio of sums with one denominator for both.
+            None where the metric is no mean of scores, and no ratio of sums.
         """
         return None
 

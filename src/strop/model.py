@@ -24,6 +24,7 @@ Format = NewType("Format", str)
 """The name of a model format. Third parties may add their own."""
 
 ONNX = Format("onnx")
+ONNX_TREES = Format("onnx-trees")
 OPENVINO = Format("openvino")
 TORCH = Format("torch")
 TORCH_PROGRAM = Format("torch-program")
@@ -48,6 +49,8 @@ class Tensor:
         optional: Whether the model can do without this input.
         columns: Of a table's columns that are this input: their names, in its order; empty where the model has none.
         missing: Whether NaN and infinity are values like others to the model.
+        classes: Of a classifier's output: the labels that its columns, or numbers, stand for; empty where these are
+            their own numbers.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Tensor:
     optional: bool = False
     columns: tuple[str, ...] = ()
     missing: bool = False
+    classes: tuple[str | float, ...] = ()
 
     @property
     def fixed_batch(self) -> int | None:
@@ -94,7 +98,11 @@ class Signature:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            side: [{**vars(t), "shape": list(t.shape)} for t in getattr(self, side)] for side in ("inputs", "outputs")
+            side: [
+                {name: list(value) if isinstance(value, tuple) else value for name, value in vars(t).items()}
+                for t in getattr(self, side)
+            ]
+            for side in ("inputs", "outputs")
         }
 
     @classmethod
@@ -123,6 +131,7 @@ class Model:
         files: Every file that must ship, the main one first; empty for a live object.
         history: The techniques that made it, first to last, as text.
         counts: What is known of it besides: `parameters`, and `operations` (multiply-adds for one sample).
+        notes: What else a report should tell of it, in sentences.
     """
 
     format: Format
@@ -131,6 +140,7 @@ class Model:
     files: tuple[Path, ...] = ()
     history: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -180,6 +190,7 @@ class Model:
             "signature": self.signature.to_json(),
             "history": list(self.history),
             "counts": dict(self.counts),
+            "notes": list(self.notes),
         }
 
     @classmethod
@@ -192,7 +203,7 @@ class Model:
         path, *files = (Path(os.path.normpath(root / file)) for file in (json["path"], *json["files"]))
         made = cls(
             Format(json["format"]), path, Signature.of(json["signature"]), tuple(files), tuple(json["history"]),
-            restore(dict[str, int], json["counts"]),
+            restore(dict[str, int], json["counts"]), restore(tuple[str, ...], json.get("notes", ())),
         )  # fmt: skip
         for file in files:
             if not file.is_relative_to(made._folder):

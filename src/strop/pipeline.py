@@ -54,6 +54,7 @@ def optimize(
     goal: Goal | str | None = None,
     *,
     weights: str | Path | None = None,
+    trust_pickle: bool = False,
     metric: str | Sequence[str] = (),
     label: str | None = None,
     slices: Sequence[str] = (),
@@ -76,6 +77,7 @@ def optimize(
     Args:
         model: A file, a folder, a live model object, or `module:function` that returns one.
         weights: A file of weights for a PyTorch module: safetensors, or a state dict that holds tensors only.
+        trust_pickle: Whether a pickle may be read, which runs the code in it: only from whom you trust.
         data: Samples to judge by: a path (`.npz`, `.npy`, folder of `.npy`, `.parquet`, `.csv`), `module:function`, a
             mapping of arrays, or a pair `(x, labels)`. Axis 0 is samples; names are those of the model's inputs.
         goal: For instance `"minimize latency.p50; accuracy >= 99% of original; size < 20 MB"`. Without a limit on
@@ -131,7 +133,7 @@ def optimize(
             slices=slices, group=group, protected=protected, calibration=calibration, confirm=confirm_data,
             target=target, budget=budget, seed=seed, out=out,
             recipe=replayed.candidate.to_json() if replayed else None,
-            weights=weights, train=train, training=training,
+            weights=weights, trust_pickle=trust_pickle, train=train, training=training,
         )  # fmt: skip
         return _carry_out(directory, request, start, listener or _ignore)
     except (InvalidGoal, InvalidData, InvalidPlan, NotMeasurable, UnsupportedModel, UntrustedModel):
@@ -217,7 +219,9 @@ def _searcher(
     have = Needs.SAMPLES
     if lessons := setting.workshop.lessons:
         have |= Needs.TRAINING | (Needs.STUDENT if lessons.student else Needs.NOTHING)
-    found, refused = routes(setting.workshop.original, request.target, have, asked=setting.goal.metrics)
+    found, refused = routes(
+        setting.workshop.original, request.target, have, asked=setting.goal.metrics, most=request.most
+    )
     as_given = Candidate(*reference(setting.workshop.original.format))
     found = [route for route in found if route.candidate() != as_given]
     tell(Planned(tuple(route.label for route in found), refused))
@@ -241,7 +245,12 @@ def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener)
             tell(Trying(number, name, proposal.why, clock.left))
             limits = clock.limits()
             outcome = try_candidate(setting, proposal.candidate, limits, lambda *where: tell(Working(*where)))
-            if outcome.cause == "timeout" and limits.seconds < clock.most:
+            if outcome.waited > jobs.PATIENCE:
+                tell(Said(
+                    f"{name} waited {outcome.waited:.0f} s for another strop to end measuring on this machine; that "
+                    "counts for the time budget, not for the candidate"
+                ))  # fmt: skip
+            if outcome.cause == "timeout" and (limits.seconds < clock.most or clock.left <= 0):
                 reason = f"the time budget ended while {name} was tried; it stays open for --resume"
                 break
             if outcome.cause != "done":

@@ -16,7 +16,7 @@ from .model import Format, Model
 from .runtime import Runtime
 from .settings import Choice, Domain, Span
 from .target import Target
-from .technique import Needs, Technique, check
+from .technique import Needs, Phase, Technique, check
 
 CARRIED_ON = 2.0  # int8 that a converter carries on lost its quality on 4 of the 6 real models; native int8 comes first
 NEEDED = {
@@ -67,7 +67,7 @@ class Route:
     """A well-typed chain of techniques and the runtime at its end; its settings are still free.
 
     Attributes:
-        most: The greatest strength to try, where there is little to train with.
+        most: The greatest strength to try of steps that train, where there is little to train with.
     """
 
     steps: tuple[type[Technique], ...]
@@ -83,13 +83,21 @@ class Route:
         """Its steps that train."""
         return tuple(step for step in self.steps if step.needs & Needs.TRAINING)
 
+    @property
+    def shrinking(self) -> tuple[type[Technique], ...]:
+        """Its steps that train, or have a strength: what is left of the model is for the search to choose."""
+        return tuple(step for step in self.steps if step in self.training or step.strengths())
+
     def strengths(self) -> dict[str, Span]:
         """The settings that make it faster and worse, by `technique.setting`, as far as they may go here."""
-        found = {f"{step.label()}.{name}": domain for step in self.steps for name, domain in step.space().items()}
         return {
-            key: dataclasses.replace(domain, high=max(domain.low, min(domain.high, self.most)))
-            for key, domain in found.items() if isinstance(domain, Span) and domain.strength
-        }  # fmt: skip
+            f"{step.label()}.{name}": self._held_back(domain) if step in self.training else domain
+            for step in self.steps
+            for name, domain in step.strengths().items()
+        }
+
+    def _held_back(self, domain: Span) -> Span:
+        return dataclasses.replace(domain, high=max(domain.low, min(domain.high, self.most)))
 
     def first(self) -> dict[str, Any]:
         """The strengths to begin with: the defaults, as far as they may go here."""
@@ -124,7 +132,7 @@ class Route:
         ratio = self.runtime.expects(target)
         for place, step in enumerate(self.steps):
             ratio *= step().expects(target)
-            if step.quantizes and any(later.returns for later in self.steps[place + 1 :]):
+            if step.quantizes and any(later.phase == Phase.CONVERT for later in self.steps[place + 1 :]):
                 ratio *= CARRIED_ON
         return ratio
 
@@ -172,7 +180,7 @@ def routes(
     """Every well-typed route from a model, the most promising first, and why other things are left out.
 
     Phases never decrease within a format and start again after a converter; no technique repeats; at most one step
-    quantizes; what the steps need is covered by the data at hand.
+    quantizes, and one makes the model anew; what the steps need is covered by the data at hand.
 
     Args:
         model: What the routes start from.
@@ -181,7 +189,7 @@ def routes(
         known: Techniques to plan with; all by default.
         available: Runtimes to plan with; all by default.
         asked: The metrics that the goal speaks of.
-        most: The greatest strength to try.
+        most: The greatest strength to try of steps that train.
     """
     refused: dict[str, str] = {}
     usable: list[type[Technique]] = []
@@ -238,9 +246,12 @@ def _chains(
 
 
 def _complete(steps: tuple[type[Technique], ...]) -> bool:
-    """Whether what is worth nothing unless a later step quantizes is followed by such a step."""
-    places = [place for place, step in enumerate(steps) if step.for_quantizing]
-    return all(any(later.quantizes for later in steps[place + 1 :]) for place in places)
+    """Whether every step has the company that it is worth nothing without."""
+    return all(
+        (not step.for_quantizing or any(later.quantizes for later in steps[place + 1 :]))
+        and (not step.mends or not all(earlier.lossless for earlier in steps[:place]))
+        for place, step in enumerate(steps)
+    )
 
 
 def _fits(step: type[Technique], format: Format, before: tuple[type[Technique], ...]) -> bool:
@@ -248,8 +259,12 @@ def _fits(step: type[Technique], format: Format, before: tuple[type[Technique], 
         return False
     if step.quantizes and any(other.quantizes for other in before):
         return False
+    if step.replaces and any(other.replaces for other in before):
+        return False
     if step.returns and sum(1 for other in before if other.returns) >= CONVERSIONS:
         return False
+    if before and before[-1].returns and before[-1].phase == Phase.COMPILE:
+        return False  # tied to its runtime
     same_format = not before or before[-1].returns is None
     return not before or not same_format or step.phase >= before[-1].phase
 

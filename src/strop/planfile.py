@@ -48,6 +48,7 @@ class Plan:
         run: The run directory.
         recipe: A bundle whose route is replayed.
         weights: A file of weights for a PyTorch module.
+        trust_pickle: Whether a pickle may be read, which runs the code in it.
     """
 
     model: str
@@ -77,6 +78,7 @@ class Plan:
     run: Path | None = None
     recipe: Path | None = None
     weights: Path | None = None
+    trust_pickle: bool = False
 
     def under(self, flags: Mapping[str, Any]) -> Plan:
         """This plan where flags of a command line win over it; a flag that is None or empty was not given."""
@@ -200,6 +202,12 @@ def _above_zero(value: object, folder: Path) -> float:
     return float(value)
 
 
+def _true_or_false(value: object, folder: Path) -> bool:
+    if not isinstance(value, bool):
+        raise _Wrong("true or false", value)
+    return value
+
+
 def _training(value: object, folder: Path) -> Training:
     if not isinstance(value, dict):
         raise _Wrong("a table, as [training]", value)
@@ -223,6 +231,7 @@ READERS: dict[str, Callable[[Any, Path], Any]] = {
     **dict.fromkeys(("out", "run", "recipe", "weights"), _path),
     "seed": _at_least(0),
     "training": _training,
+    "trust_pickle": _true_or_false,
     **dict.fromkeys(("budget", "p99"), _span),
     **dict.fromkeys(("rate", "price"), _above_zero),
 }

@@ -17,6 +17,7 @@ from ._calls import function, is_call
 from ._lazy import installed
 from ._pickles import write_object
 from ._plain import restore
+from .caution import caution
 from .data import Data, match, read_for, split
 from .errors import InvalidData, InvalidGoal, InvalidPlan, NotMeasurable, RunFailed, UnsupportedModel
 from .goal import Goal
@@ -75,6 +76,7 @@ class Request:
     source: str
     splits: Mapping[str, int]
     training: Mapping[str, Any] | None = None
+    most: float = 1.0  # strength of what trains
     student: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     recipe: Mapping[str, Any] | None = None
@@ -108,6 +110,7 @@ def prepare(
     out: str | Path | None,
     protected: Sequence[str] = (),
     weights: str | Path | None = None,
+    trust_pickle: bool = False,
     train: object = None,
     training: Training | None = None,
 ) -> Request:
@@ -127,7 +130,7 @@ def prepare(
             room.find(name)
     parsed.check(room.better(), room.units())
     check_measurable(parsed, metrics, target)
-    opened = open_model(model, run.folder("original"), weights)
+    opened = open_model(model, run.folder("original"), weights, trust_pickle)
     check_target(target, opened)
 
     def stored(source: object, name: str, **columns: Any) -> tuple[Data, Model]:
@@ -161,6 +164,8 @@ def prepare(
     if train is not None:
         learned = further(train, "train")
         lessons = _lessons(run, training or Training(), opened)
+        lessons["most"], why = caution(learned)
+        notes += why
         if shared := sum(overlap(learned, judging) for judging in (whole, *filter(None, [extra.get("confirm")]))):
             notes.append(
                 f"{counted(shared, 'sample')} of the train data can be found in the data to judge by too: what is "
@@ -253,9 +258,9 @@ def resumed(run: RunDir) -> Request:
     return request
 
 
-def open_model(source: object, folder: Path, weights: str | Path | None = None) -> Model:
-    """Open a model; a live object, its weights filled in, is written into `folder` first."""
-    opened = formats.open(source, Path(weights) if weights else None)
+def open_model(source: object, folder: Path, weights: str | Path | None = None, trust_pickle: bool = False) -> Model:
+    """Open a model; a live object, its weights filled in, or one that was pickled, is written into `folder` first."""
+    opened = formats.open(source, Path(weights) if weights else None, trust_pickle)
     return formats.format_of(opened.format).store(opened, folder)
 
 
@@ -281,7 +286,7 @@ def reference(format: Format) -> tuple[tuple[Technique, ...], Runtime]:
         UnsupportedModel: None that is installed does.
     """
     converters = [step for step in techniques.all_techniques() if format in step.accepts and step.returns]
-    known = [runtime for runtime in runtimes.all_runtimes() if not runtime.as_given]
+    known = [runtime for runtime in runtimes.all_runtimes() if not runtime.as_given and not runtime.partial]
     for steps, loadable in (((), format), *(((step,), step.returns) for step in converters)):
         for runtime in known:
             if loadable in runtime.loads and installed(runtime.module):
@@ -358,7 +363,25 @@ def check_target(target: Target, model: Model) -> None:
 def environment() -> dict[str, Any]:
     """What the figures were measured with: CPU, instruction sets, versions."""
     versions = {}
-    for package in ("strop", "numpy", "onnx", "onnxruntime", "onnxslim", "openvino", "nncf", "optuna", "torch"):
+    for package in (
+        "strop",
+        "numpy",
+        "onnx",
+        "onnxruntime",
+        "onnxslim",
+        "openvino",
+        "nncf",
+        "optuna",
+        "torch",
+        "lightgbm",
+        "xgboost",
+        "xgboost-cpu",
+        "treelite",
+        "tl2cgen",
+        "lleaves",
+        "llvmlite",
+        "scikit-learn-intelex",
+    ):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -205,7 +205,12 @@ def conclude(
         "hashes": {"original": request.original_digest, **request.digests},
         "not_tried": dict(refused),
         "not_measurable": shown.report.not_measurable,
-        "notes": [*request.notes, *([used_before(looks)] if looks else []), *shown.report.notes],
+        "notes": [
+            *request.notes,
+            *([used_before(looks)] if looks else []),
+            *shown.report.notes,
+            *shown.model.get("notes", ()),
+        ],
     }
     return Result(
         verdict, winner, closest, original, reason, tuple(advice), tuple(tried), manifest, setting, request.out

@@ -44,6 +44,10 @@ class Runtime(Settings):
     as_given: ClassVar[bool] = False
     """Whether it is what users call without strop: timed beside the original, and never a candidate's."""
 
+    partial: ClassVar[bool] = False
+    """Whether it refuses some models of the formats that it loads, and so is no reference: `load` then raises
+    NotApplicable, and the candidate is skipped."""
+
     @classmethod
     def expects(cls, target: Target) -> float:
         """The ratio of latency against the reference runtime to expect before anything is measured."""
@@ -67,6 +71,7 @@ class Runtime(Settings):
 
         Raises:
             RunFailed: The runtime refuses the model; the message is the runtime's own.
+            NotApplicable: It can't express what the model holds (`partial`).
         """
 
 

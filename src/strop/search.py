@@ -16,7 +16,6 @@ from .judge import Judged, score
 from .plan import Candidate, Route
 from .settings import Choice, Domain
 from .target import Target
-from .technique import Needs
 from .trial import Outcome
 
 if TYPE_CHECKING:
@@ -209,20 +208,22 @@ class RouteSearch:
         return Proposal(candidate, route, "as strong as the limits bear", settings)
 
     def _learned(self, route: Route) -> dict[str, Any]:
-        """The settings of the steps that train, as they did best so far in other routes that begin with the same."""
-        steps = tuple(step for step in route.steps if step.needs & Needs.TRAINING)
+        """The settings of the steps that shrink, as they did best so far in other routes that begin with the same."""
         best: tuple[float, dict[str, Any]] = (math.inf, {})
         for candidate, outcome in self.tried:
-            trained = [step for step in candidate.steps if step.needs & Needs.TRAINING]
-            same = tuple(type(step) for step in trained) == steps[: len(trained)]
+            shrinking = self._route_of[candidate.key].shrinking
             value = rank(outcome, self.goal)
-            if trained and same and value < min(best[0], BROKEN):
-                best = value, {f"{s.label()}.{k}": v for s in trained for k, v in s.settings().items()}
+            if shrinking and shrinking == route.shrinking[: len(shrinking)] and value < min(best[0], BROKEN):
+                best = value, {
+                    f"{step.label()}.{name}": setting
+                    for step in candidate.steps if type(step) in shrinking
+                    for name, setting in step.settings().items()
+                }  # fmt: skip
         return best[1]
 
     def _order(self, route: Route) -> tuple[bool, bool, int, float]:
-        """Sorts routes: what trains twice comes after what trains once, for it is built on that."""
-        return self._waits(route), self._too_early(route), max(1, len(route.training)), self._predict(route)
+        """Sorts routes: what shrinks twice comes after what shrinks once, for it is built on that."""
+        return self._waits(route), self._too_early(route), max(1, len(route.shrinking)), self._predict(route)
 
     def _too_early(self, route: Route) -> bool:
         """Whether it trains, and there is nothing yet to compare it with."""
@@ -231,7 +232,7 @@ class RouteSearch:
         return bool(route.training) and free < FREE and left
 
     def _vary(self, route: Route, seen: set[str]) -> Proposal | None:
-        tried = self._strengths_tried(route) if route.training else []
+        tried = self._strengths_tried(route) if route.shrinking else []
         if tried and (proposal := self._bisect(route, seen, tried)):
             return proposal
         study = self._study(route)
@@ -266,20 +267,22 @@ class RouteSearch:
         return self._estimate(route.candidate(self._learned(route)), route)
 
     def _estimate(self, candidate: Candidate, route: Route) -> float:
-        """What to expect of a candidate: what its route came to without the steps that train, times what they promise.
+        """What to expect of a candidate: what its route came to without the steps that shrink, times what they promise.
 
         What they promise is held to what they kept of it elsewhere.
         """
-        if not route.training:
+        if not route.shrinking:
             return self._expected(route)
-        trained = [step for step in candidate.steps if step.needs & Needs.TRAINING]
-        taken = math.prod(step.expects(self.target) for step in trained)
-        value, kept = self._untrained(route), taken ** self._slope()
+        value, kept = self._whole(route), math.pow(self._promised(candidate, route), self._slope())
         return value * kept if value > 0 else value / kept
 
-    def _untrained(self, route: Route) -> float:
-        """What a route came to without the steps that train, limits that it broke aside; else what is expected."""
-        plain = Route(tuple(step for step in route.steps if not step.needs & Needs.TRAINING), route.runtime)
+    def _promised(self, candidate: Candidate, route: Route) -> float:
+        """The ratio of latency that the steps that shrink promise together."""
+        return math.prod(step.expects(self.target) for step in candidate.steps if type(step) in route.shrinking)
+
+    def _whole(self, route: Route) -> float:
+        """What a route came to without the steps that shrink, limits that it broke aside; else what is expected."""
+        plain = Route(tuple(step for step in route.steps if step not in route.shrinking), route.runtime)
         found = [
             score(outcome.report, self.goal) for candidate, outcome in self.tried
             if outcome.cause == "done" and core(self._route_of[candidate.key]) == core(plain)
@@ -297,19 +300,19 @@ class RouteSearch:
         for candidate, outcome in self.tried:
             route = self._route_of[candidate.key]
             value = score(outcome.report, self.goal)
-            if not route.training or outcome.cause != "done" or not math.isfinite(value):
+            if not route.shrinking or outcome.cause != "done" or not math.isfinite(value):
                 continue
-            trained = [step for step in candidate.steps if step.needs & Needs.TRAINING]
-            promised = math.log(math.prod(step.expects(self.target) for step in trained))
-            gained = value / self._untrained(route)
+            gained = value / self._whole(route)
             if gained > 0:
-                points.append((promised, math.log(gained if value > 0 else 1 / gained)))
+                points.append(
+                    (math.log(self._promised(candidate, route)), math.log(gained if value > 0 else 1 / gained))
+                )
         squares = sum(promised**2 for promised, _ in points)
         return max(0.1, sum(p * found for p, found in points) / squares) if squares else 1.0
 
     def _worth(self, candidate: Candidate, route: Route) -> bool:
-        """Whether it could become the best, by what is told before: no training is spent on what could not."""
-        if not route.training or metrics.find(self.goal.objective).quality:
+        """Whether it could become the best, by what is told before: nothing is shrunk that could not."""
+        if not route.shrinking or metrics.find(self.goal.objective).quality:
             return True
         best = self._best()
         return best == math.inf or self._estimate(candidate, route) < best + MARGIN * abs(best)
@@ -352,7 +355,7 @@ class RouteSearch:
         """What varying a route may come to: what was measured; where a limit is broken by little, what was expected."""
         value = rank(outcome, self.goal)
         violation = sum(judged.violation for judged in outcome.report.judged)
-        near = 0 < violation < NEAR or (violation > 0 and bool(route.training))  # what is weaker will break less
+        near = 0 < violation < NEAR or (violation > 0 and bool(route.shrinking))  # what is weaker will break less
         return min(value, self._expected(route)) if near else value
 
     def _leaders(self) -> list[Route]:

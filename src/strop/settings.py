@@ -77,6 +77,11 @@ class Settings:
         """The settings that a search may vary, with what it may choose for each."""
         return {f.name: f.metadata["domain"] for f in dataclasses.fields(cls) if "domain" in f.metadata}
 
+    @classmethod
+    def strengths(cls) -> dict[str, Span]:
+        """Those of them that make a model faster or smaller, and worse, the more there is of them."""
+        return {name: domain for name, domain in cls.space().items() if isinstance(domain, Span) and domain.strength}
+
     def settings(self) -> dict[str, Any]:
         """The settings as JSON-able values."""
         return dataclasses.asdict(self)

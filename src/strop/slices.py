@@ -109,6 +109,14 @@ def divide(data: Data, name: str) -> dict[str, Array]:
     return {spelled(combination): part for combination, part in zip(found, rows, strict=True)}
 
 
+def supports(labels: Array | None, rows: Mapping[str, Array]) -> dict[str, int]:
+    """Of each slice, its samples of the rarest class that there is; where labels are no classes, its samples."""
+    if labels is None or labels.ndim != 1 or labels.dtype.kind not in "biu":
+        return {name: len(part) for name, part in rows.items()}
+    classes, codes = np.unique(labels, return_inverse=True)
+    return {name: int(np.bincount(codes[part], minlength=len(classes)).min()) for name, part in rows.items()}
+
+
 def measure_slices(metric: Metric, probe: Probe, rows: Mapping[str, Array]) -> dict[str, Comparison | str]:
     """Measure a metric on every slice; a text says why it has no value there, or that the slice is too small."""
     return {name: _measure(metric, probe, part) for name, part in rows.items()}

@@ -90,11 +90,15 @@ class Technique(Settings):
     """None: the format it was given."""
     phase: ClassVar[Phase]
     quantizes: ClassVar[bool] = False
+    replaces: ClassVar[bool] = False
+    """Whether it makes a model anew in place of what it is given; at most one such step in a route."""
     needs: ClassVar[Needs] = Needs.NOTHING
     lossless: ClassVar[bool] = False
     """Whether outputs stay equal to the last bits of float32 arithmetic."""
     for_quantizing: ClassVar[bool] = False
     """Whether it is worth nothing unless a later step quantizes."""
+    mends: ClassVar[bool] = False
+    """Whether it is worth nothing unless an earlier step has lost something."""
     gains: ClassVar[frozenset[str] | None] = None
     """The metrics that it can improve, where they are few; it is left out where the goal speaks of none of them."""
 
@@ -157,7 +161,8 @@ def apply(technique: Technique, model: Model, context: Context) -> Model:
         )
     signature = replace(model.signature)  # what data told about axes and state stays as it was
     history = (*model.history, str(technique))
-    return replace(result, signature=signature, history=history, counts=result.counts or model.counts)
+    counts, notes = result.counts or model.counts, result.notes or model.notes
+    return replace(result, signature=signature, history=history, counts=counts, notes=notes)
 
 
 def check(technique: Technique, model: Model, target: Target) -> None:

@@ -6,7 +6,6 @@ import collections
 import contextlib
 import fcntl
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,8 @@ import numpy as np
 
 from .data import Data
 from .disturbance import quiet_cores
+from .errors import RunFailed
+from .jobs import waiting
 from .metric import Timing
 from .server import Block, Hosted, Server
 
@@ -28,7 +29,9 @@ LOOK = 0.05  # seconds of a block that is only to find the best batch
 MOST_A_CALL = 128  # samples, up to which batches are tried
 WORTH_IT = 0.02  # what a batch of twice the size must gain
 LEAST_PAIRS = 2  # one tells nothing of how processes differ
+WAITING = "another strop measures on this machine: waiting for it to end"
 CALLS_A_BLOCK = 30  # that arrive at random times, at the least: fewer show no queue
+LOCK = Path("/tmp/strop-measuring.lock")  # not where TMPDIR says: all users and all sessions must find the same one
 REPEATS = 1.0  # disturbed turns that are taken again, for each that is wanted, before they count as they are
 
 
@@ -175,16 +178,38 @@ def best_batch(hosted: Hosted, data: Path) -> int:
 
 
 @contextlib.contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Hold the host's lock for measuring: two at once would disturb each other."""
-    path = Path(tempfile.gettempdir()) / "strop-measuring.lock"
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)
+def one_at_a_time() -> Iterator[float]:
+    """Hold the host's lock for measuring: two at once would disturb each other. Gives the seconds of waiting for it.
+
+    It is one for all users and for any TMPDIR. Whoever makes it lets all others read it, which is enough to hold it.
+
+    Raises:
+        RunFailed: What stands in its place is no file that can be read.
+    """
     try:
-        descriptor = os.open(path, flags)  # another user's, perhaps: there it may be read only, and not with O_CREAT
-    except FileNotFoundError:
-        descriptor = os.open(path, flags | os.O_CREAT, 0o644)
+        descriptor = _open_lock()
+    except OSError as error:
+        raise RunFailed(
+            f"two strops must not measure at once, and {LOCK}, by which they see each other, can't be opened "
+            f"({error.strerror}). It should be a file that everybody may read: remove it, and it is made anew."
+        ) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        start = time.monotonic()
+        with waiting():
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield time.monotonic() - start
     finally:
         os.close(descriptor)
+
+
+def _open_lock() -> int:
+    # another user's is only read, and not opened with O_CREAT, which a sticky folder refuses (fs.protected_regular)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # neither a link nor a pipe put there by somebody leads astray
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(LOCK, flags)
+    try:
+        descriptor = os.open(LOCK, flags | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:  # another one was faster
+        return os.open(LOCK, flags)
+    os.fchmod(descriptor, 0o644)  # whatever the umask says
+    return descriptor

@@ -22,7 +22,7 @@ from .progress import Tell, Teller, passed_on
 from .rundir import as_written
 from .server import Hosted, Server
 from .technique import Needs
-from .timing import CONFIRMING, SEARCHING, Effort
+from .timing import CONFIRMING, SEARCHING, WAITING, Effort
 
 PROGRESS = ".part-progress.json"
 RUNS_FOR_P99 = 300  # three beyond it: fewer say nothing of a bound
@@ -40,7 +40,8 @@ class Outcome:
         model: The artifact, its paths relative to the run directory.
         steps: Seconds of each step that had to be built.
         fits: Of a route at its defaults: by `technique.setting`, the values that the model at hand allows.
-        seconds: Of wall time in all.
+        seconds: Of wall time in all, without what it waited.
+        waited: Seconds for which another strop on this host had to end measuring.
         peak: Most resident bytes seen of its processes together.
     """
 
@@ -53,6 +54,7 @@ class Outcome:
     fits: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     seconds: float = 0.0
     peak: int = 0
+    waited: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return {**vars(self), "report": self.report.to_json(), "steps": dict(self.steps), "fits": dict(self.fits)}
@@ -134,19 +136,26 @@ def try_candidate(
         return Outcome(*known)
     outcome = _once(setting, candidate, limits, tell)
     if outcome.cause == "crashed" and outcome.seconds < limits.seconds / 2:
-        left = dataclasses.replace(limits, seconds=limits.seconds - outcome.seconds)
+        left = dataclasses.replace(
+            limits, seconds=limits.seconds - outcome.seconds, waiting=max(0.0, limits.waiting - outcome.waited)
+        )
         again = _once(setting, candidate, left, tell)
-        outcome = dataclasses.replace(again, seconds=outcome.seconds + again.seconds)
+        outcome = dataclasses.replace(
+            again, seconds=outcome.seconds + again.seconds, waited=outcome.waited + again.waited
+        )
     return outcome
 
 
 def _once(setting: Setting, candidate: Candidate, limits: jobs.Limits, tell: Tell) -> Outcome:
     start = time.monotonic()
     with passed_on(setting.root / PROGRESS, tell):
-        ended = jobs.run(_build_and_judge, setting, candidate, limits.seconds, limits=limits)
+        ended = jobs.run(
+            _build_and_judge, setting, candidate, limits.seconds, limits=limits, waits=lambda: tell(0.0, WAITING)
+        )
     setting.workshop.sweep()
     outcome = ended.value or Outcome(ended.cause, ended.reason)
-    return dataclasses.replace(outcome, seconds=time.monotonic() - start, peak=ended.peak)
+    seconds = max(0.0, time.monotonic() - start - ended.waited)
+    return dataclasses.replace(outcome, seconds=seconds, peak=ended.peak, waited=ended.waited)
 
 
 def _build_and_judge(setting: Setting, candidate: Candidate, seconds: float) -> Outcome:

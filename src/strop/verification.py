@@ -40,6 +40,7 @@ def verify(
     slices: Sequence[str] = (),
     group: str | None = None,
     seed: int = 0,
+    trust_pickle: bool = False,
 ) -> dict[str, Any]:
     """Measure a bundle again, on this machine: its outputs against the stored ones, then its limits.
 
@@ -52,6 +53,7 @@ def verify(
         data: Samples to judge by, as for `optimize`; costs are measured on the stored ones where there are none.
         metric: The user's own metrics, as `module:function`, that the bundle's limits speak of.
         label: Name of the labels in `data`; `slices` and `group` likewise.
+        trust_pickle: Whether the original may be a pickle, which runs the code in it.
 
     Returns:
         Plain data. `outputs`: how far they are from the stored ones (`same`, `close` or `different`) and, where they
@@ -81,7 +83,9 @@ def verify(
         why = _lacks(compares, bundle.target) or " and ".join(_needs(compares, original, data, metric, slices))
         compared_by = None if why else bundle.goal
         if checked or compared_by:
-            first = candidate if original is None else host(original, folder / "original", candidate.target)
+            first = candidate
+            if original is not None:
+                first = host(original, folder / "original", candidate.target, trust_pickle)
             given = (
                 Data.load(folder / "samples")
                 if data is None

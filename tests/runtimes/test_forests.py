@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.ensemble import (
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+)
 
 from forests import edges, grown
 from strop import formats
 from strop.data import Data
+from strop.errors import RunFailed
 from strop.formats.forest import save
-from strop.model import Model
+from strop.model import SKLEARN, Model
 from strop.native.library import compiler
 from strop.runtime import Runtime, predict
-from strop.runtimes import Lightgbm, Native, Xgboost
+from strop.runtimes import Lightgbm, Native, Sklearn, Xgboost
 from strop.target import Target
 from strop.technique import Context, apply
 from strop.techniques import ToNative
@@ -64,6 +72,46 @@ class TestXgboost(RuntimeCase):
         model = self.example(folder).model
         model.path.write_bytes(model.path.read_bytes()[:300])
         return model
+
+
+class TestSklearn(RuntimeCase):
+    runtime: ClassVar[type[Runtime]] = Sklearn
+
+    def example(self, folder: Path) -> Example:
+        estimator = RandomForestClassifier(5, n_jobs=-1, verbose=3).fit(X, Y)
+        return Example(_stored(estimator, folder), Data({"x": X[:30].astype(np.float32)}))
+
+    def broken(self, folder: Path) -> Model:
+        model = self.example(folder).model
+        model.path.write_bytes(model.path.read_bytes()[:300])
+        return model
+
+    def test_input_that_it_refuses_is_a_named_error(self, tmp_path: Path) -> None:
+        runner = Sklearn().load(self.example(tmp_path).model, Target(threads=1))
+        with pytest.raises(RunFailed, match="scikit-learn: Input X contains infinity"):
+            runner({"x": np.full((1, 4), np.inf, np.float32)})
+        runner.close()
+
+    def test_columns_need_no_names_and_no_types(self, tmp_path: Path) -> None:
+        """Trained on a frame, with a column of categories: what is given is an array, and nothing warns of it."""
+        frame = pd.DataFrame(X, columns=list("abcd")).assign(a=pd.Categorical(np.arange(200) % 7 * 3))
+        for estimator in (
+            HistGradientBoostingClassifier(max_iter=3), HistGradientBoostingRegressor(max_iter=3),
+            GradientBoostingRegressor(n_estimators=3),
+        ):  # fmt: skip
+            given = frame.astype(float) if isinstance(estimator, GradientBoostingRegressor) else frame
+            model = _stored(estimator.fit(given, Y), tmp_path)
+            expected = (estimator.predict_proba if hasattr(estimator, "classes_") else estimator.predict)(given)
+            (result,) = model.signature.outputs
+            for batch in (1, 1500):
+                runner = Sklearn().load(model, Target(threads=1, batch=batch))
+                found = runner({"x": frame.astype(model.signature.inputs[0].dtype).to_numpy()})
+                runner.close()
+                np.testing.assert_array_equal(found[result.name], expected)
+
+
+def _stored(estimator: Any, folder: Path) -> Model:
+    return formats.format_of(SKLEARN).store(formats.open(estimator), folder)
 
 
 @pytest.mark.skipif(compiler() is None, reason="needs a C compiler")

@@ -128,7 +128,7 @@ def test_splits_that_are_decided_and_leaves_that_are_equal_go() -> None:
     assert len(simplified(forest(nan_left=[True, True, False, False, False])).feature) == 3
     assert len(simplified(forest(zero_missing=[False, True, False, False, False])).feature) == 5
     equal = simplified(forest(values=[[1.0], [1.0], [1.0]], threshold=[2.0, 1.0, 0, 0, 0]))
-    assert (len(equal.feature), equal.predict(np.zeros((1, 1))).tolist()) == (1, [1.0])
+    assert (len(equal.feature), equal.predict(np.zeros((1, 1))).tolist()) == (0, [1.0])
 
 
 @pytest.mark.parametrize("settings", [{}, {"outputs": 3}, {"outputs": 3, "vectors": True}, {"divisor": 12.0}])

@@ -10,16 +10,29 @@ from .._calls import call, is_call
 from .._plugins import with_plugins
 from ..errors import UnsupportedModel
 from ..model import Model, ModelFormat
+from ._pickled import is_pickle, unpickle
+from .catboost import CatboostFormat
 from .forest import ForestFormat, NativeFormat
 from .lightgbm import LightgbmFormat
 from .onnx import OnnxFormat
+from .onnx_trees import OnnxTreesFormat
 from .openvino import OpenvinoFormat
+from .sklearn import SklearnFormat
 from .torch import TorchFormat
 from .xgboost import XgboostFormat
 
 FORMATS: tuple[ModelFormat, ...] = (
-    OnnxFormat(), OpenvinoFormat(), TorchFormat(), LightgbmFormat(), XgboostFormat(), ForestFormat(), NativeFormat(),
-)  # fmt: skip
+    OnnxTreesFormat(),
+    OnnxFormat(),
+    OpenvinoFormat(),
+    TorchFormat(),
+    LightgbmFormat(),
+    XgboostFormat(),
+    CatboostFormat(),
+    SklearnFormat(),
+    ForestFormat(),
+    NativeFormat(),
+)
 
 
 @functools.cache
@@ -40,12 +53,13 @@ def format_of(name: str) -> ModelFormat:
     raise UnsupportedModel(f"There is no model format {name!r}. The formats strop knows: {_known()}.")
 
 
-def open(source: object, weights: Path | None = None) -> Model:
+def open(source: object, weights: Path | None = None, trust_pickle: bool = False) -> Model:
     """Find the format of a model and read what it is.
 
     Args:
         source: A live object, `module:function` that returns one, or the path of a file or folder.
         weights: A file of weights for a live object.
+        trust_pickle: Whether a file may be unpickled, which runs what code it holds.
 
     Raises:
         UnsupportedModel: Nothing is there, no format recognizes it, or the one that does can't handle it.
@@ -57,6 +71,8 @@ def open(source: object, weights: Path | None = None) -> Model:
         source = Path(os.path.expanduser(source))  # leaves the name of an unknown user, which is then no path
         if not source.exists():
             raise UnsupportedModel(f"A model must exist, and {source} does not. Check the path.")
+        if is_pickle(source):
+            source = unpickle(source, trust_pickle)
     for known in all_formats():
         if known.detects(source):
             return known.open(source if weights is None else known.fill(source, weights))
@@ -73,6 +89,6 @@ def _hint(source: object) -> str:
         return " A folder is taken when it holds exactly one model; give the path of the model's main file."
     if isinstance(source, Path) and source.suffix in (".pt", ".pth"):
         return " Weights alone are no model: give module:function, which builds it, and the file with --weights."
-    if isinstance(source, Path) and source.suffix in (".h5", ".keras", ".pkl", ".joblib"):
+    if isinstance(source, Path) and source.suffix in (".h5", ".keras"):
         return " Export it to ONNX and give that file."
     return ""

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import UnsupportedModel
 from ..forest import Forest
 from ..model import FOREST, NATIVE, Model, ModelFormat, Signature
-from .trees import TreeFormat, counts, signature
+from .trees import TreeFormat, counts, described, notes
 
 FILE = "forest.npz"
 SOURCE = "source.zip"
@@ -29,7 +29,7 @@ class ForestFormat(TreeFormat):
     def open(self, source: Any) -> Model:
         path = Path(source)
         forest = Forest.load(path)
-        return Model(FOREST, path, signature(forest), (path,), counts=counts(forest))
+        return described(FOREST, path, forest)
 
     def forest(self, model: Model) -> Forest:
         return Forest.load(model.path)
@@ -38,7 +38,7 @@ class ForestFormat(TreeFormat):
 def save(forest: Forest, folder: Path) -> Model:
     """Write a forest into a folder."""
     forest.save(folder / FILE)
-    return Model(FOREST, folder / FILE, signature(forest), (folder / FILE,), counts=counts(forest))
+    return described(FOREST, folder / FILE, forest)
 
 
 class NativeFormat(ModelFormat):
@@ -53,9 +53,9 @@ class NativeFormat(ModelFormat):
         raise UnsupportedModel(f"A compiled forest is no original; {source} must be the model that it was made of.")
 
 
-def native_model(library: Path, files: Sequence[Path], described: Signature, forest: Forest) -> Model:
+def native_model(library: Path, files: Sequence[Path], like: Signature, forest: Forest) -> Model:
     """A compiled forest that lies on disk."""
-    return Model(NATIVE, library, described, (library, *files), counts=counts(forest))
+    return Model(NATIVE, library, like, (library, *files), counts=counts(forest), notes=notes(forest))
 
 
 def source_of(model: Model) -> Forest:

@@ -32,7 +32,7 @@ class OnnxFormat(ModelFormat):
     name = ONNX
 
     def detects(self, source: object) -> bool:
-        return _is_proto(source) or _main(source) is not None
+        return is_proto(source) or file_of(source) is not None
 
     def open(self, source: Any) -> Model:
         """Read signature and files; weights in files of their own are not loaded.
@@ -41,12 +41,9 @@ class OnnxFormat(ModelFormat):
             UnsupportedModel: It can't be parsed, is incomplete, or has inputs or outputs that are no numeric tensors.
             UntrustedModel: Its external data lie outside its folder.
         """
-        if _is_proto(source):
-            return Model(ONNX, source, _signature(source, "the model"))
-        path = _main(source)
+        proto, path = read(source)
         if path is None:
-            raise UnsupportedModel(f"An ONNX model is a file that ends in .onnx; {source} is none. Check the path.")
-        proto = _parse(path)
+            return Model(ONNX, proto, _signature(proto, "the model"))
         return Model(ONNX, path, _signature(proto, path.name), (path, *_external_files(proto, path)))
 
     def store(self, model: Model, folder: Path) -> Model:
@@ -54,9 +51,23 @@ class OnnxFormat(ModelFormat):
         return model if model.files else save(load(model), folder, model)
 
 
+def read(source: Any) -> tuple[onnx.ModelProto, Path | None]:
+    """A live proto as it is, or the one in a file, and that file; weights in files of their own are not loaded.
+
+    Raises:
+        UnsupportedModel: It can't be parsed.
+    """
+    if is_proto(source):
+        return source, None
+    path = file_of(source)
+    if path is None:
+        raise UnsupportedModel(f"An ONNX model is a file that ends in .onnx; {source} is none. Check the path.")
+    return _parse(path), path
+
+
 def load(model: Model) -> onnx.ModelProto:
     """The graph with all its weights, free for the caller to change."""
-    if _is_proto(model.payload):
+    if is_proto(model.payload):
         proto = onnx.ModelProto()
         proto.CopyFrom(model.payload)
         return proto
@@ -102,7 +113,7 @@ def reopened(path: Path, like: Model) -> Model:
 
 def graph_of(model: Model) -> onnx.ModelProto:
     """The graph without the weights that lie in files of their own: enough to look at its nodes."""
-    return model.payload if _is_proto(model.payload) else _parse(model.path)
+    return model.payload if is_proto(model.payload) else _parse(model.path)
 
 
 def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -133,12 +144,14 @@ def _attribute_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
             yield from tensors(graph)
 
 
-def _is_proto(source: object) -> bool:
+def is_proto(source: object) -> bool:
+    """Whether a source is a live `onnx.ModelProto`; onnx is not imported for it."""
     loaded = sys.modules.get("onnx")
     return loaded is not None and isinstance(source, loaded.ModelProto)
 
 
-def _main(source: object) -> Path | None:
+def file_of(source: object) -> Path | None:
+    """The file that a source names, itself or as the only one in its folder."""
     if not isinstance(source, (str, os.PathLike)):
         return None
     path = Path(source)

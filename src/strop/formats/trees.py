@@ -18,7 +18,9 @@ from ..model import Format, Model, ModelFormat, Signature, Tensor
 MOST_OUTPUTS = 1 << 16
 """A number of outputs above this is a broken file, which must not take memory by it."""
 
-PROBABILITIES = frozenset({"sigmoid", "sigmoid of two", "softmax", "shares"})
+NAMED = 20  # columns that a sentence lists
+
+PROBABILITIES = frozenset({"sigmoid", "sigmoid of two", "softmax", "shares", "probabilities"})
 
 
 class TreeFormat(ModelFormat):
@@ -34,10 +36,10 @@ class TreeFormat(ModelFormat):
 
 
 def signature(forest: Forest) -> Signature:
-    """One matrix `x` in, [samples, features]; `probability` or `prediction` out, [samples] or [samples, outputs]."""
-    name = "probability" if forest.link in PROBABILITIES else "prediction"
+    """One matrix in, [samples, features]; `probability` or `prediction` out, [samples] or [samples, outputs]."""
+    name = forest.result or ("probability" if forest.link in PROBABILITIES else "prediction")
     return Signature(
-        (Tensor("x", forest.dtype, (None, forest.features), columns=forest.names, missing=True),),
+        (Tensor(forest.rows, forest.dtype, (None, forest.features), columns=forest.names, missing=True),),
         (Tensor(name, forest.sums, (None,) if forest.width is None else (None, forest.width)),),
     )
 
@@ -53,10 +55,29 @@ def counts(forest: Forest) -> Mapping[str, int]:
     }
 
 
+def notes(forest: Forest) -> tuple[str, ...]:
+    """What a report should tell of it: columns that no split looks at, and what rounded leaves may do to a score."""
+    found = []
+    used = set(forest.feature[(forest.tree >= 0) & (forest.feature >= 0)].tolist())
+    if unused := [column for column in range(forest.features) if column not in used]:
+        named = [forest.names[column] if forest.names else str(column) for column in unused[:NAMED]]
+        more = f" and {len(unused) - NAMED:,} more" if len(unused) > NAMED else ""
+        found.append(
+            f"the forest looks at {len(used):,} of {forest.features:,} columns; not at {', '.join(named)}{more}"
+        )
+    if forest.step:
+        summed = forest.trees if forest.values.shape[1] == forest.outputs else np.bincount(forest.output).max(initial=0)
+        found.append(
+            f"leaves are multiples of {forest.step:.3g}, by which a score is off by "
+            f"{summed * forest.step / 2 / abs(forest.divisor):.2g} at the most, before any link"
+        )
+    return tuple(found)
+
+
 def described(name: Format, payload: Any, forest: Forest) -> Model:
     """The model that a forest was read from: the path of its file, or a live object."""
     files = (payload,) if isinstance(payload, Path) else ()
-    return Model(name, payload, signature(forest), files, counts=counts(forest))
+    return Model(name, payload, signature(forest), files, counts=counts(forest), notes=notes(forest))
 
 
 def file_of(source: object) -> Path | None:

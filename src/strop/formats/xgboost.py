@@ -17,6 +17,9 @@ from ..model import XGBOOST, Model
 from . import _ubjson
 from .trees import MOST_OUTPUTS, TreeFormat, described, file_of, inside, joined, made_by, reading, write
 
+PARAMETERS = "strop parameters"
+"""The attribute of a stored model that holds what it was trained with, as JSON: XGBoost's own files do not tell."""
+
 _HEAD = re.compile(rb'\s*\{\s*"(learner|version)"\s*:|\{L\0{7}\x07(learner|version)')
 _MOST_CATEGORIES = 1 << 24
 _LINKS = {
@@ -66,16 +69,23 @@ class XgboostFormat(TreeFormat):
         return described(XGBOOST, payload, _forest(payload))
 
     def store(self, model: Model, folder: Path) -> Model:
-        """Write a live object as model.ubj; a wrapper up to its best iteration."""
-        return model if model.files else self.open(write(_content(model.payload), folder / "model.ubj"))
+        """Write a live object as model.ubj, with what it was trained with; a wrapper up to its best iteration."""
+        if model.files:
+            return model
+        booster = _booster(model.payload).copy()
+        booster.set_attr(**{PARAMETERS: json.dumps(_trained_with(model.payload))})
+        return self.open(write(bytes(booster.save_raw(raw_format="ubj")), folder / "model.ubj"))
 
     def forest(self, model: Model) -> Forest:
         return _forest(model.payload)
 
 
 def _content(source: Any) -> bytes:
-    if isinstance(source, Path):
-        return source.read_bytes()
+    return source.read_bytes() if isinstance(source, Path) else bytes(_booster(source).save_raw(raw_format="ubj"))
+
+
+def _booster(source: Any) -> Any:
+    """The `Booster` of a live object, if it is trained."""
     name = type(source).__name__
     try:
         if made_by(source, "xgboost", "XGBModel"):
@@ -85,7 +95,8 @@ def _content(source: Any) -> bytes:
                     "data, and give its get_booster() instead."
                 )
             source = _until_best(source)
-        return bytes(source.save_raw(raw_format="ubj"))
+        source.num_boosted_rounds()
+        return source
     except ValueError as error:  # what XGBoost's and scikit-learn's own are
         said = str(error).strip().split("\n")[0]
         raise UnsupportedModel(f"A model must be trained, and this {name} is not ({said}). Call fit first.") from error
@@ -95,6 +106,18 @@ def _until_best(wrapper: Any) -> Any:
     booster = wrapper.get_booster()
     best = getattr(booster, "best_iteration", None) if wrapper.booster != "gblinear" else None
     return booster if best is None or best + 1 >= booster.num_boosted_rounds() else booster[: best + 1]
+
+
+def _trained_with(source: Any) -> dict[str, str]:
+    """Parameters of a live object's trees, by XGBoost's own names."""
+    booster = source.get_booster() if made_by(source, "xgboost", "XGBModel") else source
+    found: dict[str, str] = {}
+    parts = [json.loads(booster.save_config())["learner"]["gradient_booster"]]
+    for part in parts:  # which grows: dart holds a gbtree
+        parts += [part[name] for name in part if name == "gbtree"]
+        for name in ("gbtree_model_param", "gbtree_train_param", "tree_train_param", "dart_train_param"):
+            found |= part.get(name, {})
+    return found
 
 
 def _forest(source: Any) -> Forest:

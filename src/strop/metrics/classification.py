@@ -107,11 +107,25 @@ class F1(_Classification):
     name = "f1"
     soft = False
 
-    def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
-        case = decisions(self, probe, rows)
+    def by_sample(self, probe: Probe) -> Scores | None:
+        """Hits, over the mean of what is said to be of class 1 and what is."""
+        case = decisions(self, probe, None)
+        sides = self._chosen(case)
+        if max(case.classes - 1, *(side.max() for side in sides)) > 1:
+            return None
+        (hits, said), (hits_candidate, said_candidate) = (
+            (side * case.labels, (side + case.labels) / 2) for side in sides
+        )
+        return Scores(hits, hits_candidate, case.groups, weights=said, weights_candidate=said_candidate)
+
+    def _chosen(self, case: Decisions) -> list[Array]:
         sides = [predicted(values, case.probabilities) for values in (case.original, case.candidate)]
         # NaN is any wrong class
-        sides = [np.where(side < 0, (case.labels + 1) % case.classes, side) for side in sides]
+        return [np.where(side < 0, (case.labels + 1) % case.classes, side) for side in sides]
+
+    def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
+        case = decisions(self, probe, rows)
+        sides = self._chosen(case)
         classes = max(case.classes, *(int(side.max()) + 1 for side in sides))
 
         def f1(chosen: Array, labels: Array) -> float:
@@ -132,6 +146,21 @@ class Auroc(_Classification):
 
     name = "auroc"
     both = True
+
+    def by_sample(self, probe: Probe) -> Scores | None:
+        """Whether a positive is ranked above a negative, of disjoint pairs in the order in which they come."""
+        case = decisions(self, probe, None)
+        if case.groups is not None:
+            return None
+        sides = []
+        for values in (case.original, case.candidate):
+            (truth, score), *others = class_scores(values, case.labels, case.probabilities)
+            pairs = min(int(truth.sum()), int((~truth).sum()))
+            if others or pairs == 0:
+                return None
+            above, below = score[truth][:pairs], score[~truth][:pairs]
+            sides.append((above > below) + 0.5 * (above == below))
+        return Scores(sides[0], sides[1])
 
     def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
         case = decisions(self, probe, rows)
@@ -169,6 +198,10 @@ class LogLoss(_Classification):
 
     name = "log_loss"
     better = "lower"
+
+    def by_sample(self, probe: Probe) -> Scores | None:
+        case = decisions(self, probe, None)
+        return Scores(*_losses(self, case), case.groups, 0.0, np.inf)
 
     def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
         case = decisions(self, probe, rows)

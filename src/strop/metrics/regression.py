@@ -6,12 +6,13 @@ None has a worst score that could stand for NaN; an output that holds it is refu
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
 
 from ..errors import InvalidData
-from ..metric import Metric, Outputs, Probe
+from ..metric import Metric, Outputs, Probe, Scores
 from ..samples import Samples
 from ..stats import Comparison, Statistic
 from .quality import Case, require_finite, require_labels, scores, select, without_ones
@@ -55,28 +56,45 @@ class _Regression(Metric):
         return require_finite(self, values.astype(np.float64), whose), truth.astype(np.float64)
 
 
-class Mse(_Regression):
+class _Error(_Regression):
+    """The mean of an error that is 0 at best."""
+
+    better = "lower"
+
+    def by_sample(self, probe: Probe) -> Scores | None:
+        case, original, candidate = self._errors(probe, None)
+        return Scores(original, candidate, case.groups, 0.0, np.inf)
+
+    def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
+        case, original, candidate = self._errors(probe, rows)
+        return Samples(original, candidate, case.groups, seed=case.seed)
+
+    def _errors(self, probe: Probe, rows: Array | None) -> tuple[Case, Array, Array]:
+        case, truth = self.case(probe, rows)
+        original, candidate = (_per_sample(self._error(side - truth)) for side in (case.original, case.candidate))
+        return case, original, candidate
+
+    @abstractmethod
+    def _error(self, off: Array) -> Array:
+        """Of what an output is off by."""
+
+
+class Mse(_Error):
     """Mean squared error."""
 
     name = "mse"
-    better = "lower"
 
-    def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
-        case, truth = self.case(probe, rows)
-        errors = [_per_sample((values - truth) ** 2) for values in (case.original, case.candidate)]
-        return Samples(errors[0], errors[1], case.groups, seed=case.seed)
+    def _error(self, off: Array) -> Array:
+        return off**2
 
 
-class Mae(_Regression):
+class Mae(_Error):
     """Mean absolute error."""
 
     name = "mae"
-    better = "lower"
 
-    def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
-        case, truth = self.case(probe, rows)
-        errors = [_per_sample(abs(values - truth)) for values in (case.original, case.candidate)]
-        return Samples(errors[0], errors[1], case.groups, seed=case.seed)
+    def _error(self, off: Array) -> Array:
+        return np.abs(off)
 
 
 class R2(_Regression):

@@ -91,7 +91,7 @@ INLINE void finish(const sum *total, strop_result *out)
 {
     real s[OUTPUTS];
     for (int k = 0; k < OUTPUTS; k++) s[k] = (GRID ? (real)(BASE[k] + GRID_STEP * total[k]) : (real)total[k]) / (real)DIVISOR;
-#if LINK == 0 /* identity */
+#if LINK == 0 || LINK == 8 /* identity, probabilities */
     for (int k = 0; k < OUTPUTS; k++) out[k] = s[k];
 #elif LINK == 1 /* sigmoid */
     for (int k = 0; k < OUTPUTS; k++) out[k] = 1 / (1 + EXP(-(real)SCALE * s[k]));

@@ -7,7 +7,7 @@ import importlib.resources
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,7 +20,7 @@ from .tables import tables
 Array: TypeAlias = np.ndarray[Any, Any]
 
 COMPILERS = ("cc", "gcc", "clang")
-FLAGS = ("-O3", "-fPIC", "-shared", "-fvisibility=hidden")
+FLAGS = ("-fPIC", "-shared", "-fvisibility=hidden")
 LONGEST = 600.0  # seconds that compiling may take; a forest of any size takes a few, for its trees are data
 SOURCES = ("forest.c", "forest.h", "tables.h", "tables.bin")
 
@@ -87,8 +87,8 @@ def write_source(forest: Forest, folder: Path) -> None:
     (folder / "forest.c").write_bytes(source.read_bytes())
 
 
-def build(folder: Path, library: Path) -> None:
-    """Compile what `write_source` wrote.
+def build(folder: Path, library: Path, sources: Sequence[str] = ("forest.c",), level: str = "-O3") -> None:
+    """Compile what `write_source` wrote, or other sources that lie in a folder.
 
     Raises:
         RunFailed: There is no compiler, or it fails; the message holds its first words.
@@ -99,7 +99,7 @@ def build(folder: Path, library: Path) -> None:
     part = library.with_name(f".part-{library.name}")
     try:
         subprocess.run(
-            [command, *FLAGS, "-o", str(part.absolute()), "forest.c", "-lm"],
+            [command, level, *FLAGS, "-o", str(part.absolute()), *sources, "-lm"],
             cwd=folder, check=True, capture_output=True, text=True, timeout=LONGEST,
         )  # fmt: skip
     except subprocess.CalledProcessError as error:
@@ -179,6 +179,7 @@ def _meaning(forest: Forest) -> str:
     return {
         "sigmoid": "the probability of the second class", "sigmoid of two": "the probabilities of both classes",
         "softmax": "the probability of each class", "shares": "the probability of each class",
+        "probabilities": "the probability of each class",
     }.get(forest.link, "the prediction")  # fmt: skip
 
 

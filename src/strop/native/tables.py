@@ -170,7 +170,7 @@ def _rounded_down(thresholds: Array, real: np.dtype[Any]) -> Array:
     """The greatest value of the input's type that is no greater: of such an input, the same are at most that."""
     with np.errstate(over="ignore"):
         near = thresholds.astype(real)
-    return np.where(near > thresholds, np.nextafter(near, real.type(-np.inf)), near).astype(np.float64)
+        return np.where(near > thresholds, np.nextafter(near, real.type(-np.inf)), near).astype(np.float64)
 
 
 def _subsets(forest: Forest) -> tuple[Array, tuple[Array, Array], Array]:

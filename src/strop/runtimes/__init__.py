@@ -8,15 +8,35 @@ import functools
 from .._plugins import with_plugins
 from ..errors import InvalidPlan
 from ..runtime import Runtime
+from .catboost import Catboost
+from .daal4py import Daal4py
 from .eager import Eager
+from .gtil import Gtil
 from .inductor import Inductor
 from .lightgbm import Lightgbm
+from .lleaves import Lleaves
 from .native import Native
 from .onnxruntime import Onnxruntime
 from .openvino import Openvino
+from .sklearn import Sklearn
+from .tl2cgen import Tl2cgen
 from .xgboost import Xgboost
 
-BUILTIN: tuple[type[Runtime], ...] = (Onnxruntime, Openvino, Inductor, Eager, Lightgbm, Xgboost, Native)
+BUILTIN: tuple[type[Runtime], ...] = (
+    Onnxruntime,
+    Openvino,
+    Inductor,
+    Eager,
+    Lightgbm,
+    Xgboost,
+    Catboost,
+    Sklearn,
+    Native,
+    Gtil,
+    Tl2cgen,
+    Lleaves,
+    Daal4py,
+)
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import sysconfig
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from .._cache import own_folder
 from .._lazy import lazy, require
 from .._quiet import silenced, without_semaphores
 from ..errors import NotApplicable, RunFailed, UnsupportedModel
@@ -23,7 +23,7 @@ from ..formats.torch_program import graph_of, load
 from ..model import TORCH_PROGRAM, Batch, Format, Model
 from ..runtime import Runtime
 from ..settings import choice
-from ..target import BF16, Target, cpu_name, instruction_sets
+from ..target import BF16, Target, instruction_sets
 
 if TYPE_CHECKING:
     import torch
@@ -147,7 +147,7 @@ def _own_cache() -> Iterator[None]:
 
     Its default lies among temporary files, under a name that anybody can guess, and may have put libraries into.
     """
-    folder = str(_own_folder())
+    folder = str(own_folder("inductor"))
     with _OWN, _set(os.environ, CACHE, folder):
         codecache = vars(require("torch._inductor.codecache", "torch"))
         headers = f"{folder}/headers"  # which follow the default even where another folder is named
@@ -165,28 +165,6 @@ def _set(names: MutableMapping[str, Any], name: str, value: str) -> Iterator[Non
         del names[name]
         if before is not None:
             names[name] = before
-
-
-def _own_folder() -> Path:
-    """Where compiled code lies: one folder for each kind of CPU, since files may be shared with machines of another.
-
-    Raises:
-        RunFailed: Others could write there.
-    """
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    caches.mkdir(parents=True, exist_ok=True)
-    kind = hashlib.sha256(f"{cpu_name()} {sorted(instruction_sets())}".encode()).hexdigest()[:16]
-    folder = caches
-    for name in ("strop", "inductor", kind):
-        folder /= name
-        folder.mkdir(mode=0o700, exist_ok=True)
-        info = folder.stat()
-        if hasattr(os, "getuid") and (info.st_uid != os.getuid() or info.st_mode & 0o022):
-            raise RunFailed(
-                f"compiled code is run from {folder}, so it must belong to who runs it, and nobody else may write to "
-                "it. Remove it, or set XDG_CACHE_HOME to a folder of your own."
-            )
-    return folder
 
 
 def _first_line(error: Exception) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from .._lazy import lazy
 from .._quiet import no_telemetry
 from ..errors import NotApplicable, RunFailed
-from ..model import ONNX, Batch, Format, Model
+from ..model import ONNX, ONNX_TREES, Batch, Format, Model
 from ..runtime import Runtime
 from ..settings import choice
 from ..target import Target
@@ -43,7 +43,7 @@ class Onnxruntime(Runtime):
     provider: str = choice("cpu", "cuda", "tensorrt")
     threads: int = choice(0, 1, 2, 4, 8)
 
-    loads: ClassVar[frozenset[Format]] = frozenset({ONNX})
+    loads: ClassVar[frozenset[Format]] = frozenset({ONNX, ONNX_TREES})
     module: ClassVar[str] = "onnxruntime"
 
     def requires(self, target: Target) -> None:
@@ -57,9 +57,10 @@ class Onnxruntime(Runtime):
 
     def load(self, model: Model, target: Target) -> _Runner:
         try:
-            return _Runner(self._session(str(model.path), self.threads or target.threads))
+            session = self._session(str(model.path), self.threads or target.threads)
         except Exception as error:  # its exceptions share no base class
             raise RunFailed(f"ONNX Runtime can't load {model.path.name}: {_first_line(error)}") from error
+        return _Runner(session, [tensor.name for tensor in model.signature.outputs])
 
     def _session(self, model: str | bytes, threads: int) -> Any:
         no_telemetry()
@@ -74,22 +75,27 @@ class Onnxruntime(Runtime):
 
 
 class _Runner:
-    def __init__(self, session: Any):
-        self.session = session
-        self.names = [output.name for output in session.get_outputs()]
+    def __init__(self, session: Any, names: list[str]):
+        self.session, self.names = session, names
 
     def __call__(self, batch: Batch) -> dict[str, np.ndarray[Any, Any]]:
         try:
-            return dict(zip(self.names, self.session.run(None, dict(batch)), strict=True))
+            values = self.session.run(self.names, dict(batch))
         except Exception as error:
             raise RunFailed(f"ONNX Runtime can't run the model: {_first_line(error)}") from error
+        return {name: _array(value) for name, value in zip(self.names, values, strict=True)}
 
     def bind(self, batch: Batch) -> Callable[[], object]:
-        run, feed = self.session.run, dict(batch)
-        return lambda: run(None, feed)
+        run, names, feed = self.session.run, self.names, dict(batch)
+        return lambda: run(names, feed)
 
     def close(self) -> None:
         del self.session
+
+
+def _array(value: Any) -> np.ndarray[Any, Any]:
+    """An output as an array; of a ZipMap, a map from class to score for each sample."""
+    return np.array([[*scores.values()] for scores in value], np.float32) if isinstance(value, list) else value
 
 
 def _first_line(error: Exception) -> str:

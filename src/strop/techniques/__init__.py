@@ -9,13 +9,20 @@ from .._plugins import with_plugins
 from ..errors import InvalidPlan
 from ..technique import Technique
 from .distill import Distill, DropBlocks
+from .distill_forest import DistillForest
+from .drop_features import DropFeatures
 from .factorize import Factorize
+from .forest_to_onnx import ForestToOnnx
 from .optimize_onnx import OptimizeOnnx
 from .prune_channels import PruneChannels
+from .prune_leaves import PruneLeaves
 from .prune_weights import PruneWeights
 from .quantize_aware import QuantizeAware
+from .quantize_forest import QuantizeForest
 from .quantize_onnx import DynamicInt8, StaticInt8
 from .quantize_openvino import OpenvinoInt8, OpenvinoInt8Weights
+from .refit_leaves import RefitLeaves
+from .retune import Retune
 from .simplify import Simplify
 from .simplify_forest import SimplifyForest
 from .to_forest import ToForest
@@ -42,9 +49,16 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     OpenvinoInt8Weights,
     ToProgram,
     ToForest,
+    DropFeatures,
+    Retune,
+    DistillForest,
     TruncateRounds,
+    PruneLeaves,
+    RefitLeaves,
     SimplifyForest,
+    QuantizeForest,
     ToNative,
+    ForestToOnnx,
 )
 
 

@@ -32,6 +32,7 @@ class Distill(Technique):
 
     accepts: ClassVar[frozenset[Format]] = frozenset({TORCH})
     phase: ClassVar[Phase] = Phase.SHRINK
+    replaces: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs.TRAINING | Needs.STUDENT
 
     def expects(self, target: Target) -> float:

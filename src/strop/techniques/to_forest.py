@@ -9,7 +9,7 @@ from .. import formats
 from ..errors import NotApplicable, UnsupportedModel
 from ..formats.forest import save
 from ..formats.trees import TreeFormat
-from ..model import CATBOOST, FOREST, LIGHTGBM, SKLEARN, XGBOOST, Format, Model
+from ..model import CATBOOST, FOREST, LIGHTGBM, ONNX_TREES, SKLEARN, XGBOOST, Format, Model
 from ..technique import Context, Phase, Technique
 
 
@@ -17,7 +17,7 @@ from ..technique import Context, Phase, Technique
 class ToForest(Technique):
     """Read the trees into one form that all that is done to forests works on."""
 
-    accepts: ClassVar[frozenset[Format]] = frozenset({LIGHTGBM, XGBOOST, CATBOOST, SKLEARN})
+    accepts: ClassVar[frozenset[Format]] = frozenset({LIGHTGBM, XGBOOST, CATBOOST, SKLEARN, ONNX_TREES})
     returns: ClassVar[Format | None] = FOREST
     phase: ClassVar[Phase] = Phase.CONVERT
     lossless: ClassVar[bool] = True

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
+
 from ..errors import NotApplicable
 from ..forest import Forest
 from ..formats.forest import ForestFormat, save
@@ -39,11 +41,13 @@ class TruncateRounds(Technique):
 
 
 def truncated(forest: Forest, amount: float) -> Forest:
-    """The first rounds: one tree an output each, or one tree that holds all outputs; one round at least."""
-    each = 1 if forest.values.shape[1] == forest.outputs else forest.outputs
-    rounds = forest.trees // each
-    kept = max(1, round((1 - amount) * rounds)) * each
-    divisor = forest.divisor * kept / forest.trees if forest.divisor != 1 else 1.0  # of an average
+    """The first rounds: of each output the first of its trees, one at least."""
+    order = np.argsort(forest.output, kind="stable")
+    trees = np.bincount(forest.output, minlength=forest.outputs)
+    place = np.empty(forest.trees, np.int64)
+    place[order] = np.arange(forest.trees) - np.repeat(np.cumsum(trees) - trees, trees)
+    kept = place < np.maximum(1, np.rint((1 - amount) * trees))[forest.output]
+    divisor = forest.divisor * kept.sum() / forest.trees if forest.divisor != 1 else 1.0  # of an average
     return replace(
-        forest, roots=forest.roots[:kept], output=forest.output[:kept], divisor=divisor
+        forest, roots=forest.roots[kept], output=forest.output[kept], divisor=float(divisor)
     ).without_unused_nodes()

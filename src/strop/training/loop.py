@@ -104,6 +104,14 @@ def gradients(module: torch.nn.Module, context: Context, count: int) -> None:
         course.objective.sensitivity(outputs, batch.labels, random).backward()  # type: ignore[no-untyped-call]
 
 
+def one_loss(module: torch.nn.Module, context: Context) -> None:
+    """Compute the loss of one batch as training would, by labels and settings: what does not work is told by it."""
+    batches = train_batches(context)
+    course = _Course(module, None, batches, _settings(context), 1, 0.0)
+    for batch in itertools.islice(batches.epoch(0), 1):
+        course.loss(batch)
+
+
 def train_batches(context: Context) -> Batches:
     """The train data in batches, as the settings say."""
     training = _settings(context)

@@ -1,0 +1,87 @@
+"""A rehearsal: what a user says of training, tried on a few samples before anything is spent."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+
+from .._plain import told
+from ..data import Data
+from ..errors import InvalidPlan, StropError, TechniqueError, UnsupportedModel
+from ..formats.torch import as_tensor, load, run
+from ..learning import Training
+from ..model import TORCH, Batch, Model
+from ..target import Target
+from ..technique import Context
+from .loop import one_loss
+
+FEW = 16  # samples
+NAMED = 5  # of what there is, in a message
+
+
+def rehearse(original: Model, training: Training, data: Path, student: Model | None) -> None:
+    """Try what a user says of training, in a job: it may be code of their own.
+
+    Args:
+        original: As given.
+        training: How to train.
+        data: Folder of the train data.
+        student: A model of the user's own to teach, or None.
+
+    Raises:
+        InvalidPlan: `keep` names nothing, or augment or loss do not work on these samples.
+        UnsupportedModel: The student does not run on them, or answers something else than the original.
+        InvalidData: The labels are none to train with.
+    """
+    module = load(original) if original.format == TORCH else None
+    names = [name for name, _ in module.named_modules() if name] if module else columns(original)
+    for given in training.keep:
+        if names and not any(fnmatch(name, given) for name in names):
+            raise InvalidPlan(_unknown(given, names))
+    if module is None:
+        return
+    few = Data.load(data).take(np.arange(FEW)[: len(Data.load(data))])
+    if student is not None:
+        _check_student(original, student, few.batch(0, len(few)))
+    settings = dataclasses.replace(training, batch=FEW, holdout=0.0)
+    context = Context(None, original, Target(), 0, Path(), train=few, training=settings)
+    try:
+        one_loss(load(student) if student else module, context)
+    except TechniqueError as error:
+        raise InvalidPlan(f"The training must work on a few samples: {error}.") from error
+    except StropError:
+        raise
+    except Exception as error:  # whatever a user's own loss raises is told as it is
+        raise InvalidPlan(
+            f"The training must work on a few samples, and its loss failed with {type(error).__name__}: {told(error)}. "
+            "It is given the outputs by name and the labels, as tensors."
+        ) from error
+
+
+def columns(original: Model) -> list[str]:
+    """The columns of a table that a model takes."""
+    return [name for tensor in original.signature.inputs for name in tensor.columns]
+
+
+def _unknown(given: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(given, names, NAMED, 0.4) or names[:NAMED]
+    return f"keep of the training must name what the model has, and {given!r} matches nothing. Near: {', '.join(near)}."
+
+
+def _check_student(original: Model, student: Model, few: Batch) -> None:
+    samples = {name: as_tensor(array) for name, array in few.items()}
+    try:
+        found = run(load(student), samples)
+    except UnsupportedModel as error:
+        raise UnsupportedModel(f"Of the student: {error}") from error
+    wanted = run(load(original), samples)
+    sides = [{name: list(tensor.shape[1:]) for name, tensor in side.items()} for side in (found, wanted)]
+    if sides[0] != sides[1]:
+        raise UnsupportedModel(
+            f"A student must answer as the original does, {sides[1]}, and this one answers {sides[0]}. Give its "
+            "outputs the same names and shapes."
+        )
