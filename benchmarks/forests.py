@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -62,11 +62,11 @@ def main() -> None:
 
 
 def held_out() -> tuple[dict[str, Array], dict[str, Array]]:
-    """Rows that the original has not seen: a third to search with, and two to confirm on."""
+    """Rows that the original has not seen: a quarter to search with, and three to confirm on."""
     test = census.samples("test")
     order = np.random.default_rng(0).permutation(len(test["labels"]))
-    third = len(order) // 3
-    return tuple({name: array[rows] for name, array in test.items()} for rows in (order[:third], order[third:]))
+    part = len(order) // 4
+    return tuple({name: array[rows] for name, array in test.items()} for rows in (order[:part], order[part:]))
 
 
 def search(budget: float) -> None:
@@ -137,17 +137,17 @@ def timed(runners: Sequence[Runner], rows: Array, rounds: int) -> Times:
             at = [(2 * BLOCK * turn + k) % (len(x) - 1) for k in range(2 * BLOCK)]
             singles = [x[k : k + 1] for k in at]
             runner.call(singles[-1])
-            here["one"].append([clocked(lambda one=one: runner.call(one)) for one in singles[:BLOCK]])
+            here["one"].append([clocked(runner.call, one) for one in singles[:BLOCK]])
             here["bound"].append([clocked(call) for call in map(runner.bind, singles[BLOCK:])])
             if turn % MANY_EVERY == 0:
                 first = (turn // MANY_EVERY * MANY) % (len(x) - MANY)
-                here["many"].append([clocked(lambda: runner.call(x[first : first + MANY]))])
+                here["many"].append([clocked(runner.call, x[first : first + MANY])])
     return {name: {way: np.array(taken) for way, taken in ways.items()} for name, ways in found.items()}
 
 
-def clocked(call: object) -> float:
+def clocked(call: Callable[..., object], *given: Array) -> float:
     start = time.perf_counter()
-    call()
+    call(*given)
     return time.perf_counter() - start
 
 
@@ -206,7 +206,7 @@ def proof(bundle: strop.Bundle) -> list[str]:
     manifest = bundle.manifest
     route = " > ".join(f"{step['technique']} {step['settings'] or ''}".strip() for step in bundle.content["route"])
     limits = "; ".join(
-        f"{one['limit']}: {one['value']:.5f} ({one['low']:.5f} to {one['high']:.5f}), {one['verdict']}"
+        f"{one['limit']} {one['verdict']}, at {one['value']:.5f} ({one['low']:.5f} to {one['high']:.5f})"
         for one in manifest["limits"]
     )
     return [

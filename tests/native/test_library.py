@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import threading
 from dataclasses import replace
@@ -15,7 +16,8 @@ from forests import edges, grown
 from strop.errors import RunFailed
 from strop.forest import LINKS, Forest
 from strop.native import library, tables
-from strop.native.library import Library, build, compiler, write_source
+from strop.native.library import FLAGS, Library, build, compiler, write_source
+from strop.target import instruction_sets
 
 RNG = np.random.default_rng
 pytestmark = pytest.mark.skipif(compiler() is None, reason="needs a C compiler")
@@ -60,6 +62,7 @@ FORESTS: dict[str, dict[str, Any]] = {
 def test_equals_numpy_on_every_way(name: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for constant, value in WAYS[way].items():
         monkeypatch.setattr(tables, constant, value)
+    monkeypatch.setattr(library, "FLAGS", ("-O1", *library.FLAGS[1:]))  # a third of the time; -O3 is for other tests
     rng = RNG(hash_of(name))
     forest = grown(rng, **FORESTS[name])
     made = tables.tables(forest).constants
@@ -72,7 +75,7 @@ def test_equals_numpy_on_every_way(name: str, way: str, tmp_path: Path, monkeypa
     found = compiled(forest, tmp_path)
     x = edges(rng, forest, 1100)
     expected = forest.predict(x)
-    for rows in (x, x[:3], x[:0], x[:513]):
+    for rows in (x, x[:3], x[:1], x[:0], x[:513]):
         result = found(rows)
         assert result.shape == expected[: len(rows)].shape
         if forest.link in ("identity",):
@@ -145,6 +148,38 @@ def test_no_row_is_copied_and_nothing_is_needed_at_run_time(tmp_path: Path) -> N
     }  # fmt: skip
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other machines have one kind of code")
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_what_is_compiled_for_older_machines_gives_the_same(
+    dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forest = grown(RNG(12), leaves=60, trees=40, subsets=0.1, zero_missing=0.2, dtype=dtype, sums=dtype)
+    x = edges(RNG(13), forest, 1100)
+    expected = forest.predict(x)
+    write_source(forest, tmp_path)
+    source = (tmp_path / "forest.c").read_text()
+    assert source.count("FASTEST static") == 2
+    (tmp_path / "forest.c").write_text(source.replace("FASTEST static", "static"))
+    for level in ("x86-64", *(["x86-64-v3"] if "avx2" in instruction_sets() else [])):
+        monkeypatch.setattr(library, "FLAGS", (*FLAGS, f"-march={level}"))
+        build(tmp_path, tmp_path / f"{level}.so")
+        found = Library(tmp_path / f"{level}.so", dtype, dtype, None)
+        assert np.array_equal(found(x), expected)
+        assert np.array_equal(found(x[:1]), expected[:1])
+
+
+def test_one_row_may_be_of_any_type_and_its_result_is_its_own(tmp_path: Path) -> None:
+    forest = grown(RNG(3))
+    found = compiled(forest, tmp_path)
+    x = np.round(RNG(4).normal(size=(9, 8)) * 4)
+    expected = forest.predict(np.ascontiguousarray(x[:, ::2]))
+    kept = [found(row) for row in x[:, None, ::2]]  # not contiguous
+    assert np.array_equal(np.concatenate(kept), expected)
+    whole = x[:, ::2].astype(np.int32)
+    whole.flags.writeable = False
+    assert np.array_equal(np.concatenate([found(whole[k : k + 1]) for k in range(9)]), expected)
+
+
 def test_a_program_in_c_and_several_threads_can_call_it(tmp_path: Path) -> None:
     forest = replace(grown(RNG(5), leaves=60, trees=40), names=("age", "*/ evil \\", "c", "d\n"))
     found = compiled(forest, tmp_path)
@@ -152,7 +187,11 @@ def test_a_program_in_c_and_several_threads_can_call_it(tmp_path: Path) -> None:
     expected, wrong = forest.predict(x), []
 
     def again() -> None:
-        wrong.extend(place for place in range(20) if not np.array_equal(found(x[place::7]), expected[place::7]))
+        for rows in [
+            *(slice(place, None, 7) for place in range(20)),
+            *(slice(place, place + 1) for place in range(300)),
+        ]:
+            wrong.extend([rows] if not np.array_equal(found(x[rows]), expected[rows]) else [])
 
     threads = [threading.Thread(target=again) for _ in range(4)]
     for thread in threads:

@@ -136,7 +136,10 @@ class Library:
             raise RunFailed(f"{path.name} does not give what its signature says. Build it again.")
 
     def __call__(self, x: Array) -> Array:
-        """Results [rows] or [rows, width] of rows [rows, features]."""
+        """Results [rows] or [rows, width] of rows [rows, features].
+
+        Many rows are read where they lie, if they are contiguous and of `dtype`; a single one is copied.
+        """
         if x.shape != self._one_row:
             call, out = self.bind(x)
             call()

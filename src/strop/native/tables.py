@@ -20,7 +20,7 @@ MOST_STRIDE, AGAIN = 12, 3  # steps down a tree before it is looked at again; wh
 MOST_SUM = 2.0**31  # of integers
 MOST_LEAVES = 256  # of a tree that goes by slices: their numbers are bytes
 
-# cycles on a Zen 3, only compared with each other
+# cycles, only compared with each other: walk and slices as on a Zen 3, steps in proportion as on a Sapphire Rapids
 PER_STEP, PER_TREE_WALKED = 20.0, 15.0
 PER_ABREAST, PER_THRESHOLD, PER_TREE = 1.8, 0.6, 6.0
 PER_CONDITION, PER_SUBSET, PER_SPLIT, PER_TREE_OF_BLOCK = 0.4, 6.0, 0.05, 2.0
@@ -105,7 +105,7 @@ def tables(forest: Forest) -> Tables:
 
 
 def _on_grid(forest: Forest) -> tuple[Array, str | None]:
-    """Leaf values as multiples of the forest's step, and the least type that holds them; None where no sum is sure to fit."""
+    """Leaf values as multiples of the forest's step, and the least type for them; None where a sum might not fit."""
     if not forest.step or not len(forest.values):
         return forest.values, None
     multiples = forest.values / forest.step
@@ -271,7 +271,8 @@ def _slices(forest: Forest, conditions: _Conditions, order: _Order) -> dict[str,
     slots = _least(2 * int(order.leaves.max()) - 1)
     planes = [int(leaves - 1).bit_length() for leaves in order.leaves]
     return {
-        "S_FIRST": first.astype(np.uint32), "S_CONDITION": conditions.of[splits].astype(_least(len(conditions.threshold))),
+        "S_FIRST": first.astype(np.uint32),
+        "S_CONDITION": conditions.of[splits].astype(_least(len(conditions.threshold))),
         "S_SLOT": slot[splits].astype(slots), "S_PLANES": np.array(planes, np.uint8),
         "S_PLANE": _starts(np.stack(counts, axis=1).ravel()).astype(np.uint32),
         "S_MEMBER": found[2].astype(slots),
