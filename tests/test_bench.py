@@ -255,6 +255,7 @@ def test_waiting_is_told_and_takes_nothing_from_measuring(
     servers: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(bench, "one_at_a_time", lambda: contextlib.nullcontext(30.0))
+    servers.noise = 1.0  # two pairs are never enough
     late = faked(tmp_path, Effort(pairs=3, blocks=2, runs=1, width=0))
     late.deadline = time.monotonic() - 10  # it passed while it waited
     assert len(late.timing("single_stream").original) == 3
@@ -416,6 +417,22 @@ def test_a_candidate_that_is_surely_lost_is_dropped_early(by_rows: list[int], tm
         report = judge(probe, probe.decision.goal, confidence=0.95, whole=False)
     assert report.figures["accuracy"].n == seen
     assert report.notes == (f"dropped after {seen} of 1,000 samples",)
+    assert [judged.verdict for judged in report.judged] == ["broken"]
+
+
+def test_what_the_original_reaches_on_all_samples_is_known_to_a_race(by_rows: list[int], tmp_path: Path) -> None:
+    """F1 is raced by it; of the candidate's answers it needs a part only."""
+    Racing(tmp_path, right=0.7)
+    labels = np.arange(1000) % 2
+    stored = Data.load(tmp_path / "data")
+    wrong = stored.batch(0, 1000)["x"]
+    Data({"x": np.where(labels[:, None] == 1, 1 - wrong, wrong)}, labels).save(tmp_path / "labelled")
+    np.savez(tmp_path / "outputs.npz", y=np.eye(2, dtype=np.float32)[labels])
+    race = Decision(Goal.parse("f1 >= 99% of original"), race=True)
+    given = (Named("original"), Named("candidate"), tmp_path / "labelled", tmp_path / "outputs.npz", tmp_path)
+    with Bench(*given, Effort(), 0, race) as probe:  # type: ignore[arg-type]
+        report = judge(probe, probe.decision.goal, confidence=0.95, whole=False)
+    assert sum(by_rows) < 1000
     assert [judged.verdict for judged in report.judged] == ["broken"]
 
 

@@ -123,6 +123,15 @@ def test_groups_that_hold_several_values_widen_the_gap(straddling: bool) -> None
     assert (gap.original.high > 0.1) == straddling
 
 
+def test_of_a_value_that_is_one_group_nothing_is_known() -> None:
+    given = probe(LABELS == 1, LABELS == 1, LABELS, np.where(np.arange(400) < 200, 0, np.arange(400)))
+    gap = fairness(given, {**HALVES, "sex=X": np.arange(300, 400)})["selection_rate"].gap
+    assert gap is not None
+    assert gap.original.low == 0
+    assert 0.5 < gap.original.high < 0.6, "from 0 or 1 to what the others may have, about 0.5"
+    assert (gap.change.low, gap.change.high) == (-1, 1)
+
+
 def apart(before: Any, after: Any, sizes: Any, flips: float, random: np.random.Generator) -> Gap:
     """The gap of rates over independent samples; so many are decided anew."""
     rates = []

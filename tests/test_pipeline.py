@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -11,14 +12,21 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import strop
+from strop import pipeline
+from strop.clock import Clock
 from strop.errors import BundleError, InvalidData, InvalidGoal, InvalidPlan, RunFailed
-from strop.events import Event, Tried
-from strop.testing import fake_data, fake_model, registered
+from strop.events import Event, Said, Tried
+from strop.goal import Goal
+from strop.plan import Candidate
+from strop.testing import FakeRuntime, fake_data, fake_model, registered
+from strop.trial import Outcome
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +120,43 @@ def test_a_hang_costs_that_candidate_only(tmp_path: Path, monkeypatch: pytest.Mo
     hung = [outcome for candidate, outcome in result.tried if "fake-fault" in str(candidate)]
     assert hung and all(o.cause == "timeout" and "took longer than 15 s" in o.reason for o in hung)
     assert any(outcome.cause == "done" for _, outcome in result.tried)
+
+
+@dataclasses.dataclass
+class OneCandidate:
+    """A searcher that has one."""
+
+    tried: list[Any] = dataclasses.field(default_factory=list)
+
+    def ask(self) -> Any:
+        return None if self.tried else SimpleNamespace(candidate=Candidate((), FakeRuntime()), why="")
+
+    def tell(self, proposal: Any, outcome: Outcome) -> None:
+        self.tried.append((proposal.candidate, outcome))
+
+
+@pytest.mark.parametrize(
+    ("left", "cause", "kept"), [(300.0, "failed", True), (300.0, "timeout", True), (0.0, "timeout", False)]
+)
+def test_waiting_for_another_strop_is_told_and_counts_for_the_budget_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: float, cause: str, kept: bool
+) -> None:
+    """What waited until the budget was over has not failed: it stays open."""
+    clock = Clock(strop.Budget(400), tmp_path / "spent.json")
+    assert clock.limits().seconds == pytest.approx(100, abs=1)
+    assert clock.limits().waiting == pytest.approx(300, abs=2)
+
+    def tried(*_: Any) -> Outcome:
+        clock.reserve = clock.left - left
+        return Outcome(cause, seconds=1.0, waited=42.0)
+
+    monkeypatch.setattr(pipeline, "try_candidate", tried)
+    searcher, told = OneCandidate(), []
+    setting = SimpleNamespace(root=tmp_path, goal=Goal(()), workshop=SimpleNamespace(remember=lambda *_: None))
+    pipeline._explore(searcher, setting, clock, told.append)  # type: ignore[arg-type]
+    said = [event.text for event in told if isinstance(event, Said)]
+    assert len(said) == 1 and "waited 42 s for another strop" in said[0] and "time budget" in said[0]
+    assert bool(searcher.tried) is kept
 
 
 def test_a_model_that_its_runtime_refuses_is_named_before_the_search(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def mean_bound(counts: Array, values: Array, confidence: float) -> Array:
         return mean, below
 
     low, high = np.full(total.shape, -20.0), np.full(total.shape, 25.0)
-    for _ in range(25):  # to a millionth of b
+    for _ in range(32):  # to a hundred-millionth of b
         middle = (low + high) / 2
         likely = ~(path(np.exp(middle))[1] <= 1 - confidence)  # NaN where b is 0 for the computer
         low, high = np.where(likely, middle, low), np.where(likely, high, middle)

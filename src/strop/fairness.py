@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -122,10 +122,6 @@ class _Spread:
         return _Spread(-self.number, self.above, self.below)
 
 
-_Sides: TypeAlias = tuple[_Spread, _Spread, _Spread]
-"""Of original, candidate, and the paired change."""
-
-
 def gap(rates: Sequence[Comparison], together: bool = False, confidence: float = 0.95) -> Gap:
     """The largest difference between some rates, before and after, and how it changed.
 
@@ -144,25 +140,34 @@ def gap(rates: Sequence[Comparison], together: bool = False, confidence: float =
     """
     error, pairs = 1 - confidence, len(rates) * (len(rates) - 1)
 
-    def told(error: float) -> _Sides:
-        return (
-            _Spread.of([rate.original(1 - error) for rate in rates]),
-            _Spread.of([rate.candidate(1 - error) for rate in rates]),
-            _Spread.of([rate.margin(1.0, 0.0, 1 - error) for rate in rates]),
-        )
+    def told(side: Callable[[Comparison, float], Interval], error: float) -> _Spread:
+        return _Spread.of([side(rate, 1 - error) for rate in rates])
 
     join = np.add if together else np.hypot
-    each, divided, same, moved = (told(e) for e in (error, error / pairs, error / 2, error / 2 / (pairs - 1)))
-    original, candidate = (_size(each[side], divided[side], join) for side in (0, 1))
+    original, candidate = (_size(told(side, error), told(side, error / pairs), join) for side in (_before, _after))
+    same = told(_change, error / 2)
+    before, after, change = (told(side, error / 2 / (pairs - 1)) for side in (_before, _after, _change))
     return Gap(
         original,
         candidate,
         Interval(
             candidate.value - original.value,
-            max(-1.0, -_rise(_reversed(same), _reversed(moved), join)),
-            min(1.0, _rise(same, moved, join)),
+            max(-1.0, -_rise(-same, after, before, -change, join)),
+            min(1.0, _rise(same, before, after, change, join)),
         ),
     )
+
+
+def _before(rate: Comparison, confidence: float) -> Interval:
+    return rate.original(confidence)
+
+
+def _after(rate: Comparison, confidence: float) -> Interval:
+    return rate.candidate(confidence)
+
+
+def _change(rate: Comparison, confidence: float) -> Interval:
+    return rate.margin(1.0, 0.0, confidence)
 
 
 def _size(each: _Spread, divided: _Spread, join: np.ufunc) -> Interval:
@@ -173,30 +178,28 @@ def _size(each: _Spread, divided: _Spread, join: np.ufunc) -> Interval:
     return Interval(float(apart.max()), max(0.0, float(low[others].max())), min(1.0, float(high[others].max())))
 
 
-def _rise(same: _Sides, moved: _Sides, join: np.ufunc) -> float:
+def _rise(same: _Spread, original: _Spread, candidate: _Spread, change: _Spread, join: np.ufunc) -> float:
     """How far the candidate's gap may lie above the original's.
 
     For each pair of the candidate's, against the same pair of the original's and against the one seen to be its widest:
     either difference is at least the rise, so the lesser bound is taken.
+
+    Args:
+        same: The paired change of each value, at the error for the same pair.
+        original: At the error for any other pair; likewise `candidate` and the paired `change`.
     """
-    original, candidate, change = moved
-    top, bottom = original.number.argmax(), original.number.argmin()
+    bottom, *_, top = np.argsort(original.number, kind="stable")  # two of them, also where all are equal
     above, below = candidate.above.copy(), candidate.below.copy()
     # where a value is in both pairs, its change is paired if it has the same place, and else both errors add up
     above[top], below[bottom] = change.above[top], change.below[bottom]
     above[bottom] += original.above[bottom]
     below[top] += original.below[top]
     place = np.arange(len(above))
-    alone = [np.logical_and.outer(place != one, place != one) for one in (top, bottom)]
-    rest = join(original.below[top] * alone[0], original.above[bottom] * alone[1])
+    apart = [np.logical_and.outer(place != one, place != one) for one in (top, bottom)]  # in neither place of the pair
+    rest = join(np.where(apart[0], original.below[top], 0.0), np.where(apart[1], original.above[bottom], 0.0))
     against_widest = _differences(candidate) - np.ptp(original.number) + join(join.outer(above, below), rest)
-    against_same = _differences(same[2]) + _reach(same[2], join)
+    against_same = _differences(same) + _reach(same, join)
     return float(np.minimum(against_widest, against_same)[~np.eye(len(place), dtype=bool)].max())
-
-
-def _reversed(sides: _Sides) -> _Sides:
-    original, candidate, change = sides
-    return candidate, original, -change
 
 
 def _differences(spread: _Spread) -> Array:

@@ -142,29 +142,33 @@ def flagged(whole: Comparison, parts: Mapping[str, Comparison], better: Literal[
     Holm's step-down (Holm 1979), read from bounds in place of p-values: a slice of m is flagged where its bound at
     1 - rate / m shows it, and every flag makes m one less for the others.
     """
+    sign = 1.0 if better == "higher" else -1.0
+    left = {name: part for name, part in parts.items() if part.n != whole.n}
     found: set[str] = set()
-    while len(found) < len(parts):
+    while left:
         confidence = 1 - ERROR_RATE / (len(parts) - len(found))
-        now = {name for name, part in parts.items() if _loses_more(part, whole, better, confidence)} | found
-        if now == found:
+        all_of_it = _towards(whole, -sign, confidence)
+        now = {name for name, part in left.items() if _loses_more(part, all_of_it, part.n / whole.n, sign, confidence)}
+        if not now:
             break
-        found = now
+        found |= now
+        left = {name: part for name, part in left.items() if name not in now}
     return found
 
 
-def _loses_more(part: Comparison, whole: Comparison, better: Literal["lower", "higher"], confidence: float) -> bool:
+def _loses_more(part: Comparison, whole: tuple[float, float], share: float, sign: float, confidence: float) -> bool:
     """Whether the slice's paired difference is bounded on the bad side of the whole's.
 
     The bound on a difference of two correlated estimates is made of theirs (MOVER: Zou 2007, Psychological Methods 12,
     section on dependent correlations). With the share f of the slice in the whole, their covariance is f times the
     slice's variance. To take the whole as fixed would be too bold where the rest varies more than the slice.
+
+    Args:
+        whole: Its difference, and how far the bound away from the bad side lies from it.
+        share: Of the whole that is in the slice.
     """
-    share = part.n / whole.n
-    if share == 1:
-        return False
-    sign = 1.0 if better == "higher" else -1.0
     ours, reach = _towards(part, sign, confidence)
-    all_of_it, reach_of_whole = _towards(whole, -sign, confidence)
+    all_of_it, reach_of_whole = whole
     rest = max(0.0, reach_of_whole**2 - (share * reach) ** 2)
     return sign * (ours - all_of_it) + math.sqrt(((1 - share) * reach) ** 2 + rest) < 0
 
