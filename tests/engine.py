@@ -151,6 +151,7 @@ def bundle_of(
         "target": vars(Target(threads=1)), "seed": 0, "original": {"source": "m", "called": None, **described},
         "winner": {"file": names[0], "files": names, "route": [], "confidence": 0.95, "ratios": {}, **described},
         "closest": None, "limits": [], "slices": {},
+        "without": [],
         "noise": {"metric": "latency.p50", "value": 1.0, "low": 0.99, "high": 1.01},
         "search": {"ended": "it was made by hand", "routes": 1, "tried": 1, "refused": 0, "untried": 0},
         "splits": {"calibration": 1, "search": 1, "confirm": 1}, "candidates": 1, "seconds": 1.0,

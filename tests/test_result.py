@@ -28,6 +28,7 @@ from engine import (
     report,
     sliced,
 )  # fmt: skip
+from strop import details
 from strop.advice import what_would_help
 from strop.errors import Infeasible
 from strop.fairness import Gap, Rate, Rates
@@ -66,6 +67,23 @@ def test_the_proven_one_wins(fake_run: FakeRun, model: Any) -> None:
     assert manifest["winner"]["ratios"]["latency.p50"]["value"] == 0.25
     assert manifest["not_tried"] == {"fake-fault": "has no fault to show"}
     assert manifest["candidates"] == 2
+
+
+def test_what_each_step_gave_is_what_was_tried_without_it(fake_run: FakeRun, model: Any) -> None:
+    """The winner strips and compiles; what only strips kept the limits too, and what rounds broke one."""
+    tried = [
+        (COMPILED, outcome(0.25)), (STRIPPED, outcome(0.6)),
+        (ROUNDED, Outcome("done", report=report(0.1, BROKEN))),
+    ]  # fmt: skip
+    manifest = concluded(fake_run, [finding(COMPILED, model, report(0.25))], tried=tried).manifest
+    check_manifest(manifest)
+    strip, compile_ = manifest["without"]
+    assert strip == {"technique": "fake-strip", "candidate": None, "ratio": None}
+    assert (compile_["technique"], compile_["candidate"]) == ("fake-compile", str(STRIPPED))
+    assert compile_["ratio"]["value"] == 0.6
+    said = details.without(manifest["without"], "latency.p50")
+    assert said[0] == "without fake-strip: nothing that was tried kept the limits"
+    assert said[1].startswith("without fake-compile: latency.p50 0.6x") and str(STRIPPED) in said[1]
 
 
 def test_every_ratio_in_a_manifest_is_that_of_the_figures_beside_it(fake_run: FakeRun, model: Any) -> None:

@@ -109,6 +109,18 @@ def fairness(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return said
 
 
+def without(found: Sequence[Mapping[str, Any]], objective: str) -> list[str]:
+    """What each step gave: the best that was tried without it."""
+    said = []
+    for one in found:
+        if one["candidate"] is None:
+            said.append(f"without {one['technique']}: nothing that was tried kept the limits")
+            continue
+        ratio = share(stored(one["ratio"]))
+        said.append(f"without {one['technique']}: {objective} {ratio} of the original's at best, by {one['candidate']}")
+    return said
+
+
 def noise(found: Mapping[str, Any]) -> str:
     """How much the original differs from itself, with its spread."""
     return f"{found['metric']} of the original against itself is {share(stored(found))}; a gain under that is none"

@@ -196,6 +196,7 @@ def conclude(
         "limits": _limits(shown.report),
         **shown.report.details(),
         "confirmed": [_confirmed(finding) for finding in findings],
+        "without": _without(shown.candidate, tried, goal),
         "noise": _noise(original.report, goal),
         "splits": dict(request.splits),
         "candidates": sum(outcome.counts for _, outcome in tried),
@@ -215,6 +216,22 @@ def conclude(
     return Result(
         verdict, winner, closest, original, reason, tuple(advice), tuple(tried), manifest, setting, request.out
     )
+
+
+def _without(candidate: Candidate, tried: Sequence[tuple[Candidate, Outcome]], goal: Goal) -> list[dict[str, Any]]:
+    """What each step of a candidate gave: the best that was tried without it and seems to keep the limits."""
+    name, found = metrics.find(goal.objective).name, []
+    for step in candidate.steps:
+        others = [
+            (rank(outcome, goal), other.key, str(other), outcome.report.figures[name].ratio)
+            for other, outcome in tried
+            if outcome.usable and name in outcome.report.figures and type(step) not in map(type, other.steps)
+        ]
+        best = min(others, key=lambda entry: entry[:2], default=None)
+        found.append({
+            "technique": step.label(), "candidate": best and best[2], "ratio": best and asdict(best[3]),
+        })  # fmt: skip
+    return found
 
 
 def _trainable(request: Request, setting: Setting) -> bool:

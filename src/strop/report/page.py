@@ -56,6 +56,10 @@ def page(manifest: Mapping[str, Any], tried: Sequence[tuple[str, Mapping[str, An
         f"<p>{escape(details.search(manifest['search']))}.</p>",
         _candidates(tried),
         _list(
+            details.without(manifest["without"], manifest["goal"]["objective"]),
+            "What each step gave, on the search split",
+        ),
+        _list(
             [f"{name} {reason}" for name, reason in (*manifest["not_tried"].items(), *_refused(tried))],
             "What was not tried",
         ),
