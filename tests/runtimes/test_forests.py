@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,14 +20,14 @@ from forests import edges, grown
 from strop import formats
 from strop.data import Data
 from strop.errors import RunFailed
-from strop.formats.forest import save
-from strop.model import SKLEARN, Model
+from strop.formats.forest import ForestFormat, save
+from strop.model import FOREST, SKLEARN, Format, Model
 from strop.native.library import compiler
 from strop.runtime import Runtime, predict
 from strop.runtimes import Lightgbm, Native, Sklearn, Xgboost
 from strop.target import Target
-from strop.technique import Context, apply
-from strop.techniques import ToNative
+from strop.technique import Context, Phase, Technique, apply
+from strop.techniques import ToForest, ToNative
 from strop.testing import Example, RuntimeCase
 
 RNG = np.random.default_rng
@@ -141,3 +142,38 @@ class TestNative(RuntimeCase):
         found = runner({"x": x})["probability"]
         runner.close()
         np.testing.assert_allclose(found, forest.predict(x), rtol=1e-15)
+
+
+@pytest.mark.skipif(compiler() is None, reason="needs a C compiler")
+@pytest.mark.parametrize("trees", [0, 1, 5000])
+def test_few_trees_and_many_come_through_to_the_library(trees: int, tmp_path: Path) -> None:
+    """From LightGBM's file to the compiled library; without a tree all is what the sums begin with."""
+    lightgbm = pytest.importorskip("lightgbm")
+    settings = {"objective": "regression", "verbose": -1, "num_leaves": 4, "learning_rate": 0.01, "num_threads": 1}
+    booster = lightgbm.train(settings, lightgbm.Dataset(X, X[:, 0] * X[:, 1]), max(trees, 1))
+    booster.save_model(str(tmp_path / "model.txt"), num_iteration=max(trees, 1))
+    model = original = formats.open(tmp_path / "model.txt")
+    steps = [ToForest(), *([TruncateAll()] if not trees else []), ToNative()]
+    for place, step in enumerate(steps):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        model = apply(step, model, Context(None, original, Target(), 0, folder))
+    assert model.counts["trees"] == trees
+    runner = Native().load(model, Target(threads=1))
+    for rows in (X[:1], X):
+        found = runner({"x": rows})["prediction"]
+        expected = booster.predict(rows) if trees else np.zeros(len(rows))
+        np.testing.assert_array_equal(found, expected)
+    runner.close()
+
+
+@dataclass(frozen=True)
+class TruncateAll(Technique):
+    """Take out every tree, which no technique of strop's own does."""
+
+    accepts: ClassVar[frozenset[Format]] = frozenset({FOREST})
+    phase: ClassVar[Phase] = Phase.SHRINK
+
+    def apply(self, model: Model, context: Context) -> Model:
+        forest = ForestFormat().forest(model)
+        return save(replace(forest, roots=forest.roots[:0], output=forest.output[:0]), context.folder)
