@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strop.errors import InvalidPlan, NotApplicable
-from strop.model import Format, Model, Signature, Tensor
+from strop.model import FOREST, Format, Model, Signature, Tensor
 from strop.plan import CONVERSIONS, Candidate, Route, routes
 from strop.runtime import Runner, Runtime
 from strop.settings import Span, choice, span
 from strop.target import Target
 from strop.technique import Context, Needs, Phase, Technique
+from strop.techniques import DistillForest, Retune, TruncateRounds
 from strop.testing import FakeCalibrate, FakeCompile, FakeFault, FakeRound, FakeRuntime, FakeStrip, fake_model
 
 FORMATS = [Format(name) for name in ("red", "green", "blue")]
@@ -50,7 +51,7 @@ def techniques(draw: st.DrawFn) -> list[type[Technique]]:
             "returns": draw(st.sampled_from([None, *FORMATS])),
             "phase": draw(st.sampled_from(Phase)),
             "quantizes": draw(st.booleans()),
-            "replaces": draw(st.booleans()),
+            "chooses": draw(st.sampled_from([None, "rounds", "leaves"])),
             "needs": draw(st.sampled_from([Needs.NOTHING, Needs.SAMPLES, Needs.LABELS, Needs.TRAINING])),
         }
         made.append(type(f"Step{number}", (Any_,), attributes))
@@ -80,7 +81,8 @@ def test_every_planned_route_is_well_typed(
             format, phase = (step.returns, Phase.SHRINK) if step.returns else (format, step.phase)
         assert len(set(route.steps)) == len(route.steps)
         assert sum(step.quantizes for step in route.steps) <= 1
-        assert sum(step.replaces for step in route.steps) <= 1
+        chosen = [step.chooses for step in route.steps if step.chooses]
+        assert len(set(chosen)) == len(chosen)
         assert sum(step.returns is not None for step in route.steps) <= CONVERSIONS
         assert format in loads
         assert not allowed or format in allowed
@@ -235,12 +237,20 @@ def test_what_no_route_reaches_is_not_told_of() -> None:
         assert ("blue" in refused) == told
 
 
-def test_a_model_is_made_anew_once_in_a_route() -> None:
-    drop, retune, teach = (
-        type(name, (Shrinks,), {"replaces": replaces})
-        for name, replaces in (("Drop", False), ("Retune", True), ("Teach", True))
+def test_what_a_step_chooses_is_chosen_once_in_a_route() -> None:
+    drop, retune, teach, cut = (
+        type(name, (Shrinks,), {"chooses": chooses})
+        for name, chooses in (("Drop", None), ("Retune", "rounds"), ("Teach", "rounds"), ("Cut", "leaves"))
     )
     red = type("Red", (Loads,), {"loads": frozenset({FORMATS[0]})})
-    found, _ = routes(Model(FORMATS[0], None, SIGNATURE), TARGET, Needs.NOTHING, [drop, retune, teach], [red])
-    assert labels(found) == {"red", "drop + red", "retune + red", "teach + red", "drop + retune + red",
-                             "drop + teach + red"}  # fmt: skip
+    found, _ = routes(Model(FORMATS[0], None, SIGNATURE), TARGET, Needs.NOTHING, [drop, retune, teach, cut], [red])
+    chains = {(), ("drop",), ("retune",), ("teach",), ("drop", "retune"), ("drop", "teach")}
+    assert labels(found) == {" + ".join((*chain, *more, "red")) for chain in chains for more in ((), ("cut",))}
+
+
+def test_the_rounds_of_a_forest_are_chosen_once() -> None:
+    pytest.importorskip("lightgbm")
+    steps = [DistillForest, Retune, TruncateRounds]
+    red = type("Red", (Loads,), {"loads": frozenset({FOREST})})
+    found, _ = routes(Model(FOREST, None, SIGNATURE), TARGET, ALL, steps, [red])
+    assert labels(found) == {"red", "distill-forest + red", "retune + red", "truncate-rounds + red"}

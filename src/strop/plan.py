@@ -180,7 +180,7 @@ def routes(
     """Every well-typed route from a model, the most promising first, and why other things are left out.
 
     Phases never decrease within a format and start again after a converter; no technique repeats; at most one step
-    quantizes, and one makes the model anew; what the steps need is covered by the data at hand.
+    quantizes, and no two choose the same of a model; what the steps need is covered by the data at hand.
 
     Args:
         model: What the routes start from.
@@ -259,7 +259,7 @@ def _fits(step: type[Technique], format: Format, before: tuple[type[Technique], 
         return False
     if step.quantizes and any(other.quantizes for other in before):
         return False
-    if step.replaces and any(other.replaces for other in before):
+    if step.chooses and any(other.chooses == step.chooses for other in before):
         return False
     if step.returns and sum(1 for other in before if other.returns) >= CONVERSIONS:
         return False

@@ -90,8 +90,8 @@ class Technique(Settings):
     """None: the format it was given."""
     phase: ClassVar[Phase]
     quantizes: ClassVar[bool] = False
-    replaces: ClassVar[bool] = False
-    """Whether it makes a model anew in place of what it is given; at most one such step in a route."""
+    chooses: ClassVar[str | None] = None
+    """What of a model it settles, such as how many trees there are; of two that settle the same, a route has one."""
     needs: ClassVar[Needs] = Needs.NOTHING
     lossless: ClassVar[bool] = False
     """Whether outputs stay equal to the last bits of float32 arithmetic."""

@@ -51,6 +51,11 @@ def trained(folder: Path, data: Data, library: str = "lightgbm", **parameters: A
     if library == "lightgbm":
         given = {"objective": "binary", "num_leaves": 15, "verbose": -1, "num_threads": 1, **parameters}
         live = lightgbm.train(given, lightgbm.Dataset(x, y), 40)
+    elif library == "catboost":
+        given = {"iterations": 40, "depth": 4, "verbose": 0, "allow_writing_files": False, "thread_count": 1}
+        live = pytest.importorskip("catboost").CatBoost({"loss_function": "Logloss", **given, **parameters}).fit(x, y)
+    elif library == "sklearn":
+        live = pytest.importorskip("sklearn.ensemble").RandomForestClassifier(40, max_depth=6, random_state=0).fit(x, y)
     else:
         given = {"objective": "binary:logistic", "max_depth": 4, "nthread": 1, **parameters}
         live = xgboost.train(given, xgboost.DMatrix(x, y), 40)
@@ -111,8 +116,11 @@ class TestDistillForest(Retraining):
         return save(grown(RNG(0), trees=0), folder)
 
 
-@pytest.mark.parametrize("library", ["lightgbm", "xgboost"])
-@pytest.mark.parametrize("by", list(IMPORTANCES))
+TOLD = [("catboost", "permutation"), ("catboost", "shap"), ("sklearn", "permutation"), ("sklearn", "gain"),
+        *((library, by) for library in ("lightgbm", "xgboost") for by in IMPORTANCES)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("library", "by"), TOLD)
 def test_what_tells_nothing_is_dropped_and_never_looked_at(library: str, by: str, tmp_path: Path) -> None:
     data = rows()
     original = trained(tmp_path / "original", data, library)
@@ -139,8 +147,12 @@ def test_gain_permutation_and_shap_agree_on_what_matters_most(tmp_path: Path) ->
 def test_shap_is_the_librarys_own_for_several_classes(tmp_path: Path) -> None:
     data = rows()
     several = replace(data, labels=data.labels + (data.inputs["x"][:, 2] > 0))  # type: ignore[operator]
-    for library, objective in (("lightgbm", "multiclass"), ("xgboost", "multi:softprob")):
-        original = trained(tmp_path / library, several, library, objective=objective, num_class=3)
+    for library, objective in (
+        ("catboost", {"loss_function": "MultiClass"}),
+        ("lightgbm", {"objective": "multiclass", "num_class": 3}),
+        ("xgboost", {"objective": "multi:softprob", "num_class": 3}),
+    ):
+        original = trained(tmp_path / library, several, library, **objective)
         forest = formats.format_of(original.format).forest(original)  # type: ignore[attr-defined]
         found = IMPORTANCES["shap"](forest, context(original, several, tmp_path / "made"))
         assert found.shape == (6,)
@@ -169,6 +181,30 @@ def test_where_splits_do_not_tell_their_gain_another_importance_is_named(tmp_pat
     with pytest.raises(NotApplicable, match="use permutation or shap"):
         apply(DropFeatures("gain"), bare, context(original, data, tmp_path / "made"))
     apply(DropFeatures("permutation"), bare, context(original, data, tmp_path / "other"))
+
+
+@pytest.mark.parametrize(("library", "by", "other"), [("catboost", "gain", "shap"), ("sklearn", "shap", "gain")])
+def test_an_importance_that_a_library_does_not_tell(library: str, by: str, other: str, tmp_path: Path) -> None:
+    data = rows()
+    original = trained(tmp_path / "original", data, library)
+    model = read(original, tmp_path / "forest")
+    with pytest.raises(NotApplicable, match=f"use permutation or {other}"):
+        apply(DropFeatures(by), model, context(original, data, tmp_path / "made"))
+
+
+@pytest.mark.parametrize("library", ["catboost", "sklearn"])
+def test_retuned_by_its_own_library_it_is_smaller(library: str, tmp_path: Path) -> None:
+    data, unseen = rows(), rows(2000, seed=1)
+    original = trained(tmp_path / "original", data, library)
+    model = read(original, tmp_path / "forest")
+    made = apply(Retune(0.75, leaves=0.5), model, context(original, data, tmp_path / "made"))
+    assert made.counts["trees"] == 10
+    assert made.counts["leaves"] < 0.2 * model.counts["leaves"]
+    assert made.signature == model.signature
+    right = [
+        ((forest_of(one).predict(unseen.inputs["x"])[:, 1] > 0.5) == unseen.labels).mean() for one in (model, made)
+    ]
+    assert right[1] > right[0] - 0.04
 
 
 @pytest.mark.parametrize("step", [Retune(0.5), DistillForest(0.5)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from strop import formats
 from strop.data import Data
 from strop.errors import NotApplicable, TechniqueError
+from strop.formats.catboost import with_categories
 from strop.learning import Training
 from strop.model import FOREST, Model
 from strop.target import Target
@@ -21,15 +23,21 @@ from strop.training.boosting import must_stay, retrain_forest, teacher
 from strop.training.trees import Changes, used
 from strop.training.xgboost import _told
 
+catboost = pytest.importorskip("catboost")
 lightgbm = pytest.importorskip("lightgbm")
+ensemble = pytest.importorskip("sklearn.ensemble")
+tree = pytest.importorskip("sklearn.tree")
+threadpoolctl = pytest.importorskip("threadpoolctl")
 xgboost = pytest.importorskip("xgboost")
 RNG = np.random.default_rng
 SAME = Changes()
 
 
 @pytest.fixture(autouse=True)
-def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("strop.training.trees.usable_cores", lambda: (0,))
+    with threadpoolctl.threadpool_limits(1, "openmp"):
+        yield
 
 
 def rows(count: int = 400, seed: int = 0) -> Data:
@@ -61,8 +69,26 @@ def booster_of_xgboost(data: Data, labels: Any = None, **parameters: Any) -> Any
 
 
 def of_xgboost(folder: Path, data: Data, labels: Any = None, **parameters: Any) -> Model:
+    return stored(booster_of_xgboost(data, labels, **parameters), folder)
+
+
+def of_catboost(folder: Path, data: Data, labels: Any = None, **parameters: Any) -> Model:
+    given = {"loss_function": "Logloss", "depth": 3, "learning_rate": 0.2, "iterations": 12, "max_ctr_complexity": 1,
+             "random_seed": 0, "thread_count": 1, "verbose": 0, "allow_writing_files": False, **parameters}  # fmt: skip
+    x, y = with_categories(data.inputs["x"].astype(np.float32), [4]), data.labels if labels is None else labels
+    return stored(catboost.CatBoost(given).fit(catboost.Pool(x, y, cat_features=[4])), folder)
+
+
+def of_sklearn(folder: Path, data: Data, labels: Any = None, task: str = "Classifier", **parameters: Any) -> Model:
+    given = {"max_iter": 12, "learning_rate": 0.2, "max_leaf_nodes": 9, "min_samples_leaf": 7, "random_state": 0,
+             "categorical_features": [4], **parameters}  # fmt: skip
+    made = getattr(ensemble, f"HistGradientBoosting{task}")(**given)
+    return stored(made.fit(data.inputs["x"], data.labels if labels is None else labels), folder)
+
+
+def stored(live: Any, folder: Path) -> Model:
     folder.mkdir(parents=True, exist_ok=True)
-    opened = formats.open(booster_of_xgboost(data, labels, **parameters))
+    opened = formats.open(live)
     return formats.format_of(opened.format).store(opened, folder)
 
 
@@ -72,7 +98,7 @@ def context(original: Model, data: Data | None, folder: Path, **settings: Any) -
     return Context(None, original, Target(threads=1), 0, folder / "made", train=fitted, **settings)
 
 
-MAKERS = pytest.mark.parametrize("make", [of_lightgbm, of_xgboost])
+MAKERS = pytest.mark.parametrize("make", [of_catboost, of_lightgbm, of_sklearn, of_xgboost])
 
 
 @MAKERS
@@ -119,7 +145,8 @@ def test_changes_are_ratios_to_the_parameters_of_the_original(make: Any, tmp_pat
     )
     assert np.ptp(hasty) == pytest.approx(2 * np.ptp(first), rel=1e-4)
     sparse = retrain_forest(given, kept, Changes(least=20))
-    assert sparse.count[sparse.feature < 0].min() >= 20
+    if make is not of_catboost:  # whose trees ask the same at all nodes of a level
+        assert sparse.count[sparse.feature < 0].min() >= 20
 
 
 def test_lightgbm_is_given_what_its_file_says_and_no_more(tmp_path: Path) -> None:
@@ -168,18 +195,15 @@ def test_xgboost_trees_that_another_rule_made_tell_nothing() -> None:
 def test_a_live_xgboost_model_keeps_its_parameters_and_is_left_alone(tmp_path: Path) -> None:
     data = rows()
     booster = booster_of_xgboost(data, gamma=0.7, min_child_weight=4)
-    (tmp_path / "stored").mkdir()
-    opened = formats.open(booster)
-    stored = formats.format_of(opened.format).store(opened, tmp_path / "stored")
+    kept = stored(booster, tmp_path / "stored")
     assert booster.attributes() == {}
-    given = context(stored, data, tmp_path)
+    given = context(kept, data, tmp_path)
     x = data.inputs["x"]
     made = retrain_forest(given, np.arange(5), SAME)
     np.testing.assert_allclose(made.predict(x), teacher(given).predict(x), atol=1e-5)
     # what was loaded from a file does not know what it was trained with, and says defaults
     booster.save_model(tmp_path / "plain.ubj")
-    opened = formats.open(xgboost.Booster(model_file=tmp_path / "plain.ubj"))
-    given = context(formats.format_of(opened.format).store(opened, tmp_path / "stored"), data, tmp_path)
+    given = context(stored(xgboost.Booster(model_file=tmp_path / "plain.ubj"), tmp_path / "stored"), data, tmp_path)
     made = retrain_forest(given, np.arange(5), SAME)
     assert np.ptp(made.scores(x)) == pytest.approx(np.ptp(teacher(given).scores(x)), rel=0.3), "the rate is its own"
     assert int(made.depth.max()) == 3
@@ -187,7 +211,10 @@ def test_a_live_xgboost_model_keeps_its_parameters_and_is_left_alone(tmp_path: P
 
 @pytest.mark.parametrize(
     ("make", "several"),
-    [(of_lightgbm, {"objective": "multiclass", "num_class": 3}),
+    [(of_catboost, {"loss_function": "MultiClass"}),
+     (of_catboost, {"loss_function": "MultiClassOneVsAll", "grow_policy": "Depthwise"}),
+     (of_lightgbm, {"objective": "multiclass", "num_class": 3}),
+     (of_sklearn, {}),
      (of_xgboost, {"objective": "multi:softprob", "num_class": 3}),
      (of_xgboost, {"objective": "multi:softprob", "num_class": 3, "multi_strategy": "multi_output_tree"})],
 )  # fmt: skip
@@ -207,31 +234,37 @@ def test_several_classes(make: Any, several: dict[str, Any], tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("make", "objective"), [(of_lightgbm, "regression"), (of_lightgbm, "poisson"), (of_xgboost, "reg:squarederror")]
-)
-def test_regression(make: Any, objective: str, tmp_path: Path) -> None:
+    ("make", "settings"),
+    [(of_catboost, {"loss_function": "Quantile:alpha=0.7"}), (of_catboost, {"loss_function": "Poisson"}),
+     (of_lightgbm, {"objective": "regression"}), (of_lightgbm, {"objective": "poisson"}),
+     (of_sklearn, {"task": "Regressor", "loss": "gamma"}), (of_xgboost, {"objective": "reg:squarederror"})],
+)  # fmt: skip
+def test_regression(make: Any, settings: dict[str, Any], tmp_path: Path) -> None:
     data = rows()
-    labels = np.abs(np.nan_to_num(data.inputs["x"][:, 0])) * 3
-    given = context(make(tmp_path, data, labels, objective=objective), replace(data, labels=labels), tmp_path)
+    labels = np.abs(np.nan_to_num(data.inputs["x"][:, 0])) * 3 + 0.01
+    given = context(make(tmp_path, data, labels, **settings), replace(data, labels=labels), tmp_path)
     first = teacher(given)
     x = data.inputs["x"]
-    np.testing.assert_allclose(retrain_forest(given, used(first), SAME).predict(x), first.predict(x), rtol=1e-4)
+    np.testing.assert_allclose(retrain_forest(given, np.arange(5), SAME).predict(x), first.predict(x), rtol=1e-4)
 
 
-@pytest.mark.parametrize(("make", "objective"), [(of_lightgbm, "lambdarank"), (of_xgboost, "rank:ndcg")])
+@pytest.mark.parametrize(
+    ("make", "objective"), [(of_catboost, "YetiRank"), (of_lightgbm, "lambdarank"), (of_xgboost, "rank:ndcg")]
+)
 def test_ranking_needs_groups(make: Any, objective: str, tmp_path: Path) -> None:
     data = rows()
     groups = np.repeat(np.arange(20), 20)
     x, y = data.inputs["x"], data.labels
-    tmp_path.joinpath("given").mkdir()
-    if make is of_lightgbm:
+    if make is of_catboost:
+        given = {"loss_function": objective, "iterations": 5, "depth": 3, "allow_writing_files": False, "verbose": 0}
+        booster = catboost.CatBoost(given).fit(catboost.Pool(x, y, group_id=groups))
+    elif make is of_lightgbm:
         matrix = lightgbm.Dataset(x, y, group=np.full(20, 20))
         booster = lightgbm.train({"objective": objective, "num_leaves": 9, "verbose": -1, "num_threads": 1}, matrix, 5)
     else:
         matrix = xgboost.DMatrix(x, y, qid=groups)
         booster = xgboost.train({"objective": objective, "max_depth": 3, "nthread": 1}, matrix, 5)
-    opened = formats.open(booster)
-    original = formats.format_of(opened.format).store(opened, tmp_path / "given")
+    original = stored(booster, tmp_path / "given")
     with pytest.raises(NotApplicable, match="groups"):
         retrain_forest(context(original, data, tmp_path), np.arange(5), SAME)
     mixed = RNG(0).permutation(len(data))  # the rows of a group need not be together
@@ -270,7 +303,7 @@ def test_an_objective_of_ones_own_is_refused(tmp_path: Path) -> None:
 
 def test_a_model_that_nothing_trains_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = of_lightgbm(tmp_path, rows())
-    with pytest.raises(NotApplicable, match="models in forest are not trained anew, only those in lightgbm or xgboost"):
+    with pytest.raises(NotApplicable, match="models in forest are not trained anew, only those in catboost, lightgbm"):
         retrain_forest(context(replace(model, format=FOREST), rows(), tmp_path), np.arange(5), SAME)
     with pytest.raises(TechniqueError, match="none are given"):
         retrain_forest(context(model, None, tmp_path), np.arange(5), SAME)
@@ -308,4 +341,133 @@ def test_infinity_and_unknown_categories_are_values_like_others(make: Any, tmp_p
     x[0, 0], x[1, 1], x[2, 4], x[3, 4] = np.inf, -np.inf, -1, np.nan
     made = retrain_forest(context(original, replace(data, inputs={"x": x}), tmp_path), np.arange(5), SAME)
     assert np.isfinite(made.predict(x)).all()
-    assert np.corrcoef(made.predict(x), data.label_array())[0, 1] > 0.8
+    assert np.corrcoef(made.predict(x).reshape(len(x), -1)[:, -1], data.label_array())[0, 1] > 0.7
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"grow_policy": "Lossguide", "max_leaves": 6, "l2_leaf_reg": 9},
+     {"loss_function": "RMSE", "monotone_constraints": {0: 1}, "bootstrap_type": "Bayesian", "rsm": 0.5},
+     {"auto_class_weights": "Balanced", "boosting_type": "Ordered", "one_hot_max_size": 9, "border_count": 20},
+     {"class_weights": [1, 4], "feature_weights": {1: 0.3}, "random_strength": 3, "leaf_estimation_iterations": 4},
+     {"loss_function": "RMSE", "ctr_target_border_count": 3, "bootstrap_type": "Bernoulli", "subsample": 0.6}],
+)  # fmt: skip
+def test_catboost_is_given_what_its_file_says(
+    parameters: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = rows()
+    original = of_catboost(tmp_path, data, **parameters)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    capfd.readouterr()
+    given = context(original, data, tmp_path)
+    made, x = retrain_forest(given, np.arange(5), SAME), data.inputs["x"]
+    np.testing.assert_allclose(made.predict(x), teacher(given).predict(x), rtol=1e-9)
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "made"]), "nothing is written"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_catboost_holds_to_the_samples_of_a_leaf_where_trees_are_of_any_shape(tmp_path: Path) -> None:
+    data = rows()
+    original = of_catboost(tmp_path, data, grow_policy="Depthwise", depth=5, loss_function="RMSE")
+    given = context(original, data, tmp_path)
+    sparse, usual = (retrain_forest(given, np.arange(5), Changes(least=least)) for least in (60, 1))
+    assert sparse.count[sparse.feature >= 0].min() >= 60 > usual.count[usual.feature >= 0].min()
+
+
+def test_catboost_as_json_and_losses_that_can_not_be_trained_on(tmp_path: Path) -> None:
+    data, given = rows(), {"iterations": 3, "verbose": 0, "allow_writing_files": False, "random_seed": 0}
+    x, y = np.nan_to_num(data.inputs["x"]), data.label_array()
+    booster = catboost.CatBoost({"loss_function": "Logloss", **given}).fit(x, y)
+    booster.save_model(tmp_path / "model.json", format="json")
+    again = context(formats.open(tmp_path / "model.json"), replace(data, inputs={"x": x}), tmp_path)
+    made = retrain_forest(again, np.arange(5), SAME)
+    np.testing.assert_allclose(made.predict(x), teacher(again).predict(x), rtol=1e-9)
+    with pytest.raises(NotApplicable, match=r"CatBoost does not train it anew: .*[Tt]arget"):
+        same = np.zeros(len(data), np.int64)
+        retrain_forest(context(again.original, Data({"x": x}, same), tmp_path), np.arange(5), SAME)
+    bounds = catboost.CatBoost({"loss_function": "SurvivalAft", **given}).fit(x, np.column_stack([y + 1, y + 2]))
+    with pytest.raises(NotApplicable, match="bounds of its labels"):
+        retrain_forest(context(stored(bounds, tmp_path / "aft"), data, tmp_path), np.arange(5), SAME)
+
+
+FORESTS: list[tuple[str, dict[str, Any]]] = [
+    ("RandomForestClassifier", {"max_features": 3, "class_weight": "balanced_subsample", "max_samples": 0.5}),
+    ("RandomForestRegressor", {"oob_score": True, "min_samples_leaf": 0.02, "criterion": "absolute_error"}),
+    ("ExtraTreesClassifier", {"max_depth": 4, "monotonic_cst": [1, 0, 0, 0, 0]}),
+    ("GradientBoostingClassifier", {"subsample": 0.7, "max_features": "sqrt", "loss": "exponential"}),
+    ("GradientBoostingRegressor", {"n_iter_no_change": 3, "validation_fraction": 0.3, "loss": "huber"}),
+    ("HistGradientBoostingRegressor", {"interaction_cst": [{0, 1}, {2, 3}], "monotonic_cst": {"a": 1}}),
+]
+
+
+def of_forest(folder: Path, name: str, data: Data, labels: Any = None, **parameters: Any) -> Model:
+    size = {"max_iter" if "Hist" in name else "n_estimators": 30}
+    x, y = data.inputs["x"], data.labels if labels is None else labels
+    if isinstance(parameters.get("monotonic_cst"), dict):
+        x = pytest.importorskip("pandas").DataFrame(x, columns=list("abcde"))
+    return stored(getattr(ensemble, name)(random_state=0, **size, **parameters).fit(x, y), folder)
+
+
+def whole(count: int = 400) -> Data:
+    """Without gaps, which some do not take."""
+    data = rows(count)
+    return replace(data, inputs={"x": np.nan_to_num(data.inputs["x"]).astype(np.float32).astype(np.float64)})
+
+
+@pytest.mark.parametrize(("name", "parameters"), FORESTS)
+def test_scikit_learn_fits_with_the_parameters_of_the_estimator(
+    name: str, parameters: dict[str, Any], tmp_path: Path
+) -> None:
+    data, told = whole(), []
+    tell = lambda share, words: told.append(words)  # noqa: E731
+    given = context(of_forest(tmp_path, name, data, **parameters), data, tmp_path, progress=tell)
+    first, x = teacher(given), data.inputs["x"]
+    made = retrain_forest(given, np.arange(5), SAME)
+    assert made.trees == first.trees
+    if "n_iter_no_change" not in parameters:  # which keeps samples from training
+        np.testing.assert_allclose(made.predict(x), first.predict(x), rtol=1e-6)
+    assert made.names == first.names
+    assert told[-1] == f"round {made.trees} of {made.trees}"
+    assert len(told) >= 15, "it is looked at while it grows"
+    fewer = retrain_forest(given, np.array([0, 3]), SAME)
+    assert set(used(fewer)) <= {0, 3}
+    assert fewer.features == 5
+    least = parameters.get("min_samples_leaf", 1)
+    small = retrain_forest(given, np.arange(5), Changes(rounds=0.5, leaves=0.25, least=4))
+    assert small.trees == first.trees // 2
+    assert 3 * (small.feature < 0).sum() < (first.feature < 0).sum()
+    assert small.count[small.feature < 0].min() >= (4 if least == 1 else 0.08 * len(x))
+    with pytest.raises(TimeoutError, match="rounds"):
+        retrain_forest(replace(given, deadline=0.0), np.arange(5), SAME)
+
+
+@pytest.mark.parametrize("name", ["RandomForestClassifier", "GradientBoostingClassifier"])
+def test_classes_of_scikit_learn_stay_in_order(name: str, tmp_path: Path) -> None:
+    data = whole()
+    numbers = data.label_array() + (data.inputs["x"][:, 4] > 4)
+    words = np.array(["no", "perhaps", "yes"])[numbers]
+    original = of_forest(tmp_path, name, data, words, **({"class_weight": {"no": 5}} if "Random" in name else {}))
+    assert original.signature.outputs[0].classes == ("no", "perhaps", "yes")
+    given = context(original, replace(data, labels=numbers), tmp_path)
+    made, x = retrain_forest(given, np.arange(5), SAME), data.inputs["x"]
+    np.testing.assert_allclose(made.predict(x), teacher(given).predict(x), atol=1e-12)
+    with pytest.raises(NotApplicable, match="no sample of class 'yes'"):
+        few = replace(data, labels=np.minimum(numbers, 1))
+        retrain_forest(replace(given, train=replace(few, dtypes=given.train.dtypes)), np.arange(5), SAME)  # type: ignore[union-attr]
+
+
+def test_what_scikit_learn_does_not_fit_is_refused(tmp_path: Path) -> None:
+    data = whole()
+    original = of_forest(tmp_path, "HistGradientBoostingRegressor", data, loss="poisson")
+    wrong = replace(data, labels=data.label_array() - 1.0)
+    with pytest.raises(NotApplicable, match=r"scikit-learn does not fit it anew: .*loss='poisson'"):
+        retrain_forest(context(original, wrong, tmp_path), np.arange(5), SAME)
+
+
+def test_a_single_tree_is_fitted_on_fewer_columns(tmp_path: Path) -> None:
+    data = whole()
+    live = tree.DecisionTreeClassifier(max_depth=4, random_state=0).fit(data.inputs["x"], data.labels)
+    given = context(stored(live, tmp_path), data, tmp_path)
+    made = retrain_forest(given, np.array([0, 1]), SAME)
+    assert (made.trees, made.features, set(used(made))) == (1, 5, {0, 1})

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import UnsupportedModel
-from ..forest import Forest
+from ..forest import Array, Forest
 from ..model import CATBOOST, Model
-from . import _catboost_json, _cbm
+from . import _catboost_json, _cbm, _cityhash
 from ._catboost import Parts, loss_of
 from .trees import TreeFormat, described, file_of, joined, made_by, reading, write
+
+MOST_CATEGORIES = _cityhash.MOST
+"""Categories are whole numbers below this."""
 
 _JSON = re.compile(rb'\s*\{\s*"(ctr_data|features_info|oblivious_trees)"\s*:')
 _LINKS = {
@@ -87,6 +90,21 @@ def is_json(path: Path) -> bool:
     """Whether a model's file is the export in JSON."""
     with path.open("rb") as stream:
         return not stream.read(len(_cbm.MAGIC)).startswith(_cbm.MAGIC)
+
+
+def with_categories(x: Array, columns: Sequence[int]) -> Array:
+    """Rows of objects, as CatBoost takes them: no category may be a fraction, and -1 stands for what is none.
+
+    Args:
+        x: [samples, features].
+        columns: Those of categories.
+    """
+    found = np.empty(x.shape, object)
+    found[:] = x
+    codes = x[:, columns]
+    with np.errstate(invalid="ignore"):
+        found[:, columns] = np.where(np.abs(codes) < 2**31, np.trunc(codes), -1).astype(np.int64)
+    return found
 
 
 def _content(source: Any) -> bytes:

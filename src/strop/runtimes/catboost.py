@@ -10,7 +10,7 @@ import numpy as np
 
 from .._lazy import lazy
 from ..errors import RunFailed
-from ..formats.catboost import is_json, prediction_type
+from ..formats.catboost import is_json, prediction_type, with_categories
 from ..model import CATBOOST, Batch, Format, Model
 from ..runtime import Runtime
 from ..target import Target
@@ -59,7 +59,7 @@ class _Runner:
     def bind(self, batch: Batch) -> Callable[[], object]:
         predict, kind, threads, x = self.booster.predict, self.kind, self.threads, batch[self.rows]
         if self.categories:
-            x = self._with_categories(x)
+            x = with_categories(x, self.categories)
         elif len(x) > 1:
             return lambda: predict(np.asfortranarray(x), kind, thread_count=threads)
         given = x[0] if len(x) == 1 else x
@@ -67,12 +67,3 @@ class _Runner:
 
     def close(self) -> None:
         del self.booster
-
-    def _with_categories(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Rows of objects: CatBoost takes no category that is a fraction."""
-        found = np.empty(x.shape, object)
-        found[:] = x
-        codes = x[:, self.categories]
-        with np.errstate(invalid="ignore"):
-            found[:, self.categories] = np.where(np.abs(codes) < 2**31, np.trunc(codes), -1).astype(np.int64)
-        return found

@@ -32,7 +32,6 @@ class Distill(Technique):
 
     accepts: ClassVar[frozenset[Format]] = frozenset({TORCH})
     phase: ClassVar[Phase] = Phase.SHRINK
-    replaces: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs.TRAINING | Needs.STUDENT
 
     def expects(self, target: Target) -> float:

@@ -51,7 +51,7 @@ class DistillForest(Technique):
 
     accepts: ClassVar[frozenset[Format]] = frozenset({FOREST})
     phase: ClassVar[Phase] = Phase.SHRINK
-    replaces: ClassVar[bool] = True
+    chooses: ClassVar[str | None] = "rounds"
     needs: ClassVar[Needs] = Needs.TRAINING
 
     def expects(self, target: Target) -> float:

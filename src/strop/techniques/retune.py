@@ -36,7 +36,7 @@ class Retune(Technique):
 
     accepts: ClassVar[frozenset[Format]] = frozenset({FOREST})
     phase: ClassVar[Phase] = Phase.SHRINK
-    replaces: ClassVar[bool] = True
+    chooses: ClassVar[str | None] = "rounds"
     needs: ClassVar[Needs] = Needs.TRAINING
 
     def expects(self, target: Target) -> float:

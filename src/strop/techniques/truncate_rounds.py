@@ -28,6 +28,7 @@ class TruncateRounds(Technique):
 
     accepts: ClassVar[frozenset[Format]] = frozenset({FOREST})
     phase: ClassVar[Phase] = Phase.SHRINK
+    chooses: ClassVar[str | None] = "rounds"
 
     def expects(self, target: Target) -> float:
         return 1 - self.amount

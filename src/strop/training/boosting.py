@@ -13,13 +13,17 @@ from .._lazy import installed
 from ..errors import NotApplicable, TechniqueError, UnsupportedModel
 from ..forest import Array, Forest
 from ..formats.trees import TreeFormat, signature
-from ..model import LIGHTGBM, XGBOOST, Format
+from ..model import CATBOOST, LIGHTGBM, SKLEARN, XGBOOST, Format
 from ..technique import Context
+from .catboost import Catboost
 from .lightgbm import Lightgbm
+from .sklearn import Sklearn
 from .trees import Changes, Library, lesson
 from .xgboost import Xgboost
 
-LIBRARIES: Mapping[Format, Library] = {LIGHTGBM: Lightgbm(), XGBOOST: Xgboost()}
+LIBRARIES: Mapping[Format, Library] = {
+    CATBOOST: Catboost(), LIGHTGBM: Lightgbm(), SKLEARN: Sklearn(), XGBOOST: Xgboost(),
+}  # fmt: skip
 """What trains the originals of a format anew."""
 
 
@@ -56,7 +60,7 @@ def library_of(context: Context) -> Library:
     """
     name = context.original.format
     if name not in LIBRARIES:
-        raise NotApplicable(f"models in {name} are not trained anew, only those in {' or '.join(LIBRARIES)}")
+        raise NotApplicable(f"models in {name} are not trained anew, only those in {', '.join(LIBRARIES)}")
     if not installed(LIBRARIES[name].module):
         raise NotApplicable(f"training it anew needs {LIBRARIES[name].module}, which is not installed")
     if context.train is not None and context.train.labels is None:
