@@ -6,6 +6,7 @@ import io
 import os
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,10 @@ class ForestFormat(TreeFormat):
 
     def forest(self, model: Model) -> Forest:
         return Forest.load(model.path)
+
+    def shortened(self, model: Model, folder: Path) -> Model:
+        forest = self.forest(model)
+        return save(replace(forest, roots=forest.roots[:1], output=forest.output[:1]).without_unused_nodes(), folder)
 
 
 def save(forest: Forest, folder: Path) -> Model:
