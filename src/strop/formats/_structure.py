@@ -8,20 +8,23 @@ from typing import Any
 import numpy as np
 
 from ..forest import Array, Forest
+from ..model import Batch, Model
 from ..structure import Layer, Structure
 
 _WALKED = 1 << 22  # steps from a root to a leaf that are followed at a time, at the most
 
 
-def structure(forest: Forest, size: int, x: Array | None = None) -> Structure:
+def structure_of(forest: Forest, model: Model, samples: Batch | None = None) -> Structure:
     """What a profile tells of it.
 
     Args:
         forest: What the model was read into.
-        size: Bytes on disk.
-        x: [samples, features], whose ways through the trees are counted. None: the training samples that the model
-            remembers at its leaves, or, where it does not, every leaf alike.
+        model: On disk.
+        samples: Those whose ways through the trees are counted. None: the training samples that the model remembers at
+            its leaves, or, where it does not, every leaf alike.
     """
+    (rows,) = model.signature.inputs
+    x = None if samples is None else samples[rows.name]
     reached = forest.tree >= 0
     splits, leaves = reached & (forest.feature >= 0), reached & (forest.feature < 0)
     listed = int((splits & (forest.subset >= 0)).sum())
@@ -37,7 +40,7 @@ def structure(forest: Forest, size: int, x: Array | None = None) -> Structure:
         "columns": _columns(forest, splits),
         "unused": [_name(forest, at) for at in np.setdiff1d(np.arange(forest.features), forest.feature[splits])],
     }
-    return Structure((Layer("trees", "TreeEnsemble", visits["mean"], size),), facts, _told(facts))
+    return Structure((Layer("trees", "TreeEnsemble", visits["mean"], model.size),), facts, _told(facts))
 
 
 def _columns(forest: Forest, splits: Array) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from ..errors import UnsupportedModel
 from ..forest import Array, Forest
 from ..model import Batch, Format, Model, ModelFormat, Signature, Tensor
 from ..structure import Structure
-from ._structure import structure
+from ._structure import structure_of
 
 MOST_OUTPUTS = 1 << 16
 """A number of outputs above this is a broken file, which must not take memory by it."""
@@ -37,8 +37,7 @@ class TreeFormat(ModelFormat):
         """
 
     def structure(self, model: Model, samples: Batch | None = None) -> Structure:
-        (rows,) = model.signature.inputs
-        return structure(self.forest(model), model.size, None if samples is None else samples[rows.name])
+        return structure_of(self.forest(model), model, samples)
 
 
 def signature(forest: Forest) -> Signature:

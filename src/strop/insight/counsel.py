@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .. import techniques
 from ..errors import TechniqueError
 from ..model import Model
-from ..plan import Route, routes
+from ..plan import NEEDED, Route, routes
 from ..runtime import Runtime
 from ..target import Target
 from ..technique import Needs, Technique, check
@@ -82,10 +82,10 @@ def _steps(model: Model, target: Target, found: Found) -> Iterator[Advice]:
         except TechniqueError:
             continue
         expected = step.expects(target)
+        about = (technique.__doc__ or "").split("\n")[0].rstrip(".")
         settings = ", ".join(f"{name} {value}" for name, value in step.settings().items() if name in step.strengths())
-        why = (technique.__doc__ or "").split("\n")[0].rstrip(".")
-        why += f". {inside:.0%} of a call is spent in the model, and {expected:.2g}x of that is expected to be left"
-        why += f" at its default ({settings})" if settings else ""
+        why = f"{about}. Of the {inside:.0%} of a call that the model itself takes, {expected:.2g}x is expected to stay"
+        why += f" ({settings})" if settings else ""
         why += f"; it needs {_needed(technique.needs)}" if _needed(technique.needs) else ""
         yield Advice(technique.label(), _gain(1 - inside + inside * expected), why)
 
@@ -101,6 +101,5 @@ def _gain(left: float) -> float:
 
 
 def _needed(needs: Needs) -> str:
-    words = {Needs.SAMPLES: "samples (--data)", Needs.LABELS: "labels", Needs.TRAINING: "train data (--train)",
-             Needs.STUDENT: "a student"}  # fmt: skip
-    return " and ".join(said for need, said in words.items() if need in needs)
+    """What a user has to give besides the data that every search takes."""
+    return " and ".join(NEEDED[need].partition(",")[0] for need in (Needs.TRAINING, Needs.STUDENT) if need in needs)

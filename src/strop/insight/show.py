@@ -11,7 +11,7 @@ from ..units import counted, percent, quantity, spread, stored
 WIDTH = 110  # characters of a line
 COLUMNS = 10  # of a table, that are listed
 UNUSED = 12  # columns, that are named
-WORTH = 0.02  # a gain under this is none
+WORTH = 0.03  # a gain under this is none
 
 
 def summarize(found: Mapping[str, Any]) -> str:
@@ -42,12 +42,13 @@ def _time(found: Mapping[str, Any]) -> str:
 def _parts(layers: Sequence[Mapping[str, Any]]) -> list[str]:
     if not any(layer["seconds"] for layer in layers):
         return []
-    rows = [["part", "time", "share of a call", "operations"]]
+    rows = [["part", "time", "share of a call", "operations", "time of each"]]
     for layer in layers:
         seconds, share = layer["seconds"], layer["share"]
         rows.append([
             layer["name"], spread(stored(seconds), "s") if seconds else "-", percent(stored(share)) if share else "-",
             f"{layer['operations']:,.0f}" if layer["operations"] else "-",
+            quantity(seconds["value"] / layer["operations"], "s") if seconds and layer["operations"] else "-",
         ])  # fmt: skip
     return ["", "Where the time goes", *_table(rows)]
 

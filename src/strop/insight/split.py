@@ -15,6 +15,7 @@ from ..server import Hosted, Server
 from ..stats import Interval, Replicates, bootstrap_timing
 from ..structure import Structure
 from ..timing import Effort, Turns, one_at_a_time
+from ..units import counted
 
 PROFILING = Effort(pairs=4, blocks=6, width=0.03)
 LOOKED_AT = 1000  # samples whose ways through the model are counted
@@ -81,9 +82,10 @@ def examine(hosted: Hosted, data: Path, folder: Path, effort: Effort, given: boo
     structure = room.structure(model, samples)
     other, left = hosted, 1.0
     try:
+        if not structure.operations:
+            raise NotApplicable("a sample passes no split")
         short = room.shortened(model, folder)
-        if structure.operations:
-            left = room.structure(short, samples).operations / structure.operations
+        left = room.structure(short, samples).operations / structure.operations
         other = replace(hosted, model=replace(short, signature=model.signature))
     except NotApplicable as error:
         notes.append(f"what a call takes besides the model can't be told: {error}")
@@ -97,7 +99,9 @@ def examine(hosted: Hosted, data: Path, folder: Path, effort: Effort, given: boo
     if waited > PATIENCE:
         notes.append(f"waited {waited:.0f} s for another strop to end measuring on this machine")
     if timing.disturbed:
-        notes.append(f"{timing.disturbed} turns were disturbed ({timing.why}), also when they were taken again")
+        notes.append(
+            f"{counted(timing.disturbed, 'turn')} counted though disturbed ({timing.why}): the spread shows it"
+        )
     return Found(
         structure, timed.original(), _overhead(timed, left) if known else None,
         _share(timed.ratio(), left) if known else None, memory, sum(map(len, (b for p in timing.original for b in p))),
