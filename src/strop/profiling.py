@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,15 @@ from . import formats, jobs
 from ._plain import given as checked
 from .comparison import TIME, fit, host, random_inputs
 from .data import read_for
-from .insight import PROFILING, Found, advise, examine
+from .insight import PROFILING, UNTOLD, Found, advise, examine
+from .model import Model
 from .prepare import check_target
 from .server import Hosted
 from .stats import Interval
 from .structure import Layer
 from .target import Target
+
+LIMITS = jobs.Limits(TIME, 1 << 62)
 
 
 def profile(
@@ -55,20 +58,32 @@ def profile(
         signature = hosted.model.signature
         made_up = random_inputs(signature, target.batch, seed) if data is None else None
         samples = made_up or read_for(signature, data, storage=folder)
-        hosted, _ = fit(samples, hosted, hosted, folder / "data")
-        shorter = folder / "shorter"
-        shorter.mkdir()
+        short, why = _shortened(hosted.model, folder / "shorter")
+        other = hosted if short is None else replace(hosted, model=short)
+        ready = fit(samples, hosted, other, folder / "data")
         ended = jobs.run(
-            examine, hosted, folder / "data", shorter, PROFILING, made_up is None, seed,
-            limits=jobs.Limits(TIME, 1 << 62),
+            examine, (hosted.model, short), ready, folder / "data", PROFILING, made_up is None, seed, limits=LIMITS,
         )  # fmt: skip
         ended.raise_unless_done()
         assert ended.value is not None
-        return _plain(hosted, ended.value, made_up is not None)
+        notes = [*why, *ended.value.notes]
+        if made_up:
+            notes.append("the inputs were random numbers; --data FILE tells how it is on your own")
+        return _plain(hosted, ready[0], ended.value, notes)
 
 
-def _plain(hosted: Hosted, found: Found, made_up: bool) -> dict[str, Any]:
-    model, target, structure = hosted.model, hosted.target, found.structure
+def _shortened(model: Model, folder: Path) -> tuple[Model | None, list[str]]:
+    """The model cut down to its first part, made in a job; or why there is none, as a note."""
+    folder.mkdir()
+    ended = jobs.run(formats.format_of(model.format).shortened, model, folder, limits=LIMITS)
+    if ended.cause == "refused":
+        return None, [f"{UNTOLD}: {ended.reason}"]
+    ended.raise_unless_done("the model could not be cut down")
+    return ended.value, []
+
+
+def _plain(given: Hosted, ready: Hosted, found: Found, notes: list[str]) -> dict[str, Any]:
+    model, target, structure = given.model, given.target, found.structure
     layers = []
     if found.overhead is not None:
         layers.append(_layer(Layer("call", "overhead", 0, 0), found.overhead, found.share, "overhead", target.batch))
@@ -77,18 +92,15 @@ def _plain(hosted: Hosted, found: Found, made_up: bool) -> dict[str, Any]:
         times = (found.inside, found.rest) if alone else (None, None)
         layers.append(_layer(layer, *times, None, target.batch))
     bound = None if found.share is None else "overhead" if found.share.value >= 0.5 else "model"
-    notes = [*found.notes]
-    if made_up:
-        notes.append("the inputs were random numbers; --data FILE tells how it is on your own")
     return {
         "seconds": asdict(found.seconds),
         "bound_by": bound,
         "layers": layers,
         "memory": found.memory,
-        "advice": [asdict(advice) for advice in advise(model, hosted.runtime, target, found)],
+        "advice": [asdict(advice) for advice in advise(model, ready.runtime, target, found)],
         "structure": dict(structure.facts),
         "told": dict(structure.told),
-        "model": {"format": model.format, "size": model.size, "runtime": str(hosted.runtime),
+        "model": {"format": model.format, "size": model.size, "runtime": str(ready.runtime),
                   "threads": target.threads, "batch": target.batch},
         "calls": found.calls,
         "notes": notes,

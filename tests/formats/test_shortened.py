@@ -63,7 +63,7 @@ def forest_file(path: Path, rounds: int) -> None:
 
 
 def onnx_file(path: Path, rounds: int) -> None:
-    forest = grown(RNG(0), trees=rounds, features=5, dtype="float32", sums="float32", link="sigmoid of two")
+    forest = grown(RNG(0), trees=rounds, outputs=3, vectors=True, features=5, dtype="float32", sums="float32")
     given = save(forest, path.parent)
     made = ForestToOnnx().apply(given, Context(None, given, Target(threads=1), 0, path.parent))
     made.path.rename(path)

@@ -19,7 +19,6 @@ from strop.formats.forest import save
 from strop.insight import summarize
 from strop.profiling import profile
 from strop.target import Target
-from strop.units import stored
 
 RNG = np.random.default_rng
 
@@ -33,12 +32,19 @@ def adds_up(found: dict[str, Any]) -> bool:
     return bool(sum(parts) == pytest.approx(found["seconds"]["value"]))
 
 
+def boosted(folder: Path, rounds: int = 30) -> Path:
+    lgb = pytest.importorskip("lightgbm")
+    x = RNG(0).normal(size=(300, 4))
+    settings = {"objective": "binary", "verbose": -1, "num_threads": 1, "num_leaves": 20, "min_data_in_leaf": 5}
+    data = lgb.Dataset(x, x[:, 0] + x[:, 1] > 0, feature_name=["age", "income", "city", "sex"])
+    lgb.train(settings, data, rounds).save_model(folder / "model.txt")
+    np.savez(folder / "data.npz", x=x[:60])
+    return folder / "model.txt"
+
+
 def test_a_forest_is_taken_apart(quick_looks: None, tmp_path: Path) -> None:
-    names = ("age", "income", "city", "sex")
-    save(grown(RNG(0), trees=30, leaves=20, features=4, names=names), tmp_path)
-    np.savez(tmp_path / "data.npz", x=RNG(1).normal(size=(60, 4)))
-    result = strop("profile", tmp_path / "forest.npz", "--data", tmp_path / "data.npz", "--threads", 1, "--batch", 8,
-                   "--json")  # fmt: skip
+    model = boosted(tmp_path)
+    result = strop("profile", model, "--data", tmp_path / "data.npz", "--threads", 1, "--batch", 8, "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert [layer["name"] for layer in found["layers"]] == ["call", "trees"]
@@ -52,7 +58,7 @@ def test_a_forest_is_taken_apart(quick_looks: None, tmp_path: Path) -> None:
     assert found["layers"][1]["operations"] == pytest.approx(8 * found["structure"]["visits"]["mean"])
     assert found["memory"] >= 0
     assert {"technique", "gain", "why"} == set(found["advice"][0])
-    assert found["model"]["batch"] == 8 and found["model"]["format"] == "forest"
+    assert found["model"]["batch"] == 8 and found["model"]["format"] == "lightgbm"
     assert not any("random numbers" in note for note in found["notes"])
     said = summarize(found)
     for words in ("30, with", "a call of 8 samples takes", "Where the time goes", "What would help", "age"):
@@ -60,15 +66,21 @@ def test_a_forest_is_taken_apart(quick_looks: None, tmp_path: Path) -> None:
     assert all(len(line) <= 110 for line in said.splitlines())
 
 
-def test_without_data_random_numbers_are_run(quick_looks: None, tmp_path: Path) -> None:
-    save(grown(RNG(0), trees=1, features=4), tmp_path)
-    found = profile(tmp_path / "forest.npz", target=Target(threads=1))
+def test_without_data_random_numbers_are_run(at_once: None, clock: object, tmp_path: Path) -> None:
+    found = profile(boosted(tmp_path), target=Target(threads=1))
+    assert adds_up(found)
+    assert found["notes"][-1] == "the inputs were random numbers; --data FILE tells how it is on your own"
+    assert found["structure"]["visits"]["by"] == "training"
+
+
+def test_what_can_not_be_cut_is_timed_as_a_whole(at_once: None, clock: object, tmp_path: Path) -> None:
+    found = profile(boosted(tmp_path, 1), tmp_path / "data.npz", target=Target(threads=1))
     assert found["bound_by"] is None
     assert [layer["name"] for layer in found["layers"]] == ["trees"]
     assert found["layers"][0]["seconds"] is None
-    assert stored(found["seconds"]).value > 0
-    assert any("one tree at the most" in note for note in found["notes"])
-    assert any("random numbers" in note for note in found["notes"])
+    assert found["notes"][0] == (
+        "what a call takes besides the model can't be told: it has one round of boosting at the most"
+    )
     assert "Where the time goes" not in summarize(found)
 
 

@@ -140,7 +140,7 @@ def keep_first_tree(node: onnx.NodeProto) -> None:
             continue
         for values in (attribute.ints, attribute.floats, attribute.strings):
             if values:
-                few = [values[place] for place in places]
+                few: Any = [values[place] for place in places]
                 del values[:]
                 values.extend(few)
         if attribute.HasField("t"):

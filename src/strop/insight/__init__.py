@@ -2,6 +2,6 @@
 
 from .counsel import Advice, advise
 from .show import summarize
-from .split import PROFILING, Found, examine
+from .split import PROFILING, UNTOLD, Found, examine
 
-__all__ = ["PROFILING", "Advice", "Found", "advise", "examine", "summarize"]
+__all__ = ["PROFILING", "UNTOLD", "Advice", "Found", "advise", "examine", "summarize"]

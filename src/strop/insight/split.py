@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from .. import formats
 from ..data import Data
-from ..errors import NotApplicable
 from ..jobs import PATIENCE
 from ..metric import Timing
+from ..model import Model
 from ..server import Hosted, Server
 from ..stats import Interval, Replicates, bootstrap_timing
 from ..structure import Structure
@@ -20,6 +20,7 @@ from ..units import counted
 PROFILING = Effort(pairs=4, blocks=6, width=0.03)
 LOOKED_AT = 1000  # samples whose ways through the model are counted
 STATISTIC = "p50"
+UNTOLD = "what a call takes besides the model can't be told"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,9 @@ class Found:
         return Interval(whole - self.overhead.value, whole * self.rest.low, whole * self.rest.high)
 
 
-def examine(hosted: Hosted, data: Path, folder: Path, effort: Effort, given: bool, seed: int) -> Found:
+def examine(
+    models: tuple[Model, Model | None], ready: tuple[Hosted, Hosted], data: Path, effort: Effort, given: bool, seed: int
+) -> Found:
     """Measure a model. Runs in a job.
 
     The model is timed in turns with itself cut down to its first part. Of what both have to do, operations say how much
@@ -66,9 +69,9 @@ def examine(hosted: Hosted, data: Path, folder: Path, effort: Effort, given: boo
     (r - f) / (1 - f) of a call.
 
     Args:
-        hosted: The model and what runs it.
+        models: The model, and itself cut down (`ModelFormat.shortened`); None where it can't be.
+        ready: Both with what runs them; in place of None, the model again.
         data: Folder of stored samples.
-        folder: Where it may write.
         effort: What timing may take.
         given: Whether these samples are the user's, by which what happens inside the model is worth counting.
         seed: Of the resamples.
@@ -76,19 +79,16 @@ def examine(hosted: Hosted, data: Path, folder: Path, effort: Effort, given: boo
     Raises:
         StropError: The model can't be taken apart, or run.
     """
-    model, notes = hosted.model, []
-    room = formats.format_of(model.format)
+    model, short = models
+    hosted, other = ready
+    room, notes = formats.format_of(model.format), []
     samples = Data.load(data).batch(0, LOOKED_AT) if given else None
     structure = room.structure(model, samples)
-    other, left = hosted, 1.0
-    try:
-        if not structure.operations:
-            raise NotApplicable("a sample passes no split")
-        short = room.shortened(model, folder)
+    left = 1.0
+    if short is not None and not structure.operations:
+        notes.append(f"{UNTOLD}: it does nothing with a sample")
+    elif short is not None:
         left = room.structure(short, samples).operations / structure.operations
-        other = replace(hosted, model=replace(short, signature=model.signature))
-    except NotApplicable as error:
-        notes.append(f"what a call takes besides the model can't be told: {error}")
     with one_at_a_time() as waited:
         with Server(hosted, hosted.target.cores()) as server:
             memory = server.memory(data)
