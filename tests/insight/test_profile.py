@@ -127,9 +127,12 @@ def test_text_of_little_and_of_much() -> None:
         structure={"columns": columns, "unused": [f"u{place}" for place in range(15)]}, bound_by="overhead",
         advice=[{"technique": "melt", "gain": 0.5, "why": "It is hot"}, {"technique": "cool", "gain": 0.0, "why": ""}],
         notes=["it rained"],
+        layers=[
+            {"name": "call", "seconds": {"value": 0.0, "low": 0.0, "high": 2e-7}, "share": None, "operations": 0},
+        ],
     )  # fmt: skip
     said = summarize(much)
-    for words in ("and 2 columns more", "u11 and 3 more", " 50%  melt", "It is hot.", "no faster: cool", "it rained.",
+    for words in ("and 2 columns more", "u11 and 3 more", " 50%  melt", "It is hot.", "no faster: cool", "it rained.", "call  under 200 ns",
                   "most of it is spent around the model"):  # fmt: skip
         assert words in " ".join(said.split()) or words in said, said
     assert "most of it is spent in the model itself" in " ".join(summarize(profiled(bound_by="model")).split())

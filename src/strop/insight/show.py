@@ -46,11 +46,15 @@ def _parts(layers: Sequence[Mapping[str, Any]]) -> list[str]:
     for layer in layers:
         seconds, share = layer["seconds"], layer["share"]
         rows.append([
-            layer["name"], spread(stored(seconds), "s") if seconds else "-", percent(stored(share)) if share else "-",
+            layer["name"], _spent(seconds) if seconds else "-", percent(stored(share)) if share else "-",
             f"{layer['operations']:,.0f}" if layer["operations"] else "-",
             quantity(seconds["value"] / layer["operations"], "s") if seconds and layer["operations"] else "-",
         ])  # fmt: skip
     return ["", "Where the time goes", *_table(rows)]
+
+
+def _spent(seconds: Mapping[str, float]) -> str:
+    return spread(stored(seconds), "s") if seconds["value"] else f"under {quantity(seconds['high'], 's')}"
 
 
 def _columns(columns: Sequence[Mapping[str, Any]]) -> list[str]:
