@@ -52,13 +52,16 @@ def advise(model: Model, runtime: Runtime, target: Target, found: Found) -> list
 def _conversions(model: Model, runtime: Runtime, target: Target, found: Found) -> Iterator[Advice]:
     """Other ways to run the same model: each chain with the runtime from which most is expected."""
     best: dict[tuple[type[Technique], ...], Route] = {}
-    for route in _routes(model, target):
-        if route.steps or route.runtime is not type(runtime):
+    known = _routes(model, target)
+    measured = [route for route in known if route.runtime is type(runtime)]
+    base = min(measured, key=lambda route: len(route.steps)).expects(target) if measured else 1.0
+    for route in known:
+        if route not in measured:
             best.setdefault(route.steps, route)
     overhead = found.share.value if found.share else 0.0
     least = min(overhead, LEAST_CALL / found.seconds.value)
     for route in best.values():
-        expected = route.expects(target)
+        expected = route.expects(target) / base
         why = f"Run through {route.runtime.label()}, whose time in the model itself is expected to be {expected:.2g}x"
         if found.overhead and least < overhead:
             why += (
