@@ -34,7 +34,10 @@ def fakes(tmp_path: Path) -> Iterator[None]:
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time as little as tells a model from one of half its speed: what is tested is the job around it."""
     little = Effort(pairs=2, blocks=4, seconds=0.02, runs=8, width=1.0)
-    for name in ("trial.SEARCHING", "trial.CONFIRMING", "comparison.CONFIRMING", "verification.CONFIRMING"):
+    for name in (
+        "trial.SEARCHING", "trial.CONFIRMING", "comparison.CONFIRMING", "verification.CONFIRMING",
+        "profiling.PROFILING",
+    ):  # fmt: skip
         monkeypatch.setattr(f"strop.{name}", little)
 
 

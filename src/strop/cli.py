@@ -1,4 +1,4 @@
-"""The shell: `strop optimize`, `compare`, `benchmark`, `verify`, `techniques`, `doctor`, `demo`."""
+"""The shell: `strop optimize`, `profile`, `compare`, `benchmark`, `verify`, `techniques`, `doctor`, `demo`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from . import planfile
-from .errors import Infeasible, InvalidPlan, NotApplicable, StropError
+from .errors import Infeasible, InvalidPlan, StropError
 from .goal import Goal
 from .planfile import Plan, seconds
 from .prepare import SEEDS, Budget
@@ -124,6 +124,32 @@ def optimize(
         if resume:
             return _resume(resume, flags, as_json)
         return _run(_plan(flags), as_json)
+
+    _exit(work, debug)
+
+
+@app.command()
+def profile(
+    model: Annotated[str, typer.Argument(help="A model or a bundle; of decision trees, so far.")],
+    data: Annotated[str | None, typer.Option(help="Inputs to run; random ones by default.")] = None,
+    threads: Threads = None,
+    batch: Batch = None,
+    seed: Seed = None,
+    trust_pickle: Trust = False,
+    as_json: Json = False,
+    debug: bool = False,
+) -> None:
+    """Take a model apart: what it is made of, where the time of a call goes, and what would help."""
+
+    def work() -> int:
+        from .insight import summarize
+        from .profiling import profile as measure
+        from .terminal import console
+
+        with _aside(), console().status("measuring"):
+            found = measure(model, data, target=_target(threads, batch), seed=seed or 0, trust_pickle=trust_pickle)
+        _print_json(found) if as_json else _say(summarize(found))
+        return Exit.MET
 
     _exit(work, debug)
 
@@ -255,7 +281,9 @@ def techniques(
     """List the techniques with their settings; with a model, whether each fits it and why not."""
 
     def work() -> int:
-        rows = _techniques(model, trust_pickle)
+        from .inventory import techniques as listed
+
+        rows = listed(model, trust_pickle)
         if as_json:
             _print_json(rows)
             return Exit.MET
@@ -395,36 +423,6 @@ def _show_comparison(found: dict[str, Any], as_json: bool) -> int:
         show_not_measurable(screen, found["not_measurable"])
     verdicts = {limit["verdict"] for limit in found["limits"]}
     return next((CODES[v] for v in ("broken", "inconclusive") if v in verdicts), Exit.MET)
-
-
-def _techniques(model: str | None, trust_pickle: bool) -> list[dict[str, Any]]:
-    from . import formats
-    from . import techniques as room
-
-    opened = formats.open(model, trust_pickle=trust_pickle) if model else None
-    rows = []
-    for technique in room.all_techniques():
-        refused, fits = "", None  # of another format
-        if opened and opened.format in technique.accepts:
-            try:
-                technique().requires(opened, Target())
-            except NotApplicable as error:
-                refused = str(error)
-            fits = not refused
-        rows.append(
-            {
-                "technique": technique.label(),
-                "version": technique.version,
-                "about": (technique.__doc__ or "").split("\n")[0],
-                "accepts": sorted(technique.accepts),
-                "returns": technique.returns or "the same format",
-                "phase": technique.phase.name.lower(),
-                "settings": technique().settings(),
-                "fits": fits,
-                "refused": refused,
-            }
-        )
-    return rows
 
 
 def _target(

@@ -116,7 +116,10 @@ def benchmark(
         second = first if other is None else host(other, folder / "candidate", target, trust_pickle)
         check_target(target, first.model)
         signature = first.model.signature
-        given = _random(signature, target.batch, seed) if data is None else read_for(signature, data, storage=folder)
+        if data is None:
+            given = random_inputs(signature, target.batch, seed)
+        else:
+            given = read_for(signature, data, storage=folder)
         first, second = fit(given, first, second, folder / "data")
         run_samples(first, folder / "data", folder / "outputs.npz")
         return _measured(first, second, folder, Goal(()), (*COSTS, *metrics.called_for(target)), seed)
@@ -200,7 +203,12 @@ def _spelled(hosted: Hosted) -> str:
     return f"{', '.join(map(str, signature.inputs))} -> {', '.join(map(str, signature.outputs))}"
 
 
-def _random(signature: Signature, batch: int, seed: int) -> Data:
+def random_inputs(signature: Signature, batch: int, seed: int) -> Data:
+    """Samples made up of random numbers.
+
+    Raises:
+        InvalidData: They can't be: an input has a free size, or they would not fit into memory.
+    """
     random = np.random.default_rng(seed)
     arrays: dict[str, Array] = {}
     samples = max(64, 4 * batch)

@@ -15,7 +15,8 @@ from typing import Any, ClassVar, NewType, Self, TypeAlias
 import numpy as np
 
 from ._plain import restore
-from .errors import RunFailed, UnsupportedModel
+from .errors import NotApplicable, RunFailed, UnsupportedModel
+from .structure import Structure
 
 Batch: TypeAlias = Mapping[str, np.ndarray[Any, Any]]
 """Named arrays; the only currency between rooms. Axis 0 is samples, except where a signature says there is none."""
@@ -283,3 +284,33 @@ class ModelFormat(ABC):
             UnsupportedModel: It fails on them.
         """
         return model
+
+    def structure(self, model: Model, samples: Batch | None = None) -> Structure:
+        """What the model is made of, for a profile.
+
+        Args:
+            model: On disk.
+            samples: Some, by which the format may tell what they meet in the model.
+
+        Raises:
+            UnsupportedModel: strop does not take models of this format apart, or the file is broken.
+        """
+        known = [f"{number:,} {name}" for name, number in model.counts.items()]
+        files = f"{model.size:,} bytes on disk"
+        raise UnsupportedModel(
+            f"A profile takes decision trees apart so far, and this is a model in {self.name} "
+            f"({', '.join([*known, files])}). strop benchmark measures it as a whole."
+        )
+
+    def shortened(self, model: Model, folder: Path) -> Model:
+        """Write the model with as few of its parts as its own runtime still runs in the same way: what a call of it
+        takes is what a call takes besides the parts.
+
+        Args:
+            model: On disk.
+            folder: Where it is written.
+
+        Raises:
+            NotApplicable: There is no such model, in one sentence.
+        """
+        raise NotApplicable(f"a model in {self.name} can't be shortened")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._lazy import lazy
-from ..errors import UnsupportedModel
+from ..errors import NotApplicable, UnsupportedModel
 from ..forest import Array, Forest
 from .trees import MOST_OUTPUTS, inside, joined
 
@@ -65,6 +65,21 @@ def forest_of(estimator: Any) -> Forest:
     output = np.zeros(len(found), np.int64) if kind in _AVERAGED else np.arange(len(found)) % len(base)
     names = tuple(map(str, getattr(estimator, "feature_names_in_", ())))
     return joined(found, output, base, int(estimator.n_features_in_), names=names, **settings)
+
+
+def first_of(estimator: Any) -> Any:
+    """The ensemble with its first round, or first tree, only; changed in place.
+
+    Raises:
+        NotApplicable: It has no more.
+    """
+    parts = "_predictors" if check(estimator) == _BINNED else "estimators_"
+    if len(getattr(estimator, parts, ())) < 2:
+        raise NotApplicable("it has one tree, or one round of boosting, at the most")
+    setattr(estimator, parts, getattr(estimator, parts)[:1])
+    if "n_estimators" in estimator.get_params(deep=False):
+        estimator.n_estimators = 1
+    return estimator
 
 
 def trees(estimator: Any) -> Iterator[dict[str, Array]]:

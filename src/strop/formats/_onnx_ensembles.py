@@ -117,6 +117,39 @@ def ensemble(node: onnx.NodeProto, features: int, dtype: str) -> Forest:
     return Forest(**_compared(splits, dtype), **sum_up, features=features, dtype=dtype, sums=sums)
 
 
+def keep_first_tree(node: onnx.NodeProto) -> None:
+    """Take out all trees of a node but the first; `ensemble` has read it before.
+
+    Raises:
+        NotApplicable: It has no more.
+    """
+    given = _Attributes(node)
+    if node.op_type == "TreeEnsemble":
+        if len(given.listed("tree_roots")) < 2:
+            raise NotApplicable("it has one tree at the most")
+        del given.by_name["tree_roots"].ints[1:]
+        return
+    if len(set(given.listed("nodes_treeids"))) < 2:
+        raise NotApplicable("it has one tree at the most")
+    prefix = "class" if node.op_type == "TreeEnsembleClassifier" else "target"
+    first = given.listed("nodes_treeids")[0]
+    kept = {
+        kind: [place for place, tree in enumerate(given.listed(f"{kind}_treeids")) if tree == first]
+        for kind in ("nodes", prefix)
+    }
+    for name, attribute in given.by_name.items():
+        places = kept.get(name.partition("_")[0])
+        if places is None:
+            continue
+        for values in (attribute.ints, attribute.floats, attribute.strings):
+            if values:
+                few: Any = [values[place] for place in places]
+                del values[:]
+                values.extend(few)
+        if attribute.HasField("t"):
+            attribute.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(attribute.t)[places]))
+
+
 @dataclass(frozen=True)
 class _Leaves:
     """What leaves add: `weight` of them to `output`, each [weights]; `of` is the row of the leaf, of `rows` in all."""

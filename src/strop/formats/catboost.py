@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UnsupportedModel
+from .._lazy import require
+from ..errors import NotApplicable, UnsupportedModel
 from ..forest import Array, Forest
 from ..model import CATBOOST, Model
 from . import _catboost_json, _cbm, _cityhash
@@ -79,6 +80,14 @@ class CatboostFormat(TreeFormat):
 
     def forest(self, model: Model) -> Forest:
         return _forest(model.payload)
+
+    def shortened(self, model: Model, folder: Path) -> Model:
+        booster = require("catboost", "trees").CatBoost()
+        booster.load_model(str(model.path), "json" if is_json(model.path) else "cbm")
+        if booster.tree_count_ < 2:
+            raise NotApplicable("it has one tree at the most")
+        booster.shrink(1)
+        return self.open(write(_content(booster), folder / "model.cbm"))
 
 
 def prediction_type(info: Mapping[str, Any]) -> str:

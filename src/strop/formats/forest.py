@@ -6,12 +6,15 @@ import io
 import os
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import UnsupportedModel
+from ..errors import NotApplicable, UnsupportedModel
 from ..forest import Forest
-from ..model import FOREST, NATIVE, Model, ModelFormat, Signature
+from ..model import FOREST, NATIVE, Batch, Model, ModelFormat, Signature
+from ..structure import Structure
+from ._structure import structure_of
 from .trees import TreeFormat, counts, described, notes
 
 FILE = "forest.npz"
@@ -34,6 +37,12 @@ class ForestFormat(TreeFormat):
     def forest(self, model: Model) -> Forest:
         return Forest.load(model.path)
 
+    def shortened(self, model: Model, folder: Path) -> Model:
+        forest = self.forest(model)
+        if forest.trees < 2:
+            raise NotApplicable("it has one tree at the most")
+        return save(replace(forest, roots=forest.roots[:1], output=forest.output[:1]).without_unused_nodes(), folder)
+
 
 def save(forest: Forest, folder: Path) -> Model:
     """Write a forest into a folder."""
@@ -51,6 +60,9 @@ class NativeFormat(ModelFormat):
 
     def open(self, source: Any) -> Model:
         raise UnsupportedModel(f"A compiled forest is no original; {source} must be the model that it was made of.")
+
+    def structure(self, model: Model, samples: Batch | None = None) -> Structure:
+        return structure_of(source_of(model), model, samples)
 
 
 def native_model(library: Path, files: Sequence[Path], like: Signature, forest: Forest) -> Model:

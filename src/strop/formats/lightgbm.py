@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import UnsupportedModel
+from ..errors import NotApplicable, UnsupportedModel
 from ..forest import ZERO, Array, Forest
 from ..model import LIGHTGBM, Model
 from .trees import MOST_OUTPUTS, TreeFormat, described, file_of, inside, joined, made_by, reading, write
@@ -61,6 +62,9 @@ class LightgbmFormat(TreeFormat):
     def forest(self, model: Model) -> Forest:
         return _forest(model.payload)
 
+    def shortened(self, model: Model, folder: Path) -> Model:
+        return self.open(write(_first_round(model.path.read_text()).encode(), folder / "model.txt"))
+
 
 def _content(source: Any) -> bytes:
     if isinstance(source, Path):
@@ -107,6 +111,19 @@ def _parse(text: str) -> Forest:
         names=() if made_up else names, divisor=len(trees) // each if "average_output" in header else 1.0,
         link=link, scale=scale,
     )  # fmt: skip
+
+
+def _first_round(text: str) -> str:
+    """The same file with the trees of the first round only."""
+    head, *trees = re.split(r"^(?=Tree=\d+$)", text.replace("\r\n", "\n"), flags=re.MULTILINE)
+    found = re.search(r"^num_tree_per_iteration=(\d+)$", head, re.MULTILINE)
+    each = int(found[1]) if found else len(trees)
+    if len(trees) <= each:
+        raise NotApplicable("it has one round of boosting at the most")
+    _, ending, rest = text.partition("end of trees")
+    sizes = " ".join(str(len(tree)) for tree in trees[:each])
+    head = re.sub(r"^tree_sizes=.*$", f"tree_sizes={sizes}", head, flags=re.MULTILINE)
+    return "".join([head, *trees[:each], ending, rest])
 
 
 def _link(objective: list[str], outputs: int) -> tuple[str, float]:

@@ -13,7 +13,7 @@ from .._lazy import lazy
 from ..errors import NotApplicable
 from ..forest import Forest
 from ..model import ONNX_TREES, Model, Signature
-from ._onnx_ensembles import DOMAIN, OPERATORS, ensemble
+from ._onnx_ensembles import DOMAIN, OPERATORS, ensemble, keep_first_tree
 from .onnx import OnnxFormat, file_of, graph_of, is_proto, read, tensors
 from .trees import TreeFormat, counts, reading, signature
 
@@ -73,6 +73,14 @@ class OnnxTreesFormat(TreeFormat):
 
     def forest(self, model: Model) -> Forest:
         return _forest(graph_of(model), model.payload)
+
+    def shortened(self, model: Model, folder: Path) -> Model:
+        proto = onnx.ModelProto.FromString(graph_of(model).SerializeToString())
+        keep_first_tree(_pattern(proto.graph).node)
+        short = save(proto, folder)
+        if short.format != ONNX_TREES:
+            raise NotApplicable("its first tree alone is no forest")
+        return short
 
 
 def save(proto: onnx.ModelProto, folder: Path) -> Model:

@@ -13,7 +13,7 @@ from .._lazy import lazy
 from ..errors import StropError, UnsupportedModel, UntrustedModel
 from ..forest import Forest
 from ..model import SKLEARN, Model, Signature
-from ._estimators import check, forest_of, trees
+from ._estimators import check, first_of, forest_of, trees
 from .trees import TreeFormat, described, file_of, made_by, reading, write
 
 if TYPE_CHECKING:
@@ -77,6 +77,9 @@ class SklearnFormat(TreeFormat):
     def forest(self, model: Model) -> Forest:
         with reading("scikit-learn", model.payload):
             return forest_of(load(model.payload))
+
+    def shortened(self, model: Model, folder: Path) -> Model:
+        return self.store(replace(model, payload=first_of(load(model.path)), files=()), folder)
 
 
 def load(source: Any) -> Any:

@@ -13,7 +13,9 @@ import numpy as np
 
 from ..errors import UnsupportedModel
 from ..forest import Array, Forest
-from ..model import Format, Model, ModelFormat, Signature, Tensor
+from ..model import Batch, Format, Model, ModelFormat, Signature, Tensor
+from ..structure import Structure
+from ._structure import structure_of
 
 MOST_OUTPUTS = 1 << 16
 """A number of outputs above this is a broken file, which must not take memory by it."""
@@ -33,6 +35,9 @@ class TreeFormat(ModelFormat):
         Raises:
             UnsupportedModel: The file is broken, or holds what is more than trees (linear leaves, text features).
         """
+
+    def structure(self, model: Model, samples: Batch | None = None) -> Structure:
+        return structure_of(self.forest(model), model, samples)
 
 
 def signature(forest: Forest) -> Signature:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UnsupportedModel
+from .._lazy import require
+from ..errors import NotApplicable, UnsupportedModel
 from ..forest import Array, Forest
 from ..model import XGBOOST, Model
 from . import _ubjson
@@ -78,6 +79,12 @@ class XgboostFormat(TreeFormat):
 
     def forest(self, model: Model) -> Forest:
         return _forest(model.payload)
+
+    def shortened(self, model: Model, folder: Path) -> Model:
+        booster = require("xgboost", "trees").Booster(model_file=str(model.path))
+        if booster.num_boosted_rounds() < 2:
+            raise NotApplicable("it has one round of boosting at the most")
+        return self.open(write(bytes(booster[:1].save_raw(raw_format="ubj")), folder / "model.ubj"))
 
 
 def _content(source: Any) -> bytes:

@@ -1,0 +1,7 @@
+"""Insight: where a model's time goes, and what would help."""
+
+from .counsel import Advice, advise
+from .show import summarize
+from .split import PROFILING, UNTOLD, Found, examine
+
+__all__ = ["PROFILING", "UNTOLD", "Advice", "Found", "advise", "examine", "summarize"]

@@ -1,0 +1,70 @@
+"""Advice is ranked by what is expected of a technique and by where the time was seen to go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from forests import grown
+from strop.formats.forest import save
+from strop.insight import Advice, Found, advise
+from strop.model import Model
+from strop.runtime import Runtime
+from strop.runtimes import Gtil, Native
+from strop.stats import Interval
+from strop.structure import Structure
+from strop.target import Target
+from strop.techniques import TruncateRounds
+
+TARGET = Target(threads=1)
+
+
+def told(tmp_path: Path, share: float | None, trees: int = 50, runtime: Runtime | None = None) -> dict[str, Advice]:
+    model: Model = save(grown(np.random.default_rng(0), trees=trees), tmp_path)
+    known = None if share is None else Interval(share, share, share)
+    overhead = None if share is None else Interval(share * 1e-3, share * 1e-3, share * 1e-3)
+    found = Found(Structure(()), Interval(1e-3, 1e-3, 1e-3), overhead, known, 0, 10, ())
+    advice = advise(model, runtime or Gtil(), TARGET, found)
+    assert [one.gain for one in advice] == sorted((one.gain for one in advice), reverse=True)
+    assert len({one.technique for one in advice}) == len(advice)
+    return {one.technique: one for one in advice}
+
+
+def test_where_the_trees_take_the_time_fewer_of_them_are_expected_to_help(tmp_path: Path) -> None:
+    advice = told(tmp_path, 0.0)
+    rounds = advice["truncate-rounds"]
+    assert rounds.gain == pytest.approx(1 - TruncateRounds().expects(TARGET))
+    assert "Of the 100% of a call that the model itself takes, 0.5x is expected to stay (amount 0.5)" in rounds.why
+    assert "needs" not in rounds.why
+    assert advice["to-native"].gain == pytest.approx(1 - 0.2 / 1.5), "against gtil, of which 1.5 is expected"
+    assert "native" in advice["to-native"].why and "may shrink" not in advice["to-native"].why
+
+
+def test_where_overhead_does_another_runtime_is_and_fewer_trees_are_not(tmp_path: Path) -> None:
+    advice = told(tmp_path, 0.9)
+    assert advice["truncate-rounds"].gain == pytest.approx(0.05)
+    assert advice["to-native"].gain == pytest.approx(1 - 0.1 * 0.2 / 1.5 - 0.4e-6 / 1e-3)
+    assert "the 900 µs that gtil spends around it may shrink to 400 ns" in advice["to-native"].why
+    assert next(iter(advice)) == "to-native"
+
+
+def test_what_has_to_be_given_is_said(tmp_path: Path) -> None:
+    assert told(tmp_path, 0.1)["retune"].why.endswith("it needs train data")
+
+
+def test_without_a_split_all_of_a_call_counts_as_the_model_s(tmp_path: Path) -> None:
+    assert told(tmp_path, None)["truncate-rounds"].gain == pytest.approx(0.5)
+
+
+def test_what_does_not_fit_the_model_is_left_out(tmp_path: Path) -> None:
+    assert "truncate-rounds" not in told(tmp_path, 0.1, trees=1)
+    assert "refit-leaves" not in told(tmp_path, 0.1), "which only mends"
+    assert "prune-channels" not in told(tmp_path, 0.1), "which is of another format"
+
+
+def test_what_it_runs_on_already_is_no_advice(tmp_path: Path) -> None:
+    advice = told(tmp_path, 0.0, runtime=Native())
+    assert "to-native" not in advice
+    assert advice["forest-to-onnx"].gain == 0.0, "of which less is expected than of what is measured"
