@@ -24,7 +24,7 @@ def test_it_describes_this_machine() -> None:
     assert found["memory"]["total"] == psutil.virtual_memory().total
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     runtime = next(r for r in found["runtimes"] if r["name"] == "onnxruntime")
-    assert (runtime["present"], runtime["loads"], runtime["install"]) == (True, ["onnx"], None)
+    assert (runtime["present"], runtime["loads"], runtime["install"]) == (True, ["onnx", "onnx-trees"], None)
     assert runtime["version"] == metadata.version("onnxruntime")
     text = doctor.describe(found)
     assert found["cpu"]["name"] in text

@@ -20,6 +20,7 @@ from strop.learning import Training
 from strop.model import FOREST, Model
 from strop.native.library import compiler
 from strop.plan import routes
+from strop.runtimes import Native
 from strop.target import Target
 from strop.technique import Context, Needs, apply
 from strop.techniques import (
@@ -209,7 +210,7 @@ def test_refitting_is_planned_after_a_loss_only(tmp_path: Path) -> None:
     model = example(tmp_path / "given").model
     have = Needs.SAMPLES | Needs.TRAINING
     known = [TruncateRounds, PruneLeaves, RefitLeaves, SimplifyForest, ToNative]
-    found, _ = routes(model, Target(threads=1), have, known)
+    found, _ = routes(model, Target(threads=1), have, known, [Native])
     refitting = [route.steps for route in found if RefitLeaves in route.steps]
     assert len(refitting) == 6, "three ways to lose something, simplified or not"
     for steps in refitting:
