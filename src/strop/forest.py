@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,6 +23,11 @@ _ARRAYS = {
     "members": "int64", "member_ends": "int64", "values": "float64", "roots": "int32", "output": "int32",
     "base": "float64",
 }  # fmt: skip
+_SETTINGS: Mapping[str, type | tuple[type, ...]] = {
+    "features": int, "names": list, "dtype": str, "sums": str, "divisor": (int, float), "link": str,
+    "scale": (int, float), "rows": str, "result": str, "step": (int, float),
+}  # fmt: skip
+"""What a file's settings must be, some of which are written into C."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +149,7 @@ class Forest:
             (self.link not in LINKS, f"its link {self.link!r} is unknown"),
             (not np.isfinite(self.values).all() or not np.isfinite(self.base).all(), "a leaf is not finite"),
             (not np.isfinite(self.divisor) or self.divisor == 0, "its divisor is not a number"),
+            (not np.isfinite(self.scale), "its scale is not a number"),
             (not 0 <= self.step < np.inf, "its step is no number of 0 or more"),
             (between, "a leaf is no multiple of its step"),
         ]  # fmt: skip
@@ -246,9 +251,14 @@ class Forest:
         try:
             with np.load(stream, allow_pickle=False) as stored:
                 settings = json.loads(stored["settings"].tobytes())
-                settings["names"] = tuple(settings["names"])
+                for name, kind in _SETTINGS.items():
+                    if not isinstance(settings[name], kind) or isinstance(settings[name], bool):
+                        raise ValueError(f"{name} can't be {str(settings[name])[:40]!r}")
+                settings["names"] = tuple(map(str, settings["names"]))
                 return cls(**{name: stored[name] for name in cls.ARRAYS}, **settings).check()
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        except UnsupportedModel:
+            raise
+        except Exception as error:  # of NumPy, zipfile and what it decompresses with, which damage may lead anywhere
             raise UnsupportedModel(f"{path} must be a forest that strop wrote, and is broken ({error}).") from error
 
     def without_unused_nodes(self) -> Forest:

@@ -80,5 +80,7 @@ def source_of(model: Model) -> Forest:
     try:
         with zipfile.ZipFile(path) as archive:
             return Forest.read(io.BytesIO(archive.read(FILE)), path)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except UnsupportedModel:
+        raise
+    except Exception as error:  # of zipfile and what it decompresses with, which damage may lead anywhere
         raise UnsupportedModel(f"{path} must hold {FILE}, which the library was made of ({error}).") from error

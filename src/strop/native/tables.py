@@ -66,8 +66,9 @@ def tables(forest: Forest) -> Tables:
     slices = most <= MOST_LEAVES and sliced < one_row
     constants: dict[str, int | float | str] = {
         "FEATURES": forest.features, "OUTPUTS": forest.outputs, "RESULTS": forest.width or 1, "TREES": forest.trees,
-        "WIDTH": forest.values.shape[1], "INPUT_BYTES": real.itemsize, "DIVISOR": forest.divisor,
-        "SCALE": forest.scale, "LINK": list(LINKS).index(forest.link), "STEPS": int(steps), "SLICES": int(slices),
+        "WIDTH": forest.values.shape[1], "INPUT_BYTES": real.itemsize, "DIVISOR": float(forest.divisor),
+        "SCALE": float(forest.scale), "LINK": list(LINKS).index(forest.link),
+        "STEPS": int(steps), "SLICES": int(slices),
         "WALK": int(not steps), "GROUPS": len(conditions.feature), "CONDITIONS": len(conditions.threshold),
         "STRIDE": stride, "MOST_LEAVES": most, "ROWS": ROWS, "MOST_SLOTS": 2 * most - 1,
         "ENOUGH": max(2, math.ceil(ROWS * sliced / one_row)) if slices else 0,
