@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import platform
 import subprocess
 import threading
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from forests import edges, grown
-from strop.errors import RunFailed
+from strop.errors import RunFailed, UnsupportedModel
 from strop.forest import LINKS, Forest
 from strop.native import library, tables
 from strop.native.library import FLAGS, Library, build, compiler, write_source
@@ -181,7 +182,7 @@ def test_one_row_may_be_of_any_type_and_its_result_is_its_own(tmp_path: Path) ->
 
 
 def test_a_program_in_c_and_several_threads_can_call_it(tmp_path: Path) -> None:
-    forest = replace(grown(RNG(5), leaves=60, trees=40), names=("age", "*/ evil \\", "c", "d\n"))
+    forest = replace(grown(RNG(5), leaves=60, trees=40), names=("age", "*/ evil \\", "/*c", "d\n"))
     found = compiled(forest, tmp_path)
     x = edges(RNG(6), forest, 3000)
     expected, wrong = forest.predict(x), []
@@ -212,6 +213,33 @@ def test_a_program_in_c_and_several_threads_can_call_it(tmp_path: Path) -> None:
     assert [*map(float, said.split())] == expected[:2].tolist()
 
 
+@pytest.mark.parametrize("settings", [
+    {"scale": "1\n#include </etc/passwd>"}, {"divisor": "1; int x"}, {"features": "4}; int x; enum { A"},
+    {"scale": True}, {"scale": float("inf")}, {"features": 4.5}, {"names": "abcd"}, {"names": None}, {"rows": 3},
+])  # fmt: skip
+def test_a_forest_from_elsewhere_brings_no_words_into_c(tmp_path: Path, settings: dict[str, Any]) -> None:
+    replace(grown(RNG(5), link="sigmoid"), **settings).save(tmp_path / "forest.npz")
+    with pytest.raises(UnsupportedModel, match=r"forest\.npz must be .* broken|this one is broken"):
+        Forest.load(tmp_path / "forest.npz")
+
+
+def test_a_damaged_forest_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "forest.npz"
+    grown(RNG(5)).save(file)
+    with np.load(file) as stored:
+        arrays = dict(stored)
+    np.savez_compressed(file, **arrays)  # so that what decompresses meets the damage
+    whole, random, refused = file.read_bytes(), RNG(6), 0
+    for _ in range(100):
+        damaged = bytearray(whole)
+        damaged[random.integers(len(whole))] ^= 1 << int(random.integers(8))
+        try:
+            Forest.read(io.BytesIO(damaged), file)
+        except UnsupportedModel:
+            refused += 1
+    assert refused > 20
+
+
 def test_what_cannot_be_built_or_loaded_is_a_named_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forest = grown(RNG(7))
     found = compiled(forest, tmp_path)
@@ -219,6 +247,9 @@ def test_what_cannot_be_built_or_loaded_is_a_named_error(tmp_path: Path, monkeyp
         found(np.zeros((2, 3)))
     with pytest.raises(RunFailed, match="signature"):
         Library(tmp_path / "model.so", "float64", "float64", 3)
+    for kinds in (("float32", "float64"), ("float64", "float32")):  # it would read or write beyond the arrays
+        with pytest.raises(RunFailed, match="signature"):
+            Library(tmp_path / "model.so", *kinds, None)
     (tmp_path / "broken.so").write_bytes(b"\x7fELF")
     with pytest.raises(RunFailed, match="Build it again"):
         Library(tmp_path / "broken.so", "float64", "float64", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -142,6 +143,27 @@ class TestNative(RuntimeCase):
         found = runner({"x": x})["probability"]
         runner.close()
         np.testing.assert_allclose(found, forest.predict(x), rtol=1e-15)
+
+    def test_a_signature_that_is_none_of_a_forest_is_told(self, tmp_path: Path) -> None:
+        given = self.example(tmp_path).model
+        (result,) = given.signature.outputs
+        odd = replace(result, dtype="float32"), replace(result, shape=(None, None))
+        for outputs in ((), (result, result), odd[:1], odd[1:]):
+            with pytest.raises(RunFailed, match=r"signature.*Build it again"):
+                Native().load(replace(given, signature=replace(given.signature, outputs=outputs)), Target(threads=1))
+
+    @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+    def test_a_source_that_is_damaged_is_told(self, tmp_path: Path, method: int) -> None:
+        given = self.example(tmp_path)
+        source = given.model.path.with_name("source.zip")
+        given.model.path.write_bytes(b"\x7fELF of somebody else")
+        with zipfile.ZipFile(source, "w", method) as archive:
+            archive.writestr("forest.npz", bytes(range(256)) * 40)
+        content = bytearray(source.read_bytes())
+        content[50:70] = b"\xff" * 20
+        source.write_bytes(content)
+        with pytest.raises(RunFailed, match=r"source\.zip must hold forest\.npz"):
+            Native().load(given.model, Target(threads=1))
 
 
 @pytest.mark.skipif(compiler() is None, reason="needs a C compiler")

@@ -396,3 +396,5 @@ STROP_API void strop_predict(const strop_input *x, int64_t rows, strop_result *o
 
 STROP_API int strop_features(void) { return FEATURES; }
 STROP_API int strop_results(void) { return RESULTS; }
+STROP_API int strop_input_bytes(void) { return sizeof(strop_input); }
+STROP_API int strop_result_bytes(void) { return sizeof(strop_result); }

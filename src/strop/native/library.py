@@ -53,6 +53,8 @@ STROP_API void strop_predict(const strop_input *x, int64_t rows, strop_result *o
 
 STROP_API int strop_features(void); /* {features} */
 STROP_API int strop_results(void);  /* {results} */
+STROP_API int strop_input_bytes(void);  /* sizeof(strop_input) */
+STROP_API int strop_result_bytes(void); /* sizeof(strop_result) */
 
 #ifdef __cplusplus
 }}
@@ -124,15 +126,16 @@ class Library:
             self._predict = loaded.strop_predict
             # one row takes less time than letting other threads have the interpreter meanwhile
             self._predict_one = ctypes.PyDLL(str(path.absolute())).strop_predict
+            made = [int(getattr(loaded, f"strop_{what}")()) for what in ("results", "input_bytes", "result_bytes")]
+            self.features = int(loaded.strop_features())
         except (OSError, AttributeError) as error:
             raise RunFailed(f"{path.name} can't be loaded: {error}. Build it again on this machine.") from error
-        self.features = int(loaded.strop_features())
         self.dtype, self.results = np.dtype(forest_dtype), (np.dtype(result_dtype), width)
         for function in (self._predict, self._predict_one):
             function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p], None
         self._one_row = (1, self.features)
         self._ready: list[tuple[Array, Callable[[], object], Array]] = []  # to take one row each
-        if int(loaded.strop_results()) != (width or 1):
+        if made != [width or 1, self.dtype.itemsize, self.results[0].itemsize]:
             raise RunFailed(f"{path.name} does not give what its signature says. Build it again.")
 
     def __call__(self, x: Array) -> Array:
@@ -185,4 +188,5 @@ def _meaning(forest: Forest) -> str:
 
 def _plain(name: str) -> str:
     """A column's name within a comment of C."""
-    return "".join(letter if letter.isprintable() else "?" for letter in name).replace("*/", "* /").replace("\\", "/")
+    shown = "".join(letter if letter.isprintable() else "?" for letter in name).replace("\\", "/")
+    return shown.replace("*/", "* /").replace("/*", "/ *")

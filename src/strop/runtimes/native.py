@@ -13,7 +13,7 @@ import numpy as np
 from .._pickles import check_own
 from ..errors import RunFailed, UnsupportedModel, UntrustedModel
 from ..formats.forest import source_of
-from ..model import NATIVE, Batch, Format, Model
+from ..model import NATIVE, Batch, Format, Model, Signature, Tensor
 from ..native.library import Library, build, write_source
 from ..runtime import Runtime
 from ..target import Target
@@ -30,16 +30,23 @@ class Native(Runtime):
     module: ClassVar[str] = "ctypes"
 
     def load(self, model: Model, target: Target) -> _Runner:
-        (result,) = model.signature.outputs
-        (rows,) = model.signature.inputs
-        width = result.shape[1] if len(result.shape) > 1 else None
-        assert width is None or isinstance(width, int)
+        rows, result, width = _sides(model)
         try:
             check_own(model.path)
             library = Library(model.path, rows.dtype, result.dtype, width)
         except UntrustedModel:
             library = _built_again(model, rows.dtype, result.dtype, width)
         return _Runner(library, rows.name, result.name)
+
+
+def _sides(model: Model) -> tuple[Tensor, Tensor, int | None]:
+    """Its input and its output, and the columns of that; of a bundle, a signature may say anything."""
+    match model.signature:
+        case Signature((rows,), (Tensor(shape=(_,)) as result,)):
+            return rows, result, None
+        case Signature((rows,), (Tensor(shape=(_, int() as width)) as result,)):
+            return rows, result, width
+    raise RunFailed("a forest has one input and one output, and its signature says otherwise. Build it again.")
 
 
 def _built_again(model: Model, dtype: str, result: str, width: int | None) -> Library:
