@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,9 +65,10 @@ def notes(forest: Forest) -> tuple[str, ...]:
     """What a report should tell of it: columns that no split looks at, and what rounded leaves may do to a score."""
     found = []
     used = set(forest.feature[(forest.tree >= 0) & (forest.feature >= 0)].tolist())
-    if unused := [column for column in range(forest.features) if column not in used]:
-        named = [forest.names[column] if forest.names else str(column) for column in unused[:NAMED]]
-        more = f" and {len(unused) - NAMED:,} more" if len(unused) > NAMED else ""
+    if unused := forest.features - len(used):
+        first = itertools.islice((column for column in range(forest.features) if column not in used), NAMED)
+        named = [forest.names[column] if forest.names else str(column) for column in first]
+        more = f" and {unused - NAMED:,} more" if unused > NAMED else ""
         found.append(
             f"the forest looks at {len(used):,} of {forest.features:,} columns; not at {', '.join(named)}{more}"
         )
