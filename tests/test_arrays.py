@@ -7,11 +7,13 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyarrow import csv
 
+from strop._arrays import Matrix
 from strop.data import Data, match, read
 from strop.errors import InvalidData
 from strop.model import Signature, Tensor
@@ -175,6 +177,38 @@ def test_a_table_of_one_column_an_input(tmp_path: Path) -> None:
 def test_bad_tables(tmp_path: Path, columns: dict, inputs: list[str], options: dict, says: str) -> None:
     with pytest.raises(InvalidData, match=says):
         read(table(tmp_path / "t.parquet", columns), inputs, **options)
+
+
+NAMING = Matrix(("age", "height"), "float64", missing=True)
+
+
+@pytest.mark.parametrize(("column", "says"), [
+    (["a", "b"] * 20, "must be made such, from string. Encode"),
+    (pa.array(["a", None] * 20).dictionary_encode(), "age must be made such, from dictionary<.*its place among"),
+    ([[1.0]] * 40, "age must be made such, from list"),
+    (["2020-01-01"] * 40, "age must be made such, from"),
+])  # fmt: skip
+def test_a_column_that_a_model_names_holds_numbers(tmp_path: Path, column: object, says: str) -> None:
+    with pytest.raises(InvalidData, match=says):
+        read(table(tmp_path / "t.parquet", {**COLUMNS, "age": column}), ["x"], matrix=NAMING)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_a_column_that_is_empty_is_missing(tmp_path: Path, suffix: str) -> None:
+    path = table(tmp_path / f"t{suffix}", {**COLUMNS, "age": pa.nulls(40)})
+    found = read(path, ["x"], matrix=NAMING).inputs["x"]
+    assert np.isnan(found[:, 0]).all()
+    np.testing.assert_allclose(found[:, 1], X[:, 0], rtol=1e-6)
+    with pytest.raises(InvalidData, match="age must be made such, from null"):
+        read(path, ["x"], matrix=Matrix(("age", "height")))
+
+
+def test_a_frame_that_is_no_table_is_told() -> None:
+    twice = pd.DataFrame(np.zeros((20, 2)), columns=["a", "a"])
+    with pytest.raises(InvalidData, match=r"distinct names.*Duplicate column names.*Rename or convert"):
+        read(twice, ["x"])
+    with pytest.raises(InvalidData, match="Conversion failed for column a"):
+        read(pd.DataFrame({"a": [1j] * 20, "b": 1.0}), ["x"])
 
 
 def test_a_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

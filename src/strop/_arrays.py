@@ -16,7 +16,7 @@ from typing import IO, Any, Literal, TypeAlias
 import numpy as np
 
 from ._plain import told
-from ._tables import Table, is_block, is_numeric, numbers, open_table, text, width
+from ._tables import Table, is_block, is_empty, is_numeric, numbers, open_table, text, width
 from .errors import InvalidData, StropError
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -163,7 +163,8 @@ def from_table(
     features = [n for n in types if n in (*numeric, *blocks) and n not in others] if wide else list(inputs)
     features = ["x"] if wide and "x" in blocks and "x" not in others else features
     if wide and matrix.columns:
-        features = _named(matrix.columns, types, (*numeric, *blocks), path)
+        empty = [name for name, kind in types.items() if matrix.missing and is_empty(kind)]
+        features = _named(matrix.columns, types, (*numeric, *empty), path)
     columns = list(dict.fromkeys([*features, *others]))
     for name in columns:
         if name not in types:
@@ -214,9 +215,11 @@ def _named(columns: Sequence[str], types: Mapping[str, Any], numeric: Sequence[s
             f"{listed(types)}. Add them, or give the rows as an array [samples, columns] in the model's order."
         )
     if words := [name for name in columns if name not in numeric]:
+        held = listed(list(dict.fromkeys(str(types[name]) for name in words)))
         raise InvalidData(
-            f"The model takes numbers, and {listed(words)} of {path} hold {types[words[0]]}. Encode them as for "
-            "training."
+            f"The model takes columns of numbers, and of {path} {listed(words)} must be made such, from {held}. Encode "
+            "them as for training; a category of a frame is its place among the column's categories then, and what is "
+            "missing NaN."
         )
     return list(columns)
 

@@ -53,6 +53,13 @@ def is_numeric(kind: Any) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
+def is_empty(kind: Any) -> bool:
+    """Whether a column holds nothing at all, so that no type is known."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_null(kind))
+
+
 def is_block(kind: Any) -> bool:
     """Whether values of a type are lists of numbers."""
     import pyarrow as pa
@@ -133,12 +140,23 @@ def _complete(column: Any, name: str, path: Path, start: int) -> None:
 
 
 def from_frame(frame: Any) -> Table:
-    """A frame of pandas or polars, or a table of pyarrow."""
+    """A frame of pandas or polars, or a table of pyarrow.
+
+    Raises:
+        InvalidData: It has a name twice, or a column of what pyarrow has no type for.
+    """
     import pyarrow as pa
 
-    if hasattr(frame, "to_arrow"):
-        frame = frame.to_arrow()
-    table = frame if isinstance(frame, pa.Table) else pa.Table.from_pandas(frame, preserve_index=False)
+    try:
+        if hasattr(frame, "to_arrow"):
+            frame = frame.to_arrow()
+        table = frame if isinstance(frame, pa.Table) else pa.Table.from_pandas(frame, preserve_index=False)
+    except (ValueError, TypeError, pa.ArrowException) as error:  # pyarrow's are mostly both
+        said = "; ".join(str(part) for part in error.args) or type(error).__name__
+        raise InvalidData(
+            f"A frame must have distinct names, and columns that pyarrow has a type for; of this one, it says: {said}. "
+            "Rename or convert the column."
+        ) from error
     return Table(
         tuple(table.schema.names), tuple(table.schema.types), table.num_rows,
         lambda columns: iter(table.select(list(columns)).combine_chunks().to_batches()),

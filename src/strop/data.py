@@ -185,7 +185,8 @@ class Data:
 
 
 def _fresh(array: Array, dtype: str | None) -> Array:
-    return np.require(array, dtype or array.dtype, ["C", "A", "W", "O"])  # members of a zip lie unaligned
+    with np.errstate(over="ignore"):  # too large for float32 is infinite, which is told by row where it may not be
+        return np.require(array, dtype or array.dtype, ["C", "A", "W", "O"])  # members of a zip lie unaligned
 
 
 @dataclass(frozen=True)
@@ -312,9 +313,10 @@ def match(data: Data, signature: Signature) -> tuple[Data, Signature]:
 
 
 def _missing(tensor: Tensor, data: Data) -> InvalidData:
+    names = [*data.inputs, *data.constants]
+    only = f"only {listed(names)}" if names else "no input"
     return InvalidData(
-        f"The model takes the input {tensor}, and the data have only {listed([*data.inputs, *data.constants])}. "
-        "Name the arrays as the model names its inputs."
+        f"The model takes the input {tensor}, and the data have {only}. Name the arrays as the model names its inputs."
     )
 
 
