@@ -22,7 +22,7 @@ from .data import Data, match, read_for, split
 from .errors import InvalidData, InvalidGoal, InvalidPlan, NotMeasurable, RunFailed, UnsupportedModel
 from .goal import Goal
 from .learning import Training
-from .model import Format, Model
+from .model import TORCH, Format, Model
 from .overlap import overlap
 from .rundir import DATA, PLAN, TRAINING, RunDir, as_written, read_json, write_json
 from .runtime import Runtime
@@ -164,8 +164,9 @@ def prepare(
     if train is not None:
         learned = further(train, "train")
         lessons = _lessons(run, training or Training(), opened)
-        lessons["most"], why = caution(learned)
-        notes += why
+        if opened.format == TORCH:  # the thresholds are those of networks
+            lessons["most"], why = caution(learned)
+            notes += why
         if shared := sum(overlap(learned, judging) for judging in (whole, *filter(None, [extra.get("confirm")]))):
             notes.append(
                 f"{counted(shared, 'sample')} of the train data can be found in the data to judge by too: what is "

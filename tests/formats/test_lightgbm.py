@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strop.errors import UnsupportedModel
+from strop.data import Data, match
+from strop.errors import InvalidData, UnsupportedModel
 from strop.forest import ZERO, Forest
 from strop.formats.lightgbm import LightgbmFormat
 
@@ -216,6 +218,24 @@ def test_wrappers_are_read_up_to_their_best_iteration(kind: str, tmp_path: Path)
         agrees(wrapper.booster_, forest, x)
     own = wrapper.predict_proba(x)[:, 1] if kind == "LGBMClassifier" else wrapper.predict(x)
     np.testing.assert_allclose(FORMAT.forest(model).predict(x), own, rtol=1e-15)
+
+
+@pytest.mark.parametrize(("named", "classes"), [
+    (["legit", "fraud"], ("fraud", "legit")), ([5, 2], (2, 5)), ([0, 1], ()),
+])  # fmt: skip
+def test_labels_are_those_a_wrapper_was_trained_with(
+    named: list[Any], classes: tuple[Any, ...], tmp_path: Path
+) -> None:
+    x = table(np.random.default_rng(1), 200)
+    labels = np.array(named)[(x[:, 0] > 0).astype(int)]
+    wrapper = lgb.LGBMClassifier(n_estimators=5, **QUIET).fit(x, labels)
+    for model in (FORMAT.open(wrapper), FORMAT.store(FORMAT.open(wrapper), tmp_path)):
+        assert model.signature.outputs[0].classes == classes
+        fitted = match(Data({"x": x}, labels), model.signature)[0]
+        right = (FORMAT.forest(model).predict(x) > 0.5) == fitted.labels
+        assert right.mean() == (wrapper.predict(x) == labels).mean() > 0.9
+    with pytest.raises(InvalidData, match="model's classes") if classes else contextlib.nullcontext():
+        match(Data({"x": x}, np.full(200, 1)), FORMAT.open(wrapper).signature)
 
 
 def test_a_booster_is_read_up_to_its_best_iteration(tmp_path: Path) -> None:

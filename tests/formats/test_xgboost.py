@@ -367,6 +367,17 @@ def test_broken_categories_are_refused(
         FORMAT.open(path)
 
 
+def test_columns_that_none_looks_at_take_no_memory(tmp_path: Path) -> None:
+    model = drawn(np.random.default_rng(0), 3, deep=False)
+    model["learner"]["learner_model_param"]["num_feature"] = "2000000000"
+    model["learner"]["feature_names"] = []
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(model))
+    (note,) = FORMAT.open(path).notes
+    assert "of 2,000,000,000 columns; not at" in note
+    assert len(note) < 300
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from ..errors import NotApplicable, UnsupportedModel
 from ..forest import ZERO, Array, Forest
 from ..model import LIGHTGBM, Model
-from .trees import MOST_OUTPUTS, TreeFormat, described, file_of, inside, joined, made_by, reading, write
+from .trees import MOST_OUTPUTS, TreeFormat, classes_of, described, file_of, inside, joined, made_by, reading, write
 
 _CATEGORICAL, _DEFAULT_LEFT, _MISSING = 1, 2, 2  # of decision_type: two bits, and where the kind of missing begins
 _ZERO, _NAN = 1, 2
@@ -53,11 +54,16 @@ class LightgbmFormat(TreeFormat):
         payload = source if made_by(source, "lightgbm", "Booster", "LGBMModel") else file_of(source)
         if payload is None:
             raise UnsupportedModel(f"A LightGBM model is a text file; {source} is none. Check the path.")
-        return described(LIGHTGBM, payload, _forest(payload))
+        model = described(LIGHTGBM, payload, _forest(payload))
+        (result,) = model.signature.outputs  # a file does not hold the labels that a wrapper was trained with
+        known = classes_of(payload) if made_by(payload, "lightgbm", "LGBMClassifier") else ()
+        return replace(model, signature=replace(model.signature, outputs=(replace(result, classes=known),)))
 
     def store(self, model: Model, folder: Path) -> Model:
         """Write a live object as model.txt, up to its best iteration."""
-        return model if model.files else self.open(write(_content(model.payload), folder / "model.txt"))
+        if model.files:
+            return model
+        return replace(self.open(write(_content(model.payload), folder / "model.txt")), signature=model.signature)
 
     def forest(self, model: Model) -> Forest:
         return _forest(model.payload)

@@ -7,14 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .._lazy import lazy
 from ..errors import StropError, UnsupportedModel, UntrustedModel
 from ..forest import Forest
 from ..model import SKLEARN, Model, Signature
 from ._estimators import check, first_of, forest_of, trees
-from .trees import TreeFormat, described, file_of, made_by, reading, write
+from .trees import TreeFormat, classes_of, described, file_of, made_by, reading, write
 
 if TYPE_CHECKING:
     from skops import io
@@ -59,7 +57,7 @@ class SklearnFormat(TreeFormat):
             model = described(SKLEARN, payload, forest_of(estimator))
             (rows,), (result,) = model.signature.inputs, model.signature.outputs
             rows = replace(rows, missing=bool(estimator.__sklearn_tags__().input_tags.allow_nan))
-            return replace(model, signature=Signature((rows,), (replace(result, classes=_classes(estimator)),)))
+            return replace(model, signature=Signature((rows,), (replace(result, classes=classes_of(estimator)),)))
 
     def store(self, model: Model, folder: Path) -> Model:
         """Write a live object as model.skops, compressed."""
@@ -112,11 +110,3 @@ def load(source: Any) -> Any:
             f"{source} must be a whole .skops file, and is broken ({type(error).__name__}: {said}). Save or copy it "
             "again."
         ) from error
-
-
-def _classes(estimator: Any) -> tuple[str | float, ...]:
-    """The labels that a classifier was trained with, unless they are its columns' numbers."""
-    classes = np.asarray(getattr(estimator, "classes_", ()))
-    if classes.dtype.kind in "iub" and np.array_equal(classes, np.arange(len(classes))):
-        return ()
-    return tuple(classes.tolist())

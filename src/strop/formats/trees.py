@@ -87,6 +87,14 @@ def described(name: Format, payload: Any, forest: Forest) -> Model:
     return Model(name, payload, signature(forest), files, counts=counts(forest), notes=notes(forest))
 
 
+def classes_of(estimator: Any) -> tuple[str | float, ...]:
+    """The labels that a classifier was trained with, unless they are its columns' numbers."""
+    classes = np.asarray(getattr(estimator, "classes_", ()))
+    if classes.dtype.kind in "iub" and np.array_equal(classes, np.arange(len(classes))):
+        return ()
+    return tuple(classes.tolist())
+
+
 def file_of(source: object) -> Path | None:
     """The file that a source names, if there is one."""
     path = Path(source) if isinstance(source, (str, os.PathLike)) else None

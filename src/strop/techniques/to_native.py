@@ -27,6 +27,7 @@ class ToNative(Technique):
     returns: ClassVar[Format | None] = NATIVE
     phase: ClassVar[Phase] = Phase.COMPILE
     lossless: ClassVar[bool] = True
+    version: ClassVar[int] = 2
 
     def expects(self, target: Target) -> float:
         return 0.2  # of LightGBM's fastest call, 500 trees of 63 leaves: 0.15 for a row, 0.05 for many
