@@ -11,14 +11,15 @@ faster, within limits that must all be proven on rows that neither training nor 
 - AUROC of every value of sex and race at 98 % of the original's or more, where it has 300 positives; values with fewer
   are reported as undecidable.
 
-Writes `fraud.md` beside this file, and a bundle for each model under `.cache`.
+Writes `fraud.md` beside this file, with a bundle for each model under `.cache`; the models that `--only` leaves out
+keep the figures of their last run.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import census
 import numpy as np
 
 import strop
+from strop import details
 from strop.planfile import seconds
 from strop.target import cpu_name
 from strop.terminal import Reporter, console
@@ -79,14 +81,13 @@ def main() -> None:
     parser.add_argument("--budget", default="5m")
     options = parser.parse_args()
     train, data = census.tables(CACHE)
-    found = {}
     for name in options.only:
         file, make = ORIGINALS[name]
         if not (CACHE / file).exists():
             print(f"training {name} on {train.name}", flush=True)
             make(*census.matrix(train), CACHE / file)
         bundle = CACHE / f"{name}-bundle"
-        shutil.rmtree(bundle, ignore_errors=True)
+        shutil.rmtree(bundle, ignore_errors=True)  # of an earlier run
         budget = seconds(options.budget)
         with Reporter(console(), budget) as reporter:
             result = strop.optimize(
@@ -95,11 +96,12 @@ def main() -> None:
                 budget=strop.Budget(budget), listener=reporter,
             )  # fmt: skip
         result.save(bundle)
-        found[name] = result.manifest
+    bundles = {name: CACHE / f"{name}-bundle" for name in ORIGINALS}
+    found = {name: strop.Bundle.load(bundle).manifest for name, bundle in bundles.items() if bundle.exists()}
     (HERE / "fraud.md").write_text("\n".join(page(found)) + "\n")
 
 
-def page(found: dict[str, dict[str, Any]]) -> list[str]:
+def page(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     lines = [
         "# A fraud-like model, three times", "",
         f"Written by `examples/fraud/run.py`; {cpu_name()}, one thread, one row a call. Figures are of the confirm "
@@ -115,6 +117,7 @@ def page(found: dict[str, dict[str, Any]]) -> list[str]:
             lines.append(f"| {metric} | {' | '.join(cells)} | {share(stored(content['ratios'][metric]))} |")
         lines += ["", *(f"- {limit['verdict']}: `{limit['limit']}`" for limit in manifest["limits"])]
         lines += [f"- {note}" for note in manifest["notes"]]
+        lines += [f"- {line}" for line in details.without(manifest["without"], manifest["goal"]["objective"])]
     return lines
 
 
