@@ -48,6 +48,10 @@ class Runtime(Settings):
     """Whether it refuses some models of the formats that it loads, and so is no reference: `load` then raises
     NotApplicable, and the candidate is skipped."""
 
+    apart: ClassVar[frozenset[Format]] = frozenset()
+    """The formats that it loads in which a sample's outputs never depend on what else is in the call, as in trees:
+    quality is told in large calls there, whatever the target's batch."""
+
     @classmethod
     def expects(cls, target: Target) -> float:
         """The ratio of latency against the reference runtime to expect before anything is measured."""

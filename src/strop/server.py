@@ -31,6 +31,7 @@ Array = np.ndarray[Any, Any]
 
 DISTINCT = 32  # samples that take turns in a timed block
 RUNS_A_BLOCK = 2  # at the least
+MANY = 512  # samples of a call that is not timed
 SPUN = 0.0005  # seconds before an arrival that are not slept, since a sleep may end late
 
 
@@ -167,12 +168,18 @@ def _serve(pipe: Connection, hosted: Hosted, cores: tuple[int, ...]) -> None:
         pipe.send(RunFailed(f"{hosted.runtime} failed: {type(error).__name__}: {error}"))
 
 
+def together(hosted: Hosted) -> int:
+    """Samples of a call that tells quality: the target's batch, or many where no sample depends on another."""
+    batch = hosted.target.batch
+    return max(batch, MANY) if hosted.model.format in hosted.runtime.apart else batch
+
+
 class _Loaded:
     def __init__(self, hosted: Hosted, cores: tuple[int, ...]):
         hosted.runtime.start()
         self.empty = _forget_peak()
         self.signature: Signature = hosted.model.signature
-        self.batch = hosted.target.batch
+        self.batch = together(hosted)
         self.runner: Runner = hosted.runtime.load(hosted.model, hosted.target)
         self.bound: list[Callable[[], object]] = []
         self.turn = 0

@@ -17,15 +17,17 @@ from sklearn.ensemble import (
     RandomForestClassifier,
 )
 
+import models
 from forests import edges, grown
 from strop import formats
 from strop.data import Data
 from strop.errors import RunFailed
 from strop.formats.forest import ForestFormat, save
-from strop.model import FOREST, SKLEARN, Format, Model
+from strop.model import FOREST, ONNX_TREES, SKLEARN, Format, Model
 from strop.native.library import compiler
 from strop.runtime import Runtime, predict
-from strop.runtimes import Lightgbm, Native, Sklearn, Xgboost
+from strop.runtimes import Gtil, Lightgbm, Native, Onnxruntime, Sklearn, Xgboost
+from strop.server import Hosted, together
 from strop.target import Target
 from strop.technique import Context, Phase, Technique, apply
 from strop.techniques import ToForest, ToNative
@@ -199,3 +201,15 @@ class TruncateAll(Technique):
     def apply(self, model: Model, context: Context) -> Model:
         forest = ForestFormat().forest(model)
         return save(replace(forest, roots=forest.roots[:0], output=forest.output[:0]), context.folder)
+
+
+def test_quality_of_trees_is_told_in_large_calls_and_that_of_networks_in_the_targets(tmp_path: Path) -> None:
+    """Dynamic int8 of a network depends on what else is in the call; a sample of trees does not."""
+    forest = save(grown(RNG(1)), tmp_path)
+    network = models.case("mlp", tmp_path).model
+    for batch in (1, 4096):
+        target = Target(threads=1, batch=batch)
+        assert together(Hosted(forest, Native(), target)) == batch, "a library takes no forest.npz"
+        assert together(Hosted(forest, Gtil(), target)) == max(batch, 512)
+        assert together(Hosted(network, Onnxruntime(), target)) == batch
+        assert together(Hosted(replace(network, format=ONNX_TREES), Onnxruntime(), target)) == max(batch, 512)

@@ -29,6 +29,7 @@ class Catboost(Runtime):
     """
 
     loads: ClassVar[frozenset[Format]] = frozenset({CATBOOST})
+    apart: ClassVar[frozenset[Format]] = loads
     module: ClassVar[str] = "catboost"
     extra: ClassVar[str | None] = "trees"
 

@@ -34,6 +34,7 @@ class Daal4py(Runtime):
     """
 
     loads: ClassVar[frozenset[Format]] = frozenset({FOREST})
+    apart: ClassVar[frozenset[Format]] = loads
     module: ClassVar[str] = "daal4py"
     extra: ClassVar[str | None] = "trees"
     partial: ClassVar[bool] = True

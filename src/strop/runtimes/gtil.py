@@ -27,6 +27,7 @@ class Gtil(Runtime):
     """Treelite's interpreter, through its C interface: exact, and loaded at once, for nothing is compiled."""
 
     loads: ClassVar[frozenset[Format]] = frozenset({FOREST})
+    apart: ClassVar[frozenset[Format]] = loads
     module: ClassVar[str] = "treelite"
     extra: ClassVar[str | None] = "trees"
     partial: ClassVar[bool] = True

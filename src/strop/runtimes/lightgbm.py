@@ -31,6 +31,7 @@ class Lightgbm(Runtime):
     """
 
     loads: ClassVar[frozenset[Format]] = frozenset({LIGHTGBM})
+    apart: ClassVar[frozenset[Format]] = loads
     module: ClassVar[str] = "lightgbm"
     extra: ClassVar[str | None] = "trees"
 

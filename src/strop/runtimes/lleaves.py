@@ -39,6 +39,7 @@ class Lleaves(Runtime):
     seconds, and kept for the next time."""
 
     loads: ClassVar[frozenset[Format]] = frozenset({FOREST})
+    apart: ClassVar[frozenset[Format]] = loads
     module: ClassVar[str] = "lleaves"
     extra: ClassVar[str | None] = "trees"
     partial: ClassVar[bool] = True

@@ -27,6 +27,7 @@ class Native(Runtime):
     """
 
     loads: ClassVar[frozenset[Format]] = frozenset({NATIVE})
+    apart: ClassVar[frozenset[Format]] = loads
     module: ClassVar[str] = "ctypes"
 
     def load(self, model: Model, target: Target) -> _Runner:

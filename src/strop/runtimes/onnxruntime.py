@@ -44,6 +44,7 @@ class Onnxruntime(Runtime):
     threads: int = choice(0, 1, 2, 4, 8)
 
     loads: ClassVar[frozenset[Format]] = frozenset({ONNX, ONNX_TREES})
+    apart: ClassVar[frozenset[Format]] = frozenset({ONNX_TREES})
     module: ClassVar[str] = "onnxruntime"
 
     def requires(self, target: Target) -> None:

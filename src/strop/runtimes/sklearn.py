@@ -28,6 +28,7 @@ class Sklearn(Runtime):
     """scikit-learn: `predict_proba` of a classifier, `predict` of a regressor, on an array."""
 
     loads: ClassVar[frozenset[Format]] = frozenset({SKLEARN})
+    apart: ClassVar[frozenset[Format]] = loads
     module: ClassVar[str] = "sklearn"
 
     def start(self) -> None:

@@ -70,6 +70,7 @@ class Tl2cgen(Runtime):
     quantize: bool = choice(True, False)
 
     loads: ClassVar[frozenset[Format]] = frozenset({FOREST})
+    apart: ClassVar[frozenset[Format]] = loads
     module: ClassVar[str] = "tl2cgen"
     extra: ClassVar[str | None] = "trees"
     partial: ClassVar[bool] = True

@@ -25,6 +25,7 @@ class Xgboost(Runtime):
     """XGBoost, by `inplace_predict`, which takes an array as it is."""
 
     loads: ClassVar[frozenset[Format]] = frozenset({XGBOOST})
+    apart: ClassVar[frozenset[Format]] = loads
     module: ClassVar[str] = "xgboost"
     extra: ClassVar[str | None] = "trees"
 
