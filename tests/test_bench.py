@@ -17,7 +17,7 @@ import pytest
 
 from strop import bench, metrics, timing
 from strop.bench import Bench
-from strop.comparison import _random
+from strop.comparison import random_inputs
 from strop.data import Data
 from strop.decision import Decision
 from strop.disturbance import Strain
@@ -501,4 +501,4 @@ def test_outputs_may_have_any_name(tmp_path: Path) -> None:
 def test_random_inputs_beyond_memory_are_refused() -> None:
     huge = Signature((Tensor("x", "float32", (1, 200_000, 200_000)),), ())
     with pytest.raises(InvalidData, match=r"take 40960000000000 bytes .* --data"):
-        _random(huge, 1, 0)
+        random_inputs(huge, 1, 0)

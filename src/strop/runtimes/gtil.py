@@ -17,8 +17,10 @@ from ..target import Target
 from ._forests import Array, Call, ForestRunner, read
 
 if TYPE_CHECKING:
+    import threadpoolctl
     import treelite
 else:
+    threadpoolctl = lazy("threadpoolctl")
     treelite = lazy("treelite", "trees")
 
 
@@ -42,6 +44,8 @@ class Gtil(Runtime):
             trees = treelite_model(forest)
         except treelite.TreeliteError as error:
             raise RunFailed(f"treelite can't load {model.path.name}: {str(error).splitlines()[-1]}") from error
+        # it refuses more threads than other libraries of this process have left to OpenMP
+        threadpoolctl.threadpool_limits(target.threads, user_api="openmp")
         options = treelite.gtil.gtil.GTILConfig(predict_type="default", nthread=target.threads)
         predict, outputs = treelite.core._LIB.TreeliteGTILPredict, forest.outputs  # public, but for the handle of it
 
