@@ -39,7 +39,7 @@ from strop.techniques.prune_channels import PruneChannels
 from strop.techniques.to_onnx import ToOnnx
 
 HERE = Path(__file__).parent
-TRAINING = Training(loss="none", learning_rate=5e-4, epochs=2, batch=64)
+TRAINING = Training(loss="none", learning_rate=5e-4, epochs=3, batch=64)
 TEXTS, LENGTH = 12_000, 32
 WAYS: tuple[tuple[Technique, ...], ...] = (
     (PruneChannels(amount=0.3),),
