@@ -31,7 +31,7 @@ WORTH_IT = 0.02  # what a batch of twice the size must gain
 LEAST_PAIRS = 2  # one tells nothing of how processes differ
 WAITING = "another strop measures on this machine: waiting for it to end"
 CALLS_A_BLOCK = 30  # that arrive at random times, at the least: fewer show no queue
-LOCK = Path("/tmp/strop-measuring.lock")  # not where TMPDIR says: all users and all sessions must find the same one
+LOCK = Path("/tmp/strop-measuring.lock")  # not where TMPDIR says: all users must find the same one
 REPEATS = 1.0  # disturbed turns that are taken again, for each that is wanted, before they count as they are
 
 
