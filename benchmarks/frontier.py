@@ -15,6 +15,7 @@ import re
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +53,8 @@ WAYS: tuple[tuple[Technique, ...], ...] = (
     (DropBlocks(amount=0.67),),
 )
 
+Row = tuple[str, tuple[float, float, float], dict[str, Any] | None, Model]
+
 
 def main() -> None:
     start = time.monotonic()
@@ -60,7 +63,7 @@ def main() -> None:
     ids, mask = encoded(200)
     timed = {"input_ids": ids, "attention_mask": mask}
     room = formats.format_of(TORCH)
-    rows = []
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
         original = room.fit(
             room.store(room.open(encoder(Path(scratch) / "package")), Path(scratch) / "original"),
@@ -89,16 +92,17 @@ def main() -> None:
                 target=strop.Target(threads=1), metric="fidelity",
             )  # fmt: skip
             rows.append((str(step), wordsim(load(small)), found, small))
-            print(
-                rows[-1][0],
-                rows[-1][1],
-                found["ratios"]["latency.p50"],
-                f"{time.monotonic() - start:.0f} s",
-                flush=True,
-            )
+            seconds = time.monotonic() - start
+            print(*rows[-1][:2], found["ratios"]["latency.p50"], f"{seconds:.0f} s", flush=True)
+            write(rows, seconds)
+
+
+def write(rows: list[Row], seconds: float) -> None:
+    """The table so far, beside this file: its first row is the original."""
+    original = rows[0][3]
     lines = [
         "# MiniLM-L6 along the frontier", "",
-        f"Written by `benchmarks/frontier.py` in {(time.monotonic() - start) / 60:.0f} minutes; {cpu_name()}, one "
+        f"Written by `benchmarks/frontier.py` in {seconds / 60:.0f} minutes; {cpu_name()}, one "
         f"thread. Taught by the original on {TEXTS:,} texts without labels ({TRAINING.epochs:g} epochs, 32 tokens). "
         "Float32 on ONNX Runtime, a text of 128 tokens a call, timed in turn with the original. WordSim353: "
         "Spearman's correlation over 353 pairs, 95 % by bootstrap.", "",
