@@ -188,3 +188,14 @@ def test_bounds_on_a_gap_are_not_needlessly_wide() -> None:
         intervals = [getattr(one, name) for one in found]
         width = np.mean([one.high - one.low for one in intervals])
         assert width <= wide * 2 * 1.645 * np.std([one.value for one in intervals])
+
+
+@pytest.mark.parametrize("n", [100, 1000])
+@pytest.mark.parametrize("values", [2, 5])
+def test_where_nothing_flips_a_gap_is_hardly_wider_than_one_rate(n: int, values: int) -> None:
+    """No bound on a gap is narrower than that of one of its rates, which is exact: two make it at most 1.75 times as wide."""
+    rates = [Binary(np.arange(n) % 2, np.arange(n) % 2) for _ in range(values)]
+    change = gap_of(rates).change
+    exact = rates[0].margin(1, 0)
+    assert exact.high < change.high <= (1.75 if values == 2 else 2.5) * exact.high
+    assert change.low == -change.high

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from ._numerics import skewness
 from .stats import Interval
 
 Array = np.ndarray[Any, Any]
@@ -54,9 +55,11 @@ def asymptotic_bounds(values: Array, confidence: float = 0.95) -> Interval:
     """Bound the mean of independent values without known range, such as errors of regression.
 
     It is the one-sided asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2024 (sec. 2):
-    what the law of the iterated logarithm allows a mean of finite variance. Unlike `bounds` it holds for many samples
-    only, and says nothing before a hundred. Of 2,000 exponential values the bound towards the long tail fails at some
-    look in 9 % of cases instead of 5 %: a race may drop a candidate by it, a proof may not use it.
+    what the law of the iterated logarithm allows a mean of finite variance. Towards a long tail it lies further out
+    (Johnson 1978, with this sequence's quantile for Student's). Unlike `bounds` it holds for many samples only, and
+    says nothing before a hundred: of 2,000 values it fails at some look in 3 % of cases where they are exponential, in
+    6 % where they are squares of normal ones, in 8 % where lognormal. A race may drop a candidate by it, a proof may
+    not use it.
 
     Args:
         values: [n], in the order in which they came.
@@ -64,8 +67,11 @@ def asymptotic_bounds(values: Array, confidence: float = 0.95) -> Interval:
     """
     n = len(values)
     mean = float(np.mean(values))
-    half = float(np.std(values)) * _half_width(n, confidence) if n >= FIRST_LOOK else math.inf
-    return Interval(mean, mean - half, mean + half)
+    if n < FIRST_LOOK:
+        return Interval(mean, -math.inf, math.inf)
+    error, half = float(np.std(values)), _half_width(n, confidence)
+    lean = skewness(values) * (1 / n + 2 * half**2) / 6
+    return Interval(mean, mean - error * (half + max(-lean, 0)), mean + error * (half + max(lean, 0)))
 
 
 def log_capital(scaled: Array, mean: float | Array, bets: Array) -> Array:
