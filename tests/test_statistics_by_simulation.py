@@ -417,6 +417,12 @@ def losses(rng: np.random.Generator) -> tuple[str, SimpleNamespace, float]:
     return "log_loss", probe(*sides, labels), float(means[1] / means[0])
 
 
+def surprises(rng: np.random.Generator) -> tuple[str, SimpleNamespace, float]:
+    _, drawn, factor = losses(rng)
+    sides = [side["y"] * (2 * drawn.labels - 1) for side in (drawn.original_outputs, drawn.candidate_outputs)]
+    return "perplexity", drawn, float(np.exp(np.log1p(np.exp(-sides[0])).mean() * (factor - 1)))
+
+
 def hits(rng: np.random.Generator) -> tuple[str, SimpleNamespace, float]:
     """F1 of a class that one in ten is of; one in twenty answers is another."""
     labels = (rng.random(2000) < 0.1).astype(np.int64)
@@ -456,7 +462,7 @@ def dropped(metric: Metric, of: SimpleNamespace, factor: float, looks: Sequence[
 
 
 @pytest.mark.parametrize(
-    ("draw", "needed"), [(errors, 1700), (blunders, 450), (losses, 400), (hits, 500), (ranks, 450)]
+    ("draw", "needed"), [(errors, 1700), (blunders, 450), (losses, 400), (surprises, 400), (hits, 500), (ranks, 450)]
 )
 def test_what_only_a_whole_set_has_and_errors_without_end_are_raced(draw: Race, needed: int) -> None:
     """Candidates exactly at their limit are dropped, at any of six looks, in 5 % of 200 races (error 1.5 points).

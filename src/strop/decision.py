@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -99,6 +100,9 @@ def _margin(scores: Scores, whole: Scores, factor: float, constant: float, confi
             these samples alone.
     """
     total = len(_contrast(whole, factor, constant)) if _hangs_on_all(scores) else None
+    if scores.exponential:  # what the original reaches is known, and so is the logarithm that the limit allows
+        reached = float(whole.original.mean())
+        factor, constant = 1.0, math.log(max(factor * math.exp(reached) + constant, 1e-9)) - reached
     if scores.weights_candidate is not None:
         scores, constant = _linear(scores, whole, factor, constant)
         factor = 1.0

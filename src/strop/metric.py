@@ -53,6 +53,7 @@ class Scores:
         most: The greatest; infinity likewise.
         weights: [n], the denominators of a ratio of sums; None for 1 each.
         weights_candidate: [n], those of the candidate, where they are others: both are then between 0 and 1.
+        exponential: Whether the metric is the exponential of that mean.
     """
 
     original: Array
@@ -62,6 +63,7 @@ class Scores:
     most: float = 1.0
     weights: Array | None = None
     weights_candidate: Array | None = None
+    exponential: bool = False
 
 
 @dataclass(frozen=True)

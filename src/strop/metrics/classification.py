@@ -214,6 +214,10 @@ class Perplexity(_Classification):
     name = "perplexity"
     better = "lower"
 
+    def by_sample(self, probe: Probe) -> Scores | None:
+        case = decisions(self, probe, None)
+        return Scores(*_losses(self, case), case.groups, 0.0, np.inf, exponential=True)
+
     def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
         case = decisions(self, probe, rows)
         return Samples(*_losses(self, case), case.groups, transform=np.exp, seed=case.seed)
