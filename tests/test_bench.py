@@ -25,7 +25,7 @@ from strop.errors import InvalidData, RunFailed
 from strop.goal import Goal
 from strop.judge import judge
 from strop.model import Signature, Tensor
-from strop.server import Block, Hosted, Server, store_outputs
+from strop.server import Block, Hosted, Server, first_feeds, store_outputs
 from strop.target import Target
 from strop.testing import FakeRuntime, fake_data, fake_model
 from strop.timing import WARM_UP_BLOCKS, Effort, warm_up
@@ -59,9 +59,10 @@ class FakeServer:
     def _note(self, what: str) -> None:
         self.log.append((self.name, what))
 
-    def prepare(self, data: Path, batch: int) -> None:
+    def prepare(self, data: Path, batch: int) -> int:
         self.batch = batch
         self._note("prepare")
+        return batch
 
     def predict(self, data: Path, destination: Path, rows: Any = None) -> None:
         self._note("predict")
@@ -360,6 +361,39 @@ def test_offline_each_has_the_batch_that_is_best_for_it(fakes: None, servers: An
     found = probe.timing("offline")
     assert found.batches[0] == 128, "a call of 10 ms that takes 0.1 ms more a sample"
     assert found.batches[1] < 128, "a call of 1 ms that takes 1 ms more a sample gains 2 % no more from some batch on"
+
+
+def test_throughput_is_of_the_samples_that_calls_carry(
+    servers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was asked for: a model may have a batch of its own, or none."""
+    monkeypatch.setattr(servers, "prepare", lambda self, data, batch: {"original": 8, "candidate": 1}[self.name])
+    probe = faked(tmp_path, Effort(pairs=1, blocks=2, runs=1))
+    probe.candidate.target = probe.original.target = Target(threads=1, batch=4)  # type: ignore[misc]
+    monkeypatch.setattr(bench, "best_batch", lambda hosted, data: 4)
+    found = metrics.find("throughput").measure(probe)
+    assert found.original().value == pytest.approx(8 / 0.010) and found.candidate().value == pytest.approx(1 / 0.005)
+
+
+@pytest.mark.parametrize(
+    ("shape", "batched", "asked", "carried", "feeds"),
+    [
+        ((None, 4), True, 1, 1, 20),
+        ((None, 4), True, 16, 16, 1),
+        ((None, 4), True, 7, 7, 2),
+        ((None, 4), True, 20, 20, 1),
+        ((8, 4), True, 1, 8, 2),
+        ((4,), False, 16, 1, 2),
+    ],
+)
+def test_what_is_timed_are_calls_of_one_size(
+    shape: tuple[Any, ...], batched: bool, asked: int, carried: int, feeds: int
+) -> None:
+    """Of 20 samples, what is left for a last call would take less time than a whole one."""
+    signature = Signature((Tensor("x", "float32", shape, batched),), (Tensor("y", "float32", (None, 3)),))
+    found = first_feeds(signature, Data({"x": np.ones((20, 4), np.float32)}), asked)
+    assert (found[0], len(found[1])) == (carried, feeds)
+    assert len({feed["x"].shape for feed in found[1]}) == 1
 
 
 def test_a_server_is_timed_at_the_rate_of_the_target(servers: Any, tmp_path: Path) -> None:

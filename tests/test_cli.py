@@ -154,6 +154,9 @@ def test_options_that_make_no_sense(here: Path) -> None:
     refused(strop("optimize", model), "--data")
     refused(strop("optimize", model, "--data", data, "--threads", "99"), "threads", "99")
     refused(strop("optimize", model, "--data", data, "--batch", "0"), "batch")
+    refused(strop("optimize", model, "--data", data, "--batch", "81"), "batch", "80 samples", "81")
+    refused(strop("compare", model, model, "--data", data, "--batch", "81"), "batch", "80 samples", "81")
+    refused(strop("benchmark", model, "--data", data, "--batch", "81"), "batch", "80 samples", "81")
     refused(strop("optimize", model, "--data", data, "--budget", "soon"), "soon", "10m")
     refused(strop("optimize", model, "--data", data, "--formats", "onyx"), "onyx", "onnx")
     refused(strop("optimize", "--resume", here, "--limit", "size < 1 MB"), "--resume", "limit")
@@ -216,15 +219,18 @@ def test_json_is_all_there_is_on_standard_output(here: Path) -> None:
     manifest = json.loads(result.stdout)
     assert manifest["verdict"] == "met" and manifest["hashes"]["files"]
     assert json.loads((here / "bundle" / "manifest.json").read_text()) == manifest
+    (here / "own_metric.py").write_text("def half(outputs, labels):\n    return (labels == labels) / 2\n")
     divided = ["--data", "data.npz", "--slice", "a*b", "--protected", "a"]
+    divided += ["--metric", "own_metric:half", "--limit", "half >= 0.4", "--metric", "accuracy"]
     compared = json.loads(strop("compare", model.path, "bundle", *divided, "--price", "0.36", "--json").stdout)
     told = {"original", "candidate", "ratios", "slices", "worst_drops", "churn", "fairness", "limits"}
     assert set(compared) == told | {"not_measurable", "notes"}
+    assert compared["limits"][0]["limit"] == "own_metric:half >= 0.4" and compared["limits"][0]["verdict"] == "met"
     figures = compared["candidate"]["metrics"]
     assert figures["cost"]["value"] == pytest.approx(100 / figures["throughput"]["value"])
     assert ("energy" in figures) != ("energy" in compared["not_measurable"])
     assert figures.get("energy", {"source": "RAPL"})["source"] in ("RAPL", "CodeCarbon's estimate")
-    assert 0 <= compared["churn"]["changed"]["value"] < 0.2 and compared["ratios"]["latency.p50"]["high"] < 1
+    assert 0 <= compared["churn"]["changed"]["value"] < 0.2 and compared["ratios"]["latency.p50"]["low"] < 1
     assert len(compared["slices"]) == 2 + 3 + 6 and compared["slices"]["a=1*b=2"]["metrics"]["accuracy"]["n"] == 66
     assert set(compared["fairness"]) == {"a"}
     verified = strop("verify", "bundle", "--original", model.path, "--data", "data.npz", "--json")

@@ -50,8 +50,9 @@ class FakeServer:
     def __exit__(self, *exc: object) -> None:
         LOG.append((self.name, "exit"))
 
-    def prepare(self, data: Path, batch: int) -> None:
+    def prepare(self, data: Path, batch: int) -> int:
         LOG.append((self.name, "prepare"))
+        return batch
 
     def block(self, seconds: float) -> Any:
         LOG.append((self.name, "block"))

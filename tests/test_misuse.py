@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from strop import optimize
+from strop import benchmark, compare, optimize, verify
 from strop._calls import call
 from strop._pickles import write_object
 from strop._plain import given, texts
@@ -50,6 +50,22 @@ def test_arguments_of_other_kinds_are_refused() -> None:
             read({"x": np.ones(3)}, ["x"], **wrong)  # type: ignore[arg-type]
     with pytest.raises(BundleError, match="None is no path"):
         Bundle.load(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 0.5, "0", None])
+def test_a_seed_is_one_that_every_library_takes(seed: Any, tmp_path: Path) -> None:
+    bundle = Bundle(tmp_path, {})
+    for verb in (
+        lambda: optimize("m.onnx", "d.npz", seed=seed, run=tmp_path / "run"), lambda: benchmark("m.onnx", seed=seed),
+        lambda: compare("m.onnx", "n.onnx", "d.npz", seed=seed), lambda: verify(bundle, seed=seed),
+    ):  # fmt: skip
+        with pytest.raises(InvalidPlan, match="seed must be a whole number"):
+            verb()
+
+
+def test_what_is_verified_is_an_opened_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="opened bundle"):
+        verify(tmp_path)  # type: ignore[arg-type]
 
 
 OWN = """

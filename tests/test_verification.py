@@ -27,6 +27,7 @@ from strop.model import Model
 from strop.prepare import environment, unseen_digest
 from strop.target import Target
 from strop.testing import fake_model, registered
+from strop.verification import enough_for_a_call, explain
 
 SAMPLES = 24
 VNNI = ["avx2", "avx512_vnni", "avx512f", "f16c", "fma"]
@@ -225,6 +226,22 @@ def test_limits_say_what_they_need(verified_fake: Any, tmp_path: Path) -> None:
     assert needs(original=model.path, data=data, slices=["sex"]) == [[], [], [], [], [], [], [], [own]]
     with pytest.raises(InvalidGoal, match="nowhere"):
         strop.verify(bundle, data=data, metric=["nowhere:code"])
+
+
+def test_calls_carry_the_batch_of_the_bundle_though_it_stores_fewer_samples() -> None:
+    stored = Data({"x": np.arange(3)})
+    assert enough_for_a_call(stored, Target(threads=1, batch=8)).batch(0, 9)["x"].tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert len(enough_for_a_call(stored, Target(threads=1, batch=2))) == 3
+
+
+def test_an_open_limit_says_why_or_what_would_decide() -> None:
+    told = {
+        "limit": "worst_slice(accuracy) >= 0.9", "verdict": "inconclusive", "value": np.nan, "low": -np.inf,
+        "high": np.inf, "unit": "", "ratio": None, "slice": "sex=f", "needed": None,
+        "why": "5 samples, and a slice needs 30",
+    }  # fmt: skip
+    assert explain(told).endswith("in sex=f; 5 samples, and a slice needs 30")
+    assert explain({**told, "why": "", "needed": 1200}).endswith("about 1,200 samples would decide")
 
 
 def test_limits_are_judged_on_this_machine(verified_fake: Any, tmp_path: Path) -> None:

@@ -25,7 +25,16 @@ from .errors import InvalidData
 from .goal import Goal
 from .judge import Report, judge
 from .model import Model, Signature
-from .prepare import check_measurable, check_target, complete, open_model, reference
+from .prepare import (
+    check_batch,
+    check_measurable,
+    check_seed,
+    check_target,
+    complete,
+    open_model,
+    reference,
+    spelled_out,
+)
 from .server import Hosted
 from .target import Target
 from .timing import CONFIRMING, Effort
@@ -70,6 +79,7 @@ def compare(
         StropError: A model or the data can't be used; the message says why.
     """
     target, own = checked(Target, target, "target"), texts(metric, "metric")
+    check_seed(seed)
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
         first, second = (
@@ -82,7 +92,7 @@ def compare(
         )
         first, second = fit(given, first, second, folder / "data")
         outputs = run_samples(first, folder / "data", folder / "outputs.npz")
-        parsed = Goal.given(goal)
+        parsed = spelled_out(Goal.given(goal), own)
         parsed.check(metrics.better(), metrics.units())
         check_measurable(parsed, own, target)
         labels = Data.load(folder / "data").label_array()
@@ -110,6 +120,7 @@ def benchmark(
         As `compare`; for one model, it is measured against itself, so the ratios are the noise floor.
     """
     target = checked(Target, target, "target")
+    check_seed(seed)
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
         first = host(model, folder / "original", target, trust_pickle)
@@ -166,7 +177,9 @@ def fit(given: Data, original: Hosted, candidate: Hosted, folder: Path) -> tuple
 
     Raises:
         InvalidData: The samples don't fit, or the models have other inputs or outputs than each other.
+        InvalidPlan: A call is to carry more samples than there are.
     """
+    check_batch(candidate.target, len(given))
     original, candidate = (
         _ready(given, hosted, folder.parent / name)
         for name, hosted in (("original", original), ("candidate", candidate))

@@ -37,15 +37,16 @@ def take_turns(original: Hosted, candidate: Hosted, data: Path) -> Metering:
         cores = quiet_cores(candidate.target.threads)
         first, second = Server(original, cores), Server(candidate, cores)  # they load at once
         with first, second:
+            carried: dict[Server, int] = {}
             for server in (first, second):
-                server.prepare(data, candidate.target.batch)
+                carried[server] = server.prepare(data, candidate.target.batch)
                 server.block(SECONDS)  # warms up
             ours: list[Draw] = []
             theirs: list[Draw] = []
             for block in range(BLOCKS):
                 # who goes first changes from block to block, as it does where latency is timed
                 for server, draws in [(first, ours), (second, theirs)][:: 1 if (block + pair) % 2 else -1]:
-                    draws.append(_draw(meter, server, candidate.target.batch))
+                    draws.append(_draw(meter, server, carried[server]))
         metering.original.append(ours)
         metering.candidate.append(theirs)
     return metering

@@ -27,7 +27,7 @@ class Timing:
     Attributes:
         original: One list a pair of processes, of one array a block.
         candidate: The same, block by block beside the original's.
-        batches: Samples in one call, of original and candidate.
+        batches: Samples that one call carries, of original and candidate.
         repeated: Turns that were taken again because the machine was disturbed.
         disturbed: Turns that count although it was, since it went on.
         why: What disturbed it, for a person.

@@ -124,7 +124,7 @@ def prepare(
         NotMeasurable: The goal speaks of what can't be told here.
     """
     check_seed(seed)
-    parsed = _spelled_out(Goal.given(goal), metrics)
+    parsed = spelled_out(Goal.given(goal), metrics)
     for name in (*parsed.metrics, *metrics):
         if ":" not in name:
             room.find(name)
@@ -149,8 +149,7 @@ def prepare(
 
     judged = {"slices": slices, "group": group, "protected": protected}
     whole, opened = stored(data, "all", **judged)
-    if target.batch > len(whole):
-        raise InvalidPlan(f"batch must be at most the {len(whole)} samples that there are, not {target.batch}.")
+    check_batch(target, len(whole))
     extra = {
         name: further(source, f"given-{name}", **judged)
         for name, source in (("calibration", calibration), ("confirm", confirm))
@@ -305,7 +304,7 @@ def called(format: Format) -> Runtime | None:
     return next((runtime() for runtime in given if installed(runtime.module)), None)
 
 
-def _spelled_out(goal: Goal, metrics: Sequence[str]) -> Goal:
+def spelled_out(goal: Goal, metrics: Sequence[str]) -> Goal:
     """Let a goal name the user's own metrics by their functions: `text_f1` for `module:text_f1`."""
     own = {metric.rpartition(":")[2]: metric for metric in metrics if ":" in metric}
     limits = tuple(replace(limit, metric=own.get(limit.metric, limit.metric)) for limit in goal.limits)
@@ -334,8 +333,8 @@ def check_seed(seed: int) -> None:
     Raises:
         InvalidPlan: It is none of theirs.
     """
-    if not 0 <= seed < SEEDS:
-        raise InvalidPlan(f"seed must be a whole number from 0 to {SEEDS - 1}, not {seed}.")
+    if not isinstance(seed, Integral) or not 0 <= seed < SEEDS:
+        raise InvalidPlan(f"seed must be a whole number from 0 to {SEEDS - 1}, not {seed!r}.")
 
 
 def check_target(target: Target, model: Model) -> None:
@@ -359,6 +358,16 @@ def check_target(target: Target, model: Model) -> None:
     known = {str(format) for runtime in runtimes.all_runtimes() if not runtime.as_given for format in runtime.loads}
     if unknown := set(target.formats) - known:
         raise InvalidPlan(f"formats must be among {', '.join(sorted(known))}, not {', '.join(sorted(unknown))}.")
+
+
+def check_batch(target: Target, samples: int) -> None:
+    """Refuse a batch that no call could carry.
+
+    Raises:
+        InvalidPlan: There are fewer samples.
+    """
+    if target.batch > samples:
+        raise InvalidPlan(f"batch must be at most the {samples} samples that there are, not {target.batch}.")
 
 
 def environment() -> dict[str, Any]:

@@ -101,9 +101,13 @@ class Server:
         """Run samples of stored data, all or those at some positions, and store the outputs."""
         self._ask("predict", data, destination, rows)
 
-    def prepare(self, data: Path, batch: int) -> None:
-        """Bind a few dozen samples, which then take turns in `block`."""
-        self._ask("prepare", data, batch)
+    def prepare(self, data: Path, batch: int) -> int:
+        """Bind a few dozen samples, which then take turns in `block`.
+
+        Returns:
+            The samples that each call carries: not those asked for, where the model has a batch of its own or none.
+        """
+        return self._ask("prepare", data, batch)  # type: ignore[no-any-return]
 
     def block(self, seconds: float) -> Block:
         """Time calls for so many seconds."""
@@ -193,8 +197,10 @@ class _Loaded:
             if temporary.suffix != ".npz":
                 temporary.with_suffix(".npz").replace(temporary)
 
-    def prepare(self, data: Path, batch: int) -> None:
-        self.bound = [self.runner.bind(feed) for feed in _first_feeds(self.signature, Data.load(data), batch)]
+    def prepare(self, data: Path, batch: int) -> int:
+        carried, feeds = first_feeds(self.signature, Data.load(data), batch)
+        self.bound = [self.runner.bind(feed) for feed in feeds]
+        return carried
 
     def block(self, seconds: float) -> Block:
         self.watch.strain()
@@ -246,14 +252,15 @@ def wait_until(moment: float) -> None:
             time.sleep(left - SPUN)
 
 
-def _first_feeds(signature: Signature, data: Data, batch: int) -> list[Batch]:
-    """The first step of the first calls: what is timed."""
-    feeds = []
-    for _, steps in calls(signature, data, batch):
-        feeds.append(next(steps))
-        if len(feeds) >= max(2, DISTINCT // batch):
-            break
-    return feeds
+def first_feeds(signature: Signature, data: Data, batch: int) -> tuple[int, list[Batch]]:
+    """The first step of the first calls, which is what is timed; and the samples that each of them carries.
+
+    What is left for a last call, where that is less, would take less time.
+    """
+    first = itertools.islice(calls(signature, data, batch), max(2, DISTINCT // batch))
+    sized = [(carried, next(steps)) for carried, steps in first]
+    whole = sized[0][0]
+    return whole, [feed for carried, feed in sized if carried == whole]
 
 
 def _forget_peak() -> int:

@@ -70,7 +70,7 @@ class Turns:
         original: The model as given.
         candidate: What it is compared with.
         data: Folder of stored samples.
-        batches: Samples a call, of original and candidate.
+        batches: Samples asked for in a call, of original and candidate.
         rate: Calls a second that arrive at random times; None for one call after another.
         effort: What it may take.
         deadline: No pair beyond the second is started after it, on the clock of `time.monotonic`.
@@ -86,6 +86,7 @@ class Turns:
     _causes: collections.Counter[str] = field(default_factory=collections.Counter)
     _repeated: int = 0
     _kept: int = 0
+    _carried: tuple[int, int] = (1, 1)
 
     def take(self, enough: Callable[[Timing], bool], server: Server | None = None) -> Timing:
         """Time pairs until it is enough, or the effort is spent.
@@ -105,15 +106,13 @@ class Turns:
             server = None
             ours.append(pair[0])
             theirs.append(pair[1])
-            timing = Timing(ours, theirs, self.batches, self._repeated, self._kept, self._why())
+            timing = Timing(ours, theirs, self._carried, self._repeated, self._kept, self._why())
             late = time.monotonic() > end and len(ours) >= LEAST_PAIRS
             if late or len(ours) >= self.effort.pairs or enough(timing):
                 return timing
 
     def _alternate(self, first: Server, second: Server, pair: int) -> tuple[list[Array], list[Array]]:
-        for server, batch in zip((first, second), self.batches, strict=True):
-            server.prepare(self.data, batch)
-            warm_up(server, self.effort.seconds)
+        self._carried = self._ready(first, self.batches[0]), self._ready(second, self.batches[1])
         ours: list[Array] = []
         theirs: list[Array] = []
         wanted = self.effort.runs / min(self.effort.pairs, LEAST_PAIRS)
@@ -132,6 +131,11 @@ class Turns:
             ours.append(blocks[0].calls)
             theirs.append(blocks[1].calls)
         return ours, theirs
+
+    def _ready(self, server: Server, batch: int) -> int:
+        carried = server.prepare(self.data, batch)
+        warm_up(server, self.effort.seconds)
+        return carried
 
     def _block(self, server: Server, number: int) -> Block:
         if self.rate is None:
@@ -168,9 +172,9 @@ def best_batch(hosted: Hosted, data: Path) -> int:
     with Server(hosted, quiet_cores(hosted.target.threads)) as server:
         batch, most = asked, min(MOST_A_CALL, len(Data.load(data)))
         while batch <= most:
-            server.prepare(data, batch)
+            carried = server.prepare(data, batch)
             warm_up(server, LOOK)
-            speed = batch / float(server.block(LOOK).calls.min())  # what else the machine does only adds to a call
+            speed = carried / float(server.block(LOOK).calls.min())  # what else the machine does only adds to a call
             if speed < found * (1 + WORTH_IT):
                 break
             best, found, batch = batch, speed, 2 * batch

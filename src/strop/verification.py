@@ -10,8 +10,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from . import drift, jobs, metrics
-from ._plain import restore
+from ._plain import restore, texts
 from .advice import would_decide
 from .bench import Bench
 from .bundle import Bundle, Environment, run_samples
@@ -19,10 +21,10 @@ from .comparison import TIME, fit, host
 from .data import Data, read_for, split
 from .decision import Decision
 from .drift import Drift
-from .errors import InvalidData
+from .errors import BundleError, InvalidData
 from .goal import Goal, Limit
 from .judge import Report, judge
-from .prepare import environment, unseen_digest
+from .prepare import check_seed, environment, unseen_digest
 from .server import Hosted, store_outputs
 from .stats import Interval
 from .target import Target, usable_cores
@@ -67,6 +69,10 @@ def verify(
     Raises:
         StropError: The bundle, the original or the data can't be used; the message says why.
     """
+    if not isinstance(bundle, Bundle):
+        raise BundleError(f"verify takes an opened bundle, not {bundle!r}. Write strop.Bundle.load(FOLDER).")
+    check_seed(seed)
+    slices, metric = texts(slices, "slices"), texts(metric, "metric")
     start = time.monotonic()
     here = restore(Environment, environment())
     candidate = bundle.hosted(replace(bundle.target, threads=min(bundle.target.threads, len(usable_cores()))))
@@ -87,7 +93,7 @@ def verify(
             if original is not None:
                 first = host(original, folder / "original", candidate.target, trust_pickle)
             given = (
-                Data.load(folder / "samples")
+                enough_for_a_call(Data.load(folder / "samples"), candidate.target)
                 if data is None
                 else read_for(
                     candidate.model.signature, data, label=label, slices=tuple(slices), group=group, storage=folder
@@ -155,6 +161,11 @@ def _needs(limit: Limit, original: object, data: object, metric: Sequence[str], 
         "--slice NAME": limit.scope == "worst_slice" and not slices,
     }
     return [option for option, lacking in wanted.items() if lacking]
+
+
+def enough_for_a_call(samples: Data, target: Target) -> Data:
+    """The stored samples, from the first on again where a bundle holds fewer than a call carries."""
+    return samples.take(np.resize(np.arange(len(samples)), max(len(samples), target.batch)))
 
 
 def _keep_unseen(folder: Path, bundle: Bundle) -> str:
@@ -233,5 +244,5 @@ def explain(limit: Mapping[str, Any]) -> str:
     if limit["verdict"] == "broken":
         said += ". Search again on this machine, or loosen the limit"
     elif limit["verdict"] == "inconclusive":
-        said += f"; {would_decide(limit['limit'], limit['needed'])}"
+        said += f"; {limit['why'] or would_decide(limit['limit'], limit['needed'])}"
     return said
