@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 from models import cnn
 from strop import energy
 from strop.cli import app
+from strop.data import Data
 from strop.testing import fake_data, fake_model, registered
 
 ROOT = Path(__file__).parents[1]
@@ -136,6 +137,25 @@ def test_goals_that_contradict_each_other(here: Path) -> None:
     refused(strop("optimize", saved(here), "--data", samples(here), *limits), "size")
     both = ["--minimize", "size", "--maximize", "accuracy"]
     refused(strop("optimize", saved(here), "--data", samples(here), *both), "one")
+
+
+def test_the_label_column_of_a_table_is_no_input(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fake_model(here / "m")
+    (here / "table.csv").write_text("a,b,c,d,outcome\n" + "1,2,3,4,0\n" * 12)
+    taken: list[dict[str, Any]] = []
+
+    def measured(first: Any, second: Any, folder: Path, *rest: Any) -> dict[str, Any]:
+        taken.append(Data.load(folder / "data").batch(0, 12))
+        names = ("limits", "notes", "slices", "worst_drops", "fairness")
+        empty: dict[str, Any] = {name: {} for name in ("metrics", "ratios", "not_measurable", "churn")}
+        return {**empty, **{name: [] for name in names}, "original": {"metrics": {}}, "candidate": {"metrics": {}}}
+
+    monkeypatch.setattr("strop.comparison._measured", measured)
+    refused(strop("benchmark", model.path, "--data", "table.csv"), "one more", "--label NAME")
+    refused(strop("benchmark", model.path, "--data", "table.csv", "--label", "outcom"), "Did you mean 'outcome'")
+    found = strop("benchmark", model.path, "--data", "table.csv", "--label", "outcome", "--json")
+    assert found.exit_code == 0, found.output
+    assert [batch["x"].shape for batch in taken] == [(12, 4)]
 
 
 def test_places_that_can_not_be_written(here: Path) -> None:

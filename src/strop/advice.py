@@ -36,9 +36,7 @@ def binding(reports: Collection[Report]) -> str:
     return "; ".join(said) or "none could be confirmed"
 
 
-def what_would_help(
-    goal: Goal, closest: Report | None, original: Report, trainable: bool, confirm: int
-) -> list[str]:
+def what_would_help(goal: Goal, closest: Report | None, original: Report, trainable: bool, confirm: int) -> list[str]:
     """Ways out, most direct first: more samples or a quiet machine, a looser limit, a stronger machine, training data.
 
     Args:

@@ -333,7 +333,7 @@ def verdict(
 def samples_needed(
     comparison: Comparison, side: Side, factor: float, constant: float, confidence: float = 0.95
 ) -> int | None:
-    """How many samples would decide a limit, were the margin to stay as observed: more than there are, where it is open.
+    """How many samples would decide a limit, were the margin to stay as observed: more than there are, if it is open.
 
     Spread is taken to shrink with the root of n. None: the margin is 0 or its spread unknown; no number would do.
     """
