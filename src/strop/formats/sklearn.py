@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._archives import check_expansion
 from .._lazy import lazy
 from ..errors import StropError, UnsupportedModel, UntrustedModel
 from ..forest import Forest
@@ -90,6 +91,7 @@ def load(source: Any) -> Any:
     if not isinstance(source, Path):
         return source
     try:
+        check_expansion(source)
         if unknown := sorted(set(io.get_untrusted_types(file=source)) - set(TRUSTED)):
             raise UntrustedModel(
                 f"A .skops file may hold what is scikit-learn's own, and {source} holds {', '.join(unknown)}, which "
