@@ -92,7 +92,7 @@ def test_pickles_are_read_where_they_are_trusted(here: Path) -> None:
         refused(strop(*words), "model.pkl is a pickle", "--trust-pickle")
         trusted = strop(*words, "--trust-pickle")
         if words[0] == "techniques":
-            assert trusted.exit_code == 0 and "fits this model" in trusted.stdout
+            assert trusted.exit_code == 0 and "fit this model as it is:" in trusted.stdout
         else:
             refused(trusted, "The model takes x: float32[?, 4]")
 
@@ -176,6 +176,7 @@ def test_options_that_make_no_sense(here: Path) -> None:
     refused(strop("optimize", model, "--data", data, "--batch", "0"), "batch")
     refused(strop("optimize", model, "--data", data, "--budget", "soon"), "soon", "10m")
     refused(strop("optimize", model, "--data", data, "--formats", "onyx"), "onyx", "onnx")
+    refused(strop("optimize", model, "--data", data, "--formats", "onnx,onn"), "not onn.")
     refused(strop("optimize", "--resume", here, "--limit", "size < 1 MB"), "--resume", "limit")
     refused(strop("optimize"), "strop.toml")
 
@@ -211,9 +212,28 @@ def test_techniques_say_why_they_do_not_fit(here: Path) -> None:
     result = strop("techniques", saved(here), "--json")
     rows = {row["technique"]: row for row in json.loads(result.stdout)}
     assert {"simplify", "dynamic-int8", "static-int8", "to-openvino", "openvino-int8"} <= set(rows)
-    assert rows["static-int8"]["refused"] == ""
+    assert rows["static-int8"]["refused"] == "" and rows["static-int8"]["after"] == []
+    assert rows["openvino-int8"]["fits"] is None and rows["openvino-int8"]["after"] == ["to-openvino"]
+    assert rows["to-forest"]["after"] is None
     assert rows["static-int8"]["settings"]["per_channel"] is True
     assert strop("techniques").stdout.count("\n") > 10
+
+
+def test_techniques_tell_what_comes_after_a_conversion(here: Path) -> None:
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    estimator = GradientBoostingClassifier(n_estimators=4).fit(np.arange(20)[:, None], np.arange(20) % 2)
+    (here / "model.pkl").write_bytes(pickle.dumps(estimator))
+    said = strop("techniques", "model.pkl", "--trust-pickle").stdout
+    fit, _, after = said.partition("after to-forest:")
+    assert fit.startswith("fit this model as it is:") and "to-forest: " in fit and "retune: " not in fit
+    for name in ("truncate-rounds", "prune-leaves", "quantize-forest", "retune", "to-native", "forest-to-onnx"):
+        assert f"\n    {name}: " in after, name
+    assert "static-int8" not in said, "no route from here has it"
+    rows = json.loads(strop("techniques", "model.pkl", "--trust-pickle", "--json").stdout)
+    assert {"technique": "retune", "fits": None, "after": ["to-forest"]}.items() <= {
+        row["technique"]: row for row in rows
+    }["retune"].items()
 
 
 def test_doctor_prints_what_is_there(here: Path) -> None:

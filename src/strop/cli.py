@@ -277,27 +277,19 @@ def verify(
 
 @app.command()
 def techniques(
-    model: Annotated[str | None, typer.Argument(help="A model: say of each technique whether it fits.")] = None,
+    model: Annotated[str | None, typer.Argument(help="A model: say which fit it, and what it is converted to.")] = None,
     trust_pickle: Trust = False,
     as_json: Json = False,
     debug: bool = False,
 ) -> None:
-    """List the techniques with their settings; with a model, whether each fits it and why not."""
+    """List the techniques with their settings; with a model, which fit it or a conversion of it, and why not others."""
 
     def work() -> int:
+        from .inventory import described
         from .inventory import techniques as listed
 
         rows = listed(model, trust_pickle)
-        if as_json:
-            _print_json(rows)
-            return Exit.MET
-        for row in rows:
-            _say(f"{row['technique']}: {row['about']}")
-            _say(f"    {' or '.join(row['accepts'])} -> {row['returns']}")
-            if row["settings"]:
-                _say("    " + ", ".join(f"{name}={value!r}" for name, value in row["settings"].items()))
-            if row["fits"] is not None:
-                _say("    fits this model" if row["fits"] else f"    not for this model: {row['refused']}")
+        _print_json(rows) if as_json else _say(described(rows, model is not None))
         return Exit.MET
 
     _exit(work, debug)
