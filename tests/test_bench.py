@@ -233,7 +233,7 @@ def test_who_is_given_a_lock_of_its_own_waits_for_nobody_else(lock: Path, tmp_pa
 def test_the_lock_is_one_for_the_host_whatever_tmpdir_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    assert timing.LOCK == Path("/tmp/strop-measuring.lock")
+    assert timing.LOCK.parent == Path("/tmp"), "all users find it there"
     monkeypatch.setattr(timing, "LOCK", tmp_path / "lock")  # the host's may be held for long
     with timing.one_at_a_time():
         assert not list((tmp_path / "temporary").iterdir())
