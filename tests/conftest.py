@@ -31,9 +31,10 @@ def fakes(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time as little as tells a model from one of half its speed: what is tested is the job around it."""
-    little = Effort(pairs=2, blocks=4, seconds=0.02, runs=8, width=1.0)
+def quick_looks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Time as little as tells a model from one of half its speed, and wait for nobody else who measures: what is tested
+    is the job around it."""
+    little = Effort(pairs=2, blocks=4, seconds=0.02, runs=8, width=1.0, lock=tmp_path / "measuring.lock")
     for name in (
         "trial.SEARCHING", "trial.CONFIRMING", "comparison.CONFIRMING", "verification.CONFIRMING",
         "profiling.PROFILING",

@@ -87,7 +87,7 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeServer]]:
     for module in (bench, timing):
         monkeypatch.setattr(module, "Server", FakeServer)
         monkeypatch.setattr(
-            module, "one_at_a_time", lambda: contextlib.nullcontext(0.0)
+            module, "one_at_a_time", lambda lock: contextlib.nullcontext(0.0)
         )  # what is faked disturbs nobody
         monkeypatch.setattr(module, "quiet_cores", lambda count: (0,))
     for name, fresh in (("log", []), ("strains", []), ("noise", 0.0), ("names", {}), ("a_sample", {})):
@@ -223,11 +223,21 @@ def test_one_measures_at_a_time(lock: Path) -> None:
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def test_who_is_given_a_lock_of_its_own_waits_for_nobody_else(lock: Path, tmp_path: Path) -> None:
+    with timing.one_at_a_time(), timing.one_at_a_time(tmp_path / "own.lock"), lock.open() as other:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with (tmp_path / "own.lock").open() as own, pytest.raises(BlockingIOError):
+            fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def test_the_lock_is_one_for_the_host_whatever_tmpdir_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert timing.LOCK.is_absolute() and tmp_path not in timing.LOCK.parents
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    assert timing.LOCK.parent == Path("/tmp"), "all users find it there"
+    monkeypatch.setattr(timing, "LOCK", tmp_path / "lock")  # the host's may be held for long
     with timing.one_at_a_time():
-        assert not list(tmp_path.iterdir())
+        assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_everybody_may_read_the_lock_whatever_the_umask(lock: Path) -> None:
@@ -255,7 +265,7 @@ def test_a_pipe_in_place_of_the_lock_hangs_nobody(lock: Path) -> None:
 def test_waiting_is_told_and_takes_nothing_from_measuring(
     servers: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(bench, "one_at_a_time", lambda: contextlib.nullcontext(30.0))
+    monkeypatch.setattr(bench, "one_at_a_time", lambda lock: contextlib.nullcontext(30.0))
     servers.noise = 1.0  # two pairs are never enough
     late = faked(tmp_path, Effort(pairs=3, blocks=2, runs=1, width=0))
     late.deadline = time.monotonic() - 10  # it passed while it waited

@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 from models import cnn
 from strop import energy
 from strop.cli import app
+from strop.data import Data
 from strop.testing import fake_data, fake_model, registered
 
 ROOT = Path(__file__).parents[1]
@@ -91,7 +92,7 @@ def test_pickles_are_read_where_they_are_trusted(here: Path) -> None:
         refused(strop(*words), "model.pkl is a pickle", "--trust-pickle")
         trusted = strop(*words, "--trust-pickle")
         if words[0] == "techniques":
-            assert trusted.exit_code == 0 and "fits this model" in trusted.stdout
+            assert trusted.exit_code == 0 and "fit this model as it is:" in trusted.stdout
         else:
             refused(trusted, "The model takes x: float32[?, 4]")
 
@@ -138,6 +139,25 @@ def test_goals_that_contradict_each_other(here: Path) -> None:
     refused(strop("optimize", saved(here), "--data", samples(here), *both), "one")
 
 
+def test_the_label_column_of_a_table_is_no_input(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fake_model(here / "m")
+    (here / "table.csv").write_text("a,b,c,d,outcome\n" + "1,2,3,4,0\n" * 12)
+    taken: list[dict[str, Any]] = []
+
+    def measured(first: Any, second: Any, folder: Path, *rest: Any) -> dict[str, Any]:
+        taken.append(Data.load(folder / "data").batch(0, 12))
+        names = ("limits", "notes", "slices", "worst_drops", "fairness")
+        empty: dict[str, Any] = {name: {} for name in ("metrics", "ratios", "not_measurable", "churn")}
+        return {**empty, **{name: [] for name in names}, "original": {"metrics": {}}, "candidate": {"metrics": {}}}
+
+    monkeypatch.setattr("strop.comparison._measured", measured)
+    refused(strop("benchmark", model.path, "--data", "table.csv"), "one more", "--label NAME")
+    refused(strop("benchmark", model.path, "--data", "table.csv", "--label", "outcom"), "Did you mean 'outcome'")
+    found = strop("benchmark", model.path, "--data", "table.csv", "--label", "outcome", "--json")
+    assert found.exit_code == 0, found.output
+    assert [batch["x"].shape for batch in taken] == [(12, 4)]
+
+
 def test_places_that_can_not_be_written(here: Path) -> None:
     model, data = saved(here), samples(here)
     (here / "there").mkdir()
@@ -159,6 +179,7 @@ def test_options_that_make_no_sense(here: Path) -> None:
     refused(strop("benchmark", model, "--data", data, "--batch", "81"), "batch", "80 samples", "81")
     refused(strop("optimize", model, "--data", data, "--budget", "soon"), "soon", "10m")
     refused(strop("optimize", model, "--data", data, "--formats", "onyx"), "onyx", "onnx")
+    refused(strop("optimize", model, "--data", data, "--formats", "onnx,onn"), "not onn.")
     refused(strop("optimize", "--resume", here, "--limit", "size < 1 MB"), "--resume", "limit")
     refused(strop("optimize"), "strop.toml")
 
@@ -194,9 +215,28 @@ def test_techniques_say_why_they_do_not_fit(here: Path) -> None:
     result = strop("techniques", saved(here), "--json")
     rows = {row["technique"]: row for row in json.loads(result.stdout)}
     assert {"simplify", "dynamic-int8", "static-int8", "to-openvino", "openvino-int8"} <= set(rows)
-    assert rows["static-int8"]["refused"] == ""
+    assert rows["static-int8"]["refused"] == "" and rows["static-int8"]["after"] == []
+    assert rows["openvino-int8"]["fits"] is None and rows["openvino-int8"]["after"] == ["to-openvino"]
+    assert rows["to-forest"]["after"] is None
     assert rows["static-int8"]["settings"]["per_channel"] is True
     assert strop("techniques").stdout.count("\n") > 10
+
+
+def test_techniques_tell_what_comes_after_a_conversion(here: Path) -> None:
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    estimator = GradientBoostingClassifier(n_estimators=4).fit(np.arange(20)[:, None], np.arange(20) % 2)
+    (here / "model.pkl").write_bytes(pickle.dumps(estimator))
+    said = strop("techniques", "model.pkl", "--trust-pickle").stdout
+    fit, _, after = said.partition("after to-forest:")
+    assert fit.startswith("fit this model as it is:") and "to-forest: " in fit and "retune: " not in fit
+    for name in ("truncate-rounds", "prune-leaves", "quantize-forest", "retune", "to-native", "forest-to-onnx"):
+        assert f"\n    {name}: " in after, name
+    assert "static-int8" not in said, "no route from here has it"
+    rows = json.loads(strop("techniques", "model.pkl", "--trust-pickle", "--json").stdout)
+    assert {"technique": "retune", "fits": None, "after": ["to-forest"]}.items() <= {
+        row["technique"]: row for row in rows
+    }["retune"].items()
 
 
 def test_doctor_prints_what_is_there(here: Path) -> None:

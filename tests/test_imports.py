@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +65,16 @@ def test_the_help_is_cheap() -> None:
 
 def test_importing_the_command_line_loads_no_framework() -> None:
     assert not (HEAVY - {"typer", "rich", "pydantic"}) & loaded_by("import strop.cli")
+
+
+def test_reading_an_estimator_does_without_pytorch(tmp_path: Path) -> None:
+    """Which skops imports by the way, with all of scikit-learn."""
+    io, tree = pytest.importorskip("skops.io"), pytest.importorskip("sklearn.tree")
+    io.dump(tree.DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1]), tmp_path / "model.skops")
+    path = str(tmp_path / "model.skops")
+    loaded = loaded_by(f"from pathlib import Path; from strop.formats.sklearn import load; load(Path({path!r}))")
+    assert "skops.io" in loaded
+    assert not {"torch", "sklearn.externals.array_api_compat.torch"} & loaded
 
 
 def test_the_public_names() -> None:

@@ -226,6 +226,16 @@ def test_a_slice_too_small_decides_nothing() -> None:
     assert found.slices["part=False"].metrics
 
 
+def test_what_would_decide_a_slice_is_more_than_all_samples_that_there_are() -> None:
+    """The slice holds a tenth of them, and the samples named are those of the whole split."""
+    found = judged(Probe(samples=500), WORST)
+    (limit,) = found.judged
+    assert (limit.verdict, limit.slice) == ("inconclusive", "part=True")
+    assert limit.needed is not None and limit.needed > 500
+    larger = judged(Probe(samples=limit.needed), WORST)
+    assert verdicts(larger) == {WORST: "met"}
+
+
 def test_slices_of_too_few_of_the_rarest_class_are_told_and_not_passed() -> None:
     """All wrong in the small slice, whose rarest class has fewer samples than the limit asks for."""
     probe = Probe(wrong=lambda rows: rows[rows % 10 == 0])
@@ -349,6 +359,7 @@ def test_a_slice_in_which_the_original_is_negative_leaves_a_share_open() -> None
     output = np.where(part, -truth, truth)
     found = judged(regression(output, output, truth, part), "worst_slice(r2) >= 50% of original")
     assert (found.judged[0].verdict, found.judged[0].slice) == ("inconclusive", "part=True")
+    assert found.judged[0].needed is None
 
 
 @pytest.mark.parametrize(("goal", "sign"), [("maximize r2", 1), ("minimize mse", -1)])

@@ -97,7 +97,6 @@ def test_inconclusive_says_how_many_samples_would_decide(tmp_path: Path) -> None
     [
         ("crash", "crashed", "SIGSEGV"),
         ("memory", "memory", "more than the limit"),
-        ("error", "failed", "RuntimeError"),
         ("disk", "failed", "No space left"),
     ],
 )
@@ -180,7 +179,7 @@ def test_killed_searches_go_on_and_repeat_nothing(tmp_path: Path) -> None:
         "                   target=strop.Target(threads=1))\n"
     )
     before: list[str] = []
-    for _ in range(4):
+    for _ in range(3):
         search = subprocess.Popen([sys.executable, script], stderr=subprocess.DEVNULL)
         time.sleep(dice.uniform(1.0, 6.0))
         search.send_signal(signal.SIGKILL)
@@ -273,7 +272,7 @@ def test_bad_input_is_refused_before_anything_is_spent(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "file").touch()
     with pytest.raises(BundleError, match="exists already"):
-        optimize((model, data), "accuracy >= 1% of original", trials=1).save(tmp_path / "there")
+        optimize((model, data), "accuracy >= 1% of original", out=tmp_path / "there")
 
 
 def finished(run: Path) -> list[str]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strop.errors import InvalidPlan, NotApplicable
-from strop.model import FOREST, Format, Model, Signature, Tensor
+from strop.model import FOREST, LIGHTGBM, NATIVE, ONNX_TREES, Format, Model, Signature, Tensor
 from strop.plan import CONVERSIONS, Candidate, Route, routes
 from strop.runtime import Runner, Runtime
 from strop.settings import Span, choice, span
@@ -128,6 +128,15 @@ def test_routes_end_in_the_formats_of_the_target(tmp_path: Any) -> None:
     found, _ = routes(fake_model(tmp_path), target, Needs.SAMPLES, KNOWN, [FakeRuntime])
     assert found
     assert all(route.steps[-1] is FakeCompile for route in found)
+
+
+@pytest.mark.parametrize("format", [LIGHTGBM, ONNX_TREES])
+def test_who_says_onnx_means_trees_in_onnx_too(format: Format) -> None:
+    ends = [type(f"Of_{loads}", (Loads,), {"loads": frozenset({loads})}) for loads in (ONNX_TREES, NATIVE)]
+    for asked, reached in (("onnx", {ends[0]}), (NATIVE, {ends[1]}), ("onn", set()), ("trees", set())):
+        target = Target(threads=1, formats=(asked,))
+        found, _ = routes(Model(format, None, SIGNATURE), target, ALL, available=ends)
+        assert {route.runtime for route in found} == reached
 
 
 def test_a_runtime_that_is_not_installed_ends_no_route(tmp_path: Any) -> None:

@@ -155,6 +155,15 @@ def test_inconclusive_says_what_is_open_and_what_would_decide(fake_run: FakeRun,
         result.raise_for_verdict()
 
 
+def test_what_only_the_search_split_left_open_asks_for_the_confirm_split_that_is_there(fake_run: FakeRun) -> None:
+    searched = dataclasses.replace(report(1.0), judged=(judged(ACCURACY, "inconclusive", 0.895, needed=120),))
+    (advice,) = what_would_help(fake_run.setting.goal, None, searched, trainable=False, confirm=143)
+    assert advice.startswith(f"a longer --budget: {ACCURACY} was judged on the search split only")
+    assert "143 samples" in advice and "120" not in advice
+    (advice,) = what_would_help(fake_run.setting.goal, None, searched, trainable=False, confirm=119)
+    assert advice == f"about 120 samples in the confirm split would decide {ACCURACY}"
+
+
 def test_infeasible_names_the_limit_that_binds_and_hands_over_the_closest(fake_run: FakeRun, model: Any) -> None:
     far = dataclasses.replace(report(0.3), judged=(judged(ACCURACY, "broken", violation=0.5), judged(SIZE)))
     near = report(0.5, BROKEN, accuracy=0.96)
@@ -166,7 +175,7 @@ def test_infeasible_names_the_limit_that_binds_and_hands_over_the_closest(fake_r
     assert result.reason == f"no candidate keeps the limits: {ACCURACY} stopped 2 of 3; {SIZE} stopped 1 of 3"
     assert result.advice[0].startswith("a looser limit: the closest candidate is proven to keep accuracy >= 95.0")
     assert not any(said.startswith("train data") for said in result.advice)  # nothing trains such a model
-    helpful = what_would_help(fake_run.setting.goal, near, report(1.0, BROKEN), trainable=True)
+    helpful = what_would_help(fake_run.setting.goal, near, report(1.0, BROKEN), trainable=True, confirm=100)
     assert helpful[-1].startswith("train data (--train): pruning")
     check_manifest(result.manifest)
     with pytest.raises(Infeasible) as caught:

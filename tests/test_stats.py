@@ -381,6 +381,20 @@ def test_the_number_of_samples_named_decides() -> None:
     assert samples_needed(binary(5, 1, 1, 5), "at_least", 1, 0) is None
 
 
+@given(st.tuples(*[st.integers(0, 60)] * 4), st.sampled_from([0.95, 0.99, 1.0, 1.01]), st.booleans())
+def test_an_open_limit_needs_more_samples_than_there_are(cells: tuple[int, ...], factor: float, least: bool) -> None:
+    comparison, side = binary(*cells[:3], cells[3] + 1), "at_least" if least else "at_most"
+    needed = samples_needed(comparison, side, factor, 0)
+    if verdict(comparison, side, factor, 0)[0] == "inconclusive" and needed is not None:
+        assert needed > comparison.n
+
+
+def test_an_open_limit_whose_bound_lies_at_zero_needs_one_more() -> None:
+    at_zero = Replicates(1.0, 0.9, np.full(9, 1.0), np.linspace(0.8, 1.0, 9), 9)
+    assert at_zero.margin(1, 0, 1.0).high == 0
+    assert samples_needed(at_zero, "at_least", 1, 0, 1.0) == 10
+
+
 def test_power_is_as_told() -> None:
     drop = detectable_drop(1000, 0.02)
     proven = drawn(cells_of(0.9, 0.02), 1000, 1000, 1.0)[:, 0] >= -drop

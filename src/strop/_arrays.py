@@ -15,9 +15,13 @@ from typing import IO, Any, Literal, TypeAlias
 
 import numpy as np
 
+from ._archives import expanded
+from ._lazy import lazy
 from ._plain import told
 from ._tables import Table, is_block, is_empty, is_numeric, numbers, open_table, text, width
 from .errors import InvalidData, StropError
+
+psutil = lazy("psutil")
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -109,6 +113,8 @@ def _npz(path: Path, storage: Path | None) -> dict[str, Array]:
     """Stored members are mapped where they lie in the file; compressed ones are inflated to `storage`, in pieces."""
     arrays = {}
     with zipfile.ZipFile(path) as archive, path.open("rb") as raw:
+        if (needed := expanded(archive) - path.stat().st_size) > 0:
+            _check_room(path, needed, storage)
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
             if info.flag_bits & 1:
@@ -126,6 +132,20 @@ def _npz(path: Path, storage: Path | None) -> dict[str, Array]:
                     shutil.copyfileobj(member, stream, PIECE)
                 arrays[name] = mapped(inflated, 0, name)
     return arrays
+
+
+def _check_room(path: Path, needed: int, storage: Path | None) -> None:
+    """Refuse an archive that expands beyond what is free, before the disk or the memory is full."""
+    if storage is None:
+        place, room = "memory", psutil.virtual_memory().available
+    else:
+        storage.mkdir(parents=True, exist_ok=True)
+        place, room = f"the disk of {storage}", shutil.disk_usage(storage).free
+    if needed > room:
+        raise InvalidData(
+            f"Compressed data must fit into {place}, and {path} expands by {needed:,} bytes, where {room:,} are free. "
+            "Make room, or save it uncompressed with np.savez: then it is used where it lies."
+        )
 
 
 def from_table(

@@ -11,7 +11,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from . import metrics
 from .goal import Goal, Limit
 from .judge import Judged, Report
-from .units import named
+from .units import counted, named
 
 
 def would_decide(limit: str, needed: int | None) -> str:
@@ -36,19 +36,25 @@ def binding(reports: Collection[Report]) -> str:
     return "; ".join(said) or "none could be confirmed"
 
 
-def what_would_help(goal: Goal, closest: Report | None, original: Report, trainable: bool) -> list[str]:
+def what_would_help(goal: Goal, closest: Report | None, original: Report, trainable: bool, confirm: int) -> list[str]:
     """Ways out, most direct first: more samples or a quiet machine, a looser limit, a stronger machine, training data.
 
     Args:
         closest: Of the closest candidate, on unseen samples; None without one. What the original keeps helps nobody.
         trainable: Whether techniques that train fit the original, and there were no data to train with.
+        confirm: Samples in the confirm split.
     """
     advice = []
     for judged in (closest or original).judged:
         if judged.verdict == "met":
             continue
         limit = next(limit for limit in goal.limits if str(limit) == judged.limit)
-        if judged.verdict == "inconclusive" and judged.needed:
+        if judged.verdict == "inconclusive" and judged.needed and judged.needed <= confirm:
+            advice.append(
+                f"a longer --budget: {judged} was judged on the search split only, and the confirm split has "
+                f"{counted(confirm, 'sample')}, which would decide"
+            )
+        elif judged.verdict == "inconclusive" and judged.needed:
             advice.append(f"about {judged.needed:,} samples in the confirm split would decide {judged}")
         elif judged.verdict == "inconclusive" and not _is_quality(judged.limit, goal):
             advice.append(f"longer timing (a longer --budget) on a quiet machine would decide {judged}")

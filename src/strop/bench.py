@@ -162,7 +162,7 @@ class Bench:
             so_far = self._glimpse({"_timings": {**self._timings, scenario: timing}})
             return self.decision.timed_enough(so_far, scenario)
 
-        with one_at_a_time() as waited:
+        with one_at_a_time(self.effort.lock) as waited:
             self._wait(waited)
             server, self._server = self._server, None
             batches = (self.target.batch, self.target.batch)
@@ -212,7 +212,7 @@ class Bench:
 
     @cached_property
     def _metering(self) -> Metering:
-        with one_at_a_time() as waited:
+        with one_at_a_time(self.effort.lock) as waited:
             self._wait(waited)
             return take_turns(self.original, self.candidate, self.split)
 

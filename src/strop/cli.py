@@ -132,6 +132,7 @@ def optimize(
 def profile(
     model: Annotated[str, typer.Argument(help="A model or a bundle; of decision trees, so far.")],
     data: Annotated[str | None, typer.Option(help="Inputs to run; random ones by default.")] = None,
+    label: Text = None,
     threads: Threads = None,
     batch: Batch = None,
     seed: Seed = None,
@@ -147,7 +148,9 @@ def profile(
         from .terminal import console
 
         with _aside(), console().status("measuring"):
-            found = measure(model, data, target=_target(threads, batch), seed=seed or 0, trust_pickle=trust_pickle)
+            found = measure(
+                model, data, label=label, target=_target(threads, batch), seed=seed or 0, trust_pickle=trust_pickle
+            )
         _print_json(found) if as_json else _say(summarize(found))
         return Exit.MET
 
@@ -196,6 +199,7 @@ def benchmark(
     model: Annotated[str, typer.Argument(help="A model or a bundle.")],
     other: Annotated[str | None, typer.Argument(help="Another one, measured in turn with it.")] = None,
     data: Annotated[str | None, typer.Option(help="Inputs to run; random ones by default.")] = None,
+    label: Text = None,
     threads: Threads = None,
     batch: Batch = None,
     rate: Rate = None,
@@ -213,7 +217,7 @@ def benchmark(
 
         with _aside():
             found = measure(
-                model, other, data, target=_target(threads, batch, (), rate, p99, price), seed=seed or 0,
+                model, other, data, label=label, target=_target(threads, batch, (), rate, p99, price), seed=seed or 0,
                 trust_pickle=trust_pickle,
             )  # fmt: skip
         return _show_comparison(found, as_json)
@@ -273,27 +277,19 @@ def verify(
 
 @app.command()
 def techniques(
-    model: Annotated[str | None, typer.Argument(help="A model: say of each technique whether it fits.")] = None,
+    model: Annotated[str | None, typer.Argument(help="A model: say which fit it, and what it is converted to.")] = None,
     trust_pickle: Trust = False,
     as_json: Json = False,
     debug: bool = False,
 ) -> None:
-    """List the techniques with their settings; with a model, whether each fits it and why not."""
+    """List the techniques with their settings; with a model, which fit it or a conversion of it, and why not others."""
 
     def work() -> int:
+        from .inventory import described
         from .inventory import techniques as listed
 
         rows = listed(model, trust_pickle)
-        if as_json:
-            _print_json(rows)
-            return Exit.MET
-        for row in rows:
-            _say(f"{row['technique']}: {row['about']}")
-            _say(f"    {' or '.join(row['accepts'])} -> {row['returns']}")
-            if row["settings"]:
-                _say("    " + ", ".join(f"{name}={value!r}" for name, value in row["settings"].items()))
-            if row["fits"] is not None:
-                _say("    fits this model" if row["fits"] else f"    not for this model: {row['refused']}")
+        _print_json(rows) if as_json else _say(described(rows, model is not None))
         return Exit.MET
 
     _exit(work, debug)

@@ -15,6 +15,7 @@ from . import jobs, metrics
 from ._lazy import lazy
 from ._plain import given as checked
 from ._plain import texts
+from ._shapes import cast
 from .baseline import loadable
 from .bench import Bench
 from .build import Workshop
@@ -24,7 +25,7 @@ from .decision import Decision
 from .errors import InvalidData
 from .goal import Goal
 from .judge import Report, judge
-from .model import Model, Signature
+from .model import FLOATS, Model, Signature
 from .prepare import (
     check_batch,
     check_measurable,
@@ -110,11 +111,15 @@ def benchmark(
     other: object = None,
     data: object = None,
     *,
+    label: str | None = None,
     target: Target | None = None,
     seed: int = 0,
     trust_pickle: bool = False,
 ) -> dict[str, Any]:
     """Measure what one model costs, or two side by side; without data, on random inputs.
+
+    Args:
+        label: Of data: the array or column that is no input.
 
     Returns:
         As `compare`; for one model, it is measured against itself, so the ratios are the noise floor.
@@ -130,7 +135,7 @@ def benchmark(
         if data is None:
             given = random_inputs(signature, target.batch, seed)
         else:
-            given = read_for(signature, data, storage=folder)
+            given = read_for(signature, data, label=label, storage=folder)
         first, second = fit(given, first, second, folder / "data")
         run_samples(first, folder / "data", folder / "outputs.npz")
         return _measured(first, second, folder, Goal(()), (*COSTS, *metrics.called_for(target)), seed)
@@ -176,7 +181,8 @@ def fit(given: Data, original: Hosted, candidate: Hosted, folder: Path) -> tuple
     """Fit samples and two models to each other, and save the samples into `folder`.
 
     Raises:
-        InvalidData: The samples don't fit, or the models have other inputs or outputs than each other.
+        InvalidData: The samples don't fit, or the models have other inputs or outputs than each other. Floats of
+            another width are no others: each model gets, and gives, its own.
         InvalidPlan: A call is to carry more samples than there are.
     """
     check_batch(candidate.target, len(given))
@@ -184,14 +190,22 @@ def fit(given: Data, original: Hosted, candidate: Hosted, folder: Path) -> tuple
         _ready(given, hosted, folder.parent / name)
         for name, hosted in (("original", original), ("candidate", candidate))
     )
-    if original.model.signature.names() != candidate.model.signature.names():
+    if _floating(original.model.signature.names()) != _floating(candidate.model.signature.names()):
         raise InvalidData(
             f"both models must have the same inputs and outputs. The original has {_spelled(original)}; the other has "
             f"{_spelled(candidate)}. Compare it with the model that it was made of."
         )
     fitted, signature = match(given, original.model.signature)
+    for tensor in candidate.model.signature.inputs:
+        if tensor.name in fitted.inputs:
+            cast(tensor, fitted.inputs[tensor.name].dtype)
     fitted.save(folder)
     return _with(original, signature), _with(candidate, signature)
+
+
+def _floating(names: Any) -> list[list[tuple[str, str]]]:
+    """Names and dtypes, all floats alike."""
+    return [[(name, "float" if dtype in FLOATS else dtype) for name, dtype in side] for side in names]
 
 
 def _ready(given: Data, hosted: Hosted, folder: Path) -> Hosted:
@@ -207,7 +221,13 @@ def _ready(given: Data, hosted: Hosted, folder: Path) -> Hosted:
 
 
 def _with(hosted: Hosted, signature: Signature) -> Hosted:
-    model: Model = replace(hosted.model, signature=signature)
+    """A model with what the samples tell of inputs and outputs; the dtypes are its own."""
+    own = {tensor.name: tensor.dtype for tensor in (*hosted.model.signature.inputs, *hosted.model.signature.outputs)}
+    inputs, outputs = (
+        tuple(replace(tensor, dtype=own[tensor.name]) for tensor in side)
+        for side in (signature.inputs, signature.outputs)
+    )
+    model: Model = replace(hosted.model, signature=Signature(inputs, outputs))
     return replace(hosted, model=model)
 
 

@@ -11,6 +11,7 @@ from typing import IO, Any, ClassVar, TypeAlias
 
 import numpy as np
 
+from ._archives import check_expansion
 from .errors import UnsupportedModel
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -249,6 +250,7 @@ class Forest:
     def read(cls, stream: IO[bytes], path: Path) -> Forest:
         """The same from an open file; `path` is for messages."""
         try:
+            check_expansion(path, stream)
             with np.load(stream, allow_pickle=False) as stored:
                 settings = json.loads(stored["settings"].tobytes())
                 for name, kind in _SETTINGS.items():

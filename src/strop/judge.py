@@ -67,7 +67,8 @@ class Judged:
         verdict: At the confidence stated by who asked.
         value: The candidate's, in the metric's unit (for `worst_slice`: of the worst slice).
         violation: How far the point estimate is on the wrong side, relative to the threshold; 0 on the right side.
-        needed: Samples that would decide an inconclusive verdict on quality, where that can be told.
+        needed: Samples that would decide an inconclusive verdict on quality, where that can be told: of all slices
+            together, in the shares that they have.
         slice: The slice that decides, for `worst_slice`.
         source: What the metric is had from, where that must be said.
         why: Why that slice can't be judged, where it can't.
@@ -186,7 +187,8 @@ def judge(
             parts = measure_slices(metric, bench, rows)
         for limit in limits:
             large = {name: part for name, part in parts.items() if held[name] >= limit.support}
-            judged.append(replace(_judge(limit, metric, comparison, large, confidence), source=source))
+            found = _judge(limit, metric, comparison, large, confidence, len(bench.data))
+            judged.append(replace(found, source=source))
         if whole and metric.quality:
             by_slice.append((metric, parts, slice_figures(metric, comparison, parts)))
         if not whole and any(j.verdict == "broken" for j in judged):
@@ -271,10 +273,15 @@ def _churn(bench: Bench, rows: Array | None) -> dict[str, Share]:
 
 
 def _judge(
-    limit: Limit, metric: Metric, comparison: Comparison, parts: Mapping[str, Comparison | str], confidence: float
+    limit: Limit,
+    metric: Metric,
+    comparison: Comparison,
+    parts: Mapping[str, Comparison | str],
+    confidence: float,
+    samples: int,
 ) -> Judged:
     if limit.scope != "worst_slice":
-        return _judge_one(limit, metric, comparison, confidence, None)
+        return _judge_one(limit, metric, comparison, confidence, samples, None)
     if not parts and not limit.support:
         raise InvalidGoal(f"`{limit}` needs slices, and none are named. Name a column with --slice NAME.")
     if not parts:
@@ -283,16 +290,20 @@ def _judge(
     each = [
         Judged(str(limit), "inconclusive", math.nan, -math.inf, math.inf, 0.0, slice=name, why=part)
         if isinstance(part, str)
-        else _judge_one(limit, metric, part, confidence, name)
+        else _judge_one(limit, metric, part, confidence, samples, name)
         for name, part in parts.items()
     ]
     order = {"broken": 0, "inconclusive": 1, "met": 2}
     return min(each, key=lambda j: (order[j.verdict], -j.violation, j.value))
 
 
-def _judge_one(limit: Limit, metric: Metric, comparison: Comparison, confidence: float, slice: str | None) -> Judged:
+def _judge_one(
+    limit: Limit, metric: Metric, comparison: Comparison, confidence: float, samples: int, slice: str | None
+) -> Judged:
     side, factor, constant = limit.bound(metric.better)
     found, margin = verdict(comparison, side, factor, constant, confidence)
+    open_ = found == "inconclusive" and metric.quality  # no number of samples makes a clock steadier
+    needed = samples_needed(comparison, side, factor, constant, confidence) if open_ else None
     original = comparison.original(confidence).value
     if limit.relative and original < 0:  # a share of it would ask for more than the original has
         if slice is None:
@@ -300,12 +311,12 @@ def _judge_one(limit: Limit, metric: Metric, comparison: Comparison, confidence:
                 f"`{limit}` is a share of the original's, which must not be negative, and its {metric.name} is "
                 f"{original:.4g}. Limit the change instead, as in `drop({metric.name}) <= 0.01`, or the number itself."
             )
-        found = "inconclusive"
+        found, needed = "inconclusive", None
+    if needed:  # of a slice, or of decisions of which a sample holds several
+        needed = math.ceil(needed * samples / comparison.n)
     candidate = comparison.candidate(confidence)
     wrong = -margin.value if side == "at_least" else margin.value
     scale = abs(factor * original + constant) or 1.0
-    open_ = found == "inconclusive" and metric.quality  # no number of samples makes a clock steadier
-    needed = samples_needed(comparison, side, factor, constant, confidence) if open_ else None
     return Judged(
         str(limit), found, candidate.value, candidate.low, candidate.high, max(0.0, wrong / scale), needed, slice
     )

@@ -36,6 +36,8 @@ SKLEARN = Format("sklearn")
 FOREST = Format("forest")
 NATIVE = Format("native")
 
+FLOATS = ("float16", "float32", "float64")
+
 
 @dataclass(frozen=True)
 class Tensor:

@@ -220,7 +220,7 @@ def routes(
         for steps, format in _chains(usable, model.format, ())
         if _complete(steps)
         for runtime in ends
-        if format in runtime.loads and (not target.formats or format in target.formats)
+        if format in runtime.loads and target.allows(format)
     ]
     return sorted(found, key=lambda route: (route.expects(target), len(route.steps))), refused
 

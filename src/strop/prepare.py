@@ -26,7 +26,7 @@ from .model import TORCH, Format, Model
 from .overlap import overlap
 from .rundir import DATA, PLAN, TRAINING, RunDir, as_written, read_json, write_json
 from .runtime import Runtime
-from .target import Target, cpu_name, instruction_sets, usable_cores
+from .target import Target, covers, cpu_name, instruction_sets, usable_cores
 from .technique import Technique
 from .units import counted
 
@@ -356,7 +356,7 @@ def check_target(target: Target, model: Model) -> None:
     if fixed and target.batch not in fixed | {1}:
         raise InvalidPlan(f"the model takes {fixed} samples a call, not {target.batch}. Leave out --batch.")
     known = {str(format) for runtime in runtimes.all_runtimes() if not runtime.as_given for format in runtime.loads}
-    if unknown := set(target.formats) - known:
+    if unknown := [name for name in target.formats if not any(covers(name, format) for format in known)]:
         raise InvalidPlan(f"formats must be among {', '.join(sorted(known))}, not {', '.join(sorted(unknown))}.")
 
 

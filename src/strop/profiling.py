@@ -26,6 +26,7 @@ def profile(
     model: object,
     data: object = None,
     *,
+    label: str | None = None,
     target: Target | None = None,
     seed: int = 0,
     trust_pickle: bool = False,
@@ -35,6 +36,7 @@ def profile(
     Args:
         model: A file, a folder, a live model or a bundle; of decision trees, so far.
         data: As for `optimize`; labels are not needed. Random inputs where it is None.
+        label: Of data: the array or column that is no input.
         target: Threads and batch of a call.
         seed: Of random inputs, and of the resamples.
         trust_pickle: Whether pickles may be read, which runs the code in them.
@@ -57,7 +59,7 @@ def profile(
         formats.format_of(hosted.model.format).structure(hosted.model)
         signature = hosted.model.signature
         made_up = random_inputs(signature, target.batch, seed) if data is None else None
-        samples = made_up or read_for(signature, data, storage=folder)
+        samples = made_up or read_for(signature, data, label=label, storage=folder)
         short, why = _shortened(hosted.model, folder / "shorter")
         other = hosted if short is None else replace(hosted, model=short)
         ready = fit(samples, hosted, other, folder / "data")

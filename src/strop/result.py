@@ -167,7 +167,8 @@ def conclude(
             reason += f"; not confirmed: {'; '.join(problems)}"
     if verdict != "met" or (best and not proven):
         seen = best.report if best and not best.problem else None
-        advice = what_would_help(goal, seen, original.report, _trainable(request, setting))
+        trainable = _trainable(request, setting)
+        advice = what_would_help(goal, seen, original.report, trainable, request.splits["confirm"])
         if search.cut_short:
             advice.insert(0, f"a longer budget: {search.untried} of {search.routes} routes were not tried")
     if verdict != "met" and best is None and original.why_not:

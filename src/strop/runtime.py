@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from .data import Data
 from .errors import RunFailed
-from .model import Batch, Format, Model, Signature
+from .model import FLOATS, Batch, Format, Model, Signature
 from .settings import Settings
 from .target import Target
 
@@ -109,8 +109,10 @@ def predict(runner: Runner, signature: Signature, data: Data, batch: int) -> dic
 def calls(signature: Signature, data: Data, batch: int) -> Iterator[tuple[int, Iterator[Batch]]]:
     """The calls that carry all samples: for each its number of samples, and its steps (one, unless stateful).
 
-    The first step of a sequence holds zeros for each state; the caller feeds the outputs back after that.
+    Floats come in the width that the signature says: of two models that are compared, each gets its own. The first
+    step of a sequence holds zeros for each state; the caller feeds the outputs back after that.
     """
+    data = replace(data, dtypes={**data.dtypes, **{t.name: t.dtype for t in signature.inputs if t.dtype in FLOATS}})
     if signature.states:
         for row in range(len(data)):
             yield 1, _sequence(signature, data.batch(row, row + 1))

@@ -333,7 +333,7 @@ def verdict(
 def samples_needed(
     comparison: Comparison, side: Side, factor: float, constant: float, confidence: float = 0.95
 ) -> int | None:
-    """How many samples would decide a limit, were the margin to stay as observed.
+    """How many samples would decide a limit, were the margin to stay as observed: more than there are, if it is open.
 
     Spread is taken to shrink with the root of n. None: the margin is 0 or its spread unknown; no number would do.
     """
@@ -343,7 +343,7 @@ def samples_needed(
     spread = margin.value - margin.low if margin.value > 0 else margin.high - margin.value
     if not math.isfinite(spread) or abs(margin.value) < 1e-12:
         return None
-    return math.ceil(comparison.n * (spread / margin.value) ** 2)
+    return max(comparison.n + 1, math.ceil(comparison.n * (spread / margin.value) ** 2))  # a bound may lie at 0
 
 
 def detectable_drop(n: int, rate_of_disagreement: float, confidence: float = 0.95, power: float = 0.8) -> float:

@@ -58,6 +58,11 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def covers(allowed: str, format: str) -> bool:
+    """Whether who says the name of a format means another, too: `onnx` covers `onnx-trees`."""
+    return format == allowed or format.startswith(f"{allowed}-")
+
+
 @dataclass(frozen=True)
 class Target:
     """Where the model will run.
@@ -65,7 +70,8 @@ class Target:
     Attributes:
         threads: Cores that one inference may use.
         batch: Samples in one call.
-        formats: Formats that may be handed over; empty for any that an installed runtime loads.
+        formats: Formats that may be handed over; empty for any that an installed runtime loads. One whose name goes on
+            after another's, as `onnx-trees`, is covered by that: it lies in the same kind of file.
         rate: Calls a second that arrive at random times, for `server.p99`.
         p99: Seconds within which 99 % of such calls must be answered, for `server.rate`.
         price: What an hour of the machine costs, in the user's own currency, for `cost`.
@@ -84,6 +90,10 @@ class Target:
             kind = Integral if name in ("threads", "batch") else Real
             if name != "formats" and not (isinstance(value, kind) or (value is None and kind is Real)):
                 raise InvalidPlan(f"{name} of a target must be a number, not {value!r}. Write Target({name}=1).")
+
+    def allows(self, format: str) -> bool:
+        """Whether a model of that format may be handed over."""
+        return not self.formats or any(covers(allowed, format) for allowed in self.formats)
 
     def cores(self) -> tuple[int, ...]:
         """The cores to pin to: the last ones, since the first serves most interrupts."""

@@ -46,6 +46,7 @@ class Effort:
         runs: Calls of each that must be timed in all; a bound on a high percentile needs hundreds.
         width: Half-width of the ratio's interval, relative, that is narrow enough.
         longest: Seconds after which no pair beyond the second is started.
+        lock: The file by which those see each other that must not measure at once; None for the one of the host.
     """
 
     pairs: int = 3
@@ -54,6 +55,7 @@ class Effort:
     runs: int = 30
     width: float = 0.03
     longest: float = 20.0
+    lock: Path | None = None
 
 
 SEARCHING = Effort()
@@ -182,7 +184,7 @@ def best_batch(hosted: Hosted, data: Path) -> int:
 
 
 @contextlib.contextmanager
-def one_at_a_time() -> Iterator[float]:
+def one_at_a_time(lock: Path | None = None) -> Iterator[float]:
     """Hold the host's lock for measuring: two at once would disturb each other. Gives the seconds of waiting for it.
 
     It is one for all users and for any TMPDIR. Whoever makes it lets all others read it, which is enough to hold it.
@@ -190,11 +192,12 @@ def one_at_a_time() -> Iterator[float]:
     Raises:
         RunFailed: What stands in its place is no file that can be read.
     """
+    lock = lock or LOCK
     try:
-        descriptor = _open_lock()
+        descriptor = _open_lock(lock)
     except OSError as error:
         raise RunFailed(
-            f"two strops must not measure at once, and {LOCK}, by which they see each other, can't be opened "
+            f"two strops must not measure at once, and {lock}, by which they see each other, can't be opened "
             f"({error.strerror}). It should be a file that everybody may read: remove it, and it is made anew."
         ) from error
     try:
@@ -206,14 +209,14 @@ def one_at_a_time() -> Iterator[float]:
         os.close(descriptor)
 
 
-def _open_lock() -> int:
+def _open_lock(lock: Path) -> int:
     # another user's is only read, and not opened with O_CREAT, which a sticky folder refuses (fs.protected_regular)
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # neither a link nor a pipe put there by somebody leads astray
     with contextlib.suppress(FileNotFoundError):
-        return os.open(LOCK, flags)
+        return os.open(lock, flags)
     try:
-        descriptor = os.open(LOCK, flags | os.O_CREAT | os.O_EXCL, 0o644)
+        descriptor = os.open(lock, flags | os.O_CREAT | os.O_EXCL, 0o644)
     except FileExistsError:  # another one was faster
-        return os.open(LOCK, flags)
+        return os.open(lock, flags)
     os.fchmod(descriptor, 0o644)  # whatever the umask says
     return descriptor

@@ -63,7 +63,7 @@ FORESTS: dict[str, dict[str, Any]] = {
 def test_equals_numpy_on_every_way(name: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for constant, value in WAYS[way].items():
         monkeypatch.setattr(tables, constant, value)
-    monkeypatch.setattr(library, "FLAGS", ("-O1", *library.FLAGS[1:]))  # a third of the time; -O3 is for other tests
+    monkeypatch.setattr(library, "FLAGS", (*library.FLAGS, "-O1"))  # a third of the time; -O3 is for other tests
     rng = RNG(hash_of(name))
     forest = grown(rng, **FORESTS[name])
     made = tables.tables(forest).constants

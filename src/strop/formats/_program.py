@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._archives import check_expansion
 from .._lazy import lazy
 from .._quiet import silenced
 from ..errors import UnsupportedModel, UntrustedModel
@@ -94,6 +95,7 @@ def _check_harmless(path: Path) -> None:
 def _strange(path: Path) -> Iterator[str]:
     """What has no place in a program. Of each file that `torch.export.load` opens, what it itself would read is read:
     two readers may see two archives in one file."""
+    check_expansion(path)
     with zipfile.ZipFile(path) as archive:
         listed = archive.namelist()
     if len(set(listed)) < len(listed):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .._archives import check_expansion
 from ..errors import NotApplicable, UnsupportedModel
 from ..forest import Forest
 from ..model import FOREST, NATIVE, Batch, Model, ModelFormat, Signature
@@ -78,6 +79,7 @@ def source_of(model: Model) -> Forest:
     """
     path = model.path.with_name(SOURCE)
     try:
+        check_expansion(path)
         with zipfile.ZipFile(path) as archive:
             return Forest.read(io.BytesIO(archive.read(FILE)), path)
     except UnsupportedModel:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._lazy import lazy
+from .._archives import check_expansion
+from .._lazy import lazy, require
 from ..errors import StropError, UnsupportedModel, UntrustedModel
 from ..forest import Forest
 from ..model import SKLEARN, Model, Signature
@@ -63,6 +65,7 @@ class SklearnFormat(TreeFormat):
         """Write a live object as model.skops, compressed."""
         if model.files:
             return model
+        _import_skops()
         try:
             content = io.dumps(model.payload, compression=zipfile.ZIP_DEFLATED)
         except Exception as error:  # of whatever the estimator holds besides trees
@@ -90,6 +93,8 @@ def load(source: Any) -> Any:
     if not isinstance(source, Path):
         return source
     try:
+        check_expansion(source)
+        _import_skops()
         if unknown := sorted(set(io.get_untrusted_types(file=source)) - set(TRUSTED)):
             raise UntrustedModel(
                 f"A .skops file may hold what is scikit-learn's own, and {source} holds {', '.join(unknown)}, which "
@@ -110,3 +115,15 @@ def load(source: Any) -> Any:
             f"{source} must be a whole .skops file, and is broken ({type(error).__name__}: {said}). Save or copy it "
             "again."
         ) from error
+
+
+def _import_skops() -> None:
+    """skops imports all of scikit-learn, and by that PyTorch, if it is there: a second and more, for nothing."""
+    needless = "sklearn.externals.array_api_compat.torch"
+    if "torch" in sys.modules or "skops.io" in sys.modules:
+        return
+    sys.modules[needless] = None  # type: ignore[assignment]
+    try:
+        require("skops.io")
+    finally:
+        del sys.modules[needless]

@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import sys
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from .._archives import check_expansion
 from .._lazy import lazy, require
 from .._pickles import check_own, write
 from .._quiet import silenced, without_semaphores
@@ -143,11 +145,15 @@ def load_weights(module: torch.nn.Module, path: Path) -> torch.nn.Module:
         UntrustedModel: It holds other objects than tensors.
     """
     try:
+        if zipfile.is_zipfile(path):
+            check_expansion(path)
         if path.suffix == ".safetensors":
             state: Any = require("safetensors.torch").load_file(path)
         else:
             with silenced():
                 state = torch.load(path, map_location="cpu", weights_only=True)
+    except UnsupportedModel:
+        raise
     except pickle.UnpicklingError as error:
         raise UntrustedModel(
             f"A file of weights must hold tensors only, and {path} holds objects that would run code when they are "

@@ -147,8 +147,7 @@ def _own_cache() -> Iterator[None]:
 
     Its default lies among temporary files, under a name that anybody can guess, and may have put libraries into.
     """
-    folder = str(own_folder("inductor"))
-    with _OWN, _set(os.environ, CACHE, folder):
+    with own_folder("inductor") as folder, _OWN, _set(os.environ, CACHE, str(folder)):
         codecache = vars(require("torch._inductor.codecache", "torch"))
         headers = f"{folder}/headers"  # which follow the default even where another folder is named
         with _set(codecache, "_HEADER_DIR", headers), _set(codecache, "_HEADER_LOCK_DIR", f"{headers}/locks"):

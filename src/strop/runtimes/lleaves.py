@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .._cache import own_folder
+from .._cache import PART, own_folder, used
 from .._lazy import lazy
 from ..errors import RunFailed
 from ..formats._lightgbm_text import is_linked, lightgbm_text
@@ -75,12 +75,11 @@ class Lleaves(Runtime):
 def _compiled(text: str, linked: bool, double: bool) -> Any:
     versions = [importlib.metadata.version(package) for package in ("lleaves", "llvmlite")]
     key = hashlib.sha256(f"{versions} {OPTIONS} {linked} {double} {text}".encode()).hexdigest()[:32]
-    kept = own_folder("lleaves") / f"{key}.o"
-    with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".part-") as scratch:
-        source, fresh = Path(scratch, "model.txt"), Path(scratch, "model.o")
+    with own_folder("lleaves") as folder, tempfile.TemporaryDirectory(dir=folder, prefix=PART) as scratch:
+        kept, source, fresh = folder / f"{key}.o", Path(scratch, "model.txt"), Path(scratch, "model.o")
         source.write_text(text)
         model = lleaves.Model(model_file=str(source))
-        known = kept.is_file()
+        known = used(kept)
         model.compile(cache=str(kept if known else fresh), raw_score=not linked, use_fp64=double, **OPTIONS)
         if not known:
             os.replace(fresh, kept)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .._cache import own_folder
+from .._cache import PART, own_folder, used
 from .._lazy import lazy
 from .._quiet import hushed, silenced
 from ..errors import NotApplicable, RunFailed
@@ -109,18 +109,19 @@ class Tl2cgen(Runtime):
     def _compiled(self, forest: Forest) -> Any:
         kind = {"float32": "float", "float64": "double"}[precision(forest)]
         driver = _DRIVER.format(type=kind, features=forest.features, outputs=forest.outputs)
-        library = own_folder("tl2cgen") / f"{self._key(forest, driver)}.so"
-        if not library.is_file():
-            with tempfile.TemporaryDirectory(dir=library.parent, prefix=".part-") as scratch:
-                folder = Path(scratch)
-                self._generate(forest, folder)
-                (folder / "driver.c").write_text(driver)
-                build(folder, folder / "model.so", sorted(file.name for file in folder.glob("*.c")), LEVEL)
-                os.replace(folder / "model.so", library)
-        try:
-            run: Any = ctypes.CDLL(str(library)).strop_rows
-        except (OSError, AttributeError) as error:
-            raise RunFailed(f"{library} can't be loaded: {error}. Remove it.") from error
+        with own_folder("tl2cgen") as kept:
+            library = kept / f"{self._key(forest, driver)}.so"
+            if not used(library):
+                with tempfile.TemporaryDirectory(dir=kept, prefix=PART) as scratch:
+                    folder = Path(scratch)
+                    self._generate(forest, folder)
+                    (folder / "driver.c").write_text(driver)
+                    build(folder, folder / "model.so", sorted(file.name for file in folder.glob("*.c")), LEVEL)
+                    os.replace(folder / "model.so", library)
+            try:
+                run: Any = ctypes.CDLL(str(library)).strop_rows
+            except (OSError, AttributeError) as error:
+                raise RunFailed(f"{library} can't be loaded: {error}. Remove it.") from error
         run.argtypes, run.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p], None
         return run
 
