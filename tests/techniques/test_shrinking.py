@@ -291,3 +291,15 @@ def test_blocks_go_from_a_container_with_a_forward_of_its_own(tmp_path: Path) ->
     assert type(made[0]).__name__ == "Row" and len(made[0]) == 2
     with pytest.raises(NotApplicable, match="less than one"):
         applied(DropBlocks(amount=0.1), model, data, tmp_path / "2")
+
+
+def test_operations_are_counted_at_the_original_s_length_whatever_it_was_trained_on(tmp_path: Path) -> None:
+    module = nn.Sequential(
+        nn.Conv1d(1, 16, 3), nn.ReLU(), nn.Conv1d(16, 16, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(16, 2)
+    )
+    samples = np.random.default_rng(0).normal(size=(24, 1, 400)).astype(np.float32)
+    model = stored(module, Data({"x": samples}), tmp_path)
+    short = context(model, Data({"x": samples[..., :40]}), tmp_path / "made", epochs=1, loss="none")
+    made = apply(PruneChannels(amount=0.3), model, short)
+    shrunk = made.counts["operations"] / model.counts["operations"]
+    assert 0.3 < shrunk < 0.8
