@@ -19,13 +19,14 @@ from .baseline import loadable
 from .bench import Bench
 from .build import Workshop
 from .bundle import Bundle, run_samples
-from .data import Data, match, read_for
+from .data import Data, match
 from .decision import Decision
 from .errors import InvalidData
 from .goal import Goal
 from .judge import Report, judge
 from .model import Model, Signature
 from .prepare import check_measurable, check_target, complete, open_model, reference
+from .reading import read_for
 from .server import Hosted
 from .target import Target
 from .timing import CONFIRMING, Effort
@@ -176,6 +177,13 @@ def fit(given: Data, original: Hosted, candidate: Hosted, folder: Path) -> tuple
             f"both models must have the same inputs and outputs. The original has {_spelled(original)}; the other has "
             f"{_spelled(candidate)}. Compare it with the model that it was made of."
         )
+    for one, other in zip(original.model.signature.inputs, candidate.model.signature.inputs, strict=True):
+        if one.columns and other.columns and (one.columns, one.categories) != (other.columns, other.categories):
+            what = "columns" if one.columns != other.columns else "categories"
+            raise InvalidData(
+                f"both models must know the {what} of {one.name!r} in the same order, as the rows that they are given "
+                "are the same, and these do not. Compare it with the model that it was made of."
+            )
     fitted, signature = match(given, original.model.signature)
     fitted.save(folder)
     return _with(original, signature), _with(candidate, signature)

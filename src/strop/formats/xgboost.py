@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..errors import NotApplicable, UnsupportedModel
 from ..forest import Array, Forest
 from ..model import XGBOOST, Model
 from . import _ubjson
+from ._xgboost_categories import categories
 from .trees import MOST_OUTPUTS, TreeFormat, described, file_of, inside, joined, made_by, reading, write
 
 PARAMETERS = "strop parameters"
@@ -46,7 +48,9 @@ class XgboostFormat(TreeFormat):
     which is largest. A wrapper whose training stopped early is read, and stored, up to its best iteration, as its own
     `predict` does; a file that it saved holds all trees, and so does its `Booster`.
 
-    Categories are their codes. One between -1 and 0, which XGBoost takes as unknown, counts as 0.
+    Categories are their codes; one between -1 and 0, which XGBoost takes as unknown, counts as 0. What a frame's columns
+    held in training is told by the signature where the file does: from XGBoost 3.1 on, and in ASCII. XGBoost refuses
+    any other value.
     """
 
     name = XGBOOST
@@ -67,7 +71,10 @@ class XgboostFormat(TreeFormat):
         payload = source if made_by(source, "xgboost", "Booster", "XGBModel") else file_of(source)
         if payload is None:
             raise UnsupportedModel(f"An XGBoost model is a file in JSON or UBJSON; {source} is none. Check the path.")
-        return described(XGBOOST, payload, _forest(payload))
+        with _parsed(payload) as learner:
+            forest = _parse(learner)
+            known = categories(_model(learner), forest.names)
+        return described(XGBOOST, payload, forest, known, closed=True)
 
     def store(self, model: Model, folder: Path) -> Model:
         """Write a live object as model.ubj, with what it was trained with; a wrapper up to its best iteration."""
@@ -128,11 +135,22 @@ def _trained_with(source: Any) -> dict[str, str]:
 
 
 def _forest(source: Any) -> Forest:
+    with _parsed(source) as learner:
+        return _parse(learner)
+
+
+@contextmanager
+def _parsed(source: Any) -> Iterator[Mapping[str, Any]]:
+    """What a file or a live object says of its learner; what stumbles over it says that the model is broken."""
     content = _content(source)
-    with reading("XGBoost", source):
-        parsed = _ubjson.loads(content) if content.startswith(b"{L") else json.loads(content)
-        with np.errstate(over="ignore", invalid="ignore"):  # numbers beyond float32 are refused in the end
-            return _parse(parsed["learner"])
+    with reading("XGBoost", source), np.errstate(over="ignore", invalid="ignore"):  # beyond float32: refused in the end
+        yield (_ubjson.loads(content) if content.startswith(b"{L") else json.loads(content))["learner"]
+
+
+def _model(learner: Mapping[str, Any]) -> Mapping[str, Any]:
+    booster = learner["gradient_booster"]
+    found: Mapping[str, Any] = booster.get("gbtree", booster)["model"]  # dart holds a gbtree
+    return found
 
 
 def _parse(learner: Mapping[str, Any]) -> Forest:
@@ -142,8 +160,7 @@ def _parse(learner: Mapping[str, Any]) -> Forest:
             "An XGBoost model must be of trees, and this one is linear (booster gblinear). Train it with gbtree or "
             "dart."
         )
-    inner = booster.get("gbtree", booster)
-    model = inner["model"]
+    inner, model = booster.get("gbtree", booster), _model(learner)
     trees, settings = model["trees"], learner["learner_model_param"]
     size = int(model["gbtree_model_param"]["num_trees"])
     if len(trees) != size or [tree["id"] for tree in trees] != list(range(len(trees))):
