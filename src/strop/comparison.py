@@ -178,11 +178,12 @@ def fit(given: Data, original: Hosted, candidate: Hosted, folder: Path) -> tuple
             f"{_spelled(candidate)}. Compare it with the model that it was made of."
         )
     for one, other in zip(original.model.signature.inputs, candidate.model.signature.inputs, strict=True):
-        if one.columns and other.columns and (one.columns, one.categories) != (other.columns, other.categories):
+        alike = (one.columns, one.categories) == (other.columns, other.categories)
+        if given.columns and other.columns and not alike:
             what = "columns" if one.columns != other.columns else "categories"
             raise InvalidData(
-                f"both models must know the {what} of {one.name!r} in the same order, as the rows that they are given "
-                "are the same, and these do not. Compare it with the model that it was made of."
+                f"both models are given the same rows, made of a table as the original knows it, and the other knows "
+                f"other {what}, or in another order. Compare it with the model that it was made of."
             )
     fitted, signature = match(given, original.model.signature)
     fitted.save(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,4 +43,4 @@ def _values(column: Mapping[str, Any]) -> tuple[Value, ...]:
         return ()
     if len(ends) and (ends[0] != 0 or (np.diff(ends) < 0).any() or ends[-1] != len(content)):
         raise ValueError("the names of its categories are not divided")
-    return tuple(content[start:end].decode() for start, end in zip(ends, ends[1:], strict=False))
+    return tuple(content[start:end].decode() for start, end in itertools.pairwise(ends))

@@ -48,9 +48,9 @@ class XgboostFormat(TreeFormat):
     which is largest. A wrapper whose training stopped early is read, and stored, up to its best iteration, as its own
     `predict` does; a file that it saved holds all trees, and so does its `Booster`.
 
-    Categories are their codes; one between -1 and 0, which XGBoost takes as unknown, counts as 0. What a frame's columns
-    held in training is told by the signature where the file does: from XGBoost 3.1 on, and in ASCII. XGBoost refuses
-    any other value.
+    Categories are their codes; one between -1 and 0, which XGBoost takes as unknown, counts as 0. What a frame's
+    columns held in training is told by the signature where the file does: from XGBoost 3.1 on, and in ASCII. Any other
+    value is refused, as XGBoost means to do (3.2 takes one between two that it knows for the next of these).
     """
 
     name = XGBOOST
@@ -91,7 +91,7 @@ class XgboostFormat(TreeFormat):
         booster = require("xgboost", "trees").Booster(model_file=str(model.path))
         if booster.num_boosted_rounds() < 2:
             raise NotApplicable("it has one round of boosting at the most")
-        return self.open(write(bytes(booster[:1].save_raw(raw_format="ubj")), folder / "model.ubj"))
+        return self.open(write(bytes(_first(booster, 1).save_raw(raw_format="ubj")), folder / "model.ubj"))
 
 
 def _content(source: Any) -> bytes:
@@ -119,7 +119,17 @@ def _booster(source: Any) -> Any:
 def _until_best(wrapper: Any) -> Any:
     booster = wrapper.get_booster()
     best = getattr(booster, "best_iteration", None) if wrapper.booster != "gblinear" else None
-    return booster if best is None or best + 1 >= booster.num_boosted_rounds() else booster[: best + 1]
+    return booster if best is None or best + 1 >= booster.num_boosted_rounds() else _first(booster, best + 1)
+
+
+def _first(booster: Any, rounds: int) -> Any:
+    """The first rounds of a `Booster`; XGBoost's own slices forget the categories."""
+    part, whole = booster[:rounds], json.loads(bytes(booster.save_raw(raw_format="json")))
+    if "cats" in (known := _model(whole["learner"])):
+        cut = json.loads(bytes(part.save_raw(raw_format="json")))
+        _model(cut["learner"])["cats"] = known["cats"]
+        part.load_model(bytearray(json.dumps(cut).encode()))
+    return part
 
 
 def _trained_with(source: Any) -> dict[str, str]:
@@ -147,9 +157,9 @@ def _parsed(source: Any) -> Iterator[Mapping[str, Any]]:
         yield (_ubjson.loads(content) if content.startswith(b"{L") else json.loads(content))["learner"]
 
 
-def _model(learner: Mapping[str, Any]) -> Mapping[str, Any]:
+def _model(learner: Mapping[str, Any]) -> dict[str, Any]:
     booster = learner["gradient_booster"]
-    found: Mapping[str, Any] = booster.get("gbtree", booster)["model"]  # dart holds a gbtree
+    found: dict[str, Any] = booster.get("gbtree", booster)["model"]  # dart holds a gbtree
     return found
 
 
