@@ -184,7 +184,7 @@ NAMING = Matrix(("age", "height"), "float64", missing=True)
 
 
 @pytest.mark.parametrize(("column", "says"), [
-    (["a", "b"] * 20, "must be made such, from string. If they are categories"),
+    (["a", "b"] * 20, "must be made such, from string. If they are"),
     (pa.array(["a", None] * 20).dictionary_encode(), "age must be made such, from dictionary<.*its place among"),
     ([[1.0]] * 40, "age must be made such, from list"),
     (["2020-01-01"] * 40, "age must be made such, from"),

@@ -240,10 +240,10 @@ def _named(matrix: Matrix, types: Mapping[str, Any], numeric: Sequence[str], pat
     if words := [name for name in columns if name not in numeric and name not in matrix.categories]:
         held = listed(list(dict.fromkeys(str(types[name]) for name in words)))
         raise InvalidData(
-            f"The model takes columns of numbers, and of {path} {listed(words)} must be made such, from {held}. If they "
-            "are categories, the model does not tell which: encode them as for training. A category of a frame is its "
-            "place among the column's categories to LightGBM and XGBoost, and to CatBoost and scikit-learn the whole "
-            "number that it is; what is missing is NaN."
+            f"The model takes columns of numbers, and of {path} {listed(words)} must be made such, from {held}. If "
+            "they are categories, the model does not tell which: encode them as for training. A category of a frame is "
+            "its place among the column's categories to LightGBM and XGBoost, and the whole number that it is to "
+            "CatBoost and scikit-learn; what is missing is NaN."
         )
     return list(columns)
 

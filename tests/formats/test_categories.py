@@ -15,7 +15,7 @@ import pytest
 import xgboost as xgb
 
 from frames import ASCII, KINDS, ROWS, frame, lightgbm_of, lightgbms, target, xgboost_of, xgboosts
-from strop import formats
+from strop import formats, metrics
 from strop.comparison import fit, host
 from strop.data import match
 from strop.errors import InvalidData, UnsupportedModel
@@ -229,3 +229,63 @@ def test_models_with_other_categories_are_not_compared_on_one_table(tmp_path: Pa
     given = read_for(hosted[0].model.signature, table)
     with pytest.raises(InvalidData, match="and the other knows other categories"):
         fit(given, *hosted, tmp_path / "data")
+
+
+# Labels
+
+
+@pytest.mark.parametrize("suffix", ["cbm", "json"])
+@pytest.mark.parametrize(
+    "labels",
+    [["no", "yes"], [-1, 1], ["b", "a", "c"], [10, 30, 20]],
+    ids=["words", "signs", "three words", "three numbers"],
+)  # fmt: skip
+def test_catboosts_files_tell_what_classes_are_called(labels: list[Any], suffix: str, tmp_path: Path) -> None:
+    cb = pytest.importorskip("catboost")
+    x = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+    y = np.array(labels)[np.digitize(x[:, 0], [-0.3, 0.3][: len(labels) - 1])]
+    settings = {"iterations": 3, "verbose": 0, "allow_writing_files": False, "thread_count": 1}
+    made = cb.CatBoostClassifier(**settings).fit(x, y)
+    made.save_model(tmp_path / f"model.{suffix}", format=suffix)
+    for given in (tmp_path / f"model.{suffix}", made):
+        model = formats.open(given)
+        assert model.signature.outputs[0].classes == tuple(made.classes_.tolist())
+        data, _ = match(read_for(model.signature, (x, y)), model.signature)
+        assert (made.classes_[data.label_array()] == y).all()
+        with pytest.raises(InvalidData, match=r"Labels must be the model's classes, .*'other'"):
+            match(read_for(model.signature, (x, np.full(60, "other"))), model.signature)
+
+
+def test_labels_of_a_file_that_catboost_read_itself_are_numbers_again(tmp_path: Path) -> None:
+    cb = pytest.importorskip("catboost")
+    x = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(int)
+    np.savetxt(tmp_path / "rows.csv", np.column_stack([y, x]), "%g", ",")
+    (tmp_path / "columns").write_text("0\tLabel\n")
+    pool = cb.Pool(str(tmp_path / "rows.csv"), column_description=str(tmp_path / "columns"), delimiter=",")
+    made = cb.CatBoostClassifier(iterations=3, verbose=0, allow_writing_files=False, thread_count=1).fit(pool)
+    model = formats.open(made)
+    assert model.signature.outputs[0].classes == ("0", "1")
+    for labels in (y, y.astype(str), y > 0, y.astype(np.float32)):
+        data, _ = match(read_for(model.signature, (x, labels)), model.signature)
+        np.testing.assert_array_equal(data.label_array(), y)
+
+
+def test_words_for_classes_that_a_file_does_not_know_are_refused_by_name(tmp_path: Path) -> None:
+    path, table, _ = lightgbms(tmp_path)
+    model = formats.open(path)
+    words = np.where(target(table), "yes", "no")
+    data, _ = match(read_for(model.signature, (table, words)), model.signature)
+    with pytest.raises(
+        InvalidData, match=r"auroc needs labels that are the numbers .* does not tell .* first is '(yes|no)'"
+    ):
+        metrics.find("auroc").check({"probability": scores(model, table)}, data.label_array())
+
+
+def test_words_that_catboost_was_trained_on_are_refused_by_name(tmp_path: Path) -> None:
+    cb = pytest.importorskip("catboost")
+    table = frame({"town": KINDS["town"]}, gaps=0).dropna().assign(town=lambda t: t["town"].astype(str))
+    settings = {"iterations": 3, "verbose": 0, "allow_writing_files": False, "thread_count": 1, "max_ctr_complexity": 1}
+    made = cb.CatBoostClassifier(**settings, cat_features=["town"]).fit(table, table["town"] == "Ulm")
+    with pytest.raises(UnsupportedModel, match=r"must be whole numbers .* only holds their hashes"):
+        formats.open(made)
