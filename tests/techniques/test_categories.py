@@ -73,7 +73,7 @@ def test_what_it_becomes_takes_the_frame_as_the_library_does(library: Any, to: T
 
 
 @BOTH
-@pytest.mark.parametrize("step", [DropFeatures(amount=0.3), Retune(), DistillForest()], ids=str)
+@pytest.mark.parametrize("step", [DropFeatures(by="shap", amount=0.3), Retune(), DistillForest()], ids=str)
 def test_trained_anew_it_numbers_them_as_before(library: Any, step: Technique, tmp_path: Path) -> None:
     path, table, own = library(tmp_path)
     original = formats.open(path)
