@@ -15,6 +15,7 @@ from .model import Value
 Array: TypeAlias = np.ndarray[Any, Any]
 
 _SHOWN = 5
+_UNKNOWN = -1
 
 
 def are_text(values: Sequence[Value]) -> bool:
@@ -66,10 +67,9 @@ def codes(
         return np.full(len(column), np.nan)
     listed = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     values = listed.dictionary.to_pylist()
-    unknown = len(known)
-    found = [known.get(value, np.nan if _is_missing(value, blank) else unknown) for value in values]
+    found = [known.get(value, np.nan if _is_missing(value, blank) else _UNKNOWN) for value in values]
     coded: Array = np.array([*found, np.nan])[listed.indices.cast(pa.int64()).fill_null(len(values)).to_numpy(False)]
-    strange = coded == unknown
+    strange = coded == _UNKNOWN
     if closed and strange.any():
         row = int(strange.argmax())
         raise InvalidData(
