@@ -132,6 +132,8 @@ def test_a_column_of_one_category_and_one_of_none_are_told(tmp_path: Path) -> No
     model = formats.open(booster)
     known = model.signature.inputs[0].categories
     assert known["same"] == ("a",) and known["empty"] == ()
+    (tmp_path / "model.txt").write_bytes(booster.model_to_string().replace("\n", "\r\n").encode())
+    assert formats.open(tmp_path / "model.txt").signature == model.signature
     np.testing.assert_allclose(scores(model, table), booster.predict(table), rtol=1e-15)
 
 

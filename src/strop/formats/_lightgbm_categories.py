@@ -30,6 +30,7 @@ def categories(text: str, names: Sequence[str]) -> dict[str, tuple[Value, ...]]:
     Raises:
         ValueError: It is broken.
     """
+    text = text.replace("\r\n", "\n")
     lists = [_values(one) for one in json.loads(next(iter(_LISTS.findall(text)), "null")) or ()]
     if not lists or not names:
         return {}

@@ -124,11 +124,12 @@ def _until_best(wrapper: Any) -> Any:
 
 def _first(booster: Any, rounds: int) -> Any:
     """The first rounds of a `Booster`; XGBoost's own slices forget the categories."""
-    part, whole = booster[:rounds], json.loads(bytes(booster.save_raw(raw_format="json")))
-    if "cats" in (known := _model(whole["learner"])):
-        cut = json.loads(bytes(part.save_raw(raw_format="json")))
-        _model(cut["learner"])["cats"] = known["cats"]
-        part.load_model(bytearray(json.dumps(cut).encode()))
+    part = booster[:rounds]
+    if "c" in (booster.feature_types or ()):
+        whole, cut = (json.loads(bytes(one.save_raw(raw_format="json"))) for one in (booster, part))
+        if known := _model(whole["learner"]).get("cats"):
+            _model(cut["learner"])["cats"] = known
+            part.load_model(bytearray(json.dumps(cut).encode()))
     return part
 
 
