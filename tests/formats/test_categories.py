@@ -282,12 +282,3 @@ def test_words_for_classes_that_a_file_does_not_know_are_refused_by_name(tmp_pat
         InvalidData, match=r"auroc needs labels that are the numbers .* does not tell .* first is '(yes|no)'"
     ):
         metrics.find("auroc").check({"probability": scores(model, table)}, data.label_array())
-
-
-def test_words_that_catboost_was_trained_on_are_refused_by_name(tmp_path: Path) -> None:
-    cb = pytest.importorskip("catboost")
-    table = frame({"town": KINDS["town"]}, gaps=0).dropna().assign(town=lambda t: t["town"].astype(str))
-    settings = {"iterations": 3, "verbose": 0, "allow_writing_files": False, "thread_count": 1, "max_ctr_complexity": 1}
-    made = cb.CatBoostClassifier(**settings, cat_features=["town"]).fit(table, table["town"] == "Ulm")
-    with pytest.raises(UnsupportedModel, match=r"must be whole numbers .* only holds their hashes"):
-        formats.open(made)
