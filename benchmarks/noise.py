@@ -20,11 +20,12 @@ from pathlib import Path
 
 from models import CACHE, CASES
 from strop import Bundle
-from strop.data import match, read
+from strop.data import match
 from strop.decision import Decision
 from strop.goal import Goal
 from strop.metric import Timing
 from strop.prepare import open_model, reference
+from strop.reading import read
 from strop.server import Hosted
 from strop.stats import Interval, bootstrap_timing
 from strop.target import Target, cpu_name, usable_cores

@@ -14,9 +14,10 @@ import pytest
 from pyarrow import csv
 
 from strop._arrays import Matrix
-from strop.data import Data, match, read
+from strop.data import Data, match
 from strop.errors import InvalidData
 from strop.model import Signature, Tensor
+from strop.reading import read
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 3)).astype(np.float32)
@@ -78,13 +79,13 @@ def test_a_file_larger_than_the_memory_is_read(tmp_path: Path) -> None:
 import resource
 from pathlib import Path
 import numpy as np
-import strop.data, strop.model
+import strop.data, strop.model, strop.reading
 resource.setrlimit(resource.RLIMIT_DATA, (300 << 20, 300 << 20))
 try:
     np.ones(400 << 20, np.uint8)
 except MemoryError:
     print("limited")
-data = strop.data.read(Path({str(tmp_path / "big.npy")!r}), ["x"])
+data = strop.reading.read(Path({str(tmp_path / "big.npy")!r}), ["x"])
 tensor = strop.model.Tensor("x", "float32", (None, 1 << 20))
 data, _ = strop.data.match(data, strop.model.Signature((tensor,), ()))
 parts = strop.data.split(data, 0)
@@ -183,7 +184,7 @@ NAMING = Matrix(("age", "height"), "float64", missing=True)
 
 
 @pytest.mark.parametrize(("column", "says"), [
-    (["a", "b"] * 20, "must be made such, from string. Encode"),
+    (["a", "b"] * 20, "must be made such, from string. If they are"),
     (pa.array(["a", None] * 20).dictionary_encode(), "age must be made such, from dictionary<.*its place among"),
     ([[1.0]] * 40, "age must be made such, from list"),
     (["2020-01-01"] * 40, "age must be made such, from"),
@@ -367,9 +368,9 @@ def test_a_csv_larger_than_the_memory_is_read(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
 import pyarrow, pyarrow.csv
-import strop._tables, strop.data
+import strop._tables, strop.reading
 strop._tables.PIECE = 1 << 20
-data = strop.data.read(Path({str(tmp_path / "d.csv")!r}), ["x"], storage=Path({str(tmp_path / "s")!r}))
+data = strop.reading.read(Path({str(tmp_path / "d.csv")!r}), ["x"], storage=Path({str(tmp_path / "s")!r}))
 private = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon"))
 print(data.inputs["x"].shape, data.inputs["x"][79_999, 0], pyarrow.default_memory_pool().max_memory(), private * 1024)
 """

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 import models
 from strop import formats
-from strop.data import Data, match, read, split
+from strop.data import Data, match, split
 from strop.errors import InvalidData
 from strop.model import Signature, Tensor
 from strop.overlap import overlap
+from strop.reading import read
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 3)).astype(np.float32)

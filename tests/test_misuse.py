@@ -14,11 +14,11 @@ from strop._calls import call
 from strop._pickles import write_object
 from strop._plain import given, texts
 from strop.bundle import Bundle
-from strop.data import read
 from strop.errors import BundleError, InvalidData, InvalidPlan
 from strop.learning import Training
 from strop.metrics.custom import Custom
 from strop.prepare import Budget
+from strop.reading import read
 from strop.target import Target
 
 

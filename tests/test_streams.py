@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from strop import _streams
-from strop.data import Data, match, read
+from strop.data import Data, match
 from strop.errors import InvalidData
 from strop.model import Signature, Tensor
+from strop.reading import read
 
 torch = pytest.importorskip("torch")
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset  # noqa: E402

@@ -9,17 +9,19 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
 
 import numpy as np
 
 from ._archives import expanded
+from ._categories import are_text, check_kinds, codes
 from ._lazy import lazy
 from ._plain import told
-from ._tables import Table, is_block, is_empty, is_numeric, numbers, open_table, text, width
+from ._tables import Table, is_block, is_empty, is_numeric, named, numbers, open_table, width
 from .errors import InvalidData, StropError
+from .model import Value
 
 psutil = lazy("psutil")
 
@@ -66,11 +68,15 @@ class Matrix:
         columns: Those the model names, in its order; empty for all that hold numbers, in the order of the table.
         dtype: Of the matrix.
         missing: Whether a cell may be empty; it is NaN then.
+        categories: By column, the values that become their places here.
+        closed: Whether a value that is not listed is refused; else it counts as missing.
     """
 
     columns: tuple[str, ...] = ()
     dtype: str = "float32"
     missing: bool = False
+    categories: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    closed: bool = False
 
 
 def open_file(
@@ -99,7 +105,8 @@ def open_file(
             case ".npz":
                 return _npz(path, storage), ()
             case ".parquet" | ".csv":
-                return from_table(open_table(path), path, inputs, asked, guesses, matrix, storage)
+                words = [name for name, values in matrix.categories.items() if are_text(values)]
+                return from_table(open_table(path, words), path, inputs, asked, guesses, matrix, storage)
     except (StropError, ImportError):
         raise
     except Exception as error:  # of NumPy, zipfile and pyarrow, which a damaged file may lead anywhere
@@ -159,8 +166,9 @@ def from_table(
 ) -> tuple[dict[str, Array], tuple[str, ...]]:
     """Columns of numbers [rows], of lists of numbers [rows, numbers], or of text [rows].
 
-    One input without a column is the matrix of the columns that the model names. Where it names none, it is the column
-    `x` of lists, or the only column left if that is of lists, or else the matrix of all numbers that are left.
+    One input without a column is the matrix of the columns that the model names, categories as their codes. Where it
+    names none, it is the column `x` of lists, or the only column left if that is of lists, or else the matrix of all
+    numbers that are left. A column of the matrix that is asked for as well is there twice, once as it stands.
 
     Args:
         table: Read in batches of rows.
@@ -184,7 +192,7 @@ def from_table(
     features = ["x"] if wide and "x" in blocks and "x" not in others else features
     if wide and matrix.columns:
         empty = [name for name, kind in types.items() if matrix.missing and is_empty(kind)]
-        features = _named(matrix.columns, types, (*numeric, *empty), path)
+        features = _named(matrix, types, (*numeric, *empty), path)
     columns = list(dict.fromkeys([*features, *others]))
     for name in columns:
         if name not in types:
@@ -197,49 +205,65 @@ def from_table(
     cells = table.rows * sum(widths.get(name, 1) for name in columns)
     folder = _scratch(storage, path) if storage is not None and 8 * cells > _LARGE else None
     stacked = wide and (bool(matrix.columns) or features not in ([name] for name in blocks))
+    apart = [name for name in columns if not stacked or name in others]
     arrays = {
         name: _allocate(folder, (table.rows, *([widths[name]] if name in widths else [])), _dtype(types[name]))
-        for name in columns
-        if name in (*numeric, *blocks) and not (stacked and name in features)
+        for name in apart
+        if name in (*numeric, *blocks)
     }
-    sinks = dict(arrays)
+    words: dict[str, list[Array]] = {name: [] for name in apart if name not in arrays}
+    parts = _parts(features, widths) if stacked else {}
+    known = {name: {value: code for code, value in enumerate(matrix.categories[name])}
+             for name in parts if name in matrix.categories}  # fmt: skip
     if stacked:
-        ends = np.cumsum([0, *(widths.get(name, 1) for name in features)])
-        whole = arrays[inputs[0]] = _allocate(folder, (table.rows, int(ends[-1])), matrix.dtype)
-        for name, start, end in zip(features, ends, ends[1:], strict=False):
-            sinks[name] = whole[:, start:end] if name in widths else whole[:, start]
-    words: dict[str, list[Array]] = {name: [] for name in columns if name not in sinks}
+        whole = _allocate(folder, (table.rows, sum(widths.get(name, 1) for name in features)), matrix.dtype)
     start = 0
     for batch in itertools.chain([first], batches):
+        rows = slice(start, start + len(batch))
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            if name in words:
-                words[name].append(text(column, name, path, start))
-            else:
-                with np.errstate(over="ignore"):  # an infinity is told later, by row
-                    missing = matrix.missing and stacked and name in features
-                    found = numbers(column, name, path, start, widths.get(name), missing)
-                    sinks[name][start : start + len(column)] = found
+            wide_as, place = widths.get(name), (name, path, start)
+            with np.errstate(over="ignore"):  # an infinity is told later, by row
+                if name in known:
+                    whole[rows, parts[name]] = codes(column, known[name], matrix.closed, table.blank, *place)
+                elif name in parts:
+                    whole[rows, parts[name]] = numbers(column, *place, wide_as, matrix.missing)
+                if name in arrays:
+                    arrays[name][rows] = numbers(column, *place, wide_as)
+                elif name in words:
+                    words[name].append(named(column, *place))
         start += len(batch)
+    if stacked:
+        arrays[inputs[0]] = whole
     arrays = {name: _sealed(array) for name, array in arrays.items()}
     if wide and not stacked:
         arrays[inputs[0]] = arrays.pop(features[0])
-    arrays |= {name: np.concatenate([*pieces, np.empty(0, "U1")]) for name, pieces in words.items()}
+    arrays |= {name: np.concatenate(pieces) for name, pieces in words.items()}
     return arrays, tuple(features) if stacked else ()
 
 
-def _named(columns: Sequence[str], types: Mapping[str, Any], numeric: Sequence[str], path: Path) -> list[str]:
-    """The columns that a model names, if the table has them, as numbers."""
+def _parts(features: Sequence[str], widths: Mapping[str, int]) -> dict[str, int | slice]:
+    """The columns of the matrix that each feature makes up."""
+    ends = np.cumsum([0, *(widths.get(name, 1) for name in features)]).tolist()
+    whole = zip(features, ends, ends[1:], strict=False)
+    return {name: slice(start, end) if name in widths else start for name, start, end in whole}
+
+
+def _named(matrix: Matrix, types: Mapping[str, Any], numeric: Sequence[str], path: Path) -> list[str]:
+    """The columns that a model names, if the table has them, as numbers or as categories that it knows."""
+    columns = matrix.columns
     if missing := [name for name in columns if name not in types]:
         raise InvalidData(
             f"The model takes {len(columns)} columns by name, and {path} lacks {listed(missing)}; it has "
             f"{listed(types)}. Add them, or give the rows as an array [samples, columns] in the model's order."
         )
-    if words := [name for name in columns if name not in numeric]:
+    check_kinds(matrix.categories, types, path)
+    if words := [name for name in columns if name not in numeric and name not in matrix.categories]:
         held = listed(list(dict.fromkeys(str(types[name]) for name in words)))
         raise InvalidData(
-            f"The model takes columns of numbers, and of {path} {listed(words)} must be made such, from {held}. Encode "
-            "them as for training; a category of a frame is its place among the column's categories then, and what is "
-            "missing NaN."
+            f"The model takes columns of numbers, and of {path} {listed(words)} must be made such, from {held}. If "
+            "they are categories, the model does not tell which: encode them as for training. A category of a frame is "
+            "its place among the column's categories to LightGBM and XGBoost, and the whole number that it is to "
+            "CatBoost and scikit-learn; what is missing is NaN."
         )
     return list(columns)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,9 @@ def numbered(labels: Array | None, signature: Signature) -> Array | None:
     if labels is None or not classes:
         return labels
     known = np.array(classes)
+    if known.dtype.kind == "U" and labels.dtype.kind in "biuf":
+        with contextlib.suppress(ValueError):  # CatBoost keeps the numbers of a file that it was trained on as text
+            known = known.astype(np.float64)
     if (known.dtype.kind == "U") != (labels.dtype.kind == "U"):
         place, wrong = np.zeros(labels.shape, np.int64), np.ones(labels.shape, bool)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -29,21 +29,34 @@ class Table:
         types: Of the columns, as pyarrow has them.
         rows: How many there are.
         batches: Reads some columns, in record batches.
+        blank: Texts that stand for a value that is missing.
     """
 
     names: tuple[str, ...]
     types: tuple[Any, ...]
     rows: int
     batches: Callable[[Sequence[str]], Iterator[Any]]
+    blank: frozenset[str] = frozenset()
 
 
-def open_table(path: Path) -> Table:
+def open_table(path: Path, words: Collection[str] = ()) -> Table:
     """Open a parquet file, or a CSV file with names in its first line.
+
+    Args:
+        path: Of the file.
+        words: Columns that are text, also where a CSV file's look like numbers: `007` is no 7.
 
     Raises:
         ValueError: It can't be parsed; pyarrow says why.
     """
-    return _csv(path) if path.suffix.lower() == ".csv" else _parquet(path)
+    return _csv(path, words) if path.suffix.lower() == ".csv" else _parquet(path)
+
+
+def plain(kind: Any) -> Any:
+    """The type of a column's values: of a dictionary (a frame's column of categories), that of what it holds."""
+    import pyarrow as pa
+
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def is_numeric(kind: Any) -> bool:
@@ -51,6 +64,13 @@ def is_numeric(kind: Any) -> bool:
     import pyarrow as pa
 
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
+def is_text(kind: Any) -> bool:
+    """Whether values of a type are text."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def is_empty(kind: Any) -> bool:
@@ -114,18 +134,20 @@ def numbers(column: Any, name: str, path: Path, start: int, wide: int | None, mi
     return np.asarray(values.to_numpy(False)).reshape(len(column), wide)
 
 
-def text(column: Any, name: str, path: Path, start: int) -> Array:
-    """The values of a column of text: [rows].
+def named(column: Any, name: str, path: Path, start: int) -> Array:
+    """The values of a column of text, or of a dictionary: [rows].
 
     Raises:
-        InvalidData: A value is missing, or is no text.
+        InvalidData: A value is missing, or is neither text nor a number.
     """
     import pyarrow as pa
 
     _complete(column, name, path, start)
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        if is_numeric(column.type):
+            return np.asarray(column.to_numpy(False))
+    if not is_text(column.type):
         raise InvalidData(
             f"Columns must hold numbers, booleans, text, or lists of numbers, and {name!r} holds {column.type}. "
             "Convert it."
@@ -179,8 +201,9 @@ def _parquet(path: Path) -> Table:
     )  # fmt: skip
 
 
-def _csv(path: Path) -> Table:
+def _csv(path: Path, words: Collection[str]) -> Table:
     """Read twice: for the types, which a later row may widen, and the number of rows; then for the values."""
+    import pyarrow as pa
     from pyarrow import csv
 
     def parsed(piece: bytes, **options: Any) -> Any:
@@ -188,8 +211,9 @@ def _csv(path: Path) -> Table:
         return csv.read_csv(_buffer(piece), whole, convert_options=csv.ConvertOptions(**options))
 
     rows, names, types = 0, (), ()
+    given = dict.fromkeys(words, pa.string())
     for piece in _pieces(path):
-        part = parsed(piece)
+        part = parsed(piece, column_types=given)
         types = tuple(map(_wider, types, part.schema.types)) if names else tuple(part.schema.types)
         names, rows = tuple(part.schema.names), rows + part.num_rows
 
@@ -199,7 +223,7 @@ def _csv(path: Path) -> Table:
             part = parsed(piece, include_columns=list(columns), column_types={name: known[name] for name in columns})
             yield from part.combine_chunks().to_batches()
 
-    return Table(names, types, rows, batches)
+    return Table(names, types, rows, batches, frozenset(csv.ConvertOptions().null_values))
 
 
 def _buffer(piece: bytes) -> Any:

@@ -18,11 +18,12 @@ import numpy as np
 from . import jobs, report, runtimes
 from ._plain import restore
 from .bench import load_arrays, load_outputs
-from .data import Data, match, read_for
+from .data import Data, match
 from .errors import BundleError, StropError
 from .goal import Goal
 from .model import Format, Model, Signature, digest_files
 from .plan import Candidate
+from .reading import read_for
 from .rundir import finite
 from .runtime import Runner, Runtime, predict
 from .server import Hosted, Server

@@ -20,7 +20,7 @@ from .baseline import loadable
 from .bench import Bench
 from .build import Workshop
 from .bundle import Bundle, run_samples
-from .data import Data, match, read_for
+from .data import Data, match
 from .decision import Decision
 from .errors import InvalidData
 from .goal import Goal
@@ -36,6 +36,7 @@ from .prepare import (
     reference,
     spelled_out,
 )
+from .reading import read_for
 from .server import Hosted
 from .target import Target
 from .timing import CONFIRMING, Effort
@@ -195,6 +196,14 @@ def fit(given: Data, original: Hosted, candidate: Hosted, folder: Path) -> tuple
             f"both models must have the same inputs and outputs. The original has {_spelled(original)}; the other has "
             f"{_spelled(candidate)}. Compare it with the model that it was made of."
         )
+    for one, other in zip(original.model.signature.inputs, candidate.model.signature.inputs, strict=True):
+        alike = (one.columns, one.categories) == (other.columns, other.categories)
+        if given.columns and other.columns and not alike:
+            what = "columns" if one.columns != other.columns else "categories"
+            raise InvalidData(
+                f"both models are given the same rows, made of a table as the original knows it, and the other knows "
+                f"other {what}, or in another order. Compare it with the model that it was made of."
+            )
     fitted, signature = match(given, original.model.signature)
     for tensor in candidate.model.signature.inputs:
         if tensor.name in fitted.inputs:

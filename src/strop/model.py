@@ -21,6 +21,9 @@ from .structure import Structure
 Batch: TypeAlias = Mapping[str, np.ndarray[Any, Any]]
 """Named arrays; the only currency between rooms. Axis 0 is samples, except where a signature says there is none."""
 
+Value: TypeAlias = str | bool | int | float
+"""What a label or a category may be."""
+
 Format = NewType("Format", str)
 """The name of a model format. Third parties may add their own."""
 
@@ -52,6 +55,9 @@ class Tensor:
         optional: Whether the model can do without this input.
         columns: Of a table's columns that are this input: their names, in its order; empty where the model has none.
         missing: Whether NaN and infinity are values like others to the model.
+        categories: By column, what its numbers stand for: a value's place here is its code. A column of other numbers
+            is not among them.
+        closed: Whether a category that is not listed is refused; where it is not, it counts as missing.
         classes: Of a classifier's output: the labels that its columns, or numbers, stand for; empty where these are
             their own numbers.
     """
@@ -64,7 +70,9 @@ class Tensor:
     optional: bool = False
     columns: tuple[str, ...] = ()
     missing: bool = False
-    classes: tuple[str | float, ...] = ()
+    categories: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    closed: bool = False
+    classes: tuple[Value, ...] = ()
 
     @property
     def fixed_batch(self) -> int | None:

@@ -18,12 +18,13 @@ from ._lazy import installed
 from ._pickles import write_object
 from ._plain import restore
 from .caution import caution
-from .data import Data, match, read_for, split
+from .data import Data, match, split
 from .errors import InvalidData, InvalidGoal, InvalidPlan, NotMeasurable, RunFailed, UnsupportedModel
 from .goal import Goal
 from .learning import Training
 from .model import TORCH, Format, Model
 from .overlap import overlap
+from .reading import read_for
 from .rundir import DATA, PLAN, TRAINING, RunDir, as_written, read_json, write_json
 from .runtime import Runtime
 from .target import Target, covers, cpu_name, instruction_sets, usable_cores

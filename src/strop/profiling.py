@@ -10,10 +10,10 @@ from typing import Any
 from . import formats, jobs
 from ._plain import given as checked
 from .comparison import TIME, fit, host, random_inputs
-from .data import read_for
 from .insight import PROFILING, UNTOLD, Found, advise, examine
 from .model import Model
 from .prepare import check_target
+from .reading import read_for
 from .server import Hosted
 from .stats import Interval
 from .structure import Layer

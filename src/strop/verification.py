@@ -18,13 +18,14 @@ from .advice import would_decide
 from .bench import Bench
 from .bundle import Bundle, Environment, run_samples
 from .comparison import TIME, fit, host
-from .data import Data, read_for, split
+from .data import Data, split
 from .decision import Decision
 from .drift import Drift
 from .errors import BundleError, InvalidData
 from .goal import Goal, Limit
 from .judge import Report, judge
 from .prepare import check_seed, environment, unseen_digest
+from .reading import read_for
 from .server import Hosted, store_outputs
 from .stats import Interval
 from .target import Target, usable_cores

@@ -23,12 +23,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from strop import formats
-from strop.data import Data, match, read_for
+from strop.data import Data, match
 from strop.errors import InvalidData, UnsupportedModel, UntrustedModel
 from strop.forest import Forest
 from strop.formats.sklearn import SklearnFormat
 from strop.model import LIGHTGBM, SKLEARN, XGBOOST, ModelFormat
 from strop.native.library import Library, build, compiler, write_source
+from strop.reading import read_for
 from strop.testing import FormatCase
 
 Array = np.ndarray[Any, Any]

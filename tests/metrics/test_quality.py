@@ -368,7 +368,7 @@ BAD: dict[str, tuple[str, Any, Any, str]] = {
     "no labels": ("accuracy", np.ones((4, 3)), None, "needs labels"),
     "lengths": ("accuracy", np.ones((4, 3)), [0, 1, 2], "3 labels for 4 outputs"),
     "floats": ("accuracy", np.ones((4, 3)), [0.0, 1.0, 2.0, 0.0], "integer labels"),
-    "text": ("accuracy", np.ones((4, 3)), ["a", "b", "c", "a"], "integer labels"),
+    "text": ("accuracy", np.ones((4, 3)), ["a", "b", "c", "a"], "does not tell what these are called"),
     "too great": ("accuracy", np.ones((4, 3)), [0, 1, 3, 0], "from 0 to 2.*label 3 of row 2"),
     "negative": ("log_loss", np.ones((4, 3)), [0, -1, 1, 0], "label -1 of row 1"),
     "one column": ("auroc", np.linspace(0, 1, 4), [0, 1, 2, 0], "from 0 to 1"),

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import UnsupportedModel
 from ..forest import Array
+from ..model import Value
 from . import _cityhash
 from .trees import inside
 
@@ -80,6 +81,7 @@ class Parts:
         scale: Of the sums of leaves, before the bias.
         bias: [outputs].
         loss: What it was trained on; empty where the file does not tell.
+        classes: The labels of a classifier, as far as the file tells, in the order of its columns.
     """
 
     names: Mapping[int, str]
@@ -87,6 +89,7 @@ class Parts:
     scale: float
     bias: Array
     loss: str
+    classes: Sequence[Value]
 
 
 def loss_of(info: Mapping[str, Any]) -> str:
@@ -94,6 +97,12 @@ def loss_of(info: Mapping[str, Any]) -> str:
     params = _parsed(info.get("params") or {})
     loss = _parsed(params.get("loss_function") or info.get("loss_function"))
     return str(loss["type"]) if loss else ""
+
+
+def classes_of(info: Mapping[str, Any]) -> Sequence[Value]:
+    """The labels that a model tells of itself, in the order of its columns."""
+    found: Sequence[Value] = _parsed(info.get("class_params") or {}).get("class_names", ())
+    return found
 
 
 def column_of(index: float) -> int:

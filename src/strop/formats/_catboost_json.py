@@ -38,7 +38,8 @@ def read(given: Any) -> Parts:
     else:
         trees = [_symmetric(splits, tree, len(found)) for tree in given["oblivious_trees"] or ()]
     names = {_catboost.column_of(one["flat_feature_index"]): str(one.get("feature_id", "")) for one in known}
-    return Parts(names, trees, float(scale), found, _catboost.loss_of(given["model_info"]))
+    info = given["model_info"]
+    return Parts(names, trees, float(scale), found, _catboost.loss_of(info), _catboost.classes_of(info))
 
 
 def _splits(features: Mapping[str, Any], tables: Mapping[str, Any]) -> Iterator[Split]:

@@ -58,13 +58,15 @@ def read(content: bytes) -> Parts:
     if not 1 <= outputs <= MOST_OUTPUTS:
         raise ValueError(f"it has {outputs} outputs")
     bias = model.numbers(16, "<f8")
+    info = {entry.text(0): entry.text(1) for entry in core.tables(2)}
     return Parts(
         {_catboost.column_of(one.number(2, "i", -1)): one.text(4) for one in model.tables(5)}
         | {_catboost.column_of(one.number(1, "i", -1)): one.text(2) for one in model.tables(4)},
         list(_trees(model, Splits(list(_splits(model, tables))), outputs)),
         model.number(14, "d", 1),
         bias if len(bias) else np.full(outputs, model.number(15, "d")),
-        _catboost.loss_of({entry.text(0): entry.text(1) for entry in core.tables(2)}),
+        _catboost.loss_of(info),
+        _catboost.classes_of(info),
     )  # fmt: skip
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..forest import Array, Forest
 from ..model import CATBOOST, Model
 from . import _catboost_json, _cbm, _cityhash
 from ._catboost import Parts, loss_of
-from .trees import TreeFormat, described, file_of, joined, made_by, reading, write
+from .trees import TreeFormat, described, file_of, joined, made_by, reading, unless_numbers, write
 
 MOST_CATEGORIES = _cityhash.MOST
 """Categories are whole numbers below this."""
@@ -47,8 +48,9 @@ class CatboostFormat(TreeFormat):
     does not tell.
 
     Categories are whole numbers from 0 up, in the one matrix of all columns. A category that training has not seen, be
-    it NaN, is like any other such. Target statistics of a column of categories become subsets of these; those that
-    combine columns are more than trees, and refused.
+    it NaN, is like any other such. Of text, a file only holds hashes, and no table of them: it is refused. Target
+    statistics of a column of categories become subsets of these; those that combine columns are more than trees, and
+    refused.
     """
 
     name = CATBOOST
@@ -72,7 +74,10 @@ class CatboostFormat(TreeFormat):
             raise UnsupportedModel(
                 f"A CatBoost model is a .cbm file, or one in JSON; {source} is none. Check the path."
             )
-        return described(CATBOOST, payload, _forest(payload))
+        with _parsed(payload) as parts:
+            forest = _joined(parts)
+            classes = unless_numbers(parts.classes)
+        return described(CATBOOST, payload, forest, classes=classes if len(classes) == forest.width else ())
 
     def store(self, model: Model, folder: Path) -> Model:
         """Write a live object as model.cbm."""
@@ -127,10 +132,16 @@ def _content(source: Any) -> bytes:
 
 
 def _forest(source: Any) -> Forest:
+    with _parsed(source) as parts:
+        return _joined(parts)
+
+
+@contextmanager
+def _parsed(source: Any) -> Iterator[Parts]:
+    """What a file or a live object holds; what stumbles over it says that the model is broken."""
     content = _content(source)
     with reading("CatBoost", source), np.errstate(over="ignore", invalid="ignore"):
-        binary = content.startswith(_cbm.MAGIC)
-        return _joined(_cbm.read(content) if binary else _catboost_json.read(json.loads(content)))
+        yield _cbm.read(content) if content.startswith(_cbm.MAGIC) else _catboost_json.read(json.loads(content))
 
 
 def _joined(parts: Parts) -> Forest:

@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import NotApplicable, UnsupportedModel
 from ..forest import ZERO, Array, Forest
 from ..model import LIGHTGBM, Model
+from ._lightgbm_categories import categories
 from .trees import MOST_OUTPUTS, TreeFormat, classes_of, described, file_of, inside, joined, made_by, reading, write
 
 _CATEGORICAL, _DEFAULT_LEFT, _MISSING = 1, 2, 2  # of decision_type: two bits, and where the kind of missing begins
@@ -32,8 +33,10 @@ class LightgbmFormat(TreeFormat):
     """LightGBM's text files and live models, read without loading LightGBM.
 
     A forest gives what `Booster.predict` gives by default: up to the best iteration, where training stopped early; of a
-    classifier, the probability of the positive class, or one of every class. Categories of a table are their codes, in
-    the order of `Booster.pandas_categorical`.
+    classifier, the probability of the positive class, or one of every class.
+
+    Categories are their codes. What a frame's columns held in training, in the order of `Booster.pandas_categorical`,
+    is told by the signature; a value that is none of these is missing, as it is to `Booster.predict`.
     """
 
     name = LIGHTGBM
@@ -54,10 +57,13 @@ class LightgbmFormat(TreeFormat):
         payload = source if made_by(source, "lightgbm", "Booster", "LGBMModel") else file_of(source)
         if payload is None:
             raise UnsupportedModel(f"A LightGBM model is a text file; {source} is none. Check the path.")
-        model = described(LIGHTGBM, payload, _forest(payload))
-        (result,) = model.signature.outputs  # a file does not hold the labels that a wrapper was trained with
-        known = classes_of(payload) if made_by(payload, "lightgbm", "LGBMClassifier") else ()
-        return replace(model, signature=replace(model.signature, outputs=(replace(result, classes=known),)))
+        content = _content(payload)
+        with reading("LightGBM", payload):
+            forest = _parse(content.decode())
+            known = categories(content.decode(), forest.names)
+        # a file does not hold the labels that a wrapper was trained with
+        classes = classes_of(payload) if made_by(payload, "lightgbm", "LGBMClassifier") else ()
+        return described(LIGHTGBM, payload, forest, known, classes=classes)
 
     def store(self, model: Model, folder: Path) -> Model:
         """Write a live object as model.txt, up to its best iteration."""

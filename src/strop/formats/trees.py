@@ -7,14 +7,16 @@ import os
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from ..errors import UnsupportedModel
 from ..forest import Array, Forest
-from ..model import Batch, Format, Model, ModelFormat, Signature, Tensor
+from ..model import Batch, Format, Model, ModelFormat, Signature, Tensor, Value
 from ..structure import Structure
 from ._structure import structure_of
 
@@ -81,15 +83,36 @@ def notes(forest: Forest) -> tuple[str, ...]:
     return tuple(found)
 
 
-def described(name: Format, payload: Any, forest: Forest) -> Model:
-    """The model that a forest was read from: the path of its file, or a live object."""
+def described(
+    name: Format,
+    payload: Any,
+    forest: Forest,
+    categories: Mapping[str, tuple[Value, ...]] = MappingProxyType({}),
+    closed: bool = False,
+    classes: tuple[Value, ...] = (),
+) -> Model:
+    """The model that a forest was read from: the path of its file, or a live object.
+
+    Args:
+        categories: What it knows of its columns, as in `Tensor`; `closed` and `classes` likewise.
+    """
     files = (payload,) if isinstance(payload, Path) else ()
-    return Model(name, payload, signature(forest), files, counts=counts(forest), notes=notes(forest))
+    (rows,), (result,) = signature(forest).inputs, signature(forest).outputs
+    sides = Signature(
+        (replace(rows, categories=dict(categories), closed=closed and bool(categories)),),
+        (replace(result, classes=classes),),
+    )
+    return Model(name, payload, sides, files, counts=counts(forest), notes=notes(forest))
 
 
-def classes_of(estimator: Any) -> tuple[str | float, ...]:
+def classes_of(estimator: Any) -> tuple[Value, ...]:
     """The labels that a classifier was trained with, unless they are its columns' numbers."""
-    classes = np.asarray(getattr(estimator, "classes_", ()))
+    return unless_numbers(getattr(estimator, "classes_", ()))
+
+
+def unless_numbers(given: Any) -> tuple[Value, ...]:
+    """Labels of classes, in the order of their columns; none where they are these columns' numbers."""
+    classes = np.asarray(given)
     if classes.dtype.kind in "iub" and np.array_equal(classes, np.arange(len(classes))):
         return ()
     return tuple(classes.tolist())

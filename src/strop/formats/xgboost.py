@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..errors import NotApplicable, UnsupportedModel
 from ..forest import Array, Forest
 from ..model import XGBOOST, Model
 from . import _ubjson
+from ._xgboost_categories import categories
 from .trees import MOST_OUTPUTS, TreeFormat, described, file_of, inside, joined, made_by, reading, write
 
 PARAMETERS = "strop parameters"
@@ -46,7 +48,9 @@ class XgboostFormat(TreeFormat):
     which is largest. A wrapper whose training stopped early is read, and stored, up to its best iteration, as its own
     `predict` does; a file that it saved holds all trees, and so does its `Booster`.
 
-    Categories are their codes. One between -1 and 0, which XGBoost takes as unknown, counts as 0.
+    Categories are their codes; one between -1 and 0, which XGBoost takes as unknown, counts as 0. What a frame's
+    columns held in training is told by the signature where the file does: from XGBoost 3.1 on, and in ASCII. Any other
+    value is refused, as XGBoost means to do (3.2 takes one between two that it knows for the next of these).
     """
 
     name = XGBOOST
@@ -67,7 +71,10 @@ class XgboostFormat(TreeFormat):
         payload = source if made_by(source, "xgboost", "Booster", "XGBModel") else file_of(source)
         if payload is None:
             raise UnsupportedModel(f"An XGBoost model is a file in JSON or UBJSON; {source} is none. Check the path.")
-        return described(XGBOOST, payload, _forest(payload))
+        with _parsed(payload) as learner:
+            forest = _parse(learner)
+            known = categories(_model(learner), forest.names)
+        return described(XGBOOST, payload, forest, known, closed=True)
 
     def store(self, model: Model, folder: Path) -> Model:
         """Write a live object as model.ubj, with what it was trained with; a wrapper up to its best iteration."""
@@ -84,7 +91,7 @@ class XgboostFormat(TreeFormat):
         booster = require("xgboost", "trees").Booster(model_file=str(model.path))
         if booster.num_boosted_rounds() < 2:
             raise NotApplicable("it has one round of boosting at the most")
-        return self.open(write(bytes(booster[:1].save_raw(raw_format="ubj")), folder / "model.ubj"))
+        return self.open(write(bytes(_first(booster, 1).save_raw(raw_format="ubj")), folder / "model.ubj"))
 
 
 def _content(source: Any) -> bytes:
@@ -112,7 +119,18 @@ def _booster(source: Any) -> Any:
 def _until_best(wrapper: Any) -> Any:
     booster = wrapper.get_booster()
     best = getattr(booster, "best_iteration", None) if wrapper.booster != "gblinear" else None
-    return booster if best is None or best + 1 >= booster.num_boosted_rounds() else booster[: best + 1]
+    return booster if best is None or best + 1 >= booster.num_boosted_rounds() else _first(booster, best + 1)
+
+
+def _first(booster: Any, rounds: int) -> Any:
+    """The first rounds of a `Booster`; XGBoost's own slices forget the categories."""
+    part = booster[:rounds]
+    if "c" in (booster.feature_types or ()):
+        whole, cut = (json.loads(bytes(one.save_raw(raw_format="json"))) for one in (booster, part))
+        if known := _model(whole["learner"]).get("cats"):
+            _model(cut["learner"])["cats"] = known
+            part.load_model(bytearray(json.dumps(cut).encode()))
+    return part
 
 
 def _trained_with(source: Any) -> dict[str, str]:
@@ -128,11 +146,22 @@ def _trained_with(source: Any) -> dict[str, str]:
 
 
 def _forest(source: Any) -> Forest:
+    with _parsed(source) as learner:
+        return _parse(learner)
+
+
+@contextmanager
+def _parsed(source: Any) -> Iterator[Mapping[str, Any]]:
+    """What a file or a live object says of its learner; what stumbles over it says that the model is broken."""
     content = _content(source)
-    with reading("XGBoost", source):
-        parsed = _ubjson.loads(content) if content.startswith(b"{L") else json.loads(content)
-        with np.errstate(over="ignore", invalid="ignore"):  # numbers beyond float32 are refused in the end
-            return _parse(parsed["learner"])
+    with reading("XGBoost", source), np.errstate(over="ignore", invalid="ignore"):  # beyond float32: refused in the end
+        yield (_ubjson.loads(content) if content.startswith(b"{L") else json.loads(content))["learner"]
+
+
+def _model(learner: Mapping[str, Any]) -> dict[str, Any]:
+    booster = learner["gradient_booster"]
+    found: dict[str, Any] = booster.get("gbtree", booster)["model"]  # dart holds a gbtree
+    return found
 
 
 def _parse(learner: Mapping[str, Any]) -> Forest:
@@ -142,8 +171,7 @@ def _parse(learner: Mapping[str, Any]) -> Forest:
             "An XGBoost model must be of trees, and this one is linear (booster gblinear). Train it with gbtree or "
             "dart."
         )
-    inner = booster.get("gbtree", booster)
-    model = inner["model"]
+    inner, model = booster.get("gbtree", booster), _model(learner)
     trees, settings = model["trees"], learner["learner_model_param"]
     size = int(model["gbtree_model_param"]["num_trees"])
     if len(trees) != size or [tree["id"] for tree in trees] != list(range(len(trees))):

@@ -124,6 +124,11 @@ def class_scores(values: Array, labels: Array, probabilities: bool) -> list[tupl
 def _lay_out(
     metric: Metric, original: Array, candidate: Array, labels: Array, groups: Array | None, seed: int
 ) -> Decisions:
+    if labels.dtype.kind == "U":
+        raise InvalidData(
+            f"{metric.name} needs labels that are the numbers of the model's classes, from 0, since the model does not "
+            f"tell what these are called, and the first is {labels.ravel()[0].item()!r}. Number them as in training."
+        )
     if labels.dtype.kind not in "iub":
         raise InvalidData(
             f"{metric.name} needs integer labels, the number of the right class from 0, and these are {labels.dtype} "

@@ -72,7 +72,9 @@ def compiler() -> str | None:
 def write_source(forest: Forest, folder: Path) -> None:
     """Write all that a library is built from: `forest.c` says how."""
     made = tables(forest)
-    names = forest.names or tuple(f"column {place}" for place in range(forest.features))
+    names = [*forest.names] or [f"column {place}" for place in range(forest.features)]
+    for place in np.unique(forest.feature[forest.subset >= 0]):
+        names[place] += ", the code of a category"
     header = _HEADER.format(
         trees=f"{forest.trees:,}", features=forest.features, results=forest.width or 1,
         input=_TYPES[forest.dtype], result=_TYPES[forest.sums], meaning=_meaning(forest),

@@ -22,7 +22,8 @@ else:
 
 @dataclass(frozen=True)
 class Xgboost(Runtime):
-    """XGBoost, by `inplace_predict`, which takes an array as it is."""
+    """XGBoost, by `inplace_predict`, which takes an array as it is: of categories, their codes; to look these up in a
+    frame is not timed."""
 
     loads: ClassVar[frozenset[Format]] = frozenset({XGBOOST})
     apart: ClassVar[frozenset[Format]] = loads
