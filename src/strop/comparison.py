@@ -21,7 +21,7 @@ from .build import Workshop
 from .bundle import Bundle, run_samples
 from .data import Data, match, read_for
 from .decision import Decision
-from .errors import InvalidData
+from .errors import InvalidData, InvalidPlan
 from .goal import Goal
 from .judge import Report, judge
 from .model import Model, Signature
@@ -52,6 +52,7 @@ def compare(
     target: Target | None = None,
     seed: int = 0,
     trust_pickle: bool = False,
+    weights: str | Path | None = None,
 ) -> dict[str, Any]:
     """Measure a candidate against an original on the same samples.
 
@@ -61,6 +62,7 @@ def compare(
         goal: Limits to judge, if any.
         metric: Metrics to report besides those of cost; the one of quality that fits the data where none is named.
         trust_pickle: Whether pickles may be read, which runs the code in them.
+        weights: A file of weights for the original, where that is a PyTorch module, as for `optimize`.
 
     Returns:
         Plain data: `original`, `candidate` (metrics each), `ratios`, `slices`, `worst_drops`, `churn`, `fairness`,
@@ -73,8 +75,8 @@ def compare(
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
         first, second = (
-            host(source, folder / name, target, trust_pickle)
-            for name, source in (("original", original), ("candidate", candidate))
+            host(source, folder / name, target, trust_pickle, file)
+            for name, source, file in (("original", original, weights), ("candidate", candidate, None))
         )
         check_target(target, first.model)
         given = read_for(
@@ -103,8 +105,12 @@ def benchmark(
     target: Target | None = None,
     seed: int = 0,
     trust_pickle: bool = False,
+    weights: str | Path | None = None,
 ) -> dict[str, Any]:
     """Measure what one model costs, or two side by side; without data, on random inputs.
+
+    Args:
+        weights: A file of weights for the first, where that is a PyTorch module, as for `optimize`.
 
     Returns:
         As `compare`; for one model, it is measured against itself, so the ratios are the noise floor.
@@ -112,7 +118,7 @@ def benchmark(
     target = checked(Target, target, "target")
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
-        first = host(model, folder / "original", target, trust_pickle)
+        first = host(model, folder / "original", target, trust_pickle, weights)
         second = first if other is None else host(other, folder / "candidate", target, trust_pickle)
         check_target(target, first.model)
         signature = first.model.signature
@@ -152,12 +158,20 @@ def _judge_whole(
         return judge(bench, goal, also, confidence=0.95, whole=True)
 
 
-def host(source: object, folder: Path, target: Target, trust_pickle: bool = False) -> Hosted:
-    """Open a model or a bundle, with what runs it; a live model is written into `folder`."""
+def host(
+    source: object, folder: Path, target: Target, trust_pickle: bool = False, weights: str | Path | None = None
+) -> Hosted:
+    """Open a model or a bundle, with what runs it; a live model, its weights filled in, is written into `folder`.
+
+    Raises:
+        InvalidPlan: Weights for a bundle, which has its own.
+    """
     if isinstance(source, (str, Path)) and (Path(source) / "manifest.json").exists():
+        if weights is not None:
+            raise InvalidPlan(f"weights are for a module, and {source} is a bundle, which has its own. Leave them out.")
         bundle = Bundle.load(source)
         return bundle.hosted(target)
-    model = open_model(source, folder, trust_pickle=trust_pickle)
+    model = open_model(source, folder, weights, trust_pickle)
     return Hosted(model, reference(model.format)[1], target)
 
 

@@ -19,7 +19,7 @@ from .comparison import TIME, fit, host
 from .data import Data, read_for, split
 from .decision import Decision
 from .drift import Drift
-from .errors import InvalidData
+from .errors import InvalidData, InvalidPlan
 from .goal import Goal, Limit
 from .judge import Report, judge
 from .prepare import environment, unseen_digest
@@ -41,6 +41,7 @@ def verify(
     group: str | None = None,
     seed: int = 0,
     trust_pickle: bool = False,
+    weights: str | Path | None = None,
 ) -> dict[str, Any]:
     """Measure a bundle again, on this machine: its outputs against the stored ones, then its limits.
 
@@ -54,6 +55,7 @@ def verify(
         metric: The user's own metrics, as `module:function`, that the bundle's limits speak of.
         label: Name of the labels in `data`; `slices` and `group` likewise.
         trust_pickle: Whether the original may be a pickle, which runs the code in it.
+        weights: A file of weights for the original, where that is a PyTorch module, as for `optimize`.
 
     Returns:
         Plain data. `outputs`: how far they are from the stored ones (`same`, `close` or `different`) and, where they
@@ -67,6 +69,8 @@ def verify(
     Raises:
         StropError: The bundle, the original or the data can't be used; the message says why.
     """
+    if weights is not None and original is None:
+        raise InvalidPlan("weights are those of the original, and none is given. Give it with --original.")
     start = time.monotonic()
     here = restore(Environment, environment())
     candidate = bundle.hosted(replace(bundle.target, threads=min(bundle.target.threads, len(usable_cores()))))
@@ -85,7 +89,7 @@ def verify(
         if checked or compared_by:
             first = candidate
             if original is not None:
-                first = host(original, folder / "original", candidate.target, trust_pickle)
+                first = host(original, folder / "original", candidate.target, trust_pickle, weights)
             given = (
                 Data.load(folder / "samples")
                 if data is None
