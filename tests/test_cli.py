@@ -91,7 +91,7 @@ def test_pickles_are_read_where_they_are_trusted(here: Path) -> None:
         refused(strop(*words), "model.pkl is a pickle", "--trust-pickle")
         trusted = strop(*words, "--trust-pickle")
         if words[0] == "techniques":
-            assert trusted.exit_code == 0 and "fits this model" in trusted.stdout
+            assert trusted.exit_code == 0 and "whether it fits the model shows when it is tried" in trusted.stdout
         else:
             refused(trusted, "The model takes x: float32[?, 4]")
 
@@ -191,7 +191,9 @@ def test_techniques_say_why_they_do_not_fit(here: Path) -> None:
     result = strop("techniques", saved(here), "--json")
     rows = {row["technique"]: row for row in json.loads(result.stdout)}
     assert {"simplify", "dynamic-int8", "static-int8", "to-openvino", "openvino-int8"} <= set(rows)
-    assert rows["static-int8"]["refused"] == ""
+    assert rows["static-int8"]["refused"] == "" and rows["static-int8"]["fits"] is True
+    assert rows["to-onnx"]["takes"] is False and rows["to-onnx"]["fits"] is None
+    assert rows["distill"]["needs"] == "train data and a student" and rows["simplify"]["needs"] == ""
     assert rows["static-int8"]["settings"]["per_channel"] is True
     assert strop("techniques").stdout.count("\n") > 10
 

@@ -296,8 +296,12 @@ def techniques(
             _say(f"    {' or '.join(row['accepts'])} -> {row['returns']}")
             if row["settings"]:
                 _say("    " + ", ".join(f"{name}={value!r}" for name, value in row["settings"].items()))
+            if row["needs"]:
+                _say(f"    needs {row['needs']}")
             if row["fits"] is not None:
                 _say("    fits this model" if row["fits"] else f"    not for this model: {row['refused']}")
+            elif row["takes"]:
+                _say("    takes this format; whether it fits the model shows when it is tried")
         return Exit.MET
 
     _exit(work, debug)

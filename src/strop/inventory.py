@@ -7,11 +7,15 @@ from typing import Any
 from . import formats
 from . import techniques as room
 from .errors import NotApplicable
+from .plan import needed
 from .target import Target
+from .technique import Technique
 
 
 def techniques(model: str | None, trust_pickle: bool) -> list[dict[str, Any]]:
-    """One row a technique, as plain data; `fits` is None where no model is given, or it is of another format.
+    """One row a technique, as plain data.
+
+    `fits` is None where no model is given, it is of another format (`takes` is false), or only trying it can tell.
 
     Raises:
         UnsupportedModel, UntrustedModel: The model can't be read.
@@ -19,13 +23,14 @@ def techniques(model: str | None, trust_pickle: bool) -> list[dict[str, Any]]:
     opened = formats.open(model, trust_pickle=trust_pickle) if model else None
     rows = []
     for technique in room.all_techniques():
-        refused, fits = "", None  # of another format
-        if opened and opened.format in technique.accepts:
+        refused, fits = "", None
+        takes = opened is not None and opened.format in technique.accepts
+        if opened and takes:
             try:
                 technique().requires(opened, Target())
+                fits = None if technique.requires is Technique.requires else True
             except NotApplicable as error:
-                refused = str(error)
-            fits = not refused
+                refused, fits = str(error), False
         rows.append(
             {
                 "technique": technique.label(),
@@ -35,6 +40,8 @@ def techniques(model: str | None, trust_pickle: bool) -> list[dict[str, Any]]:
                 "returns": technique.returns or "the same format",
                 "phase": technique.phase.name.lower(),
                 "settings": technique().settings(),
+                "needs": needed(technique.needs),
+                "takes": takes,
                 "fits": fits,
                 "refused": refused,
             }
