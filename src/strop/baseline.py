@@ -71,7 +71,18 @@ def _try_training(run: RunDir, workshop: Workshop, limits: jobs.Limits) -> None:
     if workshop.lessons is None or (run / BASELINE).exists():
         return
     ended = jobs.run(_rehearse, workshop.original, workshop.lessons, limits=limits)
-    ended.raise_unless_done("the training could not be tried on a few samples")
+    _hold(ended, "the training could not be tried on a few samples")
+
+
+def _hold(ended: jobs.Ended[Any], what: str) -> None:
+    """Raise where a job that the run can't do without has not ended well; where time was short, with what to do.
+
+    Raises:
+        StropError: What ended it.
+    """
+    if ended.cause == "timeout":
+        raise RunFailed(f"{what}: {ended.reason}. Give a longer --budget.")
+    ended.raise_unless_done(what)
 
 
 def _rehearse(original: Model, lessons: Lessons) -> None:
@@ -133,7 +144,7 @@ def choose_goal(run: RunDir, request: Request, setting: Setting, limits: jobs.Li
     """
     goal = setting.goal
     judge = jobs.run(_check_metrics, goal, request.metrics, run / OUTPUTS / "search.npz", setting.search, limits=limits)
-    judge.raise_unless_done("the metrics could not be tried on the original's outputs")
+    _hold(judge, "the metrics could not be tried on the original's outputs")
     if judge.value:
         limit = Goal.parse(_default_limit(judge.value)).limits[0]
         goal = dataclasses.replace(goal, limits=(*goal.limits, limit))
@@ -179,7 +190,7 @@ def measure_original(run: RunDir, setting: Setting, limits: jobs.Limits, tell: L
             measure, setting, setting.original, "search", setting.searching, 0.95, SHARE * limits.seconds,
             limits=limits, waits=lambda: tell(Said(WAITING)),
         )  # fmt: skip
-        ended.raise_unless_done()
+        _hold(ended, "the original could not be measured")
         taken = time.monotonic() - start - ended.waited
         write_json(path, {"report": (ended.value or Report()).to_json(), "seconds": taken})
     report, seconds = read_json(path, lambda plain: (Report.of(plain["report"]), float(plain["seconds"])))
