@@ -92,7 +92,7 @@ def test_pickles_are_read_where_they_are_trusted(here: Path) -> None:
         refused(strop(*words), "model.pkl is a pickle", "--trust-pickle")
         trusted = strop(*words, "--trust-pickle")
         if words[0] == "techniques":
-            assert trusted.exit_code == 0 and "fit this model as it is:" in trusted.stdout
+            assert trusted.exit_code == 0 and "to this model as it is:" in trusted.stdout
         else:
             refused(trusted, "The model takes x: float32[?, 4]")
 
@@ -218,6 +218,8 @@ def test_techniques_say_why_they_do_not_fit(here: Path) -> None:
     assert rows["static-int8"]["refused"] == "" and rows["static-int8"]["after"] == []
     assert rows["openvino-int8"]["fits"] is None and rows["openvino-int8"]["after"] == ["to-openvino"]
     assert rows["to-forest"]["after"] is None
+    assert rows["static-int8"]["fits"] is True and rows["to-onnx"]["fits"] is None
+    assert rows["distill"]["needs"] == "train data and a student" and rows["simplify"]["needs"] == ""
     assert rows["static-int8"]["settings"]["per_channel"] is True
     assert strop("techniques").stdout.count("\n") > 10
 
@@ -229,7 +231,7 @@ def test_techniques_tell_what_comes_after_a_conversion(here: Path) -> None:
     (here / "model.pkl").write_bytes(pickle.dumps(estimator))
     said = strop("techniques", "model.pkl", "--trust-pickle").stdout
     fit, _, after = said.partition("after to-forest:")
-    assert fit.startswith("fit this model as it is:") and "to-forest: " in fit and "retune: " not in fit
+    assert fit.startswith("to this model as it is:") and "to-forest: " in fit and "retune: " not in fit
     for name in ("truncate-rounds", "prune-leaves", "quantize-forest", "retune", "to-native", "forest-to-onnx"):
         assert f"\n    {name}: " in after, name
     assert "static-int8" not in said, "no route from here has it"

@@ -203,6 +203,9 @@ def test_what_was_only_searched_is_the_closest_where_confirming_it_failed(fake_r
     assert result.closest is not None and result.closest.candidate == ROUNDED
     assert f"not confirmed: {ROUNDED}: took longer than 30 s" in result.reason
     assert f"{ROUNDED} was measured on the search split only: took longer than 30 s" in result.manifest["notes"]
+    verdict, *notes = str(result).splitlines()
+    assert verdict == f"infeasible: {result.reason}", "what a script prints says how far it can be trusted, too"
+    assert notes == [f"note: {note}" for note in result.manifest["notes"]]
     assert not any("looser" in line for line in result.advice), "nothing of it is proven"
     check_manifest(result.manifest)
 

@@ -95,7 +95,7 @@ def test_what_is_missing_is_named_before_anything_is_spent(tmp_path: Path, chang
     assert not (tmp_path / "run").exists()
 
 
-def test_a_student_may_be_a_program_and_overlap_with_what_confirms_is_said(tmp_path: Path) -> None:
+def test_a_student_may_be_a_program_and_what_is_amiss_with_train_data_is_said(tmp_path: Path) -> None:
     data, confirm = bars(120), bars(80, seed=3)
     program = torch.export.export(trained(bars(64), 1), (torch.from_numpy(data.inputs["image"][:4]),))
     torch.export.save(program, tmp_path / "student.pt2")
@@ -105,10 +105,11 @@ def test_a_student_may_be_a_program_and_overlap_with_what_confirms_is_said(tmp_p
         request = prepare(
             run, trained(bars(64), 1), (dict(data.inputs), data.labels), None, metrics=(), label=None, slices=(),
             group=None, calibration=None, confirm=pair, target=Target(threads=1), budget=Budget(), seed=0, recipe=None,
-            out=None, train=pair, training=Training(student=tmp_path / "student.pt2"),
+            out=None, train=dict(confirm.inputs), training=Training(student=tmp_path / "student.pt2"),
         )  # fmt: skip
     finally:
         run.close()
     assert any("80 samples of the train data" in note for note in request.notes)
+    assert any("The train data have no labels, and the data to judge by have" in note for note in request.notes)
     assert request.student is not None and (run / request.student["path"]).is_file()
     assert not request.student["path"].startswith("..")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator
@@ -20,9 +21,11 @@ from models import build
 from strop import formats
 from strop.bundle import Environment
 from strop.cli import app
+from strop.comparison import host
 from strop.data import Data, split
 from strop.drift import causes, differences
 from strop.errors import InvalidData, InvalidGoal
+from strop.formats.torch import load
 from strop.model import Model
 from strop.prepare import environment, unseen_digest
 from strop.target import Target
@@ -296,6 +299,27 @@ def test_a_bundle_for_more_threads_than_there_are_runs(verified_fake: Any, tmp_p
     manifest = {**bundle.manifest, "target": vars(Target(threads=999))}
     found = strop.verify(dataclasses.replace(bundle, manifest=manifest), model.path)
     assert found["verdict"] == "met"
+
+
+def test_the_weights_of_an_original_are_filled_in(
+    verified_fake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "unfilled.py").write_text("import torch\ndef make():\n    return torch.nn.Linear(6, 4)\n")
+    torch.save(torch.nn.Linear(6, 4).state_dict(), tmp_path / "w.pth")
+    hosted = host("unfilled:make", tmp_path / "given", Target(threads=1), weights=tmp_path / "w.pth")
+    assert torch.equal(load(hosted.model).weight, torch.load(tmp_path / "w.pth", weights_only=True)["weight"])
+    model, x, y = verified_fake
+    bundle_of(tmp_path / "b", model, {"x": x}, {"y": y}, "size < 1 MB")
+    for words, said in (
+        (["verify", "b"], "weights are those of the original"), (["benchmark", "b"], "b is a bundle"),
+        (["compare", "b", "b", "--data", "d.npz"], "b is a bundle"),
+        (["verify", "b", "--original", "b"], "b is a bundle"),
+    ):  # fmt: skip
+        with contextlib.chdir(tmp_path):
+            refused = CliRunner().invoke(app, [*words, "--weights", "w.pth"])
+        assert refused.exit_code == 2 and said in refused.stderr, refused.stderr
 
 
 # What can't be verified

@@ -51,7 +51,15 @@ def gathered(
     wanted, least = {*inputs, *also, label}, sum(name not in optional for name in inputs)
     try:
         for count, item in enumerate(_items(source)):
-            for name, value in _named(item, inputs, least, label).items():
+            named = _named(item, inputs, least, label)
+            if count == 0:
+                wanted |= _stand_in(named, inputs, wanted)
+                if not wanted & set(named):
+                    raise InvalidData(
+                        f"Items of the {type(source).__name__} must hold the model's inputs ({', '.join(inputs)}) by "
+                        f"name, and hold {', '.join(named)}. Rename them, or give tuples."
+                    )
+            for name, value in named.items():
                 if name in wanted:
                     array = np.asarray(value) if loader else np.asarray(value)[None]
                     if name not in kept:
@@ -116,6 +124,14 @@ def _items(source: Any) -> Iterator[Any]:
     else:
         for place in range(len(source)):
             yield source[place]
+
+
+def _stand_in(named: Mapping[str, Any], inputs: Sequence[str], known: Collection[str]) -> set[str]:
+    """What an item calls a model's only input, where it has another name: `x`, or whatever else there is."""
+    if len(inputs) > 1 or inputs[0] in named:
+        return set()
+    others = set(named) - set(known)
+    return others & {"x"} or (others if len(others) == 1 else set())
 
 
 def _named(item: Any, inputs: Sequence[str], least: int, label: str) -> dict[str, Any]:

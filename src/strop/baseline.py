@@ -28,6 +28,7 @@ from .prepare import Request, called, reference
 from .rundir import ARTIFACTS, DATA, OUTPUTS, PLAN, TRAINING, RunDir, as_written, read_json, write_json
 from .server import Hosted
 from .stats import detectable_drop
+from .timing import WAITING
 from .training import rehearse
 from .trial import Setting, measure, run_original
 from .units import counted
@@ -37,6 +38,7 @@ BASELINE, CALLED = "baseline.json", "called.json"
 ALWAYS = ("latency.p50", "latency.p95", "size")  # reported of every candidate, whatever the goal
 SHARE = 0.1  # of what is left, after which timing the original comes to its end, also on a busy machine
 ASIDE = 0.03  # likewise, of timing what users call without strop
+LONG = 0.15  # of what is left, that timing the original took, from which on that is left out
 STRICT = "99%"  # of the original, where a goal says nothing of quality
 LIKE = 0.99  # agreement or fidelity, likewise
 DISAGREEMENT = 0.02  # share of predictions that int8 typically changes, to say what the data can prove
@@ -69,7 +71,18 @@ def _try_training(run: RunDir, workshop: Workshop, limits: jobs.Limits) -> None:
     if workshop.lessons is None or (run / BASELINE).exists():
         return
     ended = jobs.run(_rehearse, workshop.original, workshop.lessons, limits=limits)
-    ended.raise_unless_done("the training could not be tried on a few samples")
+    _hold(ended, "the training could not be tried on a few samples")
+
+
+def _hold(ended: jobs.Ended[Any], what: str) -> None:
+    """Raise where a job that the run can't do without has not ended well; where time was short, with what to do.
+
+    Raises:
+        StropError: What ended it.
+    """
+    if ended.cause == "timeout":
+        raise RunFailed(f"{what}: {ended.reason}. Give a longer --budget.")
+    ended.raise_unless_done(what)
 
 
 def _rehearse(original: Model, lessons: Lessons) -> None:
@@ -131,7 +144,7 @@ def choose_goal(run: RunDir, request: Request, setting: Setting, limits: jobs.Li
     """
     goal = setting.goal
     judge = jobs.run(_check_metrics, goal, request.metrics, run / OUTPUTS / "search.npz", setting.search, limits=limits)
-    judge.raise_unless_done("the metrics could not be tried on the original's outputs")
+    _hold(judge, "the metrics could not be tried on the original's outputs")
     if judge.value:
         limit = Goal.parse(_default_limit(judge.value)).limits[0]
         goal = dataclasses.replace(goal, limits=(*goal.limits, limit))
@@ -174,9 +187,10 @@ def measure_original(run: RunDir, setting: Setting, limits: jobs.Limits, tell: L
     if not path.exists():
         start = time.monotonic()
         ended = jobs.run(
-            measure, setting, setting.original, "search", setting.searching, 0.95, SHARE * limits.seconds, limits=limits
-        )
-        ended.raise_unless_done()
+            measure, setting, setting.original, "search", setting.searching, 0.95, SHARE * limits.seconds,
+            limits=limits, waits=lambda: tell(Said(WAITING)),
+        )  # fmt: skip
+        _hold(ended, "the original could not be measured")
         taken = time.monotonic() - start - ended.waited
         write_json(path, {"report": (ended.value or Report()).to_json(), "seconds": taken})
     report, seconds = read_json(path, lambda plain: (Report.of(plain["report"]), float(plain["seconds"])))
@@ -187,8 +201,13 @@ def measure_original(run: RunDir, setting: Setting, limits: jobs.Limits, tell: L
     return Finding(candidate, setting.original.model.to_json(run.root), report, 0.95, False), seconds
 
 
-def measure_called(run: RunDir, setting: Setting, limits: jobs.Limits, tell: Listener) -> dict[str, Any] | None:
+def measure_called(
+    run: RunDir, setting: Setting, limits: jobs.Limits, look: float, tell: Listener
+) -> dict[str, Any] | None:
     """Time what users call without strop beside the original, where that is not what runs the original here.
+
+    Args:
+        look: Seconds that measuring the original took: where little more is left, candidates need it.
 
     Returns:
         As the manifest has it; None where there is no such thing.
@@ -199,8 +218,12 @@ def measure_called(run: RunDir, setting: Setting, limits: jobs.Limits, tell: Lis
     if not path.exists():
         given = Hosted(setting.workshop.original, runtime, setting.workshop.target)
         alone = dataclasses.replace(setting, goal=Goal(), also=())
-        seconds = ASIDE * limits.seconds
-        ended = jobs.run(measure, alone, given, "search", setting.searching, 0.95, seconds, limits=limits)
+        ended: jobs.Ended[Report] = jobs.Ended("refused", reason="the budget is too short for it")
+        if look < LONG * limits.seconds:
+            ended = jobs.run(
+                measure, alone, given, "search", setting.searching, 0.95, ASIDE * limits.seconds, limits=limits,
+                waits=lambda: tell(Said(WAITING)),
+            )  # fmt: skip
         figures = (ended.value or Report()).figures.items()
         write_json(path, {
             "runtime": runtime.label(), "why": ended.reason,

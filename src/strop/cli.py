@@ -51,6 +51,10 @@ Price = Annotated[float | None, typer.Option(help="What an hour of the machine c
 Trust = Annotated[
     bool, typer.Option("--trust-pickle", help="Read pickles, which runs the code in them: only from whom you trust.")
 ]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="The original's weights, where it is module:factory: .safetensors, or a state dict."),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Text = Annotated[str | None, typer.Option()]
 Many = Annotated[list[str] | None, typer.Option()]
@@ -71,10 +75,7 @@ def optimize(
     minimize: Annotated[str | None, typer.Option(help="The metric to make small; latency.p50 by default.")] = None,
     maximize: Annotated[str | None, typer.Option(help="The metric to make large.")] = None,
     metric: Annotated[list[str] | None, typer.Option(help="A metric to report, by name or module:function.")] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="A PyTorch module's weights: .safetensors, or a state dict; with module:factory."),
-    ] = None,
+    weights: Weights = None,
     calibration: Annotated[str | None, typer.Option(help="Samples to calibrate with.")] = None,
     confirm: Annotated[str | None, typer.Option(help="Samples to confirm on; nothing else sees them.")] = None,
     train: Annotated[
@@ -174,6 +175,7 @@ def compare(
     p99: P99 = None,
     price: Price = None,
     seed: Seed = None,
+    weights: Weights = None,
     trust_pickle: Trust = False,
     as_json: Json = False,
     debug: bool = False,
@@ -187,7 +189,7 @@ def compare(
             found = measure(
             original, candidate, data, Goal.of(limit or ()), metric=metric or [], label=label, slices=slice or (),
             group=group, protected=protected or (), target=_target(threads, batch, (), rate, p99, price),
-            seed=seed or 0, trust_pickle=trust_pickle,
+            seed=seed or 0, trust_pickle=trust_pickle, weights=weights,
         )  # fmt: skip
         return _show_comparison(found, as_json)
 
@@ -206,6 +208,7 @@ def benchmark(
     p99: P99 = None,
     price: Price = None,
     seed: Seed = None,
+    weights: Weights = None,
     trust_pickle: Trust = False,
     as_json: Json = False,
     debug: bool = False,
@@ -218,7 +221,7 @@ def benchmark(
         with _aside():
             found = measure(
                 model, other, data, label=label, target=_target(threads, batch, (), rate, p99, price), seed=seed or 0,
-                trust_pickle=trust_pickle,
+                trust_pickle=trust_pickle, weights=weights,
             )  # fmt: skip
         return _show_comparison(found, as_json)
 
@@ -239,6 +242,7 @@ def verify(
         Path | None,
         typer.Option(help="Write the findings there as JUnit XML too; open ones (exit code 4) count as skipped."),
     ] = None,
+    weights: Weights = None,
     trust_pickle: Trust = False,
     as_json: Json = False,
     debug: bool = False,
@@ -258,7 +262,7 @@ def verify(
             with _aside():
                 found = check(
                     opened, original, data, metric=metric or (), label=label, slices=slice or (), group=group,
-                    seed=seed or 0, trust_pickle=trust_pickle,
+                    seed=seed or 0, trust_pickle=trust_pickle, weights=weights,
                 )  # fmt: skip
         except StropError as error:
             if junit:

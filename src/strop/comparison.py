@@ -22,7 +22,7 @@ from .build import Workshop
 from .bundle import Bundle, run_samples
 from .data import Data, match
 from .decision import Decision
-from .errors import InvalidData
+from .errors import InvalidData, InvalidPlan
 from .goal import Goal
 from .judge import Report, judge
 from .model import FLOATS, Model, Signature
@@ -63,6 +63,7 @@ def compare(
     target: Target | None = None,
     seed: int = 0,
     trust_pickle: bool = False,
+    weights: str | Path | None = None,
 ) -> dict[str, Any]:
     """Measure a candidate against an original on the same samples.
 
@@ -72,6 +73,7 @@ def compare(
         goal: Limits to judge, if any.
         metric: Metrics to report besides those of cost; the one of quality that fits the data where none is named.
         trust_pickle: Whether pickles may be read, which runs the code in them.
+        weights: A file of weights for the original, where that is a PyTorch module, as for `optimize`.
 
     Returns:
         Plain data: `original`, `candidate` (metrics each), `ratios`, `slices`, `worst_drops`, `churn`, `fairness`,
@@ -85,8 +87,8 @@ def compare(
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
         first, second = (
-            host(source, folder / name, target, trust_pickle)
-            for name, source in (("original", original), ("candidate", candidate))
+            host(source, folder / name, target, trust_pickle, file)
+            for name, source, file in (("original", original, weights), ("candidate", candidate, None))
         )
         check_target(target, first.model)
         given = read_for(
@@ -116,11 +118,13 @@ def benchmark(
     target: Target | None = None,
     seed: int = 0,
     trust_pickle: bool = False,
+    weights: str | Path | None = None,
 ) -> dict[str, Any]:
     """Measure what one model costs, or two side by side; without data, on random inputs.
 
     Args:
         label: Of data: the array or column that is no input.
+        weights: A file of weights for the first, where that is a PyTorch module, as for `optimize`.
 
     Returns:
         As `compare`; for one model, it is measured against itself, so the ratios are the noise floor.
@@ -129,7 +133,7 @@ def benchmark(
     check_seed(seed)
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
-        first = host(model, folder / "original", target, trust_pickle)
+        first = host(model, folder / "original", target, trust_pickle, weights)
         second = first if other is None else host(other, folder / "candidate", target, trust_pickle)
         check_target(target, first.model)
         signature = first.model.signature
@@ -169,12 +173,20 @@ def _judge_whole(
         return judge(bench, goal, also, confidence=0.95, whole=True)
 
 
-def host(source: object, folder: Path, target: Target, trust_pickle: bool = False) -> Hosted:
-    """Open a model or a bundle, with what runs it; a live model is written into `folder`."""
+def host(
+    source: object, folder: Path, target: Target, trust_pickle: bool = False, weights: str | Path | None = None
+) -> Hosted:
+    """Open a model or a bundle, with what runs it; a live model, its weights filled in, is written into `folder`.
+
+    Raises:
+        InvalidPlan: Weights for a bundle, which has its own.
+    """
     if isinstance(source, (str, Path)) and (Path(source) / "manifest.json").exists():
+        if weights is not None:
+            raise InvalidPlan(f"weights are for a module, and {source} is a bundle, which has its own. Leave them out.")
         bundle = Bundle.load(source)
         return bundle.hosted(target)
-    model = open_model(source, folder, trust_pickle=trust_pickle)
+    model = open_model(source, folder, weights, trust_pickle)
     return Hosted(model, reference(model.format)[1], target)
 
 

@@ -9,17 +9,17 @@ from . import formats, metrics
 from . import techniques as room
 from .errors import NotApplicable
 from .model import Model
-from .plan import routes
+from .plan import needed, routes
 from .target import Target
-from .technique import Needs
+from .technique import Needs, Technique
 
 
 def techniques(model: str | None, trust_pickle: bool) -> list[dict[str, Any]]:
     """One row a technique, as plain data.
 
-    `fits` is whether it fits the model as it is: None where none is given, or it is of another format. `after` names
-    the converters that lead from the model to the technique in the shortest route: none where it fits the model as it
-    is, null where no route has it.
+    `fits` is whether it fits the model as it is: None where none is given, it is of another format, or only trying it
+    can tell. `after` names the converters that lead from the model to the technique in the shortest route: none where
+    it takes the model as it is, null where no route has it.
 
     Raises:
         UnsupportedModel, UntrustedModel: The model can't be read.
@@ -28,13 +28,14 @@ def techniques(model: str | None, trust_pickle: bool) -> list[dict[str, Any]]:
     after = _after(opened) if opened else {}
     rows = []
     for technique in room.all_techniques():
-        refused, fits = "", None  # of another format
-        if opened and opened.format in technique.accepts:
+        refused, fits = "", None
+        takes = opened is not None and opened.format in technique.accepts
+        if opened and takes:
             try:
                 technique().requires(opened, Target())
+                fits = None if technique.requires is Technique.requires else True
             except NotApplicable as error:
-                refused = str(error)
-            fits = not refused
+                refused, fits = str(error), False
         rows.append(
             {
                 "technique": technique.label(),
@@ -44,9 +45,10 @@ def techniques(model: str | None, trust_pickle: bool) -> list[dict[str, Any]]:
                 "returns": technique.returns or "the same format",
                 "phase": technique.phase.name.lower(),
                 "settings": technique().settings(),
+                "needs": needed(technique.needs),
                 "fits": fits,
                 "refused": refused,
-                "after": [] if fits else after.get(technique.label()),
+                "after": [] if takes and not refused else after.get(technique.label()),
             }
         )
     return rows
@@ -63,7 +65,7 @@ def described(rows: Sequence[Mapping[str, Any]], grouped: bool) -> str:
     said: list[str] = []
     reached = [tuple(row["after"]) for row in rows if row["after"] is not None]
     for before in sorted(set(reached), key=lambda before: (len(before), reached.index(before))):
-        said.append(f"after {' and '.join(before)}:" if before else "fit this model as it is:")
+        said.append(f"after {' and '.join(before)}:" if before else "to this model as it is:")
         said += [f"    {line}" for row in rows if row["after"] == [*before] for line in _lines(row)]
     if refused := [row for row in rows if row["refused"]]:
         said.append("do not fit this model:")
@@ -74,7 +76,9 @@ def described(rows: Sequence[Mapping[str, Any]], grouped: bool) -> str:
 def _lines(row: Mapping[str, Any]) -> list[str]:
     settings = ", ".join(f"{name}={value!r}" for name, value in row["settings"].items())
     lines = [f"{row['technique']}: {row['about']}", f"    {' or '.join(row['accepts'])} -> {row['returns']}"]
-    return [*lines, f"    {settings}"] if settings else lines
+    lines += [f"    {settings}"] if settings else []
+    lines += [f"    needs {row['needs']}"] if row["needs"] else []
+    return [*lines, "    whether it fits shows when it is tried"] if row["after"] == [] and not row["fits"] else lines
 
 
 def _after(model: Model) -> dict[str, list[str]]:

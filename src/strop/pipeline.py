@@ -176,7 +176,7 @@ def _carry_out(run: RunDir, request: Request, start: float, tell: Listener) -> R
     setting = choose_goal(run, request, setting, clock.whole(), tell)
     original, look = measure_original(run, setting, clock.whole(), tell)
     clock.look = look
-    called = measure_called(run, setting, clock.whole(), tell)
+    called = measure_called(run, setting, clock.whole(), look, tell)
     clock.keep()
     tell(Said(power(setting, request)))
 

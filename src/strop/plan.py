@@ -28,6 +28,11 @@ NEEDED = {
 CONVERSIONS = 3  # converters in one route, at the most
 
 
+def needed(needs: Needs) -> str:
+    """What a user has to give besides the data that every search takes."""
+    return " and ".join(NEEDED[need].partition(",")[0] for need in (Needs.TRAINING, Needs.STUDENT) if need in needs)
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A route with all settings fixed, and a runtime with its options."""

@@ -167,6 +167,11 @@ def prepare(
         if opened.format == TORCH:  # the thresholds are those of networks
             lessons["most"], why = caution(learned)
             notes += why
+        if learned.labels is None and whole.labels is not None and (training or Training()).loss != "none":
+            notes.append(
+                "The train data have no labels, and the data to judge by have: what is trained learns from the "
+                "original's outputs alone. Give them by the same name where there are any."
+            )
         if shared := sum(overlap(learned, judging) for judging in (whole, *filter(None, [extra.get("confirm")]))):
             notes.append(
                 f"{counted(shared, 'sample')} of the train data can be found in the data to judge by too: what is "

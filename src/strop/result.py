@@ -116,7 +116,9 @@ class Result:
             raise Infeasible(self.reason, self.closest, tuple(j.limit for j in broken))
 
     def __str__(self) -> str:
-        return f"{self.verdict}: {self.reason}"
+        """The verdict and why, and what to know of how it came about."""
+        notes = (f"note: {note}" for note in self.manifest["notes"])
+        return "\n".join([f"{self.verdict}: {self.reason}", *notes])
 
 
 def conclude(

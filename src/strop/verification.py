@@ -21,7 +21,7 @@ from .comparison import TIME, fit, host
 from .data import Data, split
 from .decision import Decision
 from .drift import Drift
-from .errors import BundleError, InvalidData
+from .errors import BundleError, InvalidData, InvalidPlan
 from .goal import Goal, Limit
 from .judge import Report, judge
 from .prepare import check_seed, environment, unseen_digest
@@ -44,6 +44,7 @@ def verify(
     group: str | None = None,
     seed: int = 0,
     trust_pickle: bool = False,
+    weights: str | Path | None = None,
 ) -> dict[str, Any]:
     """Measure a bundle again, on this machine: its outputs against the stored ones, then its limits.
 
@@ -57,6 +58,7 @@ def verify(
         metric: The user's own metrics, as `module:function`, that the bundle's limits speak of.
         label: Name of the labels in `data`; `slices` and `group` likewise.
         trust_pickle: Whether the original may be a pickle, which runs the code in it.
+        weights: A file of weights for the original, where that is a PyTorch module, as for `optimize`.
 
     Returns:
         Plain data. `outputs`: how far they are from the stored ones (`same`, `close` or `different`) and, where they
@@ -74,6 +76,8 @@ def verify(
         raise BundleError(f"verify takes an opened bundle, not {bundle!r}. Write strop.Bundle.load(FOLDER).")
     check_seed(seed)
     slices, metric = texts(slices, "slices"), texts(metric, "metric")
+    if weights is not None and original is None:
+        raise InvalidPlan("weights are those of the original, and none is given. Give it with --original.")
     start = time.monotonic()
     here = restore(Environment, environment())
     candidate = bundle.hosted(replace(bundle.target, threads=min(bundle.target.threads, len(usable_cores()))))
@@ -92,7 +96,7 @@ def verify(
         if checked or compared_by:
             first = candidate
             if original is not None:
-                first = host(original, folder / "original", candidate.target, trust_pickle)
+                first = host(original, folder / "original", candidate.target, trust_pickle, weights)
             given = (
                 enough_for_a_call(Data.load(folder / "samples"), candidate.target)
                 if data is None

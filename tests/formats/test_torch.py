@@ -228,13 +228,32 @@ def test_a_live_module_is_left_as_it_is(tmp_path: Path) -> None:
     assert module.training and torch.equal(module.head.weight, before)
 
 
+def test_a_wrapped_module_is_the_one_within() -> None:
+    module = Net()
+    compiled = torch.compile(module, backend="eager")
+    for wrapped in (compiled, nn.DataParallel(module), nn.DataParallel(compiled)):
+        assert formats.open(wrapped).payload is module
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_what_only_looks_like_a_module_is_told_apart() -> None:
+    with pytest.raises(UnsupportedModel, match="TorchScript can't"):
+        formats.open(torch.jit.script(nn.Linear(3, 3)))
+    with pytest.raises(UnsupportedModel, match=r"Give an instance: Net\(\)"):
+        formats.open(Net)
+    with pytest.raises(UnsupportedModel, match="give the module that they were filled into"):
+        formats.open(Net().state_dict())
+
+
 def test_weights_fill_a_module(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     trained = Net()
     save_file(trained.state_dict(), tmp_path / "w.safetensors")
     torch.save(trained.state_dict(), tmp_path / "w.pth")
-    for name in ("w.safetensors", "w.pth"):
+    state = trained.state_dict()
+    torch.save({"epoch": 3, "model": {f"_orig_mod.module.{name}": t for name, t in state.items()}}, tmp_path / "c.pth")
+    for name in ("w.safetensors", "w.pth", "c.pth"):
         module = formats.open(Net(), tmp_path / name).payload
         assert torch.equal(module.head.weight, trained.head.weight)
 

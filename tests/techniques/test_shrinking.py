@@ -112,6 +112,30 @@ def test_what_can_hardly_be_pruned_is_refused(tmp_path: Path) -> None:
         applied(PruneChannels(), model, replace(data, inputs={"input": data.inputs["x"]}), tmp_path / "made")
 
 
+class Bare(nn.Module):
+    """Ends in a matrix that belongs to no layer."""
+
+    def __init__(self, *layers: nn.Module, width: int) -> None:
+        super().__init__()
+        self.layers, self.matrix = nn.Sequential(*layers), nn.Parameter(torch.randn(width, 3))
+
+    def forward(self, input):  # type: ignore[no-untyped-def]
+        return self.layers(input) @ self.matrix
+
+
+def test_what_is_no_layer_is_left_as_it_is(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    data = Data({"input": np.random.default_rng(0).normal(size=(80, 64)).astype(np.float32)}, np.arange(80) % 3)
+    module = Bare(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), width=64)
+    made: Any = load(
+        applied(PruneChannels(amount=0.4), stored(module, data, tmp_path), data, tmp_path / "made", epochs=1)
+    )
+    assert made.layers[0].out_features < 128 and made.matrix.shape == (64, 3)
+    alone = stored(Bare(width=64), data, tmp_path / "alone")
+    with pytest.raises(NotApplicable, match="an exported program holds operators in their place"):
+        applied(PruneChannels(), alone, data, tmp_path / "none")
+
+
 def test_low_rank_keeps_what_the_activations_use(tmp_path: Path) -> None:
     """Inputs lie in 8 of 128 directions: at rank 8 the product is exact on them, whatever the weights are."""
     random = np.random.default_rng(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,13 @@ class Wide(Net):
         self.head = nn.Linear(64, 5)
 
 
+class Otherwise(Net):
+    """Calls its input something else."""
+
+    def forward(self, pixels):  # type: ignore[no-untyped-def]
+        return super().forward(pixels)
+
+
 class Picky(Net):
     """Takes larger images only."""
 
@@ -46,6 +54,14 @@ def broken_loss(outputs: Mapping[str, Any], labels: Any) -> Any:
 
 def no_scalar(outputs: Mapping[str, Any], labels: Any) -> Any:
     return outputs["output"]
+
+
+def astray(outputs: Mapping[str, Any], labels: Any) -> Any:
+    return outputs["output"].sum() * float("nan")
+
+
+def cut(batch: dict[str, Any], random: Any) -> dict[str, Any]:
+    return {**batch, "image": batch["image"][..., :0]}
 
 
 def lost_input(batch: dict[str, Any], random: Any) -> dict[str, Any]:
@@ -69,8 +85,10 @@ def test_what_works_is_let_through(tmp_path: Path) -> None:
     ("settings", "said"),
     [
         ({"keep": "hiden"}, "'hiden' matches nothing. Near: hidden"),
-        ({"loss": broken_loss}, "its loss failed with KeyError: 'logits'"),
+        ({"loss": broken_loss}, "failed with KeyError: 'logits'. A loss is given the outputs by name"),
         ({"loss": no_scalar}, "must return a scalar tensor"),
+        ({"loss": astray}, "the loss is nan before anything is trained"),
+        ({"augment": cut}, "failed with RuntimeError: .*Check augment and labels"),
         ({"augment": lost_input}, "of 'image'.* it leaves it out"),
     ],
 )
@@ -79,8 +97,24 @@ def test_what_does_not_work_is_a_plan_that_does_not(tmp_path: Path, settings: di
         rehearsed(tmp_path, **settings)
 
 
+@pytest.mark.parametrize(("wrong", "row"), [(3, 59), (-1, 17)])
+def test_every_label_must_be_a_class(tmp_path: Path, wrong: int, row: int) -> None:
+    """Not only those of the first samples: training would fail on one in its midst."""
+    labels = DATA.label_array().copy()
+    labels[3] = -100  # what cross-entropy leaves out
+    rehearsed(tmp_path / "kept", dataclasses.replace(DATA, labels=labels))
+    labels[row] = wrong
+    with pytest.raises(InvalidPlan, match=f"of the 3 classes .*, and there is {wrong} in row {row}"):
+        rehearsed(tmp_path / "wrong", dataclasses.replace(DATA, labels=labels))
+
+
 @pytest.mark.parametrize(
-    ("student", "said"), [(Wide, "and this one answers {'output': \\[5\\]}"), (Picky, "Of the student: .*too small")]
+    ("student", "said"),
+    [
+        (Wide, "and this one answers {'output': \\[5\\]}"),
+        (Picky, "Of the student: .*too small"),
+        (Otherwise, r"inputs by name \(image\), and this one takes pixels"),
+    ],
 )
 def test_a_student_must_fit(tmp_path: Path, student: type[Net], said: str) -> None:
     other = stored(Net(), DATA, tmp_path / "other")
@@ -89,6 +123,8 @@ def test_a_student_must_fit(tmp_path: Path, student: type[Net], said: str) -> No
     if student is Picky:
         large = Data({"image": np.zeros((4, 1, 20, 20), np.float32)})
         made = stored(Picky(), large, tmp_path / "picky")
+    if student is Otherwise:
+        made = stored(Otherwise(), Data({"pixels": DATA.inputs["image"]}), tmp_path / "otherwise")
     with pytest.raises(UnsupportedModel, match=said):
         rehearsed(tmp_path / "it", student=made)
 

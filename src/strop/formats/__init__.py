@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from .._calls import call, is_call
@@ -87,8 +88,12 @@ def _known() -> str:
 def _hint(source: object) -> str:
     if isinstance(source, Path) and source.is_dir():
         return " A folder is taken when it holds exactly one model; give the path of the model's main file."
-    if isinstance(source, Path) and source.suffix in (".pt", ".pth"):
+    if isinstance(source, Path) and source.suffix in (".pt", ".pth", ".safetensors"):
         return " Weights alone are no model: give module:function, which builds it, and the file with --weights."
+    if isinstance(source, Mapping):
+        return " Weights alone are no model: give the module that they were filled into."
+    if isinstance(source, type):
+        return f" Give an instance: {source.__name__}()."
     if isinstance(source, Path) and source.suffix in (".h5", ".keras"):
         return " Export it to ONNX and give that file."
     return ""

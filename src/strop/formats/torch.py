@@ -9,7 +9,7 @@ import os
 import pickle
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -37,6 +37,8 @@ MODULE = "module.pkl"
 
 PROGRAM = "module.pt2"
 
+NESTED = ("state_dict", "model_state_dict", "model")  # where checkpoints keep the weights among other things
+
 
 class TorchFormat(ModelFormat):
     """Live `nn.Module`s and `ExportedProgram`s, `.pt2` files, and folders of `transformers` with safetensors."""
@@ -50,16 +52,17 @@ class TorchFormat(ModelFormat):
         """Read which inputs it takes; shapes are only known once data are there (`fit`).
 
         Raises:
-            UnsupportedModel: It can't be read, or takes no tensors by name.
+            UnsupportedModel: It can't be read or exported, or takes no tensors by name.
             UntrustedModel: A `.pt2` that holds pickles.
         """
         files: tuple[Path, ...] = ()
+        source = _unwrapped(source)
         if _is_program(source):
             source, files = Path(source), (Path(source),)
         elif _is_hugging_face(source):
             source = _read_folder(Path(source))
         module = source if isinstance(source, torch.nn.Module) else _module(source)
-        inputs = tuple(Tensor(name, "float32", (), optional=optional) for name, optional in _parameters(module).items())
+        inputs = tuple(Tensor(name, "float32", (), optional=optional) for name, optional in given_to(module).items())
         if not inputs:
             raise UnsupportedModel(
                 f"A module's forward must take its inputs by name, and {type(module).__name__}.forward takes "
@@ -69,7 +72,7 @@ class TorchFormat(ModelFormat):
 
     def fill(self, source: Any, weights: Path) -> Any:
         """Fill a module's parameters from safetensors, or from a state dict that holds tensors only."""
-        return load_weights(_module(copy.deepcopy(source)), weights)
+        return load_weights(_module(copy.deepcopy(_unwrapped(source))), weights)
 
     def store(self, model: Model, folder: Path) -> Model:
         """Write a live module as module.pkl, a live program as module.pt2."""
@@ -161,18 +164,29 @@ def load_weights(module: torch.nn.Module, path: Path) -> torch.nn.Module:
         ) from error
     except Exception as error:  # of two libraries, on whatever the file holds
         raise UnsupportedModel(f"{path} can't be read as weights ({_first_line(error)}). Write it again.") from error
-    state = state.get("state_dict", state) if isinstance(state, Mapping) else state
+    if isinstance(state, Mapping):
+        state = next((state[name] for name in NESTED if isinstance(state.get(name), Mapping)), state)
     if not isinstance(state, Mapping):
         raise UnsupportedModel(
             f"A file of weights must hold a state dict, and {path} holds a {type(state).__name__}. "
             "Save module.state_dict() instead."
         )
     try:
-        module.load_state_dict(state)
+        module.load_state_dict(_named_as(state, module.state_dict().keys()))
     except (RuntimeError, AttributeError) as error:
         said = " ".join(line.strip() for line in str(error).splitlines()[:3])
         raise UnsupportedModel(f"{path} does not fit the module: {said[:400]}") from error
     return module
+
+
+def _named_as(state: Mapping[str, Any], own: Collection[str]) -> Mapping[str, Any]:
+    """A state dict without what `torch.compile`, `DataParallel` or a trainer put before all of its names."""
+    found = state
+    while found and not any(name in own for name in found):
+        if len({name.partition(".")[0] for name in found}) > 1 or not all("." in name for name in found):
+            return state
+        found = {name.partition(".")[2]: tensor for name, tensor in found.items()}
+    return found
 
 
 def run(module: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -225,6 +239,21 @@ def as_tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
     return torch.from_numpy(np.array(array))
 
 
+def _unwrapped(source: Any) -> Any:
+    """The module within what `torch.compile` or `DataParallel` made of it.
+
+    Raises:
+        UnsupportedModel: It is TorchScript.
+    """
+    if isinstance(source, torch.jit.ScriptModule):
+        raise UnsupportedModel(
+            "A module must be one that can be exported, and TorchScript can't. Give the module that it was made of, or "
+            "a program of torch.export."
+        )
+    inner = source.module if isinstance(source, torch.nn.DataParallel) else getattr(source, "_orig_mod", None)
+    return _unwrapped(inner) if isinstance(inner, torch.nn.Module) else source
+
+
 def _module(source: Any) -> torch.nn.Module:
     """A module in evaluation mode, of a live one, a live program, or a program's file."""
     if isinstance(source, torch.nn.Module):
@@ -258,7 +287,7 @@ def _by_name(program: torch.export.ExportedProgram) -> torch.nn.Module:
     return Program()
 
 
-def _parameters(module: torch.nn.Module) -> dict[str, bool]:
+def given_to(module: torch.nn.Module) -> dict[str, bool]:
     """The names that a module's forward takes, and whether it can do without."""
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     found = inspect.signature(module.forward).parameters.items()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .. import techniques
 from ..errors import TechniqueError
 from ..model import Model
-from ..plan import NEEDED, Route, routes
+from ..plan import Route, needed, routes
 from ..runtime import Runtime
 from ..target import Target
 from ..technique import Needs, Technique, check
@@ -89,7 +89,7 @@ def _steps(model: Model, target: Target, found: Found) -> Iterator[Advice]:
         settings = ", ".join(f"{name} {value}" for name, value in step.settings().items() if name in step.strengths())
         why = f"{about}. Of the {inside:.0%} of a call that the model itself takes, {expected:.2g}x is expected to stay"
         why += f" ({settings})" if settings else ""
-        why += f"; it needs {_needed(technique.needs)}" if _needed(technique.needs) else ""
+        why += f"; it needs {needed(technique.needs)}" if needed(technique.needs) else ""
         yield Advice(technique.label(), _gain(1 - inside + inside * expected), why)
 
 
@@ -101,8 +101,3 @@ def _routes(model: Model, target: Target) -> list[Route]:
 
 def _gain(left: float) -> float:
     return max(0.0, 1 - left)
-
-
-def _needed(needs: Needs) -> str:
-    """What a user has to give besides the data that every search takes."""
-    return " and ".join(NEEDED[need].partition(",")[0] for need in (Needs.TRAINING, Needs.STUDENT) if need in needs)

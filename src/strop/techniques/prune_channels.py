@@ -62,6 +62,11 @@ class PruneChannels(Technique):
 
     def apply(self, model: Model, context: Context) -> Model:
         module = with_linear(load(model))
+        if not any(isinstance(layer, _layers()) for layer in module.modules()):
+            raise NotApplicable(
+                "has no linear layers or convolutions that could lose channels; an exported program holds operators in "
+                "their place, and the module that it was made of has them"
+            )
         frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
         batches = train_batches(context)
         few = batches.take(batches.rows[:2]).inputs
@@ -114,6 +119,10 @@ class PruneChannels(Technique):
         return now
 
 
+def _layers() -> tuple[type[torch.nn.Module], ...]:
+    return torch.nn.Linear, torch.nn.modules.conv._ConvNd
+
+
 def vector_width() -> int:
     """The floats that one instruction takes: channels in other numbers are not faster."""
     return 16 if "avx512f" in instruction_sets() else 8 if "avx2" in instruction_sets() else 4
@@ -142,8 +151,9 @@ def _last(module: torch.nn.Module, few: dict[str, torch.Tensor]) -> list[torch.n
         if node in seen:
             continue
         seen.add(node)
-        weighted = isinstance(node.module, (torch.nn.Linear, torch.nn.modules.conv._ConvNd))
-        if any(True for _ in node.module.parameters(recurse=False)):
+        weighted = isinstance(node.module, _layers())
+        bare = isinstance(node.module, torch.nn.Parameter)  # one that a module uses without a layer
+        if bare or any(True for _ in node.module.parameters(recurse=False)):
             found.append(node.module)
         if not weighted:
             ends += node.inputs

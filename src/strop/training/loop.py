@@ -105,11 +105,16 @@ def gradients(module: torch.nn.Module, context: Context, count: int) -> None:
 
 
 def one_loss(module: torch.nn.Module, context: Context) -> None:
-    """Compute the loss of one batch as training would, by labels and settings: what does not work is told by it."""
+    """Compute the loss of one batch as training would, by labels and settings: what does not work is told by it.
+
+    Raises:
+        TechniqueError: It is no number, or can't be had from these outputs and labels.
+    """
     batches = train_batches(context)
     course = _Course(module, None, batches, _settings(context), 1, 0.0)
     for batch in itertools.islice(batches.epoch(0), 1):
-        course.loss(batch)
+        if not torch.isfinite(loss := course.loss(batch)):
+            raise TechniqueError(f"the loss is {loss.item()} before anything is trained")
 
 
 def train_batches(context: Context) -> Batches:
@@ -180,6 +185,8 @@ class _Course:
         taught = teacher(few) if teacher else {}
         _check_taught(answer, taught)
         self.objective = Objective(training, {**answer, **taught}, few.labels, batches.binary)
+        if batches.labels is not None:
+            self.objective.check(batches.labels)
         self.features = Features(teacher.module, module) if teacher and training.features else None
         self.weights = [p for p in module.parameters() if p.requires_grad]
         self.decayed = [p for p in self.weights if p.ndim > 1]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .._calls import function
 from .._lazy import lazy
 from ..errors import InvalidPlan, TechniqueError
@@ -17,6 +19,9 @@ else:
     torch = lazy("torch", "torch")
     F = lazy("torch.nn.functional", "torch")
 
+Array = np.ndarray[Any, Any]
+
+IGNORED = -100  # the label that cross-entropy leaves out, where a place has none
 LEAST = 1e-9  # of a probability whose logarithm is taken
 LEAST_SPREAD = 1e-4  # of an output, as a share of its mean square
 
@@ -53,6 +58,7 @@ class Objective:
         self.teach = 1.0 if self.kind == "none" else training.teach
         self.last = self.kind == "cross-entropy" and labels is not None and _plain(labels).shape == first.shape[:-1]
         alone, axis = self.kind == "binary-cross-entropy", -1 if self.last else 1
+        self.classes = first.shape[axis] if self.kind == "cross-entropy" else 0
         self.probabilities = _are_probabilities(first, alone, axis)
         self.spreads = {name: _spread(output.float()) for name, output in outputs.items()}
 
@@ -75,6 +81,22 @@ class Objective:
         if taught is not None and self.teach > 0:
             loss = loss + self.teach * self._distance(outputs, taught)
         return loss
+
+    def check(self, labels: Array) -> None:
+        """Hold all labels to the classes that there are.
+
+        Raises:
+            TechniqueError: One is none of them.
+        """
+        if not self.classes:
+            return
+        wrong = (labels != IGNORED) & ((labels < 0) | (labels >= self.classes))
+        if wrong.any():
+            row = int(wrong.reshape(len(labels), -1).any(axis=1).argmax())
+            raise TechniqueError(
+                f"labels must be the numbers of the {self.classes} classes that the first output tells, from 0 on, and "
+                f"there is {labels[wrong][0]:g} in row {row}"
+            )
 
     def sensitivity(
         self, outputs: Mapping[str, torch.Tensor], labels: torch.Tensor | None, random: torch.Generator

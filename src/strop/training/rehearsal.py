@@ -7,12 +7,10 @@ import difflib
 from fnmatch import fnmatch
 from pathlib import Path
 
-import numpy as np
-
 from .._plain import told
 from ..data import Data
 from ..errors import InvalidPlan, StropError, TechniqueError, UnsupportedModel
-from ..formats.torch import as_tensor, load, run
+from ..formats.torch import as_tensor, given_to, load, run
 from ..learning import Training
 from ..model import TORCH, Batch, Model
 from ..target import Target
@@ -44,21 +42,23 @@ def rehearse(original: Model, training: Training, data: Path, student: Model | N
             raise InvalidPlan(_unknown(given, names))
     if module is None:
         return
-    few = Data.load(data).take(np.arange(FEW)[: len(Data.load(data))])
+    samples = Data.load(data)
     if student is not None:
-        _check_student(original, student, few.batch(0, len(few)))
+        _check_student(original, student, samples.batch(0, min(FEW, len(samples))))
     settings = dataclasses.replace(training, batch=FEW, holdout=0.0)
-    context = Context(None, original, Target(), 0, Path(), train=few, training=settings)
+    context = Context(None, original, Target(), 0, Path(), train=samples, training=settings)
     try:
         one_loss(load(student) if student else module, context)
     except TechniqueError as error:
         raise InvalidPlan(f"The training must work on a few samples: {error}.") from error
     except StropError:
         raise
-    except Exception as error:  # whatever a user's own loss raises is told as it is
+    except Exception as error:  # whatever a user's own loss or module raises is told as it is
+        own = callable(training.loss) or ":" in training.loss
+        step = "A loss is given the outputs by name and the labels, as tensors" if own else "Check augment and labels"
         raise InvalidPlan(
-            f"The training must work on a few samples, and its loss failed with {type(error).__name__}: {told(error)}. "
-            "It is given the outputs by name and the labels, as tensors."
+            f"The training must work on a few samples, and failed with {type(error).__name__}: "
+            f"{told(error).rstrip('.')}. {step}."
         ) from error
 
 
@@ -74,6 +74,12 @@ def _unknown(given: str, names: list[str]) -> str:
 
 def _check_student(original: Model, student: Model, few: Batch) -> None:
     samples = {name: as_tensor(array) for name, array in few.items()}
+    takes, asked = given_to(load(student)), [tensor.name for tensor in original.signature.inputs]
+    if not {name for name, optional in takes.items() if not optional} <= set(asked) <= set(takes):
+        raise UnsupportedModel(
+            f"A student must take the original's inputs by name ({', '.join(asked)}), and this one takes "
+            f"{', '.join(takes)}. Name them so in its forward."
+        )
     try:
         found = run(load(student), samples)
     except UnsupportedModel as error:
