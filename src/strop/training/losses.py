@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .._calls import function
 from .._lazy import lazy
-from ..errors import InvalidPlan, TechniqueError
+from ..errors import InvalidData, InvalidPlan, TechniqueError
 from ..learning import Training
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ else:
     torch = lazy("torch", "torch")
     F = lazy("torch.nn.functional", "torch")
 
+IGNORED = -100  # the label that cross-entropy leaves out
 LEAST = 1e-9  # of a probability whose logarithm is taken
 LEAST_SPREAD = 1e-4  # of an output, as a share of its mean square
 
@@ -75,6 +78,26 @@ class Objective:
         if taught is not None and self.teach > 0:
             loss = loss + self.teach * self._distance(outputs, taught)
         return loss
+
+    def check(self, first: torch.Tensor, labels: np.ndarray[Any, Any]) -> None:
+        """Hold all labels of the train data to the first output, which some samples have.
+
+        Raises:
+            InvalidData: One is no class of the model's, or no share.
+        """
+        if self.kind == "cross-entropy":
+            classes = first.shape[-1 if self.last else 1]
+            wrong, rule = (labels != IGNORED) & ((labels < 0) | (labels >= classes)), f"classes from 0 to {classes - 1}"
+        elif self.kind == "binary-cross-entropy":
+            wrong, rule = (labels < 0) | (labels > 1), "from 0 to 1"
+        else:
+            return
+        if wrong.any():
+            place = np.argwhere(wrong)[0]
+            raise InvalidData(
+                f"Labels to train on by {self.kind} must be {rule}, as the model answers them, and that of row "
+                f"{place[0]} is {labels[tuple(place)].item()}. Number them so, or name another loss."
+            )
 
     def sensitivity(
         self, outputs: Mapping[str, torch.Tensor], labels: torch.Tensor | None, random: torch.Generator
@@ -143,19 +166,22 @@ def _kind(asked: str, first: torch.Tensor, labels: torch.Tensor | None, binary: 
     if labels is None and asked not in ("auto", "none"):
         raise TechniqueError(f"the loss {asked} needs labels, and the train data have none. Give them, or 'none'")
     classes = labels is not None and (not labels.is_floating_point() or bool((labels == labels.round()).all()))
+    if asked == "cross-entropy" and labels is not None and not (classes and _by_class(first, labels, 1)):
+        what = f"labels are {labels.dtype}" if not classes else f"labels have {_shape(labels)}"
+        raise TechniqueError(
+            f"cross-entropy needs whole numbers for labels and one output a class; {what}, the first output has "
+            f"{_shape(first)}"
+        )
+    if asked in ("binary-cross-entropy", "mse") and labels is not None and first.numel() != labels.numel():
+        raise TechniqueError(
+            f"{asked} needs a label for each number of the first output, which has {_shape(first)}, and labels have "
+            f"{_shape(labels)}"
+        )
     if asked != "auto":
-        if asked == "cross-entropy" and (first.ndim < 2 or not classes):
-            what = (
-                f"labels are {labels.dtype}" if labels is not None and not classes else f"the first has {_shape(first)}"
-            )
-            raise TechniqueError(f"cross-entropy needs whole numbers for labels and one output a class, and {what}")
         return asked
     if labels is None:
         return "none"
-    flat = _plain(labels).shape
-    image = first.ndim >= 2 and first.shape[1] > 1 and (first.shape[0], *first.shape[2:]) == flat
-    sequence = first.ndim >= 2 and first.shape[-1] > 1 and first.shape[:-1] == flat
-    if classes and (image or sequence):
+    if classes and _by_class(first, labels, 2):
         return "cross-entropy"
     if first.numel() == labels.numel():
         return "binary-cross-entropy" if binary else "mse"
@@ -163,6 +189,15 @@ def _kind(asked: str, first: torch.Tensor, labels: torch.Tensor | None, binary: 
         f"the loss can't be told from labels of {_shape(labels)} and a first output of {_shape(first)}. Name it: "
         'loss = "none" learns from the original alone, and a function of your own may do anything'
     )
+
+
+def _by_class(first: torch.Tensor, labels: torch.Tensor, least: int) -> bool:
+    """Whether an output has an axis of so many classes or more besides those of the labels, the second or the last."""
+    if first.ndim < 2:
+        return False
+    flat = _plain(labels).shape
+    image = first.shape[1] >= least and (first.shape[0], *first.shape[2:]) == flat
+    return image or (first.shape[-1] >= least and first.shape[:-1] == flat)
 
 
 def _plain(labels: torch.Tensor) -> torch.Tensor:

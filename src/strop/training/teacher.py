@@ -65,7 +65,7 @@ class Teacher:
     def ask(self, batch: TrainBatch) -> dict[str, torch.Tensor]:
         """The same, from the original itself."""
         with torch.no_grad():
-            answer = named(self.module(**batch.inputs))
+            answer = named(self.module(**{name: tensor.clone() for name, tensor in batch.inputs.items()}))
         return {name: t.float() for name, t in answer.items() if name in self.names and t.is_floating_point()}
 
     def _recall(self, folder: Path, seconds: float, progress: Callable[[float], None]) -> dict[str, Array] | None:
