@@ -61,7 +61,10 @@ def read_folder(folder: Path) -> torch.nn.Module:
                 output_loading_info=True,
             )  # fmt: skip
     except Exception as error:  # of a large library, on whatever the folder holds
-        raise UnsupportedModel(f"transformers can't load {folder}: {told(error)}.") from error
+        raise UnsupportedModel(
+            f"A folder must be one that transformers loads, and {folder} is not: {told(error)}. Save the model again, "
+            "or give module:function that builds it."
+        ) from error
     if missing := sorted(loaded["missing_keys"]):
         raise UnsupportedModel(
             f"A folder must hold all weights of {name}, and {folder} lacks {len(missing)} of them ({missing[0]}, ...), "

@@ -50,7 +50,7 @@ def plain(module: torch.nn.Module) -> torch.nn.Module:
     """
     if not any(map(parametrize.is_parametrized, module.modules())):
         return module
-    module = copy.deepcopy(module)
+    module = copy.deepcopy(module).eval()  # in training some change whenever they are looked at
     for layer in list(module.modules()):
         if parametrize.is_parametrized(layer):
             for name in list(layer.parametrizations):  # type: ignore[arg-type]
