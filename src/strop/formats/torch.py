@@ -123,6 +123,8 @@ def save(module: torch.nn.Module, folder: Path, like: Model) -> Model:
 def _store_live(model: Model, folder: Path) -> Model:
     try:
         return save(plain(model.payload), folder, model)
+    except OSError:
+        raise  # of the disk
     except Exception as error:  # of whatever a module holds besides tensors
         raise UnsupportedModel(
             f"A module must be something that other processes can be given, and {type(model.payload).__name__} can't "
@@ -173,7 +175,7 @@ def run(module: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str,
     """
     try:
         with torch.inference_mode():
-            answer = module(**{name: tensor.clone() for name, tensor in batch.items()})  # it may write into them
+            answer = module(**copies(batch))
     except Exception as error:  # whatever a user's own module raises is told as it is
         shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in batch.items())
         raise UnsupportedModel(
@@ -181,6 +183,11 @@ def run(module: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str,
             f"{told(error)}. Check names, shapes and dtypes of the arrays."
         ) from error
     return {name: tensor.detach() for name, tensor in named(answer).items()}
+
+
+def copies(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Inputs for a call after which the batch is needed again: a module may write into what it is given."""
+    return {name: tensor.clone() for name, tensor in batch.items()}
 
 
 def named(answer: object) -> dict[str, torch.Tensor]:

@@ -17,7 +17,7 @@ from .._calls import function
 from .._lazy import lazy
 from ..data import Data
 from ..errors import InvalidPlan, TechniqueError
-from ..formats.torch import load, named
+from ..formats.torch import copies, load, named
 from ..learning import Training
 from ..target import BF16, instruction_sets, usable_cores
 from ..technique import Context, remaining
@@ -177,7 +177,7 @@ class _Course:
         half = bool(instruction_sets() & set(BF16)) and _runs_in_half(module, few)
         self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=half)
         with torch.no_grad():
-            answer = _floats(module.eval()(**few.inputs))
+            answer = _floats(module.eval()(**copies(few.inputs)))
         taught = teacher(few) if teacher else {}
         _check_taught(answer, taught)
         self.objective = Objective(training, {**answer, **taught}, few.labels, batches.binary)
@@ -348,7 +348,7 @@ def _runs_in_half(module: torch.nn.Module, batch: TrainBatch) -> bool:
     """Whether a module takes bf16 where it multiplies; one that puts products into an array of float32 does not."""
     try:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            module.eval()(**batch.inputs)
+            module.eval()(**copies(batch.inputs))
     except Exception:  # of whatever the module does; what fails otherwise too is told by the next to run it
         return False
     return True
