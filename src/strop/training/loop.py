@@ -109,7 +109,7 @@ def one_step(module: torch.nn.Module, context: Context) -> None:
     batches, training = train_batches(context), _settings(context)
     course = _Course(module, _teacher(context, training, batches, math.inf), batches, training, 1, 0.0)
     for batch in itertools.islice(batches.epoch(0), 1):
-        course.step(batch, 0.0)
+        course._step(batch, 0.0)
 
 
 def train_batches(context: Context) -> Batches:
@@ -204,7 +204,7 @@ class _Course:
         if self.state.step == 0:
             self._look_up()  # nothing is kept that is worse than what there was
         for batch in self._left():
-            self.step(batch, self.state.done)
+            self._step(batch, self.state.done)
             self.state.step += 1
             self.state.done = self._share()
             self._check_pace()
@@ -239,7 +239,7 @@ class _Course:
                 "anything. Give a longer --budget"
             )
 
-    def step(self, batch: TrainBatch, done: float) -> None:
+    def _step(self, batch: TrainBatch, done: float) -> None:
         self.module.train()
         if len(batch.rows) == 1:  # batch norm can't tell a spread from one sample
             for layer in norms(self.module):
