@@ -123,7 +123,7 @@ def _why(error: BaseException) -> str:
             f"{rule}: ONNX has no {missing[1]}. Replace that operator, or export the model yourself and give the file."
         )
     frames = (frame for cause in _causes(error) for frame in traceback.extract_tb(cause.__traceback__))
-    others = ("<", *(os.path.dirname(module.__file__) for module in (torch, os)), str(Path(__file__).parents[1]))
+    others = ("<", *(str(Path(str(module.__file__)).parent) for module in (torch, os)), str(Path(__file__).parents[1]))
     own = [frame for frame in frames if not frame.filename.startswith(others)]
     where = f" in {own[-1].name} ({own[-1].filename}:{own[-1].lineno}): {own[-1].line}" if own else ""
     said = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
