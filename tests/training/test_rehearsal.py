@@ -123,8 +123,8 @@ def late(labels: Any, last: Any) -> Data:
         (late(DATA.labels, -1), {}, "of row 59 is -1"),
         (late(np.ones((60, 3)), [0, 1, 4]), {"loss": "binary-cross-entropy"}, "from 0 to 1, .* of row 59 is 4"),
         (late(DATA.labels, np.nan), {"loss": "none", "teach": 1.0}, ""),
-        (late(DATA.labels, np.nan), {}, "finite in float32, and row 59 is not"),
-        (late(DATA.labels, 1e300), {}, "finite in float32, and row 59 is not"),
+        (late(DATA.labels, np.nan), {}, "must be finite, and row 59 is not in float32"),
+        (late(DATA.labels, 1e300), {}, "must be finite, and row 59 is not in float32"),
     ],
 )  # fmt: skip
 def test_all_labels_are_held_to_what_the_model_answers(

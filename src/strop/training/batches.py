@@ -136,7 +136,7 @@ def _check(labels: Array) -> None:
         finite = np.isfinite(labels.astype(np.float32)).reshape(len(labels), -1).all(axis=1)
     if not finite.all():
         raise InvalidData(
-            f"Labels to train on must be finite in float32, and row {int(finite.argmin())} is not. Drop such samples, "
+            f"Labels to train on must be finite, and row {int(finite.argmin())} is not in float32. Drop such samples, "
             "or scale the labels."
         )
 
