@@ -112,6 +112,13 @@ def undefined(y):  # type: ignore[no-untyped-def]
     return torch.where(y > 0, y, torch.sqrt(-1 - y * y))
 
 
+def test_booleans_and_whole_numbers_are_answers_too(tmp_path: Path) -> None:
+    signature = known(Of(lambda y: (y > 0, y.argmax(1), y[:, :0])), tmp_path).signature
+    assert [str(tensor) for tensor in signature.outputs] == [
+        "output_0: bool[?, 3]", "output_1: int64[?]", "output_2: float32[?, 0]"
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("module", [Of(masked, zeroed), Of(undefined)], ids=["infinite", "nan"])
 def test_infinities_nan_and_operations_on_the_input_itself_are_exported(tmp_path: Path, module: nn.Module) -> None:
     assert exported(module, tmp_path).signature.outputs[0].name == "output"

@@ -105,6 +105,7 @@ def _check_numbers(name: str, tensor: torch.Tensor) -> None:
 
 
 def _check_alike(name: str, first: torch.Tensor, second: torch.Tensor) -> None:
+    first, second = first.double(), second.double()  # booleans have neither size nor distance
     most = first[first.isfinite()].abs().max().item() if first.isfinite().any() else 0.0
     if first.shape == second.shape and torch.allclose(first, second, SAME, SAME * most, equal_nan=True):
         return
