@@ -69,6 +69,17 @@ def stumble() -> NoReturn:
     raise KeyError("a bug")
 
 
+class Worst(BaseException):
+    """What no handler of errors catches, and no pickle carries home."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first}\n{second}")
+
+
+def overturn() -> NoReturn:
+    raise Worst("first line", "second line")
+
+
 def fault(kind: str) -> None:
     commit(kind, Path.cwd())
 

@@ -112,6 +112,14 @@ def test_a_bug_is_named() -> None:
         ended.raise_unless_done()
 
 
+def test_what_means_to_end_its_process_ends_the_job_and_not_the_driver() -> None:
+    ended = jobs.run(work.overturn, limits=AMPLE)
+    assert (ended.cause, ended.reason) == ("failed", "Worst: first line second line")
+    with pytest.raises(RunFailed, match="the model could not be run: Worst") as told:
+        ended.raise_unless_done()
+    assert "in overturn" in "".join(told.value.__cause__.__notes__), "--debug shows where"  # type: ignore[union-attr]
+
+
 def test_a_full_disk_is_named() -> None:
     ended = jobs.run(work.fault, "disk", limits=AMPLE)
     assert ended.cause == "failed"

@@ -113,7 +113,7 @@ def test_what_is_not_asked_for_is_left_out_and_text_may_be_of_any_length(stored:
     assert data.slices["kind"].tolist() == ["abc"[: place % 3 + 1] for place in range(20)]
 
 
-def test_one_that_never_ends_is_told_of_before_the_disk_is_full(
+def test_one_that_never_ends_is_told_of_before_the_disk_is_full_or_the_time_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Endless(Stream):
@@ -121,9 +121,16 @@ def test_one_that_never_ends_is_told_of_before_the_disk_is_full(
             while True:
                 yield from super().__iter__()
 
+    with pytest.raises(InvalidData, match=r"has not after 1 items and 0 s\. Give fewer samples, or a longer --budget"):
+        read(Endless(), ["x"], storage=tmp_path, seconds=0.0)
     monkeypatch.setattr(_streams, "LEAST_DISK", 1 << 62)
     with pytest.raises(InvalidData, match="must end, and after"):
         read(Endless(), ["x"], storage=tmp_path)
+
+
+def test_tensors_with_gradients_or_in_bf16_are_read(tmp_path: Path) -> None:
+    data = read(TensorDataset(X.bfloat16().requires_grad_(), Y), ["x"], storage=tmp_path)
+    np.testing.assert_array_equal(data.batch(0, 20)["x"], X.numpy())
 
 
 def test_what_can_not_be_read_is_named(tmp_path: Path) -> None:
@@ -139,6 +146,18 @@ def test_what_can_not_be_read_is_named(tmp_path: Path) -> None:
         def __getitem__(self, place: int) -> Any:
             return X[place], None
 
+    class Leaving(Named):
+        def __getitem__(self, place: int) -> Any:
+            raise SystemExit(3)
+
+    class Hollow(Named):
+        def __getitem__(self, place: int) -> Any:
+            return ()
+
+    with pytest.raises(InvalidData, match="failed with SystemExit: 3"):
+        read(Leaving(), ["x"], storage=tmp_path)
+    with pytest.raises(InvalidData, match="one is an empty tuple"):
+        read(Hollow(), ["x"], storage=tmp_path)
     with pytest.raises(InvalidData, match="'labels' in item 0 is neither"):
         read(Unlabelled(), ["x"], storage=tmp_path)
     with pytest.raises(InvalidData, match="in item 1, after"):

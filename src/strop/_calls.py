@@ -40,9 +40,11 @@ def function(source: str, what: str, error: type[StropError]) -> Callable[..., A
     Args:
         source: `module:function`, importable from the working directory.
         what: What it must be, for the message.
-        error: What to raise where it can't be found.
+        error: What to raise where it can't be found, or can't be called.
     """
     found: Callable[..., Any] = _of(source, what, error, lambda found: found)
+    if not callable(found):
+        raise error(f"{source} must be {what}, and is a {type(found).__name__}. Name a function.")
     return found
 
 

@@ -15,6 +15,8 @@ else:
 
 T = TypeVar("T")
 
+LONGEST = 300  # characters that a message has for a value: some libraries tell all they know
+
 _ADAPTERS: dict[Any, pydantic.TypeAdapter[Any]] = {}
 
 
@@ -35,11 +37,13 @@ def restore(kind: type[T], plain: Any) -> T:
 
 
 def told(value: object, spell: Callable[[object], str] = str) -> str:
-    """A value of the user's own as text, also where its own `__str__` or `__repr__` fails."""
+    """A value of the user's own as text within a sentence, also where its own `__str__` or `__repr__` fails."""
     try:
-        return spell(value)
+        words = spell(value).split()
     except Exception:
         return f"a {type(value).__name__} that can't be shown"
+    text = " ".join(words).rstrip(".") or type(value).__name__
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
 def given(kind: type[T], value: object, name: str) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -32,6 +33,7 @@ def gathered(
     also: Collection[str],
     label: str,
     folder: Path | None,
+    seconds: float,
 ) -> dict[str, Array]:
     """Go through it once and keep what is asked for, as arrays on disk; what it does at random is done once.
 
@@ -42,12 +44,14 @@ def gathered(
         also: Names of other arrays to keep.
         label: What to call the labels of tuples.
         folder: Where the arrays go; None for memory.
+        seconds: What it may take.
 
     Raises:
-        InvalidData: It fails, is empty, does not end while there is room, or its samples have not one shape.
+        InvalidData: It fails, is empty, does not end while there is room and time, or its samples have not one shape.
     """
     loader = isinstance(source, sys.modules["torch.utils.data"].DataLoader)
     kept: dict[str, _Kept] = {}
+    start = time.monotonic()
     wanted, least = {*inputs, *also, label}, sum(name not in optional for name in inputs)
     try:
         for count, item in enumerate(_items(source)):
@@ -61,7 +65,7 @@ def gathered(
                     )
             for name, value in named.items():
                 if name in wanted:
-                    array = np.asarray(value) if loader else np.asarray(value)[None]
+                    array = _array(value) if loader else _array(value)[None]
                     if name not in kept:
                         kept[name] = _Kept(name, array, folder, len(kept))
                     kept[name].append(array, count)
@@ -70,9 +74,14 @@ def gathered(
                     f"The {type(source).__name__} must end, and after {count + 1:,} items the disk of {folder} is "
                     "full. Give fewer samples."
                 )
-    except InvalidData:
+            if time.monotonic() - start > seconds:
+                raise InvalidData(
+                    f"The {type(source).__name__} must end, and has not after {count + 1:,} items and {seconds:.0f} s. "
+                    "Give fewer samples, or a longer --budget."
+                )
+    except (InvalidData, KeyboardInterrupt):
         raise
-    except Exception as error:  # whatever a user's own data set raises is told as it is
+    except BaseException as error:  # whatever a user's own data set raises is told as it is
         raise InvalidData(
             f"The {type(source).__name__} failed with {type(error).__name__}: {told(error)}. Its items must be "
             "mappings by name, or tuples of inputs and labels."
@@ -134,6 +143,14 @@ def _stand_in(named: Mapping[str, Any], inputs: Sequence[str], known: Collection
     return others & {"x"} or (others if len(others) == 1 else set())
 
 
+def _array(value: Any) -> Array:
+    """A value as an array; tensors also where they would have gradients, or a type that NumPy lacks."""
+    if hasattr(value, "detach"):
+        value = value.detach()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+    return np.asarray(value)
+
+
 def _named(item: Any, inputs: Sequence[str], least: int, label: str) -> dict[str, Any]:
     """An item by names. The last of several values is the labels, unless all of them are inputs that must be given."""
     if isinstance(item, Mapping):
@@ -147,5 +164,7 @@ def _named(item: Any, inputs: Sequence[str], least: int, label: str) -> dict[str
             f"Items must hold the model's inputs ({', '.join(inputs)}) and labels, and one holds {len(item)} values. "
             "Give mappings by name."
         )
+    if not item:
+        raise InvalidData("Items must hold the model's inputs, and one is an empty tuple. Leave such out.")
     unlabelled = len(item) in (1, least)
     return dict(zip([*inputs[: len(item)]] if unlabelled else [*inputs[: len(item) - 1], label], item, strict=True))

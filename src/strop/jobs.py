@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from ._lazy import lazy
+from ._plain import told
 from ._quiet import no_telemetry
 from .errors import NotApplicable, RunFailed, StropError
 
@@ -172,8 +174,8 @@ def _ended(future: Future[tuple[str, Any]]) -> Ended[Any]:
         status, value = future.result()
     except pebble.ProcessExpired as error:
         return Ended("crashed", reason=f"its process {_death(error.exitcode)}")
-    except Exception as error:  # a bug in a plug-in or in strop; it costs this candidate, and is told
-        return Ended("failed", reason=f"{type(error).__name__}: {error}", error=error)
+    except Exception as error:  # what it returned, which can't be brought here
+        return Ended("failed", reason=_said(error), error=error)
     if status == "done":
         return Ended(status, value=value)
     return Ended(status, reason=str(value), error=value if isinstance(value, BaseException) else None)
@@ -220,9 +222,17 @@ def _guarded(driver: Connection, function: Callable[..., T], args: tuple[Any, ..
     except TimeoutError as error:
         return "timeout", str(error)
     except OSError as error:
-        return "failed", f"{type(error).__name__}: {error}"
+        return "failed", _said(error)
+    except BaseException as error:  # a bug, or code of the user's own that means to end the process: it ends the job
+        failure = RuntimeError(_said(error))  # the error itself may not survive the way to the driver
+        failure.add_note(traceback.format_exc())
+        return "failed", failure
     finally:
         _kill_family()
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {told(error)}"
 
 
 class _Watch:

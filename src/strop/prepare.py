@@ -33,6 +33,7 @@ from .units import counted
 
 FEW = 3  # samples that are enough to learn a signature
 LONGEST = 600.0  # seconds that running them may take
+ANY = 1 << 62  # bytes: as much memory as there is
 SEEDS = 1 << 32  # that NumPy's older generators, and what samples with them, take
 SPLITS = ("calibration", "search", "confirm")
 
@@ -136,8 +137,8 @@ def prepare(
 
     def stored(source: object, name: str, **columns: Any) -> tuple[Data, Model]:
         folder = run.folder(f"{DATA}/{name}")
-        given = read_for(opened.signature, source, label=label, storage=folder, **columns)
-        known = complete(opened, given)
+        given = read_for(opened.signature, source, label=label, storage=folder, seconds=budget.seconds, **columns)
+        known = complete(opened, given, jobs.Limits(min(budget.seconds, LONGEST), budget.memory or ANY))
         fitted, signature = match(given, known.signature)
         fitted.save(folder)
         return Data.load(folder), replace(known, signature=signature)
@@ -270,7 +271,7 @@ def open_model(source: object, folder: Path, weights: str | Path | None = None, 
     return formats.format_of(opened.format).store(opened, folder)
 
 
-def complete(model: Model, data: Data) -> Model:
+def complete(model: Model, data: Data, limits: jobs.Limits = jobs.Limits(LONGEST, ANY)) -> Model:  # noqa: B008 frozen
     """The model with its signature whole: where it does not tell it itself, a few samples are run, in a job.
 
     Raises:
@@ -280,7 +281,7 @@ def complete(model: Model, data: Data) -> Model:
     samples = {name: array for name, array in data.batch(0, FEW).items() if name in names}
     if model.signature.outputs or not samples:
         return model
-    ended = jobs.run(formats.format_of(model.format).fit, model, samples, limits=jobs.Limits(LONGEST, 1 << 62))
+    ended = jobs.run(formats.format_of(model.format).fit, model, samples, limits=limits)
     ended.raise_unless_done("the model could not be tried on a few samples")
     return ended.value or model
 

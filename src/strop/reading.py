@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,7 @@ def read(
     optional: Collection[str] = (),
     matrix: Matrix = Matrix(),  # noqa: B008 it is frozen
     storage: Path | None = None,
+    seconds: float = math.inf,
 ) -> Data:
     """Read samples from a file, a folder, a function, or memory. Nothing is ever unpickled.
 
@@ -63,6 +65,7 @@ def read(
         optional: Inputs that the model can do without: a tuple that is shorter than all of them ends in the labels.
         matrix: How a table's columns make up that one input.
         storage: A folder for what can't be memory-mapped in place; None to read that into memory.
+        seconds: What going through a `Dataset` or `DataLoader` may take.
 
     Returns:
         The data as found, all other arrays among its inputs: `match` fits them to a model.
@@ -94,7 +97,7 @@ def read(
         if labels:
             arrays |= in_memory({"labels": labels[0]})
     elif is_stream(source):
-        arrays = gathered(source, inputs, optional, [*asked, *guesses], label or "labels", storage)
+        arrays = gathered(source, inputs, optional, [*asked, *guesses], label or "labels", storage, seconds)
     else:
         arrays = in_memory(source)
     for name in asked:

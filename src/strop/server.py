@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from ._plain import told
 from ._quiet import no_telemetry
 from .data import Data
 from .disturbance import Strain, Watch
@@ -168,8 +169,8 @@ def _serve(pipe: Connection, hosted: Hosted, cores: tuple[int, ...]) -> None:
         return
     except StropError as error:
         pipe.send(error)
-    except Exception as error:  # of the runtime, whose exceptions nobody knows; who asked is told
-        pipe.send(RunFailed(f"{hosted.runtime} failed: {type(error).__name__}: {error}"))
+    except BaseException as error:  # of the runtime, or of a module's own code; who asked is told
+        pipe.send(RunFailed(f"{hosted.runtime} failed: {type(error).__name__}: {told(error)}"))
 
 
 def together(hosted: Hosted) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._archives import check_expansion
 from .._lazy import lazy
+from .._plain import told
 from .._quiet import silenced
 from ..errors import UnsupportedModel, UntrustedModel
 
@@ -75,7 +76,7 @@ def read_program(path: Path) -> torch.export.ExportedProgram:
         with silenced():
             return torch.export.load(path)
     except Exception as error:  # of a large library, on whatever the file holds
-        raise UnsupportedModel(f"{path} can't be read as an exported program: {_first_line(error)}.") from error
+        raise UnsupportedModel(f"{path} can't be read as an exported program: {told(error)}.") from error
 
 
 def _check_harmless(path: Path) -> None:
@@ -84,7 +85,7 @@ def _check_harmless(path: Path) -> None:
     except pickle.UnpicklingError:
         strange = "pickled sample inputs"
     except (zipfile.BadZipFile, ValueError, AssertionError, RecursionError, RuntimeError, EOFError) as error:
-        raise UnsupportedModel(f"{path} is no exported program ({_first_line(error)}). Export it again.") from error
+        raise UnsupportedModel(f"{path} is no exported program ({told(error)}). Export it again.") from error
     if strange is not None:
         raise UntrustedModel(
             f"An exported program must hold a graph and tensors only, and {path} holds more ({strange[:100]!r}), which "
@@ -140,7 +141,3 @@ def _structure(text: str) -> Any:
     except ValueError:
         return None
     return found if isinstance(found, (dict, list)) else None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import json
 import os
 import pickle
 import sys
@@ -19,9 +18,12 @@ import numpy as np
 from .._archives import check_expansion
 from .._lazy import lazy, require
 from .._pickles import check_own, write
+from .._plain import told
 from .._quiet import silenced, without_semaphores
 from ..errors import UnsupportedModel, UntrustedModel
 from ..model import TORCH, Batch, Model, ModelFormat, Signature, Tensor
+from ._hugging_face import is_folder, read_folder
+from ._module import check_whole, plain, signature
 from ._program import read_program
 from .counting import cost
 
@@ -46,22 +48,23 @@ class TorchFormat(ModelFormat):
     name = TORCH
 
     def detects(self, source: object) -> bool:
-        return _is_live(source) or _is_program(source) or _is_hugging_face(source)
+        return _is_live(source) or _is_program(source) or is_folder(source)
 
     def open(self, source: Any) -> Model:
         """Read which inputs it takes; shapes are only known once data are there (`fit`).
 
         Raises:
-            UnsupportedModel: It can't be read or exported, or takes no tensors by name.
+            UnsupportedModel: It can't be read or exported, is no whole module, or takes no tensors by name.
             UntrustedModel: A `.pt2` that holds pickles.
         """
         files: tuple[Path, ...] = ()
         source = _unwrapped(source)
         if _is_program(source):
             source, files = Path(source), (Path(source),)
-        elif _is_hugging_face(source):
-            source = _read_folder(Path(source))
+        elif is_folder(source):
+            source = read_folder(Path(source))
         module = source if isinstance(source, torch.nn.Module) else _module(source)
+        check_whole(module)
         inputs = tuple(Tensor(name, "float32", (), optional=optional) for name, optional in given_to(module).items())
         if not inputs:
             raise UnsupportedModel(
@@ -91,17 +94,9 @@ class TorchFormat(ModelFormat):
             UnsupportedModel: The module fails on them, or returns no tensors.
         """
         module, given = load(model), {name: as_tensor(array) for name, array in samples.items()}
-        few = {name: tensor[:1] if tensor.ndim else tensor for name, tensor in given.items()}
-        more, less = run(module, given), run(module, few)
-        inputs = tuple(
-            Tensor(name, _dtype(tensor), (None, *tensor.shape[1:]) if tensor.ndim else (), batched=bool(tensor.ndim))
-            for name, tensor in given.items()
-        )
-        outputs = tuple(
-            Tensor(name, _dtype(tensor), _shape(tensor, less[name]), batched=_follows(tensor, less[name]))
-            for name, tensor in more.items()
-        )
-        return replace(model, signature=Signature(inputs, outputs), counts=asdict(cost(module, given)))
+        one = {name: tensor[:1] if tensor.ndim else tensor for name, tensor in given.items()}
+        known = signature(given, run(module, given), run(module, given), run(module, one))
+        return replace(model, signature=known, counts=asdict(cost(module, given)))
 
 
 def load(model: Model) -> torch.nn.Module:
@@ -132,11 +127,13 @@ def save(module: torch.nn.Module, folder: Path, like: Model) -> Model:
 
 def _store_live(model: Model, folder: Path) -> Model:
     try:
-        return save(model.payload, folder, model)
-    except (TypeError, AttributeError, pickle.PicklingError) as error:  # of whatever a module holds besides tensors
+        return save(plain(model.payload), folder, model)
+    except OSError:
+        raise  # of the disk
+    except Exception as error:  # of whatever a module holds besides tensors
         raise UnsupportedModel(
             f"A module must be something that other processes can be given, and {type(model.payload).__name__} can't "
-            f"be pickled: {_first_line(error)}. Give module:function, or take out of it what belongs to this process."
+            f"be pickled: {told(error)}. Give module:function, or take out of it what belongs to this process."
         ) from error
 
 
@@ -163,7 +160,7 @@ def load_weights(module: torch.nn.Module, path: Path) -> torch.nn.Module:
             "read. Save module.state_dict() instead."
         ) from error
     except Exception as error:  # of two libraries, on whatever the file holds
-        raise UnsupportedModel(f"{path} can't be read as weights ({_first_line(error)}). Write it again.") from error
+        raise UnsupportedModel(f"{path} can't be read as weights ({told(error)}). Write it again.") from error
     if isinstance(state, Mapping):
         state = next((state[name] for name in NESTED if isinstance(state.get(name), Mapping)), state)
     if not isinstance(state, Mapping):
@@ -174,8 +171,9 @@ def load_weights(module: torch.nn.Module, path: Path) -> torch.nn.Module:
     try:
         module.load_state_dict(_named_as(state, module.state_dict().keys()))
     except (RuntimeError, AttributeError) as error:
-        said = " ".join(line.strip() for line in str(error).splitlines()[:3])
-        raise UnsupportedModel(f"{path} does not fit the module: {said[:400]}") from error
+        raise UnsupportedModel(
+            f"{path} does not fit the module: {told(error)}. Check that both are of one kind."
+        ) from error
     return module
 
 
@@ -197,14 +195,19 @@ def run(module: torch.nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str,
     """
     try:
         with torch.inference_mode():
-            answer = module(**batch)
+            answer = module(**copies(batch))
     except Exception as error:  # whatever a user's own module raises is told as it is
         shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in batch.items())
         raise UnsupportedModel(
             f"The module must run on the data, and failed on {shapes} with {type(error).__name__}: "
-            f"{_first_line(error)}. Check names, shapes and dtypes of the arrays."
+            f"{told(error)}. Check names, shapes and dtypes of the arrays."
         ) from error
-    return named(answer)
+    return {name: tensor.detach() for name, tensor in named(answer).items()}
+
+
+def copies(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Inputs for a call after which the batch is needed again: a module may write into what it is given."""
+    return {name: tensor.clone() for name, tensor in batch.items()}
 
 
 def named(answer: object) -> dict[str, torch.Tensor]:
@@ -296,29 +299,6 @@ def given_to(module: torch.nn.Module) -> dict[str, bool]:
     return {name: optional for name, optional in known.items() if name != "labels" or not optional}
 
 
-def _read_folder(folder: Path) -> torch.nn.Module:
-    with silenced():
-        transformers = require("transformers", "torch")
-    config = json.loads((folder / "config.json").read_text())
-    names = config.get("architectures") or ["AutoModel"]
-    builder = getattr(transformers, names[0], None)
-    if builder is None:
-        raise UnsupportedModel(
-            f"{folder / 'config.json'} must name an architecture that transformers has, and names {names[0]!r}. "
-            "Build it in a function of your own, and give module:function."
-        )
-    try:
-        with silenced():
-            module: torch.nn.Module = builder.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, trust_remote_code=False, dtype=torch.float32
-            )
-    except Exception as error:  # of a large library, on whatever the folder holds
-        raise UnsupportedModel(f"transformers can't load {folder}: {_first_line(error)}.") from error
-    if hasattr(module.config, "use_cache"):
-        module.config.use_cache = False
-    return module.eval()
-
-
 def _is_live(source: object) -> bool:
     loaded = sys.modules.get("torch")
     return loaded is not None and isinstance(source, (loaded.nn.Module, loaded.export.ExportedProgram))
@@ -326,26 +306,3 @@ def _is_live(source: object) -> bool:
 
 def _is_program(source: object) -> bool:
     return isinstance(source, (str, os.PathLike)) and Path(source).suffix == ".pt2" and Path(source).is_file()
-
-
-def _is_hugging_face(source: object) -> bool:
-    if not isinstance(source, (str, os.PathLike)):
-        return False
-    folder = Path(source)
-    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
-
-
-def _dtype(tensor: torch.Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
-
-
-def _shape(more: torch.Tensor, less: torch.Tensor) -> tuple[int | None, ...]:
-    return tuple(a if a == b else None for a, b in zip(more.shape, less.shape, strict=True))
-
-
-def _follows(more: torch.Tensor, less: torch.Tensor) -> bool:
-    return bool(more.ndim) and more.shape[0] != less.shape[0]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

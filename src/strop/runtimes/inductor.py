@@ -16,6 +16,7 @@ import numpy as np
 
 from .._cache import own_folder
 from .._lazy import lazy, require
+from .._plain import told
 from .._quiet import silenced, without_semaphores
 from ..errors import NotApplicable, RunFailed, UnsupportedModel
 from ..formats.torch import as_tensor
@@ -89,14 +90,14 @@ class _Runner:
         try:
             outputs = self._call(batch)()
         except Exception as error:  # of compiled code, and of a compiler, on whatever the graph holds
-            raise RunFailed(f"TorchInductor can't run the model: {_first_line(error)}") from error
+            raise RunFailed(f"TorchInductor can't run the model: {told(error)}") from error
         return {t.name: value.numpy() for t, value in zip(self.signature.outputs, outputs, strict=True)}
 
     def bind(self, batch: Batch) -> Callable[[], object]:
         try:
             return self._call(batch)
         except Exception as error:
-            raise RunFailed(f"TorchInductor can't compile the model: {_first_line(error)}") from error
+            raise RunFailed(f"TorchInductor can't compile the model: {told(error)}") from error
 
     def close(self) -> None:
         self.known.clear()
@@ -164,7 +165,3 @@ def _set(names: MutableMapping[str, Any], name: str, value: str) -> Iterator[Non
         del names[name]
         if before is not None:
             names[name] = before
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:400]

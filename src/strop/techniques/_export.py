@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import io
 import logging
+import os
 import re
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,7 +108,7 @@ def exporting() -> Iterator[None]:
         TechniqueError: The module can't be exported.
     """
     try:
-        with silenced(), _still(), torch.no_grad():
+        with silenced(), contextlib.redirect_stderr(io.StringIO()), _still(), torch.no_grad():
             yield
     except Exception as error:  # of compilers, on whatever the module does
         raise TechniqueError(_why(error)) from error
@@ -118,9 +122,10 @@ def _why(error: BaseException) -> str:
         return (
             f"{rule}: ONNX has no {missing[1]}. Replace that operator, or export the model yourself and give the file."
         )
-    frames = re.findall(r'File "([^"]+)", line (\d+), in (\w+)\n\s+(.+)', text)
-    own = [frame for frame in frames if "/site-packages/" not in frame[0] and "/torch/" not in frame[0]]
-    where = f" in {own[-1][2]} ({own[-1][0]}:{own[-1][1]}): {own[-1][3].strip()}" if own else ""
+    frames = (frame for cause in _causes(error) for frame in traceback.extract_tb(cause.__traceback__))
+    others = ("<", *(str(Path(str(module.__file__)).parent) for module in (torch, os)), str(Path(__file__).parents[1]))
+    own = [frame for frame in frames if not frame.filename.startswith(others)]
+    where = f" in {own[-1].name} ({own[-1].filename}:{own[-1].lineno}): {own[-1].line}" if own else ""
     said = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
     return (
         f"{rule}{where} ({said[:200]}). Where control flow depends on values, use torch.where or torch.cond, or take "
@@ -142,9 +147,15 @@ def _compare(answers: Arrays, expected: Arrays) -> None:
                 f"the exported graph answers {list(answer.shape)} for {name!r} where the module answers "
                 f"{list(wanted.shape)}: it is tied to the sizes it was exported with"
             )
-        off = float(np.abs(answer.astype(np.float64) - wanted).max(initial=0)) if wanted.size else 0.0
-        if not off <= CLOSE * max(float(np.abs(wanted).max(initial=0)), 1e-6):
-            raise TechniqueError(f"the exported graph answers otherwise than the module: {name!r} is off by {off:.3g}")
+        with np.errstate(invalid="ignore"):
+            same = (answer == wanted) | ((answer != answer) & (wanted != wanted))  # infinities, and NaN
+            off = float(np.where(same, 0.0, np.abs(answer.astype(np.float64) - wanted)).max(initial=0))
+        most = float(np.nan_to_num(np.abs(wanted), nan=0, posinf=0).max(initial=0))
+        if not off <= CLOSE * max(most, 1e-6):
+            raise TechniqueError(
+                f"an exported graph must answer as its module, and answers otherwise: {name!r} is off by {off:.3g}. "
+                "Export the model yourself, and give the file"
+            )
 
 
 @contextlib.contextmanager

@@ -132,9 +132,12 @@ def _check(labels: Array) -> None:
             f"Training needs labels that are numbers, and these are {labels.dtype}. Give each class its number, in the "
             "order of the model's outputs."
         )
-    if labels.dtype.kind == "f" and not (finite := np.isfinite(labels).reshape(len(labels), -1).all(axis=1)).all():
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(labels.astype(np.float32)).reshape(len(labels), -1).all(axis=1)
+    if not finite.all():
         raise InvalidData(
-            f"Labels to train on must be finite, and row {int(finite.argmin())} is not. Drop such samples."
+            f"Labels to train on must be finite, and row {int(finite.argmin())} is not in float32. Drop such samples, "
+            "or scale the labels."
         )
 
 

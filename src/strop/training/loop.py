@@ -17,7 +17,7 @@ from .._calls import function
 from .._lazy import lazy
 from ..data import Data
 from ..errors import InvalidPlan, TechniqueError
-from ..formats.torch import load, named
+from ..formats.torch import copies, load, named
 from ..learning import Training
 from ..target import BF16, instruction_sets, usable_cores
 from ..technique import Context, remaining
@@ -104,17 +104,12 @@ def gradients(module: torch.nn.Module, context: Context, count: int) -> None:
         course.objective.sensitivity(outputs, batch.labels, random).backward()  # type: ignore[no-untyped-call]
 
 
-def one_loss(module: torch.nn.Module, context: Context) -> None:
-    """Compute the loss of one batch as training would, by labels and settings: what does not work is told by it.
-
-    Raises:
-        TechniqueError: It is no number, or can't be had from these outputs and labels.
-    """
-    batches = train_batches(context)
-    course = _Course(module, None, batches, _settings(context), 1, 0.0)
+def one_step(module: torch.nn.Module, context: Context) -> None:
+    """Take the first step as training would: what does not work is told by it."""
+    batches, training = train_batches(context), _settings(context)
+    course = _Course(module, _teacher(context, training, batches, math.inf), batches, training, 1, 0.0)
     for batch in itertools.islice(batches.epoch(0), 1):
-        if not torch.isfinite(loss := course.loss(batch)):
-            raise TechniqueError(f"the loss is {loss.item()} before anything is trained")
+        course._step(batch, 0.0)
 
 
 def train_batches(context: Context) -> Batches:
@@ -178,17 +173,20 @@ class _Course:
         self.training, self.seconds, self.fewest = training, seconds, fewest
         self.total = max(1, round(share * training.steps(batches.steps)))
         self.look = max(batches.steps, LOOK)
-        self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=bool(instruction_sets() & set(BF16)))
         few = batches.take(batches.rows[: batches.size])
+        half = bool(instruction_sets() & set(BF16)) and _runs_in_half(module, few)
+        self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=half)
         with torch.no_grad():
-            answer = _floats(module.eval()(**few.inputs))
+            answer = _floats(module.eval()(**copies(few.inputs)))
         taught = teacher(few) if teacher else {}
         _check_taught(answer, taught)
         self.objective = Objective(training, {**answer, **taught}, few.labels, batches.binary)
         if batches.labels is not None:
-            self.objective.check(batches.labels)
+            self.objective.check(next(iter(answer.values())), batches.labels)
         self.features = Features(teacher.module, module) if teacher and training.features else None
         self.weights = [p for p in module.parameters() if p.requires_grad]
+        if not self.weights:
+            raise TechniqueError("a module that is trained must have weights that learn, and this one has none")
         self.decayed = [p for p in self.weights if p.ndim > 1]
         self.optimizer = _optimizer(training, self.weights)
         shares = [(p == 0).float().mean().item() for p in self.decayed]
@@ -254,9 +252,11 @@ class _Course:
         if self.training.l2:
             loss = loss + self.training.l2 * torch.stack([p.square().sum() for p in self.decayed]).sum()
         if not torch.isfinite(loss):
+            raise TechniqueError(f"the loss is {loss.item()} at step {self.state.step + 1}: {self._astray()}")
+        if not loss.requires_grad:
             raise TechniqueError(
-                f"the loss is {loss.item()} at step {self.state.step + 1}: training has gone astray. Lower "
-                f"learning_rate (it is {self.training.rate:g})"
+                "the loss must depend on weights that learn, and does on none. Look in forward for no_grad and detach, "
+                "and whether the outputs are whole numbers"
             )
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.weights, LARGEST_NORM)
@@ -295,14 +295,17 @@ class _Course:
                 break
         loss = total / samples
         if not math.isfinite(loss):
-            astray = f"training has gone astray. Lower learning_rate (it is {self.training.rate:g})"
-            why = astray if self.state.step else "what is answered, or what the labels say, is no number"
-            raise TechniqueError(f"the loss of what is held out is {loss}: {why}")
+            raise TechniqueError(f"the loss of what is held out is {loss}: {self._astray()}")
         if loss < self.state.best:
             self.state = replace(self.state, best=loss, waited=0, weights=deepcopy(self.module.state_dict()))
             return False
         self.state.waited += 1
         return self.state.waited >= self.training.patience
+
+    def _astray(self) -> str:
+        if self.state.step:
+            return f"training has gone astray. Lower learning_rate (it is {self.training.rate:g})"
+        return "it must be a number before anything is learned. Look at what is answered, the labels, loss and augment"
 
     def _quietly(self) -> Iterator[TrainBatch]:
         with torch.no_grad():
@@ -339,6 +342,16 @@ class _Course:
 def _floats(answer: Any) -> dict[str, torch.Tensor]:
     """What a module answers, by name, in float32 what is in less."""
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in named(answer).items()}
+
+
+def _runs_in_half(module: torch.nn.Module, batch: TrainBatch) -> bool:
+    """Whether a module takes bf16 where it multiplies; one that puts products into an array of float32 does not."""
+    try:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            module.eval()(**copies(batch.inputs))
+    except Exception:  # of whatever the module does; what fails otherwise too is told by the next to run it
+        return False
+    return True
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, Any]:

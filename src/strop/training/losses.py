@@ -9,7 +9,7 @@ import numpy as np
 
 from .._calls import function
 from .._lazy import lazy
-from ..errors import InvalidPlan, TechniqueError
+from ..errors import InvalidData, InvalidPlan, TechniqueError
 from ..learning import Training
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 else:
     torch = lazy("torch", "torch")
     F = lazy("torch.nn.functional", "torch")
-
-Array = np.ndarray[Any, Any]
 
 IGNORED = -100  # the label that cross-entropy leaves out, where a place has none
 LEAST = 1e-9  # of a probability whose logarithm is taken
@@ -58,7 +56,6 @@ class Objective:
         self.teach = 1.0 if self.kind == "none" else training.teach
         self.last = self.kind == "cross-entropy" and labels is not None and _plain(labels).shape == first.shape[:-1]
         alone, axis = self.kind == "binary-cross-entropy", -1 if self.last else 1
-        self.classes = first.shape[axis] if self.kind == "cross-entropy" else 0
         self.probabilities = _are_probabilities(first, alone, axis)
         self.spreads = {name: _spread(output.float()) for name, output in outputs.items()}
 
@@ -82,20 +79,24 @@ class Objective:
             loss = loss + self.teach * self._distance(outputs, taught)
         return loss
 
-    def check(self, labels: Array) -> None:
-        """Hold all labels to the classes that there are.
+    def check(self, first: torch.Tensor, labels: np.ndarray[Any, Any]) -> None:
+        """Hold all labels of the train data to the first output, which some samples have.
 
         Raises:
-            TechniqueError: One is none of them.
+            InvalidData: One is no class of the model's, or no share.
         """
-        if not self.classes:
+        if self.kind == "cross-entropy":
+            classes = first.shape[-1 if self.last else 1]
+            wrong, rule = (labels != IGNORED) & ((labels < 0) | (labels >= classes)), f"classes from 0 to {classes - 1}"
+        elif self.kind == "binary-cross-entropy":
+            wrong, rule = (labels < 0) | (labels > 1), "from 0 to 1"
+        else:
             return
-        wrong = (labels != IGNORED) & ((labels < 0) | (labels >= self.classes))
         if wrong.any():
-            row = int(wrong.reshape(len(labels), -1).any(axis=1).argmax())
-            raise TechniqueError(
-                f"labels must be the numbers of the {self.classes} classes that the first output tells, from 0 on, and "
-                f"there is {labels[wrong][0]:g} in row {row}"
+            place = np.argwhere(wrong)[0]
+            raise InvalidData(
+                f"Labels to train on by {self.kind} must be {rule}, as the model answers them, and that of row "
+                f"{place[0]} is {labels[tuple(place)].item()}. Number them so, or name another loss."
             )
 
     def sensitivity(
@@ -165,19 +166,22 @@ def _kind(asked: str, first: torch.Tensor, labels: torch.Tensor | None, binary: 
     if labels is None and asked not in ("auto", "none"):
         raise TechniqueError(f"the loss {asked} needs labels, and the train data have none. Give them, or 'none'")
     classes = labels is not None and (not labels.is_floating_point() or bool((labels == labels.round()).all()))
+    if asked == "cross-entropy" and labels is not None and not (classes and _by_class(first, labels, 1)):
+        what = f"labels are {labels.dtype}" if not classes else f"labels have {_shape(labels)}"
+        raise TechniqueError(
+            f"cross-entropy needs whole numbers for labels and one output a class; {what}, the first output has "
+            f"{_shape(first)}"
+        )
+    if asked in ("binary-cross-entropy", "mse") and labels is not None and first.numel() != labels.numel():
+        raise TechniqueError(
+            f"{asked} needs a label for each number of the first output, which has {_shape(first)}, and labels have "
+            f"{_shape(labels)}"
+        )
     if asked != "auto":
-        if asked == "cross-entropy" and (first.ndim < 2 or not classes):
-            what = (
-                f"labels are {labels.dtype}" if labels is not None and not classes else f"the first has {_shape(first)}"
-            )
-            raise TechniqueError(f"cross-entropy needs whole numbers for labels and one output a class, and {what}")
         return asked
     if labels is None:
         return "none"
-    flat = _plain(labels).shape
-    image = first.ndim >= 2 and first.shape[1] > 1 and (first.shape[0], *first.shape[2:]) == flat
-    sequence = first.ndim >= 2 and first.shape[-1] > 1 and first.shape[:-1] == flat
-    if classes and (image or sequence):
+    if classes and _by_class(first, labels, 2):
         return "cross-entropy"
     if first.numel() == labels.numel():
         return "binary-cross-entropy" if binary else "mse"
@@ -185,6 +189,15 @@ def _kind(asked: str, first: torch.Tensor, labels: torch.Tensor | None, binary: 
         f"the loss can't be told from labels of {_shape(labels)} and a first output of {_shape(first)}. Name it: "
         'loss = "none" learns from the original alone, and a function of your own may do anything'
     )
+
+
+def _by_class(first: torch.Tensor, labels: torch.Tensor, least: int) -> bool:
+    """Whether an output has an axis of so many classes or more besides those of the labels, the second or the last."""
+    if first.ndim < 2:
+        return False
+    flat = _plain(labels).shape
+    image = first.shape[1] >= least and (first.shape[0], *first.shape[2:]) == flat
+    return image or (first.shape[-1] >= least and first.shape[:-1] == flat)
 
 
 def _plain(labels: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .._plain import told
 from ..data import Data
@@ -15,7 +16,10 @@ from ..learning import Training
 from ..model import TORCH, Batch, Model
 from ..target import Target
 from ..technique import Context
-from .loop import one_loss
+from .loop import one_step
+
+if TYPE_CHECKING:
+    import torch
 
 FEW = 16  # samples
 NAMED = 5  # of what there is, in a message
@@ -42,13 +46,13 @@ def rehearse(original: Model, training: Training, data: Path, student: Model | N
             raise InvalidPlan(_unknown(given, names))
     if module is None:
         return
-    samples = Data.load(data)
+    train = Data.load(data)
     if student is not None:
-        _check_student(original, student, samples.batch(0, min(FEW, len(samples))))
+        _check_student(original, student, train.batch(0, min(FEW, len(train))))
     settings = dataclasses.replace(training, batch=FEW, holdout=0.0)
-    context = Context(None, original, Target(), 0, Path(), train=samples, training=settings)
+    context = Context(None, original, Target(), 0, Path(), train=train, training=settings)
     try:
-        one_loss(load(student) if student else module, context)
+        one_step(load(student) if student else module, context)
     except TechniqueError as error:
         raise InvalidPlan(f"The training must work on a few samples: {error}.") from error
     except StropError:
@@ -57,7 +61,7 @@ def rehearse(original: Model, training: Training, data: Path, student: Model | N
         own = callable(training.loss) or ":" in training.loss
         step = "A loss is given the outputs by name and the labels, as tensors" if own else "Check augment and labels"
         raise InvalidPlan(
-            f"The training must work on a few samples, and failed with {type(error).__name__}: "
+            f"The training must work on a few samples, and its first step failed with {type(error).__name__}: "
             f"{told(error).rstrip('.')}. {step}."
         ) from error
 
@@ -85,9 +89,13 @@ def _check_student(original: Model, student: Model, few: Batch) -> None:
     except UnsupportedModel as error:
         raise UnsupportedModel(f"Of the student: {error}") from error
     wanted = run(load(original), samples)
-    sides = [{name: list(tensor.shape[1:]) for name, tensor in side.items()} for side in (found, wanted)]
+    sides = [", ".join(f"{name}: {_told(tensor)}" for name, tensor in side.items()) for side in (found, wanted)]
     if sides[0] != sides[1]:
         raise UnsupportedModel(
             f"A student must answer as the original does, {sides[1]}, and this one answers {sides[0]}. Give its "
-            "outputs the same names and shapes."
+            "outputs the same names, shapes and dtypes."
         )
+
+
+def _told(tensor: torch.Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape[1:])}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._lazy import lazy
-from ..formats.torch import named
+from ..formats.torch import copies, named
 from .batches import Batches, TrainBatch
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Teacher:
     def ask(self, batch: TrainBatch) -> dict[str, torch.Tensor]:
         """The same, from the original itself."""
         with torch.no_grad():
-            answer = named(self.module(**batch.inputs))
+            answer = named(self.module(**copies(batch.inputs)))
         return {name: t.float() for name, t in answer.items() if name in self.names and t.is_floating_point()}
 
     def _recall(self, folder: Path, seconds: float, progress: Callable[[float], None]) -> dict[str, Array] | None:
