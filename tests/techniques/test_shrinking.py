@@ -319,11 +319,11 @@ def test_blocks_go_from_a_container_with_a_forward_of_its_own(tmp_path: Path) ->
 
 def test_operations_are_counted_at_the_original_s_length_whatever_it_was_trained_on(tmp_path: Path) -> None:
     module = nn.Sequential(
-        nn.Conv1d(1, 16, 3), nn.ReLU(), nn.Conv1d(16, 16, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(16, 2)
+        nn.Conv1d(1, 64, 3), nn.ReLU(), nn.Conv1d(64, 64, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(64, 2)
     )
     samples = np.random.default_rng(0).normal(size=(24, 1, 400)).astype(np.float32)
-    model = stored(module, Data({"x": samples}), tmp_path)
-    short = context(model, Data({"x": samples[..., :40]}), tmp_path / "made", epochs=1, loss="none")
+    model = stored(module, Data({"input": samples}), tmp_path)
+    short = context(model, Data({"input": samples[..., :40]}), tmp_path / "made", epochs=1, loss="none")
     made = apply(PruneChannels(amount=0.3), model, short)
     shrunk = made.counts["operations"] / model.counts["operations"]
     assert 0.3 < shrunk < 0.8
