@@ -91,7 +91,7 @@ def main() -> None:
                 str(whole.path), str(made(ToOnnx(), small, f"exported-{place}").path), timed,
                 target=strop.Target(threads=1), metric="fidelity",
             )  # fmt: skip
-            rows.append((str(step), wordsim(load(small)), found, small))
+            rows.append((f"{step.label()}(amount={step.settings()['amount']:g})", wordsim(load(small)), found, small))
             seconds = time.monotonic() - start
             print(*rows[-1][:2], found["ratios"]["latency.p50"], f"{seconds:.0f} s", flush=True)
             write(rows, seconds)
