@@ -14,13 +14,13 @@ import pytest
 
 from strop import _archives, formats
 from strop._archives import check_expansion
-from strop.data import read
 from strop.errors import InvalidData, UnsupportedModel
 from strop.forest import Forest
 from strop.formats.forest import source_of
 from strop.formats.sklearn import load
 from strop.formats.torch import load_weights
 from strop.model import NATIVE, Model, Signature
+from strop.reading import read
 
 ZEROS = bytes(1 << 20)
 

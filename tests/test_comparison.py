@@ -12,8 +12,8 @@ from models import build
 from strop.bench import load_outputs
 from strop.bundle import run_samples
 from strop.comparison import fit, host
-from strop.data import read
 from strop.errors import InvalidData
+from strop.reading import read
 from strop.server import Hosted
 from strop.target import Target
 
