@@ -54,7 +54,7 @@ def trained_on(model: Model, table: pd.DataFrame, file: Path) -> Data:
     return match(read_for(model.signature, file, label="label"), model.signature)[0]
 
 
-@pytest.mark.parametrize(("library", "to"), [(lightgbms, ToNative()), (xgboosts, ForestToOnnx())], ids=str)
+@pytest.mark.parametrize(("library", "to"), [(lightgbms, ToNative()), (xgboosts, ForestToOnnx())])
 def test_what_it_becomes_takes_the_frame_as_the_library_does(library: Any, to: Technique, tmp_path: Path) -> None:
     if to == ToNative() and compiler() is None:
         pytest.skip("needs a C compiler")
