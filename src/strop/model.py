@@ -27,6 +27,7 @@ Format = NewType("Format", str)
 ONNX = Format("onnx")
 ONNX_TREES = Format("onnx-trees")
 OPENVINO = Format("openvino")
+TFLITE = Format("tflite")
 TORCH = Format("torch")
 TORCH_PROGRAM = Format("torch-program")
 LIGHTGBM = Format("lightgbm")
@@ -52,6 +53,8 @@ class Tensor:
         missing: Whether NaN and infinity are values like others to the model.
         classes: Of a classifier's output: the labels that its columns, or numbers, stand for; empty where these are
             their own numbers.
+        stored: Of a quantized input: the integers that the model itself takes. An array of them is handed on as it is,
+            one of `dtype` is quantized.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Tensor:
     columns: tuple[str, ...] = ()
     missing: bool = False
     classes: tuple[str | float, ...] = ()
+    stored: str = ""
 
     @property
     def fixed_batch(self) -> int | None:

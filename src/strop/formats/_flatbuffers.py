@@ -10,7 +10,7 @@ import numpy as np
 
 from ..forest import Array
 
-_SIZES = {"?": 1, "b": 1, "H": 2, "i": 4, "I": 4, "f": 4, "d": 8}
+_SIZES = {"?": 1, "b": 1, "H": 2, "i": 4, "I": 4, "f": 4, "d": 8, "Q": 8}
 
 
 class Table:
@@ -23,6 +23,9 @@ class Table:
         self.buffer, self.place = buffer, place
         self.fields = place - buffer.number(place, "i")
         self.size = buffer.number(self.fields, "H")
+
+    def has(self, field: int) -> bool:
+        return self._place(field) is not None
 
     def number(self, field: int, kind: str, default: float = 0) -> Any:
         place = self._place(field)

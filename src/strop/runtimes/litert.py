@@ -1,0 +1,128 @@
+"""LiteRT, as TensorFlow Lite is called today."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .._lazy import lazy
+from .._quiet import hushed
+from ..errors import NotApplicable, RunFailed, UnsupportedModel
+from ..formats.tflite import Graph, quantization, read
+from ..model import TFLITE, Batch, Format, Model
+from ..runtime import Array, Runtime
+from ..settings import choice
+from ..target import Target
+
+litert = lazy("ai_edge_litert.interpreter", "litert")
+
+
+@dataclass(frozen=True)
+class Litert(Runtime):
+    """LiteRT on the CPU, through XNNPACK where that has the operator.
+
+    Attributes:
+        threads: Threads of one inference; 0 for as many as the target gives.
+    """
+
+    threads: int = choice(0, 1, 2, 4, 8)
+
+    loads: ClassVar[frozenset[Format]] = frozenset({TFLITE})
+    module: ClassVar[str] = "ai_edge_litert"
+    extra: ClassVar[str | None] = "litert"
+
+    def requires(self, target: Target) -> None:
+        if self.threads >= target.threads and self.threads:
+            raise NotApplicable(f"{self.threads} threads are not fewer than the {target.threads} of the target")
+
+    def start(self) -> None:
+        _ = litert.Interpreter  # the library comes in with it
+
+    def load(self, model: Model, target: Target) -> _Runner:
+        try:
+            graph = read(model.path)  # it believes what a file says, and dies of what does not hold
+            scales = {place: quantization(graph.values[place], model.path) for place in _ends(graph)}
+            with hushed():
+                interpreter = litert.Interpreter(str(model.path), num_threads=self.threads or target.threads)
+                interpreter.allocate_tensors()
+        except UnsupportedModel as error:
+            raise RunFailed(str(error)) from error
+        except (RuntimeError, ValueError) as error:
+            raise RunFailed(f"LiteRT can't load {model.path.name}: {_line(error)}") from error
+        return _Runner(interpreter, graph, scales)
+
+
+class _Runner:
+    def __init__(self, interpreter: Any, graph: Graph, scales: Mapping[int, tuple[float, int] | None]):
+        self.interpreter, self.inputs, self.outputs, self.scales = interpreter, graph.inputs, graph.outputs, scales
+        self.dtypes = {place: np.dtype(graph.values[place].dtype) for place in graph.inputs.values()}
+        self.shapes = {place: graph.values[place].shape for place in graph.inputs.values()}
+        self.remembers = any(value.variable for value in graph.values)
+
+    def __call__(self, batch: Batch) -> dict[str, Array]:
+        try:
+            self._run(self._placed(batch))
+            return {name: self._output(place) for name, place in self.outputs.items()}
+        except (RuntimeError, ValueError) as error:
+            raise RunFailed(f"LiteRT can't run the model: {_line(error)}") from error
+
+    def bind(self, batch: Batch) -> Callable[[], object]:
+        feed = self._placed(batch)
+        held = [place for place in self.outputs.values() if self.scales[place]]
+
+        def call() -> object:
+            self._run(feed)
+            return [self._output(place) for place in held]  # the others lie where they can be read
+
+        return call
+
+    def close(self) -> None:
+        del self.interpreter
+
+    def _placed(self, batch: Batch) -> dict[int, Array]:
+        return {place: np.ascontiguousarray(batch[name]) for name, place in self.inputs.items()}
+
+    def _run(self, feed: Mapping[int, Array]) -> None:
+        if any(self.shapes.get(place) != array.shape for place, array in feed.items()):
+            self._resize(feed)
+        if self.remembers:
+            self.interpreter.reset_all_variables()
+        for place, array in feed.items():
+            self.interpreter.set_tensor(place, self._held(place, array))
+        self.interpreter.invoke()
+
+    def _resize(self, feed: Mapping[int, Array]) -> None:
+        self.shapes = {}  # whatever they are, should this fail
+        for place, array in feed.items():
+            self.interpreter.resize_tensor_input(place, array.shape)
+        with hushed():
+            self.interpreter.allocate_tensors()
+        self.shapes = {place: array.shape for place, array in feed.items()}
+
+    def _held(self, place: int, array: Array) -> Array:
+        """An input as the model takes it: floats are quantized, what is no number to zero."""
+        known, dtype = self.scales[place], self.dtypes[place]
+        if known is None or array.dtype == dtype:
+            return array
+        scale, zero = known
+        bounds = np.iinfo(dtype)
+        real = np.rint(np.nan_to_num(array, nan=0.0, posinf=np.inf, neginf=-np.inf) / scale) + zero
+        return np.clip(real, bounds.min, bounds.max).astype(dtype)
+
+    def _output(self, place: int) -> Array:
+        array: Array = self.interpreter.get_tensor(place)
+        if (known := self.scales[place]) is None:
+            return array
+        scale, zero = known
+        return (array.astype(np.float32) - np.float32(zero)) * np.float32(scale)
+
+
+def _ends(graph: Graph) -> list[int]:
+    return [*graph.inputs.values(), *graph.outputs.values()]
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:400]
