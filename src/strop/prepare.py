@@ -372,6 +372,8 @@ def environment() -> dict[str, Any]:
         "onnxslim",
         "openvino",
         "nncf",
+        "ai-edge-litert",
+        "ai-edge-quantizer",
         "optuna",
         "torch",
         "lightgbm",

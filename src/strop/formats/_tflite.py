@@ -197,8 +197,7 @@ def _operators(part: Table, kinds: Sequence[str]) -> tuple[Operator, ...]:
         code = int(table.number(0, "I"))
         if code >= len(kinds):
             raise ValueError(f"an operator has the code numbered {code}, and there are {len(kinds)}")
-        inputs, outputs = (_places(table, field, count, -1) for field in (1, 2))
-        found.append(Operator(kinds[code], inputs, outputs))
+        found.append(Operator(kinds[code], _places(table, 1, count, -1), _places(table, 2, count, 0)))
     return tuple(found)
 
 

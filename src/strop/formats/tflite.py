@@ -12,11 +12,15 @@ from ..errors import UnsupportedModel
 from ..model import TFLITE, Batch, Model, ModelFormat, Signature, Tensor
 from ..structure import Layer, Structure
 from ._tflite import IDENTIFIER, Graph, Operator, Value, read
-from ._tflite_schema import BITS, NUMERIC
+from ._tflite_schema import NUMERIC
 
 INTEGERS = frozenset({"int2", "int4", "int8", "uint4", "uint8", "int16"})
 """The types that quantized values are held in."""
-_WEIGHTS = INTEGERS | {"float32", "float16", "bfloat16"}
+WEIGHTED = frozenset({
+    "BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "EMBEDDING_LOOKUP", "FULLY_CONNECTED", "TRANSPOSE_CONV",
+})  # fmt: skip
+"""The operators that strop quantizes the weights of."""
+_WEIGHTS = INTEGERS | {"float32", "float16", "bfloat16", "int32", "int64"}
 _KEEPERS = frozenset({"ASSIGN_VARIABLE"})
 
 
@@ -48,9 +52,8 @@ class TfliteFormat(ModelFormat):
                 f"An answer must depend on its inputs alone, and {path} writes to variables ({', '.join(kept)}). "
                 "Export it with its state as inputs and outputs."
             )
-        notes = ()
-        if graph.unused:
-            notes = (f"of the signatures in {path.name}, {', '.join(sorted(graph.unused))} are not looked at",)
+        others = ", ".join(sorted(graph.unused))
+        notes = (f"of the signatures in {path.name}, {others} are not looked at",) if others else ()
         return Model(TFLITE, path, _signature(graph, path), (path,), counts=_counts(graph), notes=notes)
 
     def structure(self, model: Model, samples: Batch | None = None) -> Structure:
@@ -86,10 +89,9 @@ def is_half(graph: Graph) -> bool:
     return any(value.stored and value.dtype == "float16" and value.cells > 1 for value in graph.all_values)
 
 
-def weights_of(graph: Graph, operator: Operator) -> list[Value]:
-    """The constants of an operator that have two axes or more: its weights, without biases and sizes."""
-    parents = graph.parents(operator)
-    return [value for value in parents if value.stored and len(value.shape) > 1 and value.dtype in _WEIGHTS]
+def has_weights(graph: Graph, operator: Operator) -> bool:
+    """Whether an operator multiplies by constants, or looks them up."""
+    return operator.kind in WEIGHTED and any(v.stored and len(v.shape) > 1 for v in graph.parents(operator))
 
 
 def _file_of(source: object) -> Path | None:
@@ -179,14 +181,13 @@ def _operations(graph: Graph, operator: Operator) -> int:
 
 
 __all__ = [
-    "BITS",
     "Graph",
     "Operator",
     "TfliteFormat",
     "Value",
+    "has_weights",
     "is_half",
     "is_quantized",
     "quantization",
     "read",
-    "weights_of",
 ]

@@ -110,7 +110,8 @@ class _Runner:
         scale, zero = known
         bounds = np.iinfo(dtype)
         real = np.rint(np.nan_to_num(array, nan=0.0, posinf=np.inf, neginf=-np.inf) / scale) + zero
-        return np.clip(real, bounds.min, bounds.max).astype(dtype)
+        held: Array = np.clip(real, bounds.min, bounds.max).astype(dtype)
+        return held
 
     def _output(self, place: int) -> Array:
         array: Array = self.interpreter.get_tensor(place)

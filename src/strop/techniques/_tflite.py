@@ -1,0 +1,224 @@
+"""What the steps on .tflite share: the quantizer run in silence, and the signature kept by name."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .._lazy import lazy, require
+from .._quiet import hushed, silenced, without_semaphores
+from ..errors import NotApplicable, TechniqueError
+from ..formats.tflite import Graph, Operator, TfliteFormat, has_weights, is_half, is_quantized, read
+from ..model import Batch, Model
+from ..technique import Context, remaining
+from ._calibration import Step
+
+litert = lazy("ai_edge_litert.interpreter", "litert")
+flatbuffers = lazy("ai_edge_litert.tools.flatbuffer_utils", "litert")
+quantizer = lazy("ai_edge_quantizer.quantizer", "litert")
+recipes = lazy("ai_edge_quantizer.recipe_manager", "litert")
+calibrators = lazy("ai_edge_quantizer.calibrator", "litert")
+updates = lazy("ai_edge_quantizer.utils.qsv_utils", "litert")
+kinds = lazy("ai_edge_quantizer.qtyping", "litert")
+
+KEY = "serving_default"
+TRIED = 8
+"""Samples by which the harm of single layers is compared."""
+LONGEST = 10_000
+"""Characters of an operator's name that the quantizer looks at."""
+
+Recipe: TypeAlias = Callable[[Any, str], None]
+"""Adds to a recipe how operators are quantized whose names match a pattern."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model as the quantizer is given it.
+
+    Attributes:
+        content: The file, its one signature with the names that strop knows.
+        layers: Of all operators with weights, the names by which a recipe finds them.
+        names: Of inputs, and of outputs: the tensor of each.
+        ends: The tensors that go in, and those that come out, in the file's order.
+    """
+
+    content: bytes
+    layers: tuple[str, ...]
+    names: tuple[Mapping[str, int], Mapping[str, int]]
+    ends: tuple[list[int], list[int]]
+
+
+def check(model: Model) -> Graph:
+    """Refuse what is quantized already, or has nothing that could be.
+
+    Raises:
+        NotApplicable: Why not.
+    """
+    graph = read(model.path)
+    if is_quantized(graph):
+        raise NotApplicable("is already quantized")
+    if is_half(graph):
+        raise NotApplicable("has weights in float16, and others are made of float32 ones")
+    if not any(has_weights(graph, operator) for operator in graph.operators):
+        raise NotApplicable("has no convolution or matrix product with weights to quantize")
+    return graph
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without progress bars, reports and warnings, all of which go to whatever is the terminal."""
+    without_semaphores()
+    with silenced(), hushed():
+        yield
+
+
+def prepared(model: Model) -> Source:
+    """Read a model, and name what goes in and out as strop does."""
+    graph = read(model.path)
+    live = flatbuffers.read_model_from_bytearray(bytearray(model.path.read_bytes()))
+    _sign(live, graph.inputs, graph.outputs)
+    layers = tuple(_scope(graph, one) for one in graph.operators if has_weights(graph, one))
+    content = bytes(flatbuffers.convert_object_to_bytearray(live))
+    return Source(content, layers, (graph.inputs, graph.outputs), _ends(live))
+
+
+def recipe(add: Recipe, kept: Iterable[str] = (), only: str | None = None) -> Any:
+    """How a model is to be quantized.
+
+    Args:
+        add: How operators are.
+        kept: Layers that stay in float.
+        only: The one layer that does not.
+    """
+    made = recipes.RecipeManager()
+    add(made, ".*" if only is None else _exactly(only))
+    for name in kept:
+        keep(made, _exactly(name), kinds.TFLOperationName.ALL_SUPPORTED)
+    return made
+
+
+def keep(made: Any, pattern: str, operators: Any) -> None:
+    """Leave operators in float."""
+    made.add_quantization_config(pattern, operators, None, recipes.AlgorithmName.NO_QUANTIZE)
+
+
+def ranges(source: Source, made: Any, feeds: Iterable[Batch], context: Context, widest: bool) -> Mapping[str, Any]:
+    """The range of every activation.
+
+    Args:
+        source: The float model.
+        made: The recipe, which says whose ranges are needed.
+        feeds: Single samples.
+        context: Says how many threads run them.
+        widest: Whether it is that over all samples, not their moving average.
+    """
+    how = {"qsv_update_func": updates.min_max_update} if widest else {}
+    calibrator = calibrators.Calibrator(source.content, num_threads=context.target.threads, **how)
+    for feed in feeds:
+        calibrator.calibrate({KEY: [dict(feed)]}, made)
+    found: Mapping[str, Any] = calibrator.get_model_qsvs()
+    return found
+
+
+def quantized(source: Source, made: Any, found: Mapping[str, Any] | None = None) -> bytes:
+    """The file that a recipe makes of a model.
+
+    Raises:
+        TechniqueError: The quantizer fails.
+    """
+    tool = quantizer.Quantizer(source.content, made.get_quantization_recipe())
+    result = tool.quantize(found, enable_progress_bar=False, enable_progress_report=False)
+    return bytes(result.quantized_model)
+
+
+def save(content: bytes, source: Source, folder: Path, *, half: bool = False) -> Model:
+    """Write a quantized file, its inputs and outputs called as before, and open it.
+
+    Raises:
+        NotApplicable: Nothing in it is quantized.
+    """
+    live = flatbuffers.read_model_from_bytearray(bytearray(content))
+    sides = []
+    # The quantizer puts other tensors at the ends, in the same order, and leaves a signature behind that knows not all.
+    for names, before, after in zip(source.names, source.ends, _ends(live), strict=True):
+        moved = dict(zip(before, after, strict=True))
+        sides.append({name: moved[place] for name, place in names.items()})
+    _sign(live, *sides)
+    path = folder / "model.tflite"
+    path.write_bytes(flatbuffers.convert_object_to_bytearray(live))
+    graph = read(path)
+    if not (is_half(graph) if half else is_quantized(graph)):
+        raise NotApplicable("none of its operators has weights that can be quantized")
+    return TfliteFormat().open(path)
+
+
+def harm(
+    source: Source, add: Recipe, found: Mapping[str, Any] | None, feeds: Sequence[Batch], context: Context
+) -> dict[str, float]:
+    """How far the outputs are from the float model's, root mean square over its own, where one layer is quantized.
+
+    Raises:
+        TechniqueError: The deadline has passed.
+    """
+    expected = [runner(source.content, context)(feed) for feed in feeds]
+    errors = {}
+    for count, name in enumerate(source.layers):
+        if remaining(context) < 0:
+            raise TechniqueError(f"out of time after {count} of {len(source.layers)} layers")
+        step = runner(quantized(source, recipe(add, only=name), found), context)
+        errors[name] = sum(_apart(step(feed), right) for feed, right in zip(feeds, expected, strict=True))
+        context.progress((count + 1) / len(source.layers), "comparing layers")
+    return errors
+
+
+def runner(content: bytes, context: Context) -> Step:
+    """A call of a model that has a signature."""
+    interpreter = litert.Interpreter(model_content=content, num_threads=context.target.threads)
+    call = interpreter.get_signature_runner(KEY)
+
+    def step(batch: Batch) -> dict[str, np.ndarray[Any, Any]]:
+        return dict(call(**batch))
+
+    return step
+
+
+def _apart(found: Batch, right: Batch) -> float:
+    errors = []
+    for name, expected in right.items():
+        scale = float(np.sqrt(np.mean(np.square(expected, dtype=np.float64)))) or 1.0
+        errors.append(float(np.sqrt(np.mean((found[name].astype(np.float64) - expected) ** 2))) / scale)
+    return max(errors)
+
+
+def _ends(live: Any) -> tuple[list[int], list[int]]:
+    part = live.subgraphs[0]
+    return [int(place) for place in part.inputs], [int(place) for place in part.outputs]
+
+
+def _sign(live: Any, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> None:
+    """Give a model one signature."""
+    schema = require("ai_edge_litert.schema_py_generated", "litert")
+    made = schema.SignatureDefT()
+    made.signatureKey, made.subgraphIndex = KEY.encode(), 0
+    made.inputs, made.outputs = [], []
+    for side, names in ((made.inputs, inputs), (made.outputs, outputs)):
+        for name, place in names.items():
+            entry = schema.TensorMapT()
+            entry.name, entry.tensorIndex = name.encode(), place
+            side.append(entry)
+    live.signatureDefs = [made]
+
+
+def _scope(graph: Graph, operator: Operator) -> str:
+    """What the quantizer calls an operator: its outputs."""
+    return "".join(f"{name};" for place in operator.outputs if (name := graph.values[place].name))[:LONGEST]
+
+
+def _exactly(name: str) -> str:
+    return f"^{re.escape(name)}$"

@@ -1,0 +1,143 @@
+"""Smaller types in .tflite, through LiteRT's own quantizer: float16, int8 and int4 weights, or int8 throughout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, ClassVar
+
+from ..errors import NotApplicable
+from ..model import TFLITE, Batch, Format, Model
+from ..settings import choice
+from ..target import Target
+from ..technique import Context, Needs, Phase, Technique
+from . import _tflite as tool
+from ._calibration import feeds
+
+_BITS = {"int4": 4, "int8": 8, "int16": 16}
+
+
+@dataclass(frozen=True)
+class TfliteFloat16(Technique):
+    """Store weights as float16 and compute in float32: half of the size, at next to no loss."""
+
+    accepts: ClassVar[frozenset[Format]] = frozenset({TFLITE})
+    phase: ClassVar[Phase] = Phase.QUANTIZE
+    quantizes: ClassVar[bool] = True
+
+    def requires(self, model: Model, target: Target) -> None:
+        tool.check(model)
+
+    def apply(self, model: Model, context: Context) -> Model:
+        def add(recipe: Any, pattern: str) -> None:
+            kind = tool.recipes.AlgorithmName.FLOAT_CASTING
+            recipe.add_weight_only_config(pattern, _all(), 16, algorithm_key=kind)
+
+        with tool.quiet():
+            source = tool.prepared(model)
+            return tool.save(tool.quantized(source, tool.recipe(add)), source, context.folder, half=True)
+
+
+@dataclass(frozen=True)
+class TfliteWeights(Technique):
+    """Store weights as small integers, one scale a channel.
+
+    Attributes:
+        weights: Their type.
+        compute: `integer` quantizes activations while it runs (dynamic range), `float` restores the weights: slower,
+            and more exact.
+        clip: Ranges that cut off the ends where that leaves the least square error (OCTAV: Sakr et al. 2022, section
+            3), not the extremes.
+        keep: The share of layers that stay in float: those that harm the outputs most, each tried alone on calibration
+            samples.
+    """
+
+    weights: str = choice("int8", "int4")
+    compute: str = choice("integer", "float")
+    clip: bool = choice(False, True)
+    keep: float = choice(0.0, 0.1, 0.25, 0.5)
+
+    accepts: ClassVar[frozenset[Format]] = frozenset({TFLITE})
+    phase: ClassVar[Phase] = Phase.QUANTIZE
+    quantizes: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs.SAMPLES
+
+    def requires(self, model: Model, target: Target) -> None:
+        tool.check(model)
+
+    def apply(self, model: Model, context: Context) -> Model:
+        def add(recipe: Any, pattern: str) -> None:
+            into = recipe.add_dynamic_config if self.compute == "integer" else recipe.add_weight_only_config
+            names = tool.recipes.AlgorithmName
+            algorithm = names.OCTAV if self.clip else names.MIN_MAX_UNIFORM_QUANT
+            into(pattern, _all(), _BITS[self.weights], algorithm_key=algorithm)
+
+        with tool.quiet():
+            source = tool.prepared(model)
+            kept = _kept(self.keep, source, add, None, model, context)
+            return tool.save(tool.quantized(source, tool.recipe(add, kept)), source, context.folder)
+
+
+@dataclass(frozen=True)
+class TfliteInt8(Technique):
+    """Store weights as int8 and compute in integers, with ranges of activations learned from samples.
+
+    Attributes:
+        activations: Their type; int16 is more exact, and slow on most processors.
+        ranges: Of an activation: the `widest` seen, or the moving `average` over samples of their extremes, which
+            outliers matter less to and which cuts off half of the samples.
+        keep: The share of layers that stay in float: those that harm the outputs most, each tried alone.
+        samples: Calibration samples.
+        integer_ends: Whether inputs and outputs are integers too, for devices that have no floats. Who runs the model
+            through strop hands in and gets floats all the same.
+    """
+
+    activations: str = choice("int8", "int16")
+    ranges: str = choice("widest", "average")
+    keep: float = choice(0.0, 0.1, 0.25, 0.5)
+    samples: int = choice(100, 50, 300)
+    integer_ends: bool = False
+
+    accepts: ClassVar[frozenset[Format]] = frozenset({TFLITE})
+    phase: ClassVar[Phase] = Phase.QUANTIZE
+    quantizes: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs.SAMPLES
+
+    def requires(self, model: Model, target: Target) -> None:
+        tool.check(model)
+
+    def apply(self, model: Model, context: Context) -> Model:
+        def add(recipe: Any, pattern: str) -> None:
+            recipe.add_static_config(pattern, _all(), _BITS[self.activations], 8)
+            if not self.integer_ends:
+                for end in (tool.kinds.TFLOperationName.INPUT, tool.kinds.TFLOperationName.OUTPUT):
+                    tool.keep(recipe, pattern, end)
+
+        with tool.quiet():
+            source = tool.prepared(model)
+            given = feeds(model.signature, context, self.samples, lambda: tool.runner(source.content, context))
+            found = tool.ranges(source, tool.recipe(add), given, context, self.ranges == "widest")
+            kept = _kept(self.keep, source, add, found, model, context)
+            return tool.save(tool.quantized(source, tool.recipe(add, kept), found), source, context.folder)
+
+
+def _kept(
+    share: float, source: tool.Source, add: tool.Recipe, found: Mapping[str, Any] | None, model: Model, context: Context
+) -> list[str]:
+    """The layers to keep in float: the given share of them, of those that do most harm."""
+    if not share:
+        return []
+    given: list[Batch] = list(
+        islice(feeds(model.signature, context, tool.TRIED, lambda: tool.runner(source.content, context)), tool.TRIED)
+    )
+    harm = tool.harm(source, add, found, given, context)
+    kept = sorted(harm, key=lambda name: -harm[name])[: math.ceil(share * len(harm))]
+    if len(kept) == len(harm):
+        raise NotApplicable(f"has {len(harm)} layers with weights, of which {share:.0%} are all")
+    return kept
+
+
+def _all() -> Any:
+    return tool.kinds.TFLOperationName.ALL_SUPPORTED
