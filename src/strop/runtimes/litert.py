@@ -19,6 +19,15 @@ from ..target import Target
 
 litert = lazy("ai_edge_litert.interpreter", "litert")
 
+# `float[1] y = relu(float[1] x)`, without names or a signature.
+EMPTY = bytes.fromhex(
+    "1800000054464c3300000e00140010000c000800000004000e000000100000001c000000d000000003000000010000000800000004000400"
+    "0400000001000000100000000c00140010000c00080004000c000000100000003c0000004000000044000000010000001000000000000a00"
+    "0c000000080004000a000000080000000c000000010000000100000001000000000000000100000001000000010000000000000002000000"
+    "3000000004000000e4ffffff080000000c000000010000007900000001000000010000000c000c0008000000000004000c00000008000000"
+    "0c0000000100000078000000010000000100000001000000100000000c000c000b000000000004000c0000001300000000000013"
+)
+
 
 @dataclass(frozen=True)
 class Litert(Runtime):
@@ -39,7 +48,10 @@ class Litert(Runtime):
             raise NotApplicable(f"{self.threads} threads are not fewer than the {target.threads} of the target")
 
     def start(self) -> None:
-        _ = litert.Interpreter  # the library comes in with it
+        with hushed():
+            interpreter = litert.Interpreter(model_content=EMPTY, num_threads=1)
+            interpreter.allocate_tensors()
+            interpreter.invoke()
 
     def load(self, model: Model, target: Target) -> _Runner:
         try:
