@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import ClassVar
 
+import jsonschema
 import numpy as np
 import pytest
 
 pytest.importorskip("ai_edge_quantizer", reason="comes with the extra litert")
 
+import strop
 import tflites
 from strop import formats
 from strop.data import Data, match
@@ -214,12 +221,14 @@ def test_a_quantized_end_needs_one_scale(tmp_path: Path) -> None:
             tflites.opened(writer, tmp_path)
 
 
-def test_an_unknown_operator_is_named(tmp_path: Path) -> None:
-    writer = tflites.integers()
-    writer.tensor("odd", (1, 6), "uint8", free=(-1, 6), scale=1)
-    writer.operator("FlexErf", ["lit"], ["odd"])
-    writer.ends(["pixels"], ["odd"])
-    with pytest.raises(RunFailed, match="FlexErf"):
+def test_operators_that_are_not_builtin_are_named_with_their_layers(tmp_path: Path) -> None:
+    writer, last = tflites.integers(), "lit"
+    for kind, layer in (("FlexErf", "odd"), ("FlexErf", "odder"), ("Mine", "own")):
+        writer.tensor(layer, (1, 6), "uint8", free=(-1, 6), scale=1)
+        writer.operator(kind, [last], [layer])
+        last = layer
+    writer.ends(["pixels"], [last])
+    with pytest.raises(RunFailed, match=r"FlexErf \(odd, odder\); Mine \(own\)"):
         Litert().load(tflites.opened(writer, tmp_path), ONE)
 
 
@@ -319,6 +328,53 @@ def test_a_model_without_weights_and_a_passed_deadline_are_said(tmp_path: Path) 
     for technique in (TfliteInt8(), TfliteWeights(keep=0.5)):
         with pytest.raises(TechniqueError, match="out of time"):
             apply(technique, example.model, Context(example.data, example.model, ONE, 0, tmp_path, deadline=0.0))
+
+
+def test_phones_get_int8_and_float16_only(tmp_path: Path) -> None:
+    model, phone = cnn(tmp_path).model, Target(threads=1, kind="mobile")
+    for technique in (TfliteWeights(weights="int4"), TfliteInt8(activations="int16")):
+        technique.requires(model, ONE)
+        with pytest.raises(NotApplicable, match="phones compute fast in int8 and float16"):
+            technique.requires(model, phone)
+    for technique in (TfliteWeights(), TfliteInt8(), TfliteFloat16()):
+        technique.requires(model, phone)
+
+
+@pytest.mark.usefixtures("quick_looks")
+def test_a_bundle_for_a_phone_can_be_measured_there_and_verified_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    model = cnn(tmp_path / "given").model
+    result = strop.optimize(
+        model.path, {"picture": tflites.images(100).inputs["picture"]}, "fidelity >= 0.9; minimize size.compressed",
+        target=strop.Target(threads=1, kind="mobile"), budget=strop.Budget(600, 2), run=tmp_path / "run",
+    )  # fmt: skip
+    assert result.verdict == "met", result.reason
+    bundle = result.save(tmp_path / "bundle")
+    manifest = json.loads((bundle.folder / "manifest.json").read_text())
+    jsonschema.validate(manifest, json.loads(files("strop").joinpath("manifest.schema.json").read_text()))
+    assert manifest["target"]["kind"] == "mobile"
+    assert manifest["winner"]["format"] == "tflite"
+    sizes = manifest["winner"]["metrics"]
+    assert sizes["size.compressed"]["value"] < sizes["size"]["value"]
+    assert any("not of a phone" in note for note in manifest["notes"])
+    told = (bundle.folder / "device.md").read_text()
+    assert "benchmark_model --graph=/data/local/tmp/model.tflite --num_threads=1" in told
+    # Verifying needs neither TensorFlow nor the quantizer: a machine that only runs the bundle has none.
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        "import sys\n"
+        "for name in ('tensorflow', 'ai_edge_quantizer', 'onnxruntime', 'openvino', 'torch'):\n"
+        "    sys.modules[name] = None\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}:{os.environ.get('PYTHONPATH', '')}")
+    code = "from strop.verification import verify; from strop import Bundle; import sys; "
+    code += "found = verify(Bundle.load(sys.argv[1])); print(found['outputs']['verdict'])"
+    ran = subprocess.run(
+        [sys.executable, "-c", code, bundle.folder], capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert ran.stdout.split()[-1] in ("same", "close"), ran.stderr
 
 
 def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -160,6 +160,8 @@ def prepare(
     for name in SPLITS:
         getattr(parts, name).save(run.folder(f"{DATA}/{name}"))
     notes = []
+    if target.mobile:
+        notes.append(f"latency and memory are those of this machine ({cpu_name()}), not of a phone")
     lessons: dict[str, Any] = {}
     if train is not None:
         learned = further(train, "train")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,9 +89,11 @@ class Graph:
     def all_values(self) -> list[Value]:
         return [*self.values, *(value for values, _ in self.others for value in values)]
 
-    @property
-    def all_operators(self) -> list[Operator]:
-        return [*self.operators, *(operator for _, operators in self.others for operator in operators)]
+    def named_operators(self) -> Iterator[tuple[Operator, str]]:
+        """All operators, those of further subgraphs too, each with its first output, which is what layers go by."""
+        for values, operators in ((self.values, self.operators), *self.others):
+            for operator in operators:
+                yield operator, values[operator.outputs[0]].name if operator.outputs else operator.kind
 
     def parents(self, operator: Operator) -> list[Value]:
         """The tensors that an operator reads."""

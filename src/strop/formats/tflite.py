@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,9 @@ class TfliteFormat(ModelFormat):
         """Operators in the order in which they run, with their multiply-adds and the bytes of their weights."""
         graph = read(model.path)
         layers, seen = [], set[int]()
-        for operator in graph.operators:
+        for operator, name in islice(graph.named_operators(), len(graph.operators)):
             own = {value.buffer: value.stored for value in graph.parents(operator) if value.buffer not in seen}
             seen |= set(own)
-            name = graph.values[operator.outputs[0]].name if operator.outputs else operator.kind
             layers.append(Layer(name, operator.kind, _operations(graph, operator), sum(own.values())))
         kinds = Counter(operator.kind for operator in graph.operators)
         types: Counter[str] = Counter()

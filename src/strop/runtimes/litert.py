@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +20,10 @@ from ..target import Target
 
 litert = lazy("ai_edge_litert.interpreter", "litert")
 
+COMES_ALONG = frozenset({"AudioSpectrogram", "Mfcc", "NumericVerify", "TFLite_Detection_PostProcess"})
+"""Custom operators that LiteRT registers with its builtin ones."""
+SHOWN = 5  # layers that a message names
+
 # `float[1] y = relu(float[1] x)`, without names or a signature.
 EMPTY = bytes.fromhex(
     "1800000054464c3300000e00140010000c000800000004000e000000100000001c000000d000000003000000010000000800000004000400"
@@ -27,6 +32,32 @@ EMPTY = bytes.fromhex(
     "3000000004000000e4ffffff080000000c000000010000007900000001000000010000000c000c0008000000000004000c00000008000000"
     "0c0000000100000078000000010000000100000001000000100000000c000c000b000000000004000c0000001300000000000013"
 )
+
+
+DEVICE = """\
+# Measuring on the device
+
+What `manifest.json` says of latency and memory was measured on the machine that it names. On a phone with Android:
+
+1. Get LiteRT's own `benchmark_model` for its processor (`android_aarch64_benchmark_model`):
+   <https://ai.google.dev/edge/litert/models/measurement>
+2. Connect the phone by USB, and run
+
+   ```sh
+   adb push android_aarch64_benchmark_model /data/local/tmp/benchmark_model
+   adb shell chmod +x /data/local/tmp/benchmark_model
+   adb push {file} /data/local/tmp/
+   adb shell taskset f0 /data/local/tmp/benchmark_model --graph=/data/local/tmp/{file} --num_threads={threads} \\
+       --use_xnnpack=true --warmup_runs=20 --num_runs=200
+   ```
+
+   It tells the mean of a call in microseconds, as `Inference (avg)`. `taskset f0` keeps to the large cores that most
+   phones have.
+
+`samples.npz` holds inputs (`input.NAME`, one sample a row) and what the model answered to them where it was measured
+(`output.NAME`). On any machine with Python, `pip install 'strop[litert]'` and `strop verify` on this folder run them
+again, compare, and judge the limits there; TensorFlow is not needed.
+"""
 
 
 @dataclass(frozen=True)
@@ -47,6 +78,9 @@ class Litert(Runtime):
         if self.threads >= target.threads and self.threads:
             raise NotApplicable(f"{self.threads} threads are not fewer than the {target.threads} of the target")
 
+    def elsewhere(self, model: Model, target: Target) -> str:
+        return DEVICE.format(file=model.path.name, threads=self.threads or target.threads) if target.mobile else ""
+
     def start(self) -> None:
         with hushed():
             interpreter = litert.Interpreter(model_content=EMPTY, num_threads=1)
@@ -56,6 +90,7 @@ class Litert(Runtime):
     def load(self, model: Model, target: Target) -> _Runner:
         try:
             graph = read(model.path)  # it believes what a file says, and dies of what does not hold
+            _check_builtin(graph, model.path)
             scales = {place: quantization(graph.values[place], model.path) for place in _ends(graph)}
             with hushed():
                 interpreter = litert.Interpreter(str(model.path), num_threads=self.threads or target.threads)
@@ -131,6 +166,30 @@ class _Runner:
             return array
         scale, zero = known
         return (array.astype(np.float32) - np.float32(zero)) * np.float32(scale)
+
+
+def _check_builtin(graph: Graph, path: Path) -> None:
+    """Refuse what only a build of LiteRT with further operators would run.
+
+    Raises:
+        RunFailed: Such operators, and their layers.
+    """
+    foreign: dict[str, list[str]] = {}
+    for operator, layer in graph.named_operators():
+        kind = operator.kind.removeprefix("CUSTOM:")
+        if not operator.builtin and kind not in COMES_ALONG:
+            foreign.setdefault(kind, []).append(layer)
+    if foreign:
+        listed = "; ".join(f"{kind} ({_some(layers)})" for kind, layers in foreign.items())
+        raise RunFailed(
+            f"LiteRT must have every operator of a model, and lacks some of {path.name}: {listed}. Convert it to "
+            "LiteRT's builtin operators only, or change these layers."
+        )
+
+
+def _some(layers: Sequence[str]) -> str:
+    more = len(layers) - SHOWN
+    return ", ".join(layers[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _ends(graph: Graph) -> list[int]:

@@ -64,8 +64,13 @@ class TfliteWeights(Technique):
     quantizes: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs.SAMPLES
 
+    def expects(self, target: Target) -> float:
+        # Over LiteRT in float32 with VNNI, 1 thread: 1.2 for MobileNet's operators, 0.2 for dense layers of 1024.
+        return 0.9
+
     def requires(self, model: Model, target: Target) -> None:
         tool.check(model)
+        _check_type(self.weights, target)
 
     def apply(self, model: Model, context: Context) -> Model:
         def add(recipe: Any, pattern: str) -> None:
@@ -105,8 +110,12 @@ class TfliteInt8(Technique):
     quantizes: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs.SAMPLES
 
+    def expects(self, target: Target) -> float:
+        return 0.4  # the same two with VNNI: 0.40 and 0.18
+
     def requires(self, model: Model, target: Target) -> None:
         tool.check(model)
+        _check_type(self.activations, target)
 
     def apply(self, model: Model, context: Context) -> Model:
         def add(recipe: Any, pattern: str) -> None:
@@ -121,6 +130,11 @@ class TfliteInt8(Technique):
             found = tool.ranges(source, tool.recipe(add), given, context, self.ranges == "widest")
             kept = _kept(self.keep, source, add, found, model, context)
             return tool.save(tool.quantized(source, tool.recipe(add, kept), found), source, context.folder)
+
+
+def _check_type(name: str, target: Target) -> None:
+    if target.mobile and name != "int8":
+        raise NotApplicable(f"phones compute fast in int8 and float16, and not in {name}")
 
 
 def _kept(
