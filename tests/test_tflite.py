@@ -347,8 +347,8 @@ def test_a_phone_is_told_from_this_machine(tmp_path: Path) -> None:
     with contextlib.closing(RunDir(tmp_path / "run")) as run:
         request = prepare(
             run, cnn(tmp_path).model.path, tflites.images().inputs, "fidelity >= 0.9", metrics=(), label=None,
-            slices=(), group=None, calibration=None, confirm=None, target=Target(threads=1, kind="mobile"), budget=Budget(60),
-            seed=0, recipe=None, out=None,
+            slices=(), group=None, calibration=None, confirm=None, target=Target(threads=1, kind="mobile"),
+            budget=Budget(60), seed=0, recipe=None, out=None,
         )  # fmt: skip
     assert request.target.formats == ("tflite",)
     assert any("not of a phone" in note for note in request.notes)
