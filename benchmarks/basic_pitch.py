@@ -128,8 +128,9 @@ def optimize(kind: str, budget: str) -> dict[str, Any]:
     command += ["--budget", budget, "--seed", "0", "--out", bundle, "--run", run, "--json"]
     command += ["--target", "mobile"] if kind == "tflite" else []
     print(f"{kind} ...", file=sys.stderr, flush=True)
+    path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     ran = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(HERE)}, check=False
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}, check=False
     )
     manifest: dict[str, Any] = json.loads(ran.stdout)
     return manifest

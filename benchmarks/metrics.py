@@ -45,8 +45,8 @@ def text_f1(outputs: dict[str, Array], labels: Array) -> Array:
 def note_f1(outputs: dict[str, Array], labels: Array) -> tuple[Array, Array]:
     """F1 of the notes that Basic Pitch hears: of the same key, begun within 50 ms of each other.
 
-    Notes are made of its outputs by its own thresholds (Bittner et al. 2022, arXiv:2203.09893): from a peak of the onsets
-    of 0.5 or more, as long as the note stays at 0.3 or above, at least 11 frames.
+    Notes are made of its outputs by its own thresholds (Bittner et al. 2022, arXiv:2203.09893): from a peak of the
+    onsets of 0.5 or more, as long as the note stays at 0.3 or above, at least 11 frames.
 
     Args:
         outputs: float32[windows, frames, 88] of onsets and of notes, as named by the .tflite file or the .onnx file.
