@@ -140,12 +140,22 @@ def test_names_are_those_of_the_signature_else_of_the_tensors(tmp_path: Path) ->
     assert result.signature.names() == model.signature.names()
 
 
+def test_bytes_are_a_model_too(tmp_path: Path) -> None:
+    content = tflites.cnn().bytes()
+    model = formats.open(content)
+    stored = formats.format_of(model.format).store(model, tmp_path)
+    assert stored.path.read_bytes() == content
+    assert stored.signature == model.signature
+    with pytest.raises(UnsupportedModel, match="it is broken"):
+        formats.open(content[:2000])
+
+
 def test_one_signature_is_called_and_the_others_are_told(tmp_path: Path) -> None:
     writer = tflites.cnn()
     writer.ends(["image"], ["probabilities"], key="another", x="image", y="probabilities")
     model = tflites.opened(writer, tmp_path)
     assert [t.name for t in model.signature.inputs] == ["picture"]
-    assert model.notes == ("of the signatures in model.tflite, another are not looked at",)
+    assert model.notes == ("of the signatures in the .tflite file, another are not looked at",)
 
 
 def test_quantized_ends_take_floats_or_their_own_integers(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def optimize(
 
 @app.command()
 def profile(
-    model: Annotated[str, typer.Argument(help="A model or a bundle; of decision trees, so far.")],
+    model: Annotated[str, typer.Argument(help="A model or a bundle; of decision trees or TFLite, so far.")],
     data: Annotated[str | None, typer.Option(help="Inputs to run; random ones by default.")] = None,
     threads: Threads = None,
     batch: Batch = None,

@@ -53,8 +53,8 @@ class Tensor:
         missing: Whether NaN and infinity are values like others to the model.
         classes: Of a classifier's output: the labels that its columns, or numbers, stand for; empty where these are
             their own numbers.
-        stored: Of a quantized input: the integers that the model itself takes. An array of them is handed on as it is,
-            one of `dtype` is quantized.
+        stored: Of a quantized input or output: the integers that the model itself takes or gives. An input that is
+            handed in as these goes on as it is; one of `dtype` is quantized.
     """
 
     name: str
@@ -302,7 +302,7 @@ class ModelFormat(ABC):
         known = [f"{number:,} {name}" for name, number in model.counts.items()]
         files = f"{model.size:,} bytes on disk"
         raise UnsupportedModel(
-            f"A profile takes decision trees apart so far, and this is a model in {self.name} "
+            f"A profile takes decision trees and TFLite models apart so far, and this is a model in {self.name} "
             f"({', '.join([*known, files])}). strop benchmark measures it as a whole."
         )
 

@@ -33,7 +33,7 @@ def profile(
     """Take a model apart and time it on its own library's fastest call, in a process of its own.
 
     Args:
-        model: A file, a folder, a live model or a bundle; of decision trees, so far.
+        model: A file, a folder, a live model or a bundle; of decision trees or TFLite, so far.
         data: As for `optimize`; labels are not needed. Random inputs where it is None.
         target: Threads and batch of a call.
         seed: Of random inputs, and of the resamples.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -68,14 +69,14 @@ class Table:
             yield from (start + 4 * at + int(offset) for at, offset in enumerate(offsets))
 
 
-def root(content: bytes) -> Table:
+def root(content: bytes | mmap.mmap) -> Table:
     """The table that a buffer begins with."""
     buffer = _Buffer(content)
     return Table(buffer, buffer.follow(0))
 
 
 class _Buffer:
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes | mmap.mmap) -> None:
         self.content = content
         self.left = 4 * len(content)  # bytes still to be given: offsets that meet must not multiply what is there
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,21 +101,27 @@ class Graph:
         return [self.values[place] for place in operator.inputs if place >= 0]
 
 
-def read(path: Path) -> Graph:
-    """Read a file whole, and hold all places, sizes and numbers in it to what they point at.
+def read(source: Path | bytes) -> Graph:
+    """Read a file, or what one would hold, and hold all places, sizes and numbers in it to what they point at.
+
+    Weights are not looked at, and of a file they are not read.
 
     Raises:
         UnsupportedModel: It is cut off, contradicts itself, or has nothing to call.
     """
     try:
-        return _graph(path.read_bytes())
+        if isinstance(source, bytes):
+            return _graph(source)
+        with source.open("rb") as stream:
+            return _graph(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
     except (ValueError, IndexError, OverflowError) as error:
+        name = "it" if isinstance(source, bytes) else source
         raise UnsupportedModel(
-            f"{path} must be a whole TFLite model, and is broken: {error}. Copy or convert it again."
+            f"A TFLite model must be whole, and {name} is broken: {error}. Copy or convert it again."
         ) from error
 
 
-def _graph(content: bytes) -> Graph:
+def _graph(content: bytes | mmap.mmap) -> Graph:
     if content[4:8] != IDENTIFIER:
         raise ValueError(f"the bytes 4 to 8 must be {IDENTIFIER.decode()}, not {content[4:8]!r}")
     model = root(content)
@@ -166,7 +173,8 @@ def _value(table: Table, buffers: Sequence[int]) -> Value:
     scales, zeros, axis = np.zeros(0, "<f4"), np.zeros(0, "<i8"), 0
     if table.has(4):
         given = table.table(4)
-        scales, zeros, axis = given.numbers(2, "<f4"), given.numbers(3, "<i8"), int(given.number(6, "i"))
+        scales, zeros = given.numbers(2, "<f4").copy(), given.numbers(3, "<i8").copy()
+        axis = int(given.number(6, "i"))
     value = Value(
         name, DTYPES[code], shape, free, buffer, buffers[buffer], scales, zeros, axis, bool(table.number(5, "?")),
         table.has(6),

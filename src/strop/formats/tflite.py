@@ -26,11 +26,13 @@ _KEEPERS = frozenset({"ASSIGN_VARIABLE"})
 
 
 class TfliteFormat(ModelFormat):
-    """.tflite files, read without LiteRT."""
+    """.tflite files, and their content as bytes, read without LiteRT."""
 
     name = TFLITE
 
     def detects(self, source: object) -> bool:
+        if isinstance(source, bytes):
+            return source[4:8] == IDENTIFIER
         path = _file_of(source)
         if path is None:
             return False
@@ -44,18 +46,27 @@ class TfliteFormat(ModelFormat):
             UnsupportedModel: The file is broken, remembers something from call to call, or its inputs and outputs are
                 no numbers.
         """
-        path = _file_of(source)
-        if path is None:
+        where = source if isinstance(source, bytes) else _file_of(source)
+        if where is None:
             raise UnsupportedModel(f"A TFLite model is a file that ends in .tflite; {source} is none. Check the path.")
-        graph = read(path)
+        graph, name = read(where), "the model" if isinstance(where, bytes) else str(where)
         if kept := {operator.kind for operator in graph.operators} & _KEEPERS:
             raise UnsupportedModel(
-                f"An answer must depend on its inputs alone, and {path} writes to variables ({', '.join(kept)}). "
+                f"An answer must depend on its inputs alone, and {name} writes to variables ({', '.join(kept)}). "
                 "Export it with its state as inputs and outputs."
             )
         others = ", ".join(sorted(graph.unused))
-        notes = (f"of the signatures in {path.name}, {others} are not looked at",) if others else ()
-        return Model(TFLITE, path, _signature(graph, path), (path,), counts=_counts(graph), notes=notes)
+        notes = (f"of the signatures in the .tflite file, {others} are not looked at",) if others else ()
+        files = () if isinstance(where, bytes) else (where,)
+        return Model(TFLITE, where, _signature(graph, name), files, counts=_counts(graph), notes=notes)
+
+    def store(self, model: Model, folder: Path) -> Model:
+        """Write bytes as model.tflite."""
+        if model.files:
+            return model
+        path = folder / "model.tflite"
+        path.write_bytes(model.payload)
+        return self.open(path)
 
     def structure(self, model: Model, samples: Batch | None = None) -> Structure:
         """Operators in the order in which they run, with their multiply-adds and the bytes of their weights."""
@@ -104,29 +115,29 @@ def _file_of(source: object) -> Path | None:
     return path if path.is_file() else None
 
 
-def _signature(graph: Graph, path: Path) -> Signature:
+def _signature(graph: Graph, model: str) -> Signature:
     if not graph.inputs or not graph.outputs:
         raise UnsupportedModel(
-            f"A model must have inputs and outputs; {path} has {len(graph.inputs)} and {len(graph.outputs)}."
+            f"A model must have inputs and outputs; {model} has {len(graph.inputs)} and {len(graph.outputs)}."
         )
     sides = (graph.inputs, graph.outputs)
-    inputs, outputs = (tuple(_tensor(n, graph.values[at], path) for n, at in side.items()) for side in sides)
+    inputs, outputs = (tuple(_tensor(n, graph.values[at], model) for n, at in side.items()) for side in sides)
     return Signature(inputs, outputs)
 
 
-def _tensor(name: str, value: Value, path: Path) -> Tensor:
+def _tensor(name: str, value: Value, model: str) -> Tensor:
     if value.dtype not in NUMERIC:
         raise UnsupportedModel(
-            f"Inputs and outputs must be numbers, and {name!r} of {path} is {value.dtype}. Export it without the part "
+            f"Inputs and outputs must be numbers, and {name!r} of {model} is {value.dtype}. Export it without the part "
             "that makes numbers of it."
         )
     shape = tuple(None if size < 0 else size for size in value.free)
-    scaled = quantization(value, path)
+    scaled = quantization(value, model)
     dtype, stored = ("float32", value.dtype) if scaled else (value.dtype, "")
     return Tensor(name, dtype, shape, batched=bool(shape), stored=stored)
 
 
-def quantization(value: Value, path: Path) -> tuple[float, int] | None:
+def quantization(value: Value, model: str) -> tuple[float, int] | None:
     """Scale and zero point of an input or output that is held as integers; None for one that is not quantized.
 
     Raises:
@@ -137,7 +148,7 @@ def quantization(value: Value, path: Path) -> tuple[float, int] | None:
     scale = float(value.scales[0])
     if len(value.scales) > 1 or not 0 < scale < math.inf:
         raise UnsupportedModel(
-            f"A quantized input or output must have one scale above zero, and {value.name!r} of {path} has "
+            f"A quantized input or output must have one scale above zero, and {value.name!r} of {model} has "
             f"{value.scales[:3].tolist()}. Convert the model again."
         )
     return scale, int(value.zero_points[0]) if len(value.zero_points) else 0

@@ -91,7 +91,7 @@ class Litert(Runtime):
         try:
             graph = read(model.path)  # it believes what a file says, and dies of what does not hold
             _check_builtin(graph, model.path)
-            scales = {place: quantization(graph.values[place], model.path) for place in _ends(graph)}
+            scales = {place: quantization(graph.values[place], model.path.name) for place in _ends(graph)}
             with hushed():
                 interpreter = litert.Interpreter(str(model.path), num_threads=self.threads or target.threads)
                 interpreter.allocate_tensors()
@@ -156,9 +156,11 @@ class _Runner:
             return array
         scale, zero = known
         bounds = np.iinfo(dtype)
-        real = np.rint(np.nan_to_num(array, nan=0.0, posinf=np.inf, neginf=-np.inf) / scale) + zero
-        held: Array = np.clip(real, bounds.min, bounds.max).astype(dtype)
-        return held
+        real = np.rint(array / np.float32(scale)) + np.float32(zero)
+        np.clip(real, bounds.min, bounds.max, out=real)
+        if np.isnan(real).any():
+            real[np.isnan(real)] = zero
+        return real.astype(dtype)
 
     def _output(self, place: int) -> Array:
         array: Array = self.interpreter.get_tensor(place)
