@@ -102,12 +102,7 @@ def answers(model: Model, data: Data, batch: int = 4) -> dict[str, np.ndarray]:
 
 def by_hand(x: np.ndarray) -> np.ndarray:
     """What `tflites.cnn` is, in NumPy and float64."""
-    values = {}
-    w = tflites.cnn()
-    for tensor in w.graph.tensors:
-        data = w.model.buffers[tensor.buffer].data
-        if data is not None and tensor.type == tflites.CODES[np.dtype("float32")]:
-            values[tensor.name.decode()] = np.frombuffer(data.tobytes(), "<f4").reshape(tensor.shape).astype(float)
+    values = tflites.values(tflites.cnn())
     for name, stride in (("first", 1), ("second", 2)):
         kernel = values[f"{name}/kernel"]
         size = x.shape[1] // stride
@@ -174,7 +169,18 @@ def test_quantized_ends_take_floats_or_their_own_integers(tmp_path: Path) -> Non
     np.testing.assert_array_equal(predict(runner, signature, kept, 2)["lit"], np.repeat(expected, 3, 0))
 
 
-def test_what_remembers_is_refused_or_forgets(tmp_path: Path) -> None:
+def test_what_remembers_forgets_from_call_to_call_or_is_refused(tmp_path: Path) -> None:
+    model = tflites.opened(tflites.rnn(), tmp_path / "rnn")
+    runner = Litert().load(model, ONE)
+    x = np.random.default_rng(2).normal(size=(1, 4, 3)).astype(np.float32)
+    runner.bind({"x": -x})()
+    first, again = (runner({"x": x})["y"] for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    kernel, recurrent, bias = (tflites.values(tflites.rnn())[name] for name in ("kernel", "recurrent", "bias"))
+    state = np.zeros(5)
+    for step in range(4):
+        state = np.tanh(x[0, step] @ kernel.T + state @ recurrent.T + bias)
+        np.testing.assert_allclose(first[0, step], state, rtol=1e-5, atol=1e-6)
     writer = tflites.integers()
     writer.tensor("state", (1,), "float32")
     writer.operator("ASSIGN_VARIABLE", ["state", "state"], [])

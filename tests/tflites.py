@@ -33,11 +33,11 @@ class Writer:
 
     def tensor(
         self, name: str, shape: Sequence[int], dtype: str = "float32", *, free: Sequence[int] = (), scale: float = 0,
-        zero: int = 0,
+        zero: int = 0, variable: bool = False,
     ) -> str:  # fmt: skip
         made = schema.TensorT()
         made.name, made.shape, made.type, made.buffer = name.encode(), list(shape), CODES[np.dtype(dtype)], 0
-        made.shapeSignature = list(free) or None
+        made.shapeSignature, made.isVariable = list(free) or None, variable
         if scale:
             made.quantization = schema.QuantizationParametersT()
             made.quantization.scale, made.quantization.zeroPoint = [scale], [zero]
@@ -137,9 +137,36 @@ def integers() -> Writer:
     return w
 
 
+def rnn() -> Writer:
+    """A recurrent layer of 5 units over 4 steps of 3 values, whose state LiteRT keeps from call to call."""
+    w = Writer()
+    w.tensor("x", (1, 4, 3))
+    w.weights("kernel", 5, 3)
+    w.weights("recurrent", 5, 5)
+    w.weights("bias", 5)
+    w.tensor("state", (1, 5), variable=True)
+    w.tensor("y", (1, 4, 5))
+    w.operator(
+        "UNIDIRECTIONAL_SEQUENCE_RNN", ["x", "kernel", "recurrent", "bias", "state"], ["y"],
+        table="SequenceRNNOptions", timeMajor=False, fusedActivationFunction=schema.ActivationFunctionType.TANH,
+    )  # fmt: skip
+    w.ends(["x"], ["y"])
+    return w
+
+
 def images(samples: int = SAMPLES) -> Data:
     """What fits `cnn`."""
     return Data({"picture": RNG(1).normal(size=(samples, 12, 12, 3)).astype(np.float32)})
+
+
+def values(writer: Writer) -> dict[str, np.ndarray]:
+    """Its float constants by name, in float64."""
+    found = {}
+    for tensor in writer.graph.tensors:
+        data = writer.model.buffers[tensor.buffer].data
+        if data is not None and tensor.type == CODES[np.dtype("float32")]:
+            found[tensor.name.decode()] = np.frombuffer(data.tobytes(), "<f4").reshape(tensor.shape).astype(float)
+    return found
 
 
 def opened(writer: Writer, folder: Path) -> Model:
