@@ -321,8 +321,8 @@ def test_layers_that_stay_in_float_are_those_that_harm_most(tmp_path: Path, kind
 
 @pytest.mark.parametrize(
     "technique",
-    [TfliteInt8(activations="int16"), TfliteInt8(ranges="average"), TfliteWeights(clip=True),
-     TfliteWeights(compute="float"), TfliteWeights(weights="int4", compute="float")],
+    [TfliteInt8(activations="int16"), TfliteInt8(operators="weights"), TfliteInt8(ranges="average"),
+     TfliteWeights(clip=True), TfliteWeights(compute="float"), TfliteWeights(weights="int4", compute="float")],
     ids=str,
 )  # fmt: skip
 def test_settings_change_the_file_and_keep_the_answers(tmp_path: Path, technique: Technique) -> None:

@@ -16,6 +16,8 @@ from ..technique import Context, Needs, Phase, Technique
 from . import _tflite as tool
 from ._calibration import feeds
 
+PRODUCTS = ("CONV_2D", "CONV_2D_TRANSPOSE", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL")
+"""Operators with weights that compute in integers, in the quantizer's spelling."""
 _BITS = {"int4": 4, "int8": 8, "int16": 16}
 
 
@@ -48,8 +50,8 @@ class TfliteWeights(Technique):
         weights: Their type.
         compute: `integer` quantizes activations while it runs (dynamic range), `float` restores the weights: slower,
             and more exact.
-        clip: Ranges that cut off the ends where that leaves the least square error (OCTAV: Sakr et al. 2022, section
-            3), not the extremes.
+        clip: Ranges that cut off the ends where that leaves the least square error (OCTAV: Sakr et al. 2022,
+            arXiv:2206.06501, equation 6), not the extremes.
         keep: The share of layers that stay in float: those that harm the outputs most, each tried alone on calibration
             samples.
     """
@@ -91,6 +93,7 @@ class TfliteInt8(Technique):
 
     Attributes:
         activations: Their type; int16 is more exact, and slow on most processors.
+        operators: `all` that LiteRT has in integers, or those with `weights` only, with floats between them.
         ranges: Of an activation: the `widest` seen, or the moving `average` over samples of their extremes, which
             outliers matter less to and which cuts off half of the samples.
         keep: The share of layers that stay in float: those that harm the outputs most, each tried alone.
@@ -100,6 +103,7 @@ class TfliteInt8(Technique):
     """
 
     activations: str = choice("int8", "int16")
+    operators: str = choice("all", "weights")
     ranges: str = choice("widest", "average")
     keep: float = choice(0.0, 0.1, 0.25, 0.5)
     samples: int = choice(100, 50, 300)
@@ -119,7 +123,8 @@ class TfliteInt8(Technique):
 
     def apply(self, model: Model, context: Context) -> Model:
         def add(recipe: Any, pattern: str) -> None:
-            recipe.add_static_config(pattern, _all(), _BITS[self.activations], 8)
+            for kind in (_all(),) if self.operators == "all" else map(tool.kinds.TFLOperationName, PRODUCTS):
+                recipe.add_static_config(pattern, kind, _BITS[self.activations], 8)
             if not self.integer_ends:
                 for end in (tool.kinds.TFLOperationName.INPUT, tool.kinds.TFLOperationName.OUTPUT):
                     tool.keep(recipe, pattern, end)
