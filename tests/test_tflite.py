@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -213,6 +214,13 @@ def test_what_contradicts_itself_is_refused_before_it_is_run(tmp_path: Path, cha
         tflites.opened(writer, tmp_path)
 
 
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.touch()
+    with pytest.raises(UnsupportedModel, match="broken"):
+        formats.open(path)
+
+
 def test_damaged_bytes_are_read_or_refused(tmp_path: Path) -> None:
     whole, path, random = tflites.cnn().bytes(), tmp_path / "model.tflite", np.random.default_rng(0)
     opened = 0
@@ -250,6 +258,18 @@ def test_operators_that_are_not_builtin_are_named_with_their_layers(tmp_path: Pa
         Litert().load(tflites.opened(writer, tmp_path), ONE)
 
 
+def test_an_input_without_axes_is_handed_on(tmp_path: Path) -> None:
+    writer = tflites.Writer()
+    writer.tensor("x", (1, 3), free=(-1, 3))
+    writer.tensor("factor", ())
+    writer.tensor("y", (1, 3), free=(-1, 3))
+    writer.operator("MUL", ["x", "factor"], ["y"], table="MulOptions")
+    writer.ends(["x", "factor"], ["y"])
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    runner = Litert().load(tflites.opened(writer, tmp_path), ONE)
+    np.testing.assert_array_equal(runner({"x": x, "factor": np.array(2, np.float32)})["y"], 2 * x)
+
+
 def test_a_shape_that_does_not_fit_is_said_and_the_next_runs(tmp_path: Path) -> None:
     example = cnn(tmp_path)
     runner = Litert().load(example.model, ONE)
@@ -281,6 +301,16 @@ def test_smaller_types_make_smaller_files(tmp_path: Path) -> None:
     for technique, made in ((TfliteInt8, half), (TfliteFloat16, half), (TfliteWeights, byte)):
         with pytest.raises(NotApplicable, match="float16" if made is half else "already quantized"):
             technique().requires(made, ONE)
+
+
+def test_files_behind_the_model_are_kept(tmp_path: Path) -> None:
+    example = cnn(tmp_path / "model")
+    with zipfile.ZipFile(example.model.path, "a") as archive:
+        archive.writestr("labels.txt", "cat\ndog\n")
+    made = quantize(TfliteWeights(), Example(formats.open(example.model.path), example.data), tmp_path / "made")
+    with zipfile.ZipFile(made.path) as archive:
+        assert archive.read("labels.txt") == b"cat\ndog\n"
+    assert answers(made, example.data)["scores"].shape == (24, 10)
 
 
 def test_integer_ends_are_integers_in_the_file_only(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ class _Runner:
         del self.interpreter
 
     def _placed(self, batch: Batch) -> dict[int, Array]:
-        return {place: np.ascontiguousarray(batch[name]) for name, place in self.inputs.items()}
+        return {place: np.asarray(batch[name], order="C") for name, place in self.inputs.items()}
 
     def _run(self, feed: Mapping[int, Array]) -> None:
         if any(self.shapes.get(place) != array.shape for place, array in feed.items()):
@@ -144,7 +144,7 @@ class _Runner:
     def _resize(self, feed: Mapping[int, Array]) -> None:
         self.shapes = {}  # whatever they are, should this fail
         for place, array in feed.items():
-            self.interpreter.resize_tensor_input(place, array.shape)
+            self.interpreter.resize_tensor_input(place, array.shape, strict=True)
         with hushed():
             self.interpreter.allocate_tensors()
         self.shapes = {place: array.shape for place, array in feed.items()}

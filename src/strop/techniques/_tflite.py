@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,12 +44,14 @@ class Source:
     """A model as the quantizer is given it.
 
     Attributes:
-        content: The file, its one signature with the names that strop knows.
+        path: The file.
+        content: What it holds, its one signature with the names that strop knows.
         layers: Of all operators with weights, the names by which a recipe finds them.
         names: Of inputs, and of outputs: the tensor of each.
         ends: The tensors that go in, and those that come out, in the file's order.
     """
 
+    path: Path
     content: bytes
     layers: tuple[str, ...]
     names: tuple[Mapping[str, int], Mapping[str, int]]
@@ -85,7 +89,7 @@ def prepared(model: Model) -> Source:
     _sign(live, graph.inputs, graph.outputs)
     layers = tuple(_scope(graph, one) for one in graph.operators if has_weights(graph, one))
     content = bytes(flatbuffers.convert_object_to_bytearray(live))
-    return Source(content, layers, (graph.inputs, graph.outputs), _ends(live))
+    return Source(model.path, content, layers, (graph.inputs, graph.outputs), _ends(live))
 
 
 def recipe(add: Recipe, kept: Iterable[str] = (), only: str | None = None) -> Any:
@@ -152,6 +156,7 @@ def save(content: bytes, source: Source, folder: Path, *, half: bool = False) ->
     _sign(live, *sides)
     path = folder / "model.tflite"
     path.write_bytes(flatbuffers.convert_object_to_bytearray(live))
+    _append(path, source.path)
     graph = read(path)
     if not (is_half(graph) if half else is_quantized(graph)):
         raise NotApplicable("none of its operators has weights that can be quantized")
@@ -172,7 +177,8 @@ def harm(
         if remaining(context) < 0:
             raise TechniqueError(f"out of time after {count} of {len(source.layers)} layers")
         step = runner(quantized(source, recipe(add, only=name), found), context)
-        errors[name] = sum(_apart(step(feed), right) for feed, right in zip(feeds, expected, strict=True))
+        error = sum(_apart(step(feed), right) for feed, right in zip(feeds, expected, strict=True))
+        errors[name] = math.inf if math.isnan(error) else error
         context.progress((count + 1) / len(source.layers), "comparing layers")
     return errors
 
@@ -194,6 +200,15 @@ def _apart(found: Batch, right: Batch) -> float:
         scale = float(np.sqrt(np.mean(np.square(expected, dtype=np.float64)))) or 1.0
         errors.append(float(np.sqrt(np.mean((found[name].astype(np.float64) - expected) ** 2))) / scale)
     return max(errors)
+
+
+def _append(path: Path, source: Path) -> None:
+    """Carry over the files that TFLite's metadata speak of, such as labels: a ZIP archive behind the model."""
+    if zipfile.is_zipfile(source):
+        with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "a") as new:
+            for entry in old.infolist():
+                if entry.compress_type == zipfile.ZIP_STORED:  # they all are: apps map them into memory
+                    new.writestr(entry, old.read(entry))
 
 
 def _ends(live: Any) -> tuple[list[int], list[int]]:
