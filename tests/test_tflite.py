@@ -22,10 +22,10 @@ from engine import bundle_of, check_manifest
 from strop import formats, metrics
 from strop.bundle import Source, write
 from strop.data import Data, match
-from strop.errors import NotApplicable, RunFailed, TechniqueError, UnsupportedModel
+from strop.errors import InvalidPlan, NotApplicable, RunFailed, TechniqueError, UnsupportedModel
 from strop.formats.tflite import TfliteFormat, is_half, is_quantized, read
-from strop.model import Model
-from strop.prepare import Budget, prepare
+from strop.model import FOREST, Model
+from strop.prepare import Budget, check_target, prepare
 from strop.rundir import RunDir
 from strop.runtime import Runtime, predict
 from strop.runtimes import Litert
@@ -350,6 +350,27 @@ def test_layers_that_stay_in_float_are_those_that_harm_most(tmp_path: Path, kind
 
 
 @pytest.mark.parametrize(
+    "technique", [TfliteInt8(keep=0.5), TfliteWeights(keep=0.5, compute="float"), TfliteWeights(keep=0.5)], ids=str
+)
+def test_layers_that_share_weights_may_differ(tmp_path: Path, technique: Technique) -> None:
+    writer, last = tflites.Writer(), "x"
+    writer.weights("kernel", 6, 6)
+    for layer in ("x", "one", "two", "three", "four"):
+        writer.tensor(layer, (1, 6), free=(-1, 6))
+        if layer != "x":
+            writer.operator("FULLY_CONNECTED", [last, "kernel"], [layer], table="FullyConnectedOptions")
+        last = layer
+    writer.ends(["x"], [last])
+    model = tflites.opened(writer, tmp_path / "model")
+    data = Data({"x": np.random.default_rng(3).normal(size=(24, 6)).astype(np.float32)})
+    made = quantize(technique, Example(model, data), tmp_path / "made")
+    kinds = [v.dtype for v in read(made.path).all_values if v.stored and len(v.shape) == 2]
+    assert sorted(kinds) == ["float32", "int8"]
+    right = answers(model, data)["four"]
+    assert np.abs(answers(made, data)["four"] - right).max() < 0.03 * np.abs(right).max()
+
+
+@pytest.mark.parametrize(
     "technique",
     [TfliteInt8(activations="int16"), TfliteInt8(operators="weights"), TfliteInt8(ranges="average"),
      TfliteWeights(clip=True), TfliteWeights(compute="float"), TfliteWeights(weights="int4", compute="float")],
@@ -397,6 +418,8 @@ def test_a_phone_is_told_from_this_machine(tmp_path: Path) -> None:
             budget=Budget(60), seed=0, recipe=None, out=None,
         )  # fmt: skip
     assert request.target.formats == ("tflite",)
+    with pytest.raises(InvalidPlan, match="nothing here makes that of a model in forest"):
+        check_target(request.target, replace(cnn(tmp_path / "other").model, format=FOREST))
     assert any("not of a phone" in note for note in request.notes)
 
 

@@ -24,6 +24,7 @@ from .goal import Goal
 from .learning import Training
 from .model import TORCH, Format, Model
 from .overlap import overlap
+from .plan import reached
 from .rundir import DATA, PLAN, TRAINING, RunDir, as_written, read_json, write_json
 from .runtime import Runtime
 from .target import Target, cpu_name, instruction_sets, usable_cores
@@ -345,7 +346,7 @@ def check_target(target: Target, model: Model) -> None:
 
     Raises:
         InvalidPlan: A batch that the model does not take, more threads than there are cores, an unknown format, a price
-            of nothing.
+            of nothing, a phone that the model can't come to.
     """
     cores = len(usable_cores())
     if not 1 <= target.threads <= cores:
@@ -361,6 +362,11 @@ def check_target(target: Target, model: Model) -> None:
     known = {str(format) for runtime in runtimes.all_runtimes() if not runtime.as_given for format in runtime.loads}
     if unknown := set(target.formats) - known:
         raise InvalidPlan(f"formats must be among {', '.join(sorted(known))}, not {', '.join(sorted(unknown))}.")
+    if target.mobile and not set(target.formats) & reached(model.format, techniques.all_techniques()):
+        raise InvalidPlan(
+            f"a target that is mobile takes {' or '.join(target.formats)}, and nothing here makes that of a model in "
+            f"{model.format}. Convert it, and give the file."
+        )
 
 
 def environment() -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -35,8 +36,10 @@ TRIED = 8
 LONGEST = 10_000
 """Characters of an operator's name that the quantizer looks at."""
 
-Recipe: TypeAlias = Callable[[Any, str], None]
-"""Adds to a recipe how operators are quantized whose names match a pattern."""
+Recipe: TypeAlias = Callable[[Any], None]
+"""Adds to a recipe how operators are quantized."""
+ALL = ".*"
+"""The pattern of every layer's name."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +49,15 @@ class Source:
     Attributes:
         path: The file.
         content: What it holds, its one signature with the names that strop knows.
-        layers: Of all operators with weights, the names by which a recipe finds them.
-        names: Of inputs, and of outputs: the tensor of each.
+        graph: The same as strop reads it.
+        layers: Of all operators with weights, by number: the names by which a recipe finds them.
         ends: The tensors that go in, and those that come out, in the file's order.
     """
 
     path: Path
     content: bytes
-    layers: tuple[str, ...]
-    names: tuple[Mapping[str, int], Mapping[str, int]]
+    graph: Graph
+    layers: Mapping[int, str]
     ends: tuple[list[int], list[int]]
 
 
@@ -87,23 +90,22 @@ def prepared(model: Model) -> Source:
     graph = read(model.path)
     live = flatbuffers.read_model_from_bytearray(bytearray(model.path.read_bytes()))
     _sign(live, graph.inputs, graph.outputs)
-    layers = tuple(_scope(graph, one) for one in graph.operators if has_weights(graph, one))
+    layers = {number: _scope(graph, one) for number, one in enumerate(graph.operators) if has_weights(graph, one)}
     content = bytes(flatbuffers.convert_object_to_bytearray(live))
-    return Source(model.path, content, layers, (graph.inputs, graph.outputs), _ends(live))
+    return Source(model.path, content, graph, layers, _ends(live))
 
 
-def recipe(add: Recipe, kept: Iterable[str] = (), only: str | None = None) -> Any:
+def recipe(add: Recipe, kept: Iterable[str] = ()) -> Any:
     """How a model is to be quantized.
 
     Args:
         add: How operators are.
         kept: Layers that stay in float.
-        only: The one layer that does not.
     """
     made = recipes.RecipeManager()
-    add(made, ".*" if only is None else _exactly(only))
+    add(made)
     for name in kept:
-        keep(made, _exactly(name), kinds.TFLOperationName.ALL_SUPPORTED)
+        keep(made, f"^{re.escape(name)}$", kinds.TFLOperationName.ALL_SUPPORTED)
     return made
 
 
@@ -112,32 +114,37 @@ def keep(made: Any, pattern: str, operators: Any) -> None:
     made.add_quantization_config(pattern, operators, None, recipes.AlgorithmName.NO_QUANTIZE)
 
 
-def ranges(source: Source, made: Any, feeds: Iterable[Batch], context: Context, widest: bool) -> Mapping[str, Any]:
+def ranges(source: Source, add: Recipe, feeds: Iterable[Batch], context: Context, widest: bool) -> Mapping[str, Any]:
     """The range of every activation.
 
     Args:
         source: The float model.
-        made: The recipe, which says whose ranges are needed.
+        add: How operators are to be quantized, which says whose ranges are needed.
         feeds: Single samples.
         context: Says how many threads run them.
         widest: Whether it is that over all samples, not their moving average.
     """
     how = {"qsv_update_func": updates.min_max_update} if widest else {}
-    calibrator = calibrators.Calibrator(source.content, num_threads=context.target.threads, **how)
+    calibrator, made = calibrators.Calibrator(source.content, num_threads=context.target.threads, **how), recipe(add)
     for feed in feeds:
         calibrator.calibrate({KEY: [dict(feed)]}, made)
     found: Mapping[str, Any] = calibrator.get_model_qsvs()
     return found
 
 
-def quantized(source: Source, made: Any, found: Mapping[str, Any] | None = None) -> bytes:
+def quantized(source: Source, add: Recipe, found: Mapping[str, Any] | None = None, kept: Collection[str] = ()) -> bytes:
     """The file that a recipe makes of a model.
 
-    Raises:
-        TechniqueError: The quantizer fails.
+    Args:
+        source: The float model.
+        add: How operators are quantized.
+        found: The ranges of activations, where they are.
+        kept: Layers that stay in float.
     """
-    tool = quantizer.Quantizer(source.content, made.get_quantization_recipe())
-    result = tool.quantize(found, enable_progress_bar=False, enable_progress_report=False)
+    content, ranged = _parted(source, kept)
+    tool = quantizer.Quantizer(content, recipe(add, kept).get_quantization_recipe())
+    known = None if found is None else {**found, **{new: found[old] for new, old in ranged.items() if old in found}}
+    result = tool.quantize(known, enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)
 
 
@@ -150,7 +157,7 @@ def save(content: bytes, source: Source, folder: Path, *, half: bool = False) ->
     live = flatbuffers.read_model_from_bytearray(bytearray(content))
     sides = []
     # The quantizer puts other tensors at the ends, in the same order, and leaves a signature behind that knows not all.
-    for names, before, after in zip(source.names, source.ends, _ends(live), strict=True):
+    for names, before, after in zip((source.graph.inputs, source.graph.outputs), source.ends, _ends(live), strict=True):
         moved = dict(zip(before, after, strict=True))
         sides.append({name: moved[place] for name, place in names.items()})
     _sign(live, *sides)
@@ -173,13 +180,15 @@ def harm(
     """
     expected = [runner(source.content, context)(feed) for feed in feeds]
     errors = {}
-    for count, name in enumerate(source.layers):
+    names = list(dict.fromkeys(source.layers.values()))
+    for count, name in enumerate(names):
         if remaining(context) < 0:
-            raise TechniqueError(f"out of time after {count} of {len(source.layers)} layers")
-        step = runner(quantized(source, recipe(add, only=name), found), context)
+            raise TechniqueError(f"out of time after {count} of {len(names)} layers")
+        others = [other for other in names if other != name]
+        step = runner(quantized(source, add, found, others), context)
         error = sum(_apart(step(feed), right) for feed, right in zip(feeds, expected, strict=True))
         errors[name] = math.inf if math.isnan(error) else error
-        context.progress((count + 1) / len(source.layers), "comparing layers")
+        context.progress((count + 1) / len(names), "comparing layers")
     return errors
 
 
@@ -200,6 +209,34 @@ def _apart(found: Batch, right: Batch) -> float:
         scale = float(np.sqrt(np.mean(np.square(expected, dtype=np.float64)))) or 1.0
         errors.append(float(np.sqrt(np.mean((found[name].astype(np.float64) - expected) ** 2))) / scale)
     return max(errors)
+
+
+def _parted(source: Source, kept: Collection[str]) -> tuple[bytes, dict[str, str]]:
+    """Give layers that stay in float weights of their own where others that do not share them: the quantizer fails to.
+
+    Returns:
+        The file, and of each tensor that is new in it the name of the one that it is a copy of.
+    """
+    floats = {number for number, name in source.layers.items() if name in kept}
+    users: dict[int, set[int]] = {}
+    for number in source.layers:
+        for place in source.graph.operators[number].inputs:
+            if place >= 0 and source.graph.values[place].stored:
+                users.setdefault(place, set()).add(number)
+    shared = {place: who & floats for place, who in users.items() if who & floats and who - floats}
+    if not shared:
+        return source.content, {}
+    live = flatbuffers.read_model_from_bytearray(bytearray(source.content))
+    part, copies = live.subgraphs[0], {}
+    for place, who in shared.items():
+        own, name = copy.copy(part.tensors[place]), source.graph.values[place].name
+        own.name = f"{name}/float".encode()
+        copies[f"{name}/float"] = name
+        part.tensors.append(own)
+        for number in who:
+            inputs = part.operators[number].inputs
+            part.operators[number].inputs = [len(part.tensors) - 1 if at == place else int(at) for at in inputs]
+    return bytes(flatbuffers.convert_object_to_bytearray(live)), copies
 
 
 def _append(path: Path, source: Path) -> None:
@@ -233,7 +270,3 @@ def _sign(live: Any, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> N
 def _scope(graph: Graph, operator: Operator) -> str:
     """What the quantizer calls an operator: its outputs."""
     return "".join(f"{name};" for place in operator.outputs if (name := graph.values[place].name))[:LONGEST]
-
-
-def _exactly(name: str) -> str:
-    return f"^{re.escape(name)}$"

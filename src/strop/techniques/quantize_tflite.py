@@ -33,13 +33,13 @@ class TfliteFloat16(Technique):
         tool.check(model)
 
     def apply(self, model: Model, context: Context) -> Model:
-        def add(recipe: Any, pattern: str) -> None:
+        def add(recipe: Any) -> None:
             kind = tool.recipes.AlgorithmName.FLOAT_CASTING
-            recipe.add_weight_only_config(pattern, _all(), 16, algorithm_key=kind)
+            recipe.add_weight_only_config(tool.ALL, _all(), 16, algorithm_key=kind)
 
         with tool.quiet():
             source = tool.prepared(model)
-            return tool.save(tool.quantized(source, tool.recipe(add)), source, context.folder, half=True)
+            return tool.save(tool.quantized(source, add), source, context.folder, half=True)
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,16 @@ class TfliteWeights(Technique):
         _check_type(self.weights, target)
 
     def apply(self, model: Model, context: Context) -> Model:
-        def add(recipe: Any, pattern: str) -> None:
+        def add(recipe: Any) -> None:
             into = recipe.add_dynamic_config if self.compute == "integer" else recipe.add_weight_only_config
             names = tool.recipes.AlgorithmName
             algorithm = names.OCTAV if self.clip else names.MIN_MAX_UNIFORM_QUANT
-            into(pattern, _all(), _BITS[self.weights], algorithm_key=algorithm)
+            into(tool.ALL, _all(), _BITS[self.weights], algorithm_key=algorithm)
 
         with tool.quiet():
             source = tool.prepared(model)
             kept = _kept(self.keep, source, add, None, model, context)
-            return tool.save(tool.quantized(source, tool.recipe(add, kept)), source, context.folder)
+            return tool.save(tool.quantized(source, add, None, kept), source, context.folder)
 
 
 @dataclass(frozen=True)
@@ -122,19 +122,19 @@ class TfliteInt8(Technique):
         _check_type(self.activations, target)
 
     def apply(self, model: Model, context: Context) -> Model:
-        def add(recipe: Any, pattern: str) -> None:
+        def add(recipe: Any) -> None:
             for kind in (_all(),) if self.operators == "all" else map(tool.kinds.TFLOperationName, PRODUCTS):
-                recipe.add_static_config(pattern, kind, _BITS[self.activations], 8)
+                recipe.add_static_config(tool.ALL, kind, _BITS[self.activations], 8)
             if not self.integer_ends:
                 for end in (tool.kinds.TFLOperationName.INPUT, tool.kinds.TFLOperationName.OUTPUT):
-                    tool.keep(recipe, pattern, end)
+                    tool.keep(recipe, tool.ALL, end)
 
         with tool.quiet():
             source = tool.prepared(model)
             given = feeds(model.signature, context, self.samples, lambda: tool.runner(source.content, context))
-            found = tool.ranges(source, tool.recipe(add), given, context, self.ranges == "widest")
+            found = tool.ranges(source, add, given, context, self.ranges == "widest")
             kept = _kept(self.keep, source, add, found, model, context)
-            return tool.save(tool.quantized(source, tool.recipe(add, kept), found), source, context.folder)
+            return tool.save(tool.quantized(source, add, found, kept), source, context.folder)
 
 
 def _check_type(name: str, target: Target) -> None:
