@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import math
 import re
 import zipfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,10 +15,10 @@ import numpy as np
 
 from .._lazy import lazy, require
 from .._quiet import hushed, silenced, without_semaphores
-from ..errors import NotApplicable, TechniqueError
+from ..errors import NotApplicable
 from ..formats.tflite import Graph, Operator, TfliteFormat, has_weights, is_half, is_quantized, read
 from ..model import Batch, Model
-from ..technique import Context, remaining
+from ..technique import Context
 from ._calibration import Step
 
 litert = lazy("ai_edge_litert.interpreter", "litert")
@@ -31,8 +30,6 @@ updates = lazy("ai_edge_quantizer.utils.qsv_utils", "litert")
 kinds = lazy("ai_edge_quantizer.qtyping", "litert")
 
 KEY = "serving_default"
-TRIED = 8
-"""Samples by which the harm of single layers is compared."""
 LONGEST = 10_000
 """Characters of an operator's name that the quantizer looks at."""
 
@@ -170,28 +167,6 @@ def save(content: bytes, source: Source, folder: Path, *, half: bool = False) ->
     return TfliteFormat().open(path)
 
 
-def harm(
-    source: Source, add: Recipe, found: Mapping[str, Any] | None, feeds: Sequence[Batch], context: Context
-) -> dict[str, float]:
-    """How far the outputs are from the float model's, root mean square over its own, where one layer is quantized.
-
-    Raises:
-        TechniqueError: The deadline has passed.
-    """
-    expected = [runner(source.content, context)(feed) for feed in feeds]
-    errors = {}
-    names = list(dict.fromkeys(source.layers.values()))
-    for count, name in enumerate(names):
-        if remaining(context) < 0:
-            raise TechniqueError(f"out of time after {count} of {len(names)} layers")
-        others = [other for other in names if other != name]
-        step = runner(quantized(source, add, found, others), context)
-        error = sum(_apart(step(feed), right) for feed, right in zip(feeds, expected, strict=True))
-        errors[name] = math.inf if math.isnan(error) else error
-        context.progress((count + 1) / len(names), "comparing layers")
-    return errors
-
-
 def runner(content: bytes, context: Context) -> Step:
     """A call of a model that has a signature."""
     interpreter = litert.Interpreter(model_content=content, num_threads=context.target.threads)
@@ -201,14 +176,6 @@ def runner(content: bytes, context: Context) -> Step:
         return dict(call(**batch))
 
     return step
-
-
-def _apart(found: Batch, right: Batch) -> float:
-    errors = []
-    for name, expected in right.items():
-        scale = float(np.sqrt(np.mean(np.square(expected, dtype=np.float64)))) or 1.0
-        errors.append(float(np.sqrt(np.mean((found[name].astype(np.float64) - expected) ** 2))) / scale)
-    return max(errors)
 
 
 def _parted(source: Source, kept: Collection[str]) -> tuple[bytes, dict[str, str]]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, ClassVar
 
 from ..errors import NotApplicable
-from ..model import TFLITE, Batch, Format, Model
+from ..model import TFLITE, Format, Model
 from ..settings import choice
 from ..target import Target
 from ..technique import Context, Needs, Phase, Technique
 from . import _tflite as tool
 from ._calibration import feeds
+from ._tflite_layers import kept_in_float
 
 PRODUCTS = ("CONV_2D", "CONV_2D_TRANSPOSE", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL")
 """Operators with weights that compute in integers, in the quantizer's spelling."""
@@ -83,7 +81,7 @@ class TfliteWeights(Technique):
 
         with tool.quiet():
             source = tool.prepared(model)
-            kept = _kept(self.keep, source, add, None, model, context)
+            kept = kept_in_float(self.keep, source, add, None, model, context)
             return tool.save(tool.quantized(source, add, None, kept), source, context.folder)
 
 
@@ -133,29 +131,13 @@ class TfliteInt8(Technique):
             source = tool.prepared(model)
             given = feeds(model.signature, context, self.samples, lambda: tool.runner(source.content, context))
             found = tool.ranges(source, add, given, context, self.ranges == "widest")
-            kept = _kept(self.keep, source, add, found, model, context)
+            kept = kept_in_float(self.keep, source, add, found, model, context)
             return tool.save(tool.quantized(source, add, found, kept), source, context.folder)
 
 
 def _check_type(name: str, target: Target) -> None:
     if target.mobile and name != "int8":
         raise NotApplicable(f"phones compute fast in int8 and float16, and not in {name}")
-
-
-def _kept(
-    share: float, source: tool.Source, add: tool.Recipe, found: Mapping[str, Any] | None, model: Model, context: Context
-) -> list[str]:
-    """The layers to keep in float: the given share of them, of those that do most harm."""
-    if not share:
-        return []
-    given: list[Batch] = list(
-        islice(feeds(model.signature, context, tool.TRIED, lambda: tool.runner(source.content, context)), tool.TRIED)
-    )
-    harm = tool.harm(source, add, found, given, context)
-    kept = sorted(harm, key=lambda name: -harm[name])[: math.ceil(share * len(harm))]
-    if len(kept) == len(harm):
-        raise NotApplicable(f"has {len(harm)} layers with weights, of which {share:.0%} are all")
-    return kept
 
 
 def _all() -> Any:
