@@ -97,7 +97,7 @@ class Litert(Runtime):
                 interpreter.allocate_tensors()
         except UnsupportedModel as error:
             raise RunFailed(str(error)) from error
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, OSError) as error:
             raise RunFailed(f"LiteRT can't load {model.path.name}: {_line(error)}") from error
         return _Runner(interpreter, graph, scales)
 
