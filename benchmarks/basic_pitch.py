@@ -23,6 +23,7 @@ from models._packages import BASIC_PITCH
 from metrics import note_f1
 from strop import formats
 from strop.data import Data
+from strop.plan import Candidate
 from strop.runtime import predict
 from strop.runtimes import Litert, Onnxruntime
 from strop.stats import Interval
@@ -138,9 +139,8 @@ def optimize(kind: str, budget: str) -> dict[str, Any]:
 
 def row(kind: str, manifest: dict[str, Any]) -> str:
     made = manifest["winner"] or manifest["closest"]
-    steps = " + ".join([*(step["technique"] for step in made["route"]), made["runtime"]["name"]])
     before, after = manifest["original"]["metrics"], made["metrics"]
-    cells = [f".{kind}", GOALS[kind], manifest["verdict"], steps]
+    cells = [f".{kind}", GOALS[kind], manifest["verdict"], str(Candidate.of(made))]
     for name, unit in (("latency.p50", "s"), ("size", "bytes"), ("note_f1", "")):
         ratio = share(Interval(**{key: made["ratios"][name][key] for key in ("value", "low", "high")}))
         cells.append(f"{spread(stored(before[name]), unit)} became {spread(stored(after[name]), unit)}, {ratio}")
@@ -170,10 +170,9 @@ def main() -> None:
         "",
     ]
     lines += ["| file | minimized | verdict | what came of it | latency.p50 | size | note F1 |", "|---" * 7 + "|"]
-    for kind in GOALS:
-        manifest = optimize(kind, options.budget)
-        (CACHE / f"basic-pitch-{kind}.json").write_text(json.dumps(manifest))
-        lines.append(row(kind, manifest))
+    manifests = {kind: optimize(kind, options.budget) for kind in GOALS}
+    lines += [row(kind, manifest) for kind, manifest in manifests.items()]
+    lines += ["", *(f"- .{kind}: {note}." for kind, manifest in manifests.items() for note in manifest["notes"])]
     (HERE / "basic_pitch.md").write_text("\n".join(lines) + "\n")
 
 
