@@ -12,9 +12,15 @@ from ai_edge_litert import schema_py_generated as schema
 from strop import formats
 from strop.data import Data
 from strop.model import Model
+from strop.runtime import predict
+from strop.runtimes import Litert
+from strop.target import Target
+from strop.technique import Context, Technique, apply
+from strop.testing import Example
 
 RNG = np.random.default_rng
 SAMPLES = 24
+ONE = Target(threads=1)
 CODES = {
     np.dtype(name): getattr(schema.TensorType, name.upper())
     for name in ("float32", "float16", "int32", "uint8", "int8", "int16", "int64", "bool")
@@ -171,3 +177,30 @@ def values(writer: Writer) -> dict[str, np.ndarray]:
 
 def opened(writer: Writer, folder: Path) -> Model:
     return formats.open(writer.write(folder / "model.tflite"))
+
+
+def example(folder: Path) -> Example:
+    """The network of `cnn`, and images."""
+    return Example(opened(cnn(), folder), images())
+
+
+def logits(folder: Path) -> Example:
+    """The network without its softmax, which would hide small errors."""
+    writer = cnn()
+    del writer.graph.operators[-1], writer.graph.tensors[-1]
+    writer.model.signatureDefs = []
+    writer.ends(["image"], ["logits"], picture="image", scores="logits")
+    return Example(opened(writer, folder), images())
+
+
+def quantize(technique: Technique, example: Example, folder: Path) -> Model:
+    folder.mkdir()
+    return apply(technique, example.model, Context(example.data, example.model, ONE, 0, folder))
+
+
+def answers(model: Model, data: Data, batch: int = 4) -> dict[str, np.ndarray]:
+    runner = Litert().load(model, ONE)
+    try:
+        return predict(runner, model.signature, data, batch)
+    finally:
+        runner.close()
