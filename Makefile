@@ -35,5 +35,5 @@ $(VENV)/demo.stamp: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/test.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing strop and what its tests need into $(VENV) (2 GB) ...'
-	@$(INSTALL) --editable '.[openvino,torch,trees,dev]'
+	@$(INSTALL) --editable '.[openvino,torch,trees,litert,dev]'
 	@touch $(VENV)/demo.stamp $@

@@ -58,6 +58,7 @@ REQUIREMENTS = [
     "numpy>=2",
     'openvino>=2026.4; extra == "openvino"',
     'nncf>=3; extra == "openvino"',
+    'strop[openvino]; extra == "wide"',
     'pytest>=9; extra == "dev"',
     "odd>=1; extra == 'odd' and python_version < '3'",
 ]
@@ -80,7 +81,7 @@ class Packages:
 
     def get_all(self, key: str) -> list[str]:
         assert key == "Provides-Extra"
-        return ["openvino", "dev", "odd"]
+        return ["openvino", "dev", "odd", "wide"]
 
     def version(self, name: str) -> str:
         if name not in self.versions:
@@ -101,7 +102,8 @@ def test_what_an_extra_lacks(monkeypatch: pytest.MonkeyPatch, versions: dict[str
     monkeypatch.setattr(doctor, "metadata", Packages(**versions))
     found = doctor.examine()
     extras = {extra["name"]: extra for extra in found["extras"]}
-    assert list(extras) == ["core", "openvino", "odd"]
+    assert list(extras) == ["core", "openvino", "odd", "wide"]
+    assert extras["wide"]["packages"] == extras["openvino"]["packages"], "an extra brings what it builds on"
     assert [p["name"] for p in extras["core"]["packages"]] == ["numpy"]
     assert extras["core"]["present"]
     assert extras["odd"]["present"], "a package for another Python is not lacking here"

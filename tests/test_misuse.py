@@ -40,6 +40,14 @@ def test_a_target_is_of_numbers(fields: dict[str, Any]) -> None:
         Target(**fields)
 
 
+def test_a_target_is_of_a_known_kind_and_takes_its_formats() -> None:
+    assert Target(kind="mobile").formats == ("tflite",)
+    with pytest.raises(InvalidPlan, match="server or mobile, not 'phone'"):
+        Target(kind="phone")
+    with pytest.raises(InvalidPlan, match="takes tflite, not onnx"):
+        Target(kind="mobile", formats=("onnx",))
+
+
 def test_arguments_of_other_kinds_are_refused() -> None:
     with pytest.raises(InvalidPlan, match=r"budget must be a strop\.Budget, not 60"):
         given(Budget, 60, "budget")

@@ -30,6 +30,7 @@ group = "photo"
 protected = "sex"
 threads = 1
 batch = 8
+target = "server"
 formats = ["onnx", "openvino"]
 rate = 50
 p99 = "20ms"
@@ -73,6 +74,7 @@ def test_every_key_is_read_and_paths_are_relative_to_the_file(tmp_path: Path) ->
         protected=("sex",),
         threads=1,
         batch=8,
+        target="server",
         formats=("onnx", "openvino"),
         rate=50.0,
         p99=0.02,
@@ -134,6 +136,8 @@ HEAD = 'model = "m"\ndata = "d"\n'
         (HEAD + "price = inf", 3, "price must be a number above zero, not inf"),
         (HEAD + "price = true", 3, "price must be a number above zero, not true"),
         (HEAD + "price = '0.34'", 3, "price must be a number above zero, not '0.34'"),
+        (HEAD + "target = 'phone'", 3, "target must be 'server' or 'mobile', not 'phone'"),
+        (HEAD + "target = ['mobile']", 3, "target must be 'server' or 'mobile', not [\"mobile\"]"),
         (HEAD + "label = 3", 3, "label must be a string, not 3"),
         (HEAD + "out = ''", 3, "out must be a string, not ''"),
         (HEAD + "group = ['a']", 3, 'group must be a string, not ["a"]'),

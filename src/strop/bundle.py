@@ -30,7 +30,7 @@ from .server import Hosted, Server
 from .target import Target
 from .trial import Outcome
 
-MANIFEST, SAMPLES, REPORT = "manifest.json", "samples.npz", "report.html"
+MANIFEST, SAMPLES, REPORT, DEVICE = "manifest.json", "samples.npz", "report.html", "device.md"
 KEPT = 64  # samples in a bundle, where they are small
 LEAST_KEPT = 8  # samples, however large
 WEIGHT = 1 << 20  # bytes of inputs above which no further sample is kept
@@ -265,6 +265,8 @@ def write(
         hashes = {**manifest["hashes"], "files": {name: digest_files([part / name]) for name in names}}
         whole = {**manifest, "hashes": hashes}
         (part / MANIFEST).write_text(json.dumps(finite(whole), indent=1) + "\n")
+        if told := source.runtime.elsewhere(model, source.target):
+            (part / DEVICE).write_text(told)
         (part / REPORT).write_text(report.page(whole, [(str(c), o.to_json()) for c, o in tried]))
         if folder.exists():
             folder.rmdir()

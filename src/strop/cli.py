@@ -91,6 +91,9 @@ def optimize(
     ] = None,
     threads: Threads = None,
     batch: Batch = None,
+    target: Annotated[
+        str | None, typer.Option(help="server (by default) or mobile: a .tflite file for phones.")
+    ] = None,
     formats: Annotated[str | None, typer.Option(help="Formats that may be handed over: onnx,openvino.")] = None,
     rate: Rate = None,
     p99: P99 = None,
@@ -112,7 +115,8 @@ def optimize(
         "metric": tuple(metric or ()), "calibration": calibration, "confirm": confirm, "train": train,
         "label": label,
         "slice": tuple(slice or ()), "group": group, "protected": tuple(protected or ()), "threads": threads,
-        "batch": batch, "formats": tuple(formats.split(",")) if formats else (), "rate": rate, "price": price,
+        "batch": batch, "target": target, "formats": tuple(formats.split(",")) if formats else (), "rate": rate,
+        "price": price,
         "weights": weights, "trials": trials, "seed": seed,
         "out": out, "run": run, "recipe": recipe, "trust_pickle": trust_pickle or None,
     }  # fmt: skip
@@ -131,7 +135,7 @@ def optimize(
 
 @app.command()
 def profile(
-    model: Annotated[str, typer.Argument(help="A model or a bundle; of decision trees, so far.")],
+    model: Annotated[str, typer.Argument(help="A model or a bundle; of decision trees or TFLite, so far.")],
     data: Annotated[str | None, typer.Option(help="Inputs to run; random ones by default.")] = None,
     label: Text = None,
     threads: Threads = None,
@@ -371,7 +375,8 @@ def _run(plan: Plan, as_json: bool) -> int:
             plan.model, plan.data, goal, weights=plan.weights, metric=plan.metric, label=plan.label, slices=plan.slice,
             group=plan.group, protected=plan.protected, calibration=plan.calibration, confirm_data=plan.confirm,
             train=plan.train, training=plan.training,
-            target=_target(plan.threads, plan.batch, plan.formats, plan.rate, plan.p99, plan.price), budget=budget,
+            target=_target(plan.threads, plan.batch, plan.formats, plan.rate, plan.p99, plan.price, plan.target),
+            budget=budget,
             seed=plan.seed or 0, run=plan.run, recipe=plan.recipe, out=plan.out, trust_pickle=plan.trust_pickle,
             listener=reporter,
         )  # fmt: skip
@@ -432,11 +437,12 @@ def _target(
     rate: float | None = None,
     p99: str | float | None = None,
     price: float | None = None,
+    kind: str | None = None,
 ) -> Target:
     default = Target()
     return Target(
         default.threads if threads is None else threads, default.batch if batch is None else batch, tuple(formats),
-        rate, seconds(p99) if isinstance(p99, str) else p99, price,
+        rate, seconds(p99) if isinstance(p99, str) else p99, price, kind or default.kind,
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ def _extras() -> list[dict[str, Any]]:
         return []
     extras = []
     for name in ("", *(name for name in names if name != "dev")):
-        chosen = [r for r in requirements if _belongs(r, name)]
+        chosen = _chosen(requirements, name)
         packages = [_package(requirement) for requirement in chosen]
         present = all(package["fits"] for package in packages)
         extras.append({
@@ -127,6 +127,14 @@ def _extras() -> list[dict[str, Any]]:
             "install": None if present else _command(name),
         })  # fmt: skip
     return extras
+
+
+def _chosen(requirements: Sequence[Requirement], extra: str) -> list[Requirement]:
+    """What an extra brings, and the extras that it builds on."""
+    found = [requirement for requirement in requirements if _belongs(requirement, extra)]
+    below = [other for requirement in found if requirement.name == "strop" for other in requirement.extras]
+    own = [requirement for requirement in found if requirement.name != "strop"]
+    return own + [requirement for other in below for requirement in _chosen(requirements, other)]
 
 
 def _belongs(requirement: Requirement, extra: str) -> bool:

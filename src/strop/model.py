@@ -30,6 +30,7 @@ Format = NewType("Format", str)
 ONNX = Format("onnx")
 ONNX_TREES = Format("onnx-trees")
 OPENVINO = Format("openvino")
+TFLITE = Format("tflite")
 TORCH = Format("torch")
 TORCH_PROGRAM = Format("torch-program")
 LIGHTGBM = Format("lightgbm")
@@ -60,6 +61,8 @@ class Tensor:
         closed: Whether a category that is not listed is refused; where it is not, it counts as missing.
         classes: Of a classifier's output: the labels that its columns, or numbers, stand for; empty where these are
             their own numbers.
+        stored: Of a quantized input or output: the integers that the model itself takes or gives. An input that is
+            handed in as these goes on as it is; one of `dtype` is quantized.
     """
 
     name: str
@@ -73,6 +76,7 @@ class Tensor:
     categories: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     closed: bool = False
     classes: tuple[Value, ...] = ()
+    stored: str = ""
 
     @property
     def fixed_batch(self) -> int | None:
@@ -308,7 +312,7 @@ class ModelFormat(ABC):
         known = [f"{number:,} {name}" for name, number in model.counts.items()]
         files = f"{model.size:,} bytes on disk"
         raise UnsupportedModel(
-            f"A profile takes decision trees apart so far, and this is a model in {self.name} "
+            f"A profile takes decision trees and TFLite models apart so far, and this is a model in {self.name} "
             f"({', '.join([*known, files])}). strop benchmark measures it as a whole."
         )
 

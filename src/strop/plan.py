@@ -199,9 +199,9 @@ def routes(
     refused: dict[str, str] = {}
     usable: list[type[Technique]] = []
     known = techniques.all_techniques() if known is None else known
-    reached = _reached(model.format, known)
+    formats = reached(model.format, known)
     for technique in known:
-        if not technique.accepts & reached:
+        if not technique.accepts & formats:
             continue
         if missing := technique.needs & ~have:
             refused[technique.label()] = f"needs {_words(missing)}"
@@ -230,7 +230,7 @@ def routes(
     return sorted(found, key=lambda route: (route.expects(target), len(route.steps))), refused
 
 
-def _reached(format: Format, known: Sequence[type[Technique]]) -> set[Format]:
+def reached(format: Format, known: Sequence[type[Technique]]) -> set[Format]:
     """The formats that converters lead to, and the one at the beginning."""
     found, size = {format}, 0
     while len(found) > size:

@@ -19,6 +19,7 @@ from typing import Any
 from .errors import InvalidGoal, InvalidPlan
 from .goal import Goal
 from .learning import Training
+from .target import KINDS
 
 FILENAME = "strop.toml"
 UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -39,6 +40,7 @@ class Plan:
         slice: Columns or arrays whose values are reported one by one; `sex*race` for the intersections of two.
         group: The column or array that says which samples belong together.
         protected: Columns or arrays between whose values fairness is reported; they are slices too.
+        target: What the model is for: `server` or `mobile`.
         formats: Formats that may be handed over; empty for any that an installed runtime loads.
         rate: Calls a second that arrive at random times, for `server.p99`.
         p99: Seconds within which 99 % of such calls must be answered, for `server.rate`.
@@ -67,6 +69,7 @@ class Plan:
     protected: tuple[str, ...] = ()
     threads: int | None = None
     batch: int | None = None
+    target: str | None = None
     formats: tuple[str, ...] = ()
     rate: float | None = None
     p99: float | None = None
@@ -172,6 +175,12 @@ def _path(value: object, folder: Path) -> Path:
     return folder / os.path.expanduser(_string(value, folder))
 
 
+def _kind(value: object, folder: Path) -> str:
+    if not isinstance(value, str) or value not in KINDS:
+        raise _Wrong(" or ".join(map(repr, KINDS)), value)
+    return value
+
+
 def _strings(value: object, folder: Path) -> tuple[str, ...]:
     elements = value if isinstance(value, list) else [value]
     for place, element in enumerate(elements):
@@ -230,6 +239,7 @@ READERS: dict[str, Callable[[Any, Path], Any]] = {
     **dict.fromkeys(("threads", "batch", "trials"), _at_least(1)),
     **dict.fromkeys(("out", "run", "recipe", "weights"), _path),
     "seed": _at_least(0),
+    "target": _kind,
     "training": _training,
     "trust_pickle": _true_or_false,
     **dict.fromkeys(("budget", "p99"), _span),

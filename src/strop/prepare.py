@@ -24,6 +24,7 @@ from .goal import Goal
 from .learning import Training
 from .model import TORCH, Format, Model
 from .overlap import overlap
+from .plan import reached
 from .reading import read_for
 from .rundir import DATA, PLAN, TRAINING, RunDir, as_written, read_json, write_json
 from .runtime import Runtime
@@ -161,6 +162,8 @@ def prepare(
     for name in SPLITS:
         getattr(parts, name).save(run.folder(f"{DATA}/{name}"))
     notes = []
+    if target.mobile:
+        notes.append(f"latency and memory are those of this machine ({cpu_name()}), not of a phone")
     lessons: dict[str, Any] = {}
     if train is not None:
         learned = further(train, "train")
@@ -349,7 +352,7 @@ def check_target(target: Target, model: Model) -> None:
 
     Raises:
         InvalidPlan: A batch that the model does not take, more threads than there are cores, an unknown format, a price
-            of nothing.
+            of nothing, a phone that the model can't come to.
     """
     cores = len(usable_cores())
     if not 1 <= target.threads <= cores:
@@ -365,6 +368,11 @@ def check_target(target: Target, model: Model) -> None:
     known = {str(format) for runtime in runtimes.all_runtimes() if not runtime.as_given for format in runtime.loads}
     if unknown := [name for name in target.formats if not any(covers(name, format) for format in known)]:
         raise InvalidPlan(f"formats must be among {', '.join(sorted(known))}, not {', '.join(sorted(unknown))}.")
+    if target.mobile and not set(target.formats) & reached(model.format, techniques.all_techniques()):
+        raise InvalidPlan(
+            f"a target that is mobile takes {' or '.join(target.formats)}, and nothing here makes that of a model in "
+            f"{model.format}. Convert it, and give the file."
+        )
 
 
 def check_batch(target: Target, samples: int) -> None:
@@ -388,6 +396,8 @@ def environment() -> dict[str, Any]:
         "onnxslim",
         "openvino",
         "nncf",
+        "ai-edge-litert",
+        "ai-edge-quantizer",
         "optuna",
         "torch",
         "lightgbm",

@@ -64,6 +64,10 @@ class Runtime(Settings):
             NotApplicable: Why not, in one sentence.
         """
 
+    def elsewhere(self, model: Model, target: Target) -> str:
+        """How a model is measured where it will run, as Markdown for its bundle; empty where that is here."""
+        return ""
+
     def start(self) -> None:
         """Load what any model needs, and no model: memory is told over this. Where libraries come in with the first
         model only, that is an empty one."""

@@ -19,6 +19,9 @@ DOT_PRODUCTS = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp")
 BF16 = ("amx_bf16", "avx512_bf16", "bf16")
 """Those that compute in bfloat16."""
 
+KINDS: dict[str, tuple[str, ...]] = {"server": (), "mobile": ("tflite",)}
+"""Of what a target can be: the formats that it takes; none for any."""
+
 
 def usable_cores() -> tuple[int, ...]:
     """The cores that this process may use, by number."""
@@ -75,6 +78,7 @@ class Target:
         rate: Calls a second that arrive at random times, for `server.p99`.
         p99: Seconds within which 99 % of such calls must be answered, for `server.rate`.
         price: What an hour of the machine costs, in the user's own currency, for `cost`.
+        kind: `server`, or `mobile`: a phone, to which .tflite is handed over, in types that phones compute fast.
     """
 
     threads: int = field(default_factory=lambda: len(usable_cores()))
@@ -83,17 +87,31 @@ class Target:
     rate: float | None = None
     p99: float | None = None
     price: float | None = None
+    kind: str = "server"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "formats", texts(self.formats, "formats"))
+        if self.kind not in KINDS:
+            raise InvalidPlan(f"a target must be {' or '.join(KINDS)}, not {self.kind!r}. Take one of them.")
+        formats, only = texts(self.formats, "formats"), KINDS[self.kind]
+        if only and (strange := set(formats) - set(only)):
+            raise InvalidPlan(
+                f"a target that is {self.kind} takes {' or '.join(only)}, not {', '.join(sorted(strange))}. "
+                "Leave out the formats."
+            )
+        object.__setattr__(self, "formats", formats or only)
         for name, value in vars(self).items():
             kind = Integral if name in ("threads", "batch") else Real
-            if name != "formats" and not (isinstance(value, kind) or (value is None and kind is Real)):
+            text = name in ("formats", "kind")
+            if not text and not (isinstance(value, kind) or (value is None and kind is Real)):
                 raise InvalidPlan(f"{name} of a target must be a number, not {value!r}. Write Target({name}=1).")
 
     def allows(self, format: str) -> bool:
         """Whether a model of that format may be handed over."""
         return not self.formats or any(covers(allowed, format) for allowed in self.formats)
+
+    @property
+    def mobile(self) -> bool:
+        return self.kind == "mobile"
 
     def cores(self) -> tuple[int, ...]:
         """The cores to pin to: the last ones, since the first serves most interrupts."""

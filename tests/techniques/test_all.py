@@ -311,6 +311,22 @@ def test_a_bias_with_a_row_axis_is_quantized(tmp_path: Path) -> None:
     assert error(step(StaticInt8(), model, data, tmp_path / "result"), model, data) <= 0.03
 
 
+def test_a_shared_bias_is_quantized_whatever_others_are_called(tmp_path: Path) -> None:
+    """ONNX Runtime's quantizer would call its copies b1, b2, ..., as the layers are."""
+    text = "".join(
+        f"b{n + 1} = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> ({f'b{n}' if n else 'x'}, k{n}, b)\n"
+        for n in range(4)
+    )
+    layers = [models.weight(f"k{n}", 4, 4, 3, 3) for n in range(4)]
+    proto = models.build(
+        f"g (float[N, 4, 6, 6] x) => (float[N, 4, 6, 6] b4) {{ {text} }}", [*layers, models.weight("b", 4)]
+    )
+    path = tmp_path / "model.onnx"
+    onnx.save(proto, path)
+    model, data = room.OnnxFormat().open(path), Data({"x": models.floats(4, 6, 6)})
+    assert error(step(StaticInt8(), model, data, tmp_path / "int8"), model, data) < 0.05
+
+
 def test_what_openvino_cannot_convert_is_refused_with_the_operator(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     onnx.save(models.build("g (float[N, 4] x) => (float[N, 4] y) { y = Affine(x) }", [], 7), tmp_path / "affine.onnx")

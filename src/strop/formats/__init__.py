@@ -19,6 +19,7 @@ from .onnx import OnnxFormat
 from .onnx_trees import OnnxTreesFormat
 from .openvino import OpenvinoFormat
 from .sklearn import SklearnFormat
+from .tflite import TfliteFormat
 from .torch import TorchFormat
 from .xgboost import XgboostFormat
 
@@ -26,6 +27,7 @@ FORMATS: tuple[ModelFormat, ...] = (
     OnnxTreesFormat(),
     OnnxFormat(),
     OpenvinoFormat(),
+    TfliteFormat(),
     TorchFormat(),
     LightgbmFormat(),
     XgboostFormat(),

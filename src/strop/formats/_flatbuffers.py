@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from ..forest import Array
 
-_SIZES = {"?": 1, "b": 1, "H": 2, "i": 4, "I": 4, "f": 4, "d": 8}
+_SIZES = {"?": 1, "b": 1, "H": 2, "i": 4, "I": 4, "f": 4, "d": 8, "Q": 8}
 
 
 class Table:
@@ -23,6 +24,9 @@ class Table:
         self.buffer, self.place = buffer, place
         self.fields = place - buffer.number(place, "i")
         self.size = buffer.number(self.fields, "H")
+
+    def has(self, field: int) -> bool:
+        return self._place(field) is not None
 
     def number(self, field: int, kind: str, default: float = 0) -> Any:
         place = self._place(field)
@@ -65,14 +69,14 @@ class Table:
             yield from (start + 4 * at + int(offset) for at, offset in enumerate(offsets))
 
 
-def root(content: bytes) -> Table:
+def root(content: bytes | mmap.mmap) -> Table:
     """The table that a buffer begins with."""
     buffer = _Buffer(content)
     return Table(buffer, buffer.follow(0))
 
 
 class _Buffer:
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes | mmap.mmap) -> None:
         self.content = content
         self.left = 4 * len(content)  # bytes still to be given: offsets that meet must not multiply what is there
 

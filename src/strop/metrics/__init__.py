@@ -82,7 +82,8 @@ def find(name: str) -> Metric:
 def called_for(target: Target) -> tuple[str, ...]:
     """The metrics that tell what a target's own fields ask."""
     asked = {"server.p99": target.rate, "server.rate": target.p99, "cost": target.price}
-    return tuple(name for name, given in asked.items() if given is not None)
+    given = tuple(name for name, given in asked.items() if given is not None)
+    return (*given, "size.compressed") if target.mobile else given  # as an app is downloaded
 
 
 def unmeasurable(name: str, target: Target) -> str:

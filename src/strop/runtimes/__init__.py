@@ -14,6 +14,7 @@ from .eager import Eager
 from .gtil import Gtil
 from .inductor import Inductor
 from .lightgbm import Lightgbm
+from .litert import Litert
 from .lleaves import Lleaves
 from .native import Native
 from .onnxruntime import Onnxruntime
@@ -25,6 +26,7 @@ from .xgboost import Xgboost
 BUILTIN: tuple[type[Runtime], ...] = (
     Onnxruntime,
     Openvino,
+    Litert,
     Inductor,
     Eager,
     Lightgbm,

@@ -21,6 +21,7 @@ from .quantize_aware import QuantizeAware
 from .quantize_forest import QuantizeForest
 from .quantize_onnx import DynamicInt8, StaticInt8
 from .quantize_openvino import OpenvinoInt8, OpenvinoInt8Weights
+from .quantize_tflite import TfliteFloat16, TfliteInt8, TfliteWeights
 from .refit_leaves import RefitLeaves
 from .retune import Retune
 from .simplify import Simplify
@@ -47,6 +48,9 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     ToOpenvino,
     OpenvinoInt8,
     OpenvinoInt8Weights,
+    TfliteInt8,
+    TfliteWeights,
+    TfliteFloat16,
     ToProgram,
     ToForest,
     DropFeatures,

@@ -7,6 +7,7 @@ import platform
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -138,7 +139,7 @@ class StaticInt8(Technique):
         def quantize(source: Path, result: Path, large: bool) -> None:
             ranges = source.with_name("ranges.json")
             operators = self._operators()
-            _flatten_biases(source)
+            _prepare_biases(source)
             self._calibrate(source, ranges, operators, model, context, large)
             quantize_static(
                 source,
@@ -196,11 +197,26 @@ class StaticInt8(Technique):
         return kept + ([weighted[0], weighted[-1]] if self.exclude == "ends" and weighted else [])
 
 
-def _flatten_biases(path: Path) -> None:
-    """Store biases of shape [1, n] as [n]: ONNX Runtime writes the first, and its quantizer knows the second only."""
+def _prepare_biases(path: Path) -> None:
+    """Give each operator a bias of its own, of shape [n].
+
+    ONNX Runtime writes some of shape [1, n], which its quantizer does not know; and of a shared one the quantizer makes
+    copies, under names that may be there already.
+    """
     import onnx
 
     proto = onnx.load(path, load_external_data=False)
+    known = {tensor.name: tensor for tensor in proto.graph.initializer}
+    taken, seen = {name for node in proto.graph.node for name in (*node.input, *node.output)}, set[str]()
+    for node in proto.graph.node:
+        if node.op_type in CONVOLUTIONS | {"Gemm"} and len(node.input) > 2 and node.input[2] in known:
+            if node.input[2] in seen:
+                own = proto.graph.initializer.add()
+                own.CopyFrom(known[node.input[2]])
+                own.name = next(name for n in count() if (name := f"{own.name}/{n}") not in taken)
+                node.input[2] = own.name
+            taken.add(node.input[2])
+            seen.add(node.input[2])
     biases = {node.input[2] for node in proto.graph.node if node.op_type == "Gemm" and len(node.input) > 2}
     others = {name for n in proto.graph.node for at, name in enumerate(n.input) if n.op_type != "Gemm" or at != 2}
     for tensor in proto.graph.initializer:

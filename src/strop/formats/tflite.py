@@ -1,0 +1,204 @@
+"""TFLite: a flatbuffer that holds graph and weights. What runs it is LiteRT, as TensorFlow Lite is called today."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ..errors import UnsupportedModel
+from ..model import TFLITE, Batch, Model, ModelFormat, Signature, Tensor
+from ..structure import Layer, Structure
+from ._tflite import IDENTIFIER, Graph, Operator, Value, read
+from ._tflite_schema import NUMERIC
+
+INTEGERS = frozenset({"int2", "int4", "int8", "uint4", "uint8", "int16"})
+"""The types that quantized values are held in."""
+WEIGHTED = frozenset({
+    "BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "EMBEDDING_LOOKUP", "FULLY_CONNECTED", "TRANSPOSE_CONV",
+})  # fmt: skip
+"""The operators that strop quantizes the weights of."""
+_WEIGHTS = INTEGERS | {"float32", "float16", "bfloat16", "int32", "int64"}
+_KEEPERS = frozenset({"ASSIGN_VARIABLE"})
+
+
+class TfliteFormat(ModelFormat):
+    """.tflite files, and their content as bytes, read without LiteRT."""
+
+    name = TFLITE
+
+    def detects(self, source: object) -> bool:
+        if isinstance(source, bytes):
+            return source[4:8] == IDENTIFIER
+        path = _file_of(source)
+        if path is None:
+            return False
+        with path.open("rb") as stream:
+            return path.suffix == ".tflite" or stream.read(8)[4:] == IDENTIFIER
+
+    def open(self, source: Any) -> Model:
+        """Read the inputs and outputs of the graph that a call runs.
+
+        Raises:
+            UnsupportedModel: The file is broken, remembers something from call to call, or its inputs and outputs are
+                no numbers.
+        """
+        where = source if isinstance(source, bytes) else _file_of(source)
+        if where is None:
+            raise UnsupportedModel(f"A TFLite model is a file that ends in .tflite; {source} is none. Check the path.")
+        graph, name = read(where), "the model" if isinstance(where, bytes) else str(where)
+        if kept := {operator.kind for operator in graph.operators} & _KEEPERS:
+            raise UnsupportedModel(
+                f"An answer must depend on its inputs alone, and {name} writes to variables ({', '.join(kept)}). "
+                "Export it with its state as inputs and outputs."
+            )
+        others = ", ".join(sorted(graph.unused))
+        notes = (f"of the signatures in the .tflite file, {others} are not looked at",) if others else ()
+        files = () if isinstance(where, bytes) else (where,)
+        return Model(TFLITE, where, _signature(graph, name), files, counts=_counts(graph), notes=notes)
+
+    def store(self, model: Model, folder: Path) -> Model:
+        """Write bytes as model.tflite."""
+        if model.files:
+            return model
+        path = folder / "model.tflite"
+        path.write_bytes(model.payload)
+        return self.open(path)
+
+    def structure(self, model: Model, samples: Batch | None = None) -> Structure:
+        """Operators in the order in which they run, with their multiply-adds and the bytes of their weights."""
+        graph = read(model.path)
+        layers, seen = [], set[int]()
+        for operator, name in islice(graph.named_operators(), len(graph.operators)):
+            own = {value.buffer: value.stored for value in graph.parents(operator) if value.buffer not in seen}
+            seen |= set(own)
+            layers.append(Layer(name, operator.kind, _operations(graph, operator), sum(own.values())))
+        kinds = Counter(operator.kind for operator in graph.operators)
+        types: Counter[str] = Counter()
+        for value in _constants(graph):
+            types[value.dtype] += value.stored
+        facts = {"operators": dict(kinds.most_common()), "weights": dict(types.most_common()), **_counts(graph)}
+        told = {
+            "operators": f"{len(graph.operators):,}: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common()),
+            "weights": f"{facts['parameters']:,} parameters, in bytes by type: "
+            + (", ".join(f"{kind} {size:,}" for kind, size in types.most_common()) or "none"),
+            "work": f"{facts['operations']:,} multiply-adds for one sample",
+        }
+        return Structure(tuple(layers), facts, told)
+
+
+def is_quantized(graph: Graph) -> bool:
+    """Whether a tensor is held as integers with a scale."""
+    return any(len(value.scales) and value.dtype in INTEGERS for value in graph.all_values)
+
+
+def is_half(graph: Graph) -> bool:
+    """Whether weights are stored as float16."""
+    return any(value.stored and value.dtype == "float16" and value.cells > 1 for value in graph.all_values)
+
+
+def has_weights(graph: Graph, operator: Operator) -> bool:
+    """Whether an operator multiplies by constants, or looks them up."""
+    return operator.kind in WEIGHTED and any(v.stored and len(v.shape) > 1 for v in graph.parents(operator))
+
+
+def _file_of(source: object) -> Path | None:
+    if not isinstance(source, (str, os.PathLike)):
+        return None
+    path = Path(source)
+    if path.is_dir():
+        found = sorted(path.glob("*.tflite"))
+        return found[0] if len(found) == 1 else None
+    return path if path.is_file() else None
+
+
+def _signature(graph: Graph, model: str) -> Signature:
+    if not graph.inputs or not graph.outputs:
+        raise UnsupportedModel(
+            f"A model must have inputs and outputs; {model} has {len(graph.inputs)} and {len(graph.outputs)}."
+        )
+    sides = (graph.inputs, graph.outputs)
+    inputs, outputs = (tuple(_tensor(n, graph.values[at], model) for n, at in side.items()) for side in sides)
+    return Signature(inputs, outputs)
+
+
+def _tensor(name: str, value: Value, model: str) -> Tensor:
+    if value.dtype not in NUMERIC:
+        raise UnsupportedModel(
+            f"Inputs and outputs must be numbers, and {name!r} of {model} is {value.dtype}. Export it without the part "
+            "that makes numbers of it."
+        )
+    shape = tuple(None if size < 0 else size for size in value.free)
+    scaled = quantization(value, model)
+    dtype, stored = ("float32", value.dtype) if scaled else (value.dtype, "")
+    return Tensor(name, dtype, shape, batched=bool(shape), stored=stored)
+
+
+def quantization(value: Value, model: str) -> tuple[float, int] | None:
+    """Scale and zero point of an input or output that is held as integers; None for one that is not quantized.
+
+    Raises:
+        UnsupportedModel: The scale is no positive number, or there are several.
+    """
+    if value.dtype not in INTEGERS or not len(value.scales):
+        return None
+    scale = float(value.scales[0])
+    if len(value.scales) > 1 or not 0 < scale < math.inf:
+        raise UnsupportedModel(
+            f"A quantized input or output must have one scale above zero, and {value.name!r} of {model} has "
+            f"{value.scales[:3].tolist()}. Convert the model again."
+        )
+    return scale, int(value.zero_points[0]) if len(value.zero_points) else 0
+
+
+def _counts(graph: Graph) -> dict[str, int]:
+    operations = sum(_operations(graph, operator) for operator in graph.operators)
+    return {"parameters": sum(value.cells for value in _constants(graph)), "operations": operations}
+
+
+def _constants(graph: Graph) -> list[Value]:
+    """What was learned, shared buffers once; sizes and places are integers without a scale."""
+    found = {
+        value.buffer: value
+        for value in graph.all_values
+        if value.stored and value.dtype in _WEIGHTS and (len(value.scales) or not value.dtype.startswith("int"))
+    }
+    return list(found.values())
+
+
+def _operations(graph: Graph, operator: Operator) -> int:
+    """Multiply-adds for one sample, of what mainly consists of them."""
+    if len(operator.inputs) < 2 or min(operator.inputs[:2]) < 0 or not operator.outputs:
+        return 0
+    first, second = (graph.values[place].shape for place in operator.inputs[:2])
+    result = graph.values[operator.outputs[0]]
+    each = 0
+    if operator.kind == "FULLY_CONNECTED" and second:
+        each = result.cells * second[-1]
+    elif operator.kind in ("CONV_2D", "CONV_3D") and len(second) > 2:
+        each = result.cells * (math.prod(second[1:]) if operator.kind == "CONV_2D" else math.prod(second[:-1]))
+    elif operator.kind == "DEPTHWISE_CONV_2D" and len(second) == 4:
+        each = result.cells * math.prod(second[1:3])
+    elif operator.kind == "TRANSPOSE_CONV" and len(second) == 4 and len(operator.inputs) > 2:
+        each = graph.values[operator.inputs[2]].cells * math.prod(second[:3])
+    elif operator.kind == "BATCH_MATMUL" and first:
+        each = result.cells * first[-1]
+    batches = [graph.values[place].shape[:1] for place in graph.inputs.values()]
+    samples = next((size[0] for size in batches if size and size[0]), 1)
+    return each // samples
+
+
+__all__ = [
+    "Graph",
+    "Operator",
+    "TfliteFormat",
+    "Value",
+    "has_weights",
+    "is_half",
+    "is_quantized",
+    "quantization",
+    "read",
+]

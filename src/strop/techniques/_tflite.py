@@ -1,0 +1,239 @@
+"""What the steps on .tflite share: the quantizer run in silence, and the signature kept by name."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import re
+import zipfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .._lazy import lazy, require
+from .._quiet import hushed, silenced, without_semaphores
+from ..errors import NotApplicable
+from ..formats.tflite import Graph, Operator, TfliteFormat, has_weights, is_half, is_quantized, read
+from ..model import Batch, Model
+from ..technique import Context
+from ._calibration import Step
+
+litert = lazy("ai_edge_litert.interpreter", "litert")
+flatbuffers = lazy("ai_edge_litert.tools.flatbuffer_utils", "litert")
+quantizer = lazy("ai_edge_quantizer.quantizer", "litert")
+recipes = lazy("ai_edge_quantizer.recipe_manager", "litert")
+calibrators = lazy("ai_edge_quantizer.calibrator", "litert")
+updates = lazy("ai_edge_quantizer.utils.qsv_utils", "litert")
+kinds = lazy("ai_edge_quantizer.qtyping", "litert")
+
+KEY = "serving_default"
+LONGEST = 10_000
+"""Characters of an operator's name that the quantizer looks at."""
+
+Recipe: TypeAlias = Callable[[Any], None]
+"""Adds to a recipe how operators are quantized."""
+ALL = ".*"
+"""The pattern of every layer's name."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model as the quantizer is given it.
+
+    Attributes:
+        path: The file.
+        content: What it holds, its one signature with the names that strop knows.
+        graph: The same as strop reads it.
+        layers: Of all operators with weights, by number: the names by which a recipe finds them.
+        ends: The tensors that go in, and those that come out, in the file's order.
+    """
+
+    path: Path
+    content: bytes
+    graph: Graph
+    layers: Mapping[int, str]
+    ends: tuple[list[int], list[int]]
+
+
+def check(model: Model) -> Graph:
+    """Refuse what is quantized already, or has nothing that could be.
+
+    Raises:
+        NotApplicable: Why not.
+    """
+    graph = read(model.path)
+    if is_quantized(graph):
+        raise NotApplicable("is already quantized")
+    if is_half(graph):
+        raise NotApplicable("has weights in float16, and others are made of float32 ones")
+    if not any(has_weights(graph, operator) for operator in graph.operators):
+        raise NotApplicable("has no convolution or matrix product with weights to quantize")
+    return graph
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without progress bars, reports and warnings, all of which go to whatever is the terminal."""
+    without_semaphores()
+    with silenced(), hushed():
+        yield
+
+
+def prepared(model: Model) -> Source:
+    """Read a model, and name what goes in and out as strop does."""
+    graph = read(model.path)
+    live = flatbuffers.read_model_from_bytearray(bytearray(model.path.read_bytes()))
+    _sign(live, graph.inputs, graph.outputs)
+    layers = {number: _scope(graph, one) for number, one in enumerate(graph.operators) if has_weights(graph, one)}
+    content = bytes(flatbuffers.convert_object_to_bytearray(live))
+    return Source(model.path, content, graph, layers, _ends(live))
+
+
+def recipe(add: Recipe, kept: Iterable[str] = ()) -> Any:
+    """How a model is to be quantized.
+
+    Args:
+        add: How operators are.
+        kept: Layers that stay in float.
+    """
+    made = recipes.RecipeManager()
+    add(made)
+    for name in kept:
+        keep(made, f"^{re.escape(name)}$", kinds.TFLOperationName.ALL_SUPPORTED)
+    return made
+
+
+def keep(made: Any, pattern: str, operators: Any) -> None:
+    """Leave operators in float."""
+    made.add_quantization_config(pattern, operators, None, recipes.AlgorithmName.NO_QUANTIZE)
+
+
+def ranges(source: Source, add: Recipe, feeds: Iterable[Batch], context: Context, widest: bool) -> Mapping[str, Any]:
+    """The range of every activation.
+
+    Args:
+        source: The float model.
+        add: How operators are to be quantized, which says whose ranges are needed.
+        feeds: Single samples.
+        context: Says how many threads run them.
+        widest: Whether it is that over all samples, not their moving average.
+    """
+    how = {"qsv_update_func": updates.min_max_update} if widest else {}
+    calibrator, made = calibrators.Calibrator(source.content, num_threads=context.target.threads, **how), recipe(add)
+    for feed in feeds:
+        calibrator.calibrate({KEY: [dict(feed)]}, made)
+    found: Mapping[str, Any] = calibrator.get_model_qsvs()
+    return found
+
+
+def quantized(source: Source, add: Recipe, found: Mapping[str, Any] | None = None, kept: Collection[str] = ()) -> bytes:
+    """The file that a recipe makes of a model.
+
+    Args:
+        source: The float model.
+        add: How operators are quantized.
+        found: The ranges of activations, where they are.
+        kept: Layers that stay in float.
+    """
+    content, ranged = _parted(source, kept)
+    tool = quantizer.Quantizer(content, recipe(add, kept).get_quantization_recipe())
+    known = None if found is None else {**found, **{new: found[old] for new, old in ranged.items() if old in found}}
+    result = tool.quantize(known, enable_progress_bar=False, enable_progress_report=False)
+    return bytes(result.quantized_model)
+
+
+def save(content: bytes, source: Source, folder: Path, *, half: bool = False) -> Model:
+    """Write a quantized file, its inputs and outputs called as before, and open it.
+
+    Raises:
+        NotApplicable: Nothing in it is quantized.
+    """
+    live = flatbuffers.read_model_from_bytearray(bytearray(content))
+    sides = []
+    # The quantizer puts other tensors at the ends, in the same order, and leaves a signature behind that knows not all.
+    for names, before, after in zip((source.graph.inputs, source.graph.outputs), source.ends, _ends(live), strict=True):
+        moved = dict(zip(before, after, strict=True))
+        sides.append({name: moved[place] for name, place in names.items()})
+    _sign(live, *sides)
+    path = folder / "model.tflite"
+    path.write_bytes(flatbuffers.convert_object_to_bytearray(live))
+    _append(path, source.path)
+    graph = read(path)
+    if not (is_half(graph) if half else is_quantized(graph)):
+        raise NotApplicable("none of its operators has weights that can be quantized")
+    return TfliteFormat().open(path)
+
+
+def runner(content: bytes, context: Context) -> Step:
+    """A call of a model that has a signature."""
+    interpreter = litert.Interpreter(model_content=content, num_threads=context.target.threads)
+    call = interpreter.get_signature_runner(KEY)
+
+    def step(batch: Batch) -> dict[str, np.ndarray[Any, Any]]:
+        return dict(call(**batch))
+
+    return step
+
+
+def _parted(source: Source, kept: Collection[str]) -> tuple[bytes, dict[str, str]]:
+    """Give layers that stay in float weights of their own where others that do not share them: the quantizer fails to.
+
+    Returns:
+        The file, and of each tensor that is new in it the name of the one that it is a copy of.
+    """
+    floats = {number for number, name in source.layers.items() if name in kept}
+    users: dict[int, set[int]] = {}
+    for number in source.layers:
+        for place in source.graph.operators[number].inputs:
+            if place >= 0 and source.graph.values[place].stored:
+                users.setdefault(place, set()).add(number)
+    shared = {place: who & floats for place, who in users.items() if who & floats and who - floats}
+    if not shared:
+        return source.content, {}
+    live = flatbuffers.read_model_from_bytearray(bytearray(source.content))
+    part, copies = live.subgraphs[0], {}
+    for place, who in shared.items():
+        own, name = copy.copy(part.tensors[place]), source.graph.values[place].name
+        own.name = f"{name}/float".encode()
+        copies[f"{name}/float"] = name
+        part.tensors.append(own)
+        for number in who:
+            inputs = part.operators[number].inputs
+            part.operators[number].inputs = [len(part.tensors) - 1 if at == place else int(at) for at in inputs]
+    return bytes(flatbuffers.convert_object_to_bytearray(live)), copies
+
+
+def _append(path: Path, source: Path) -> None:
+    """Carry over the files that TFLite's metadata speak of, such as labels: a ZIP archive behind the model."""
+    if zipfile.is_zipfile(source):
+        with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "a") as new:
+            for entry in old.infolist():
+                if entry.compress_type == zipfile.ZIP_STORED:  # they all are: apps map them into memory
+                    new.writestr(entry, old.read(entry))
+
+
+def _ends(live: Any) -> tuple[list[int], list[int]]:
+    part = live.subgraphs[0]
+    return [int(place) for place in part.inputs], [int(place) for place in part.outputs]
+
+
+def _sign(live: Any, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> None:
+    """Give a model one signature."""
+    schema = require("ai_edge_litert.schema_py_generated", "litert")
+    made = schema.SignatureDefT()
+    made.signatureKey, made.subgraphIndex = KEY.encode(), 0
+    made.inputs, made.outputs = [], []
+    for side, names in ((made.inputs, inputs), (made.outputs, outputs)):
+        for name, place in names.items():
+            entry = schema.TensorMapT()
+            entry.name, entry.tensorIndex = name.encode(), place
+            side.append(entry)
+    live.signatureDefs = [made]
+
+
+def _scope(graph: Graph, operator: Operator) -> str:
+    """What the quantizer calls an operator: its outputs."""
+    return "".join(f"{name};" for place in operator.outputs if (name := graph.values[place].name))[:LONGEST]

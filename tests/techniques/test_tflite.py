@@ -1,0 +1,165 @@
+"""Smaller types in .tflite: what each technique owes, and what each setting does."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ai_edge_quantizer", reason="comes with the extra litert")
+
+import tflites
+from strop import formats
+from strop.data import Data
+from strop.errors import NotApplicable, TechniqueError
+from strop.formats.tflite import is_half, is_quantized, read
+from strop.model import Model
+from strop.target import Target
+from strop.technique import Context, Technique, apply
+from strop.techniques import TfliteFloat16, TfliteInt8, TfliteWeights
+from strop.testing import Example, TechniqueCase
+
+
+class OfTflite(TechniqueCase):
+    def example(self, folder: Path) -> Example:
+        return tflites.example(folder)
+
+    def misfit(self, folder: Path) -> Model | None:
+        return tflites.opened(tflites.integers(), folder)
+
+
+class TestFloat16(OfTflite):
+    technique = TfliteFloat16
+    tolerance = 1e-3
+
+
+class TestWeights(OfTflite):
+    technique = TfliteWeights
+    tolerance = 0.02
+
+
+class TestInt8(OfTflite):
+    technique = TfliteInt8
+    tolerance = 0.03
+
+
+def test_smaller_types_make_smaller_files(tmp_path: Path) -> None:
+    example = tflites.example(tmp_path / "model")
+    half = tflites.quantize(TfliteFloat16(), example, tmp_path / "half")
+    byte = tflites.quantize(TfliteWeights(), example, tmp_path / "byte")
+    nibble = tflites.quantize(TfliteWeights(weights="int4"), example, tmp_path / "nibble")
+    assert example.model.size > half.size > byte.size > nibble.size
+    assert is_half(read(half.path)) and not is_quantized(read(half.path))
+    assert {v.dtype for v in read(nibble.path).all_values if len(v.scales)} == {"int4"}
+    for technique, made in ((TfliteInt8, half), (TfliteFloat16, half), (TfliteWeights, byte)):
+        with pytest.raises(NotApplicable, match="float16" if made is half else "already quantized"):
+            technique().requires(made, tflites.ONE)
+
+
+def test_files_behind_the_model_are_kept(tmp_path: Path) -> None:
+    example = tflites.example(tmp_path / "model")
+    with zipfile.ZipFile(example.model.path, "a") as archive:
+        archive.writestr("labels.txt", "cat\ndog\n")
+    made = tflites.quantize(TfliteWeights(), Example(formats.open(example.model.path), example.data), tmp_path / "made")
+    with zipfile.ZipFile(made.path) as archive:
+        assert archive.read("labels.txt") == b"cat\ndog\n"
+    assert tflites.answers(made, example.data)["scores"].shape == (24, 10)
+
+
+def test_integer_ends_are_integers_in_the_file_only(tmp_path: Path) -> None:
+    example = tflites.example(tmp_path / "model")
+    made = tflites.quantize(TfliteInt8(integer_ends=True), example, tmp_path / "made")
+    graph = read(made.path)
+    assert {graph.values[at].dtype for at in (*graph.inputs.values(), *graph.outputs.values())} == {"int8"}
+    expected, found = (tflites.answers(model, example.data)["scores"] for model in (example.model, made))
+    assert found.dtype == np.float32
+    assert np.abs(found - expected).max() < 0.02
+    floats = read(tflites.quantize(TfliteInt8(), example, tmp_path / "floats").path)
+    assert {floats.values[at].dtype for at in (*floats.inputs.values(), *floats.outputs.values())} == {"float32"}
+
+
+@pytest.mark.parametrize("kind", [TfliteInt8, TfliteWeights])
+def test_layers_that_stay_in_float_are_those_that_harm_most(tmp_path: Path, kind: type[Technique]) -> None:
+    example = tflites.logits(tmp_path / "model")
+    right = tflites.answers(example.model, example.data)["scores"]
+    errors, kept = {}, {}
+    for share in (0.0, 0.25):
+        made = tflites.quantize(replace(kind(), keep=share), example, tmp_path / str(share))
+        errors[share] = np.square(tflites.answers(made, example.data)["scores"] - right).mean()
+        values = read(made.path).all_values
+        kept[share] = {v.name for v in values if v.name.endswith("kernel") and v.dtype == "float32" and v.stored}
+    assert kept[0.0] == set()
+    assert len(kept[0.25]) == 1
+    assert errors[0.25] < errors[0.0]
+
+
+@pytest.mark.parametrize(
+    "technique", [TfliteInt8(keep=0.5), TfliteWeights(keep=0.5, compute="float"), TfliteWeights(keep=0.5)], ids=str
+)
+def test_layers_that_share_weights_may_differ(tmp_path: Path, technique: Technique) -> None:
+    writer, last = tflites.Writer(), "x"
+    writer.weights("kernel", 6, 6)
+    for layer in ("x", "one", "two", "three", "four"):
+        writer.tensor(layer, (1, 6), free=(-1, 6))
+        if layer != "x":
+            writer.operator("FULLY_CONNECTED", [last, "kernel"], [layer], table="FullyConnectedOptions")
+        last = layer
+    writer.ends(["x"], [last])
+    model = tflites.opened(writer, tmp_path / "model")
+    data = Data({"x": np.random.default_rng(3).normal(size=(24, 6)).astype(np.float32)})
+    made = tflites.quantize(technique, Example(model, data), tmp_path / "made")
+    kinds = [v.dtype for v in read(made.path).all_values if v.stored and len(v.shape) == 2]
+    assert sorted(kinds) == ["float32", "int8"]
+    right = tflites.answers(model, data)["four"]
+    assert np.abs(tflites.answers(made, data)["four"] - right).max() < 0.03 * np.abs(right).max()
+
+
+@pytest.mark.parametrize(
+    "technique",
+    [TfliteInt8(activations="int16"), TfliteInt8(operators="weights"), TfliteInt8(ranges="average"),
+     TfliteWeights(clip=True), TfliteWeights(compute="float"), TfliteWeights(weights="int4", compute="float")],
+    ids=str,
+)  # fmt: skip
+def test_settings_change_the_file_and_keep_the_answers(tmp_path: Path, technique: Technique) -> None:
+    example = tflites.logits(tmp_path / "model")
+    made = tflites.quantize(technique, example, tmp_path / "made")
+    plain = tflites.quantize(type(technique)(), example, tmp_path / "plain")
+    assert made.digest() != plain.digest()
+    right = tflites.answers(example.model, example.data)["scores"]
+    error = np.abs(tflites.answers(made, example.data)["scores"] - right).max() / np.abs(right).max()
+    assert error < (0.25 if {"int4", "average"} & set(technique.settings().values()) else 0.03)
+
+
+def test_a_model_without_weights_and_a_passed_deadline_are_said(tmp_path: Path) -> None:
+    writer = tflites.Writer()
+    writer.tensor("x", (1, 4), free=(-1, 4))
+    writer.tensor("y", (1, 4), free=(-1, 4))
+    writer.operator("RELU", ["x"], ["y"])
+    writer.ends(["x"], ["y"])
+    with pytest.raises(NotApplicable, match="no convolution or matrix product"):
+        TfliteFloat16().requires(tflites.opened(writer, tmp_path / "relu"), tflites.ONE)
+    example = tflites.example(tmp_path / "cnn")
+    for technique in (TfliteInt8(), TfliteWeights(keep=0.5)):
+        late = Context(example.data, example.model, tflites.ONE, 0, tmp_path, deadline=0.0)
+        with pytest.raises(TechniqueError, match="out of time"):
+            apply(technique, example.model, late)
+
+
+def test_phones_get_int8_and_float16_only(tmp_path: Path) -> None:
+    model, phone = tflites.example(tmp_path).model, Target(threads=1, kind="mobile")
+    for technique in (TfliteWeights(weights="int4"), TfliteInt8(activations="int16")):
+        technique.requires(model, tflites.ONE)
+        with pytest.raises(NotApplicable, match="phones compute fast in int8 and float16"):
+            technique.requires(model, phone)
+    for technique in (TfliteWeights(), TfliteInt8(), TfliteFloat16()):
+        technique.requires(model, phone)
+
+
+def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    example = tflites.example(tmp_path / "model")
+    tflites.quantize(TfliteInt8(keep=0.25), example, tmp_path / "made")
+    tflites.answers(example.model, example.data)
+    assert capfd.readouterr() == ("", "")
