@@ -202,6 +202,7 @@ def test_cost_without_a_price(here: Path) -> None:
     refused(strop("optimize", model, "--data", data, "--metric", "cost"), *said)
     refused(strop("compare", model, model, "--data", data, "--metric", "cost"), *said)
     refused(strop("optimize", model, "--data", data, "--price", "-1"), "price must be above zero")
+    refused(strop("benchmark", model, "--data", data, "--rate", "0.2"), "at least 1 a second", "latency.p99 instead")
     (here / "strop.toml").write_text(f'model = "{model}"\ndata = "{data}"\nprice = 0\n')
     refused(strop("optimize"), "strop.toml:3", "price must be a number above zero")
 

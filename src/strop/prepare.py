@@ -34,6 +34,7 @@ from .units import counted
 
 FEW = 3  # samples that are enough to learn a signature
 LONGEST = 600.0  # seconds that running them may take
+RAREST = 1.0  # arrivals a second that a server is measured at: some 1,000 are waited for
 ANY = 1 << 62  # bytes: as much memory as there is
 SEEDS = 1 << 32  # that NumPy's older generators, and what samples with them, take
 SPLITS = ("calibration", "search", "confirm")
@@ -352,7 +353,7 @@ def check_target(target: Target, model: Model) -> None:
 
     Raises:
         InvalidPlan: A batch that the model does not take, more threads than there are cores, an unknown format, a price
-            of nothing, a phone that the model can't come to.
+            of nothing, arrivals too rare to be waited for, a phone that the model can't come to.
     """
     cores = len(usable_cores())
     if not 1 <= target.threads <= cores:
@@ -360,6 +361,11 @@ def check_target(target: Target, model: Model) -> None:
     for name, given in (("rate", target.rate), ("p99", target.p99), ("price", target.price)):
         if given is not None and not 0 < given < math.inf:
             raise InvalidPlan(f"{name} must be above zero and finite, not {given}.")
+    if target.rate is not None and target.rate < RAREST:
+        raise InvalidPlan(
+            f"rate must be at least {RAREST:g} a second, not {target.rate:g}: the arrivals that a p99 needs would take "
+            "hours. Calls so rare hardly wait for each other: limit latency.p99 instead."
+        )
     if target.batch < 1:
         raise InvalidPlan(f"batch must be 1 or more, not {target.batch}.")
     fixed = {tensor.fixed_batch for tensor in model.signature.inputs} - {None}
