@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .result import Tuned
+from .tuning import search
+
 if TYPE_CHECKING:
     from .searchcv import SearchCV
 
-__all__ = ["SearchCV"]
+__all__ = ["SearchCV", "Tuned", "search"]
 
 
 def __getattr__(name: str) -> Any:

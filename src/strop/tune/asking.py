@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -87,6 +88,10 @@ class Asking:
         self._rng = np.random.default_rng(seed)
         self._map: _Map | None = None
 
+    def begin_with(self, points: Iterable[Point]) -> None:
+        """Try these before anything else, such as what an earlier process has tried."""
+        self._first += points
+
     def ask(self) -> Asked | None:
         """The next point, or None where all were tried."""
         while self._first:
@@ -120,12 +125,6 @@ class Asking:
             self.study.tell(asked.trial, state=optuna.trial.TrialState.PRUNED)
         else:
             self.study.tell(asked.trial, value)
-
-    def recall(self, trials: Iterable[optuna.trial.FrozenTrial]) -> None:
-        """Know what was tried before, in another process."""
-        for trial in trials:
-            self.study.add_trial(trial)
-            self._tried.add(key(trial.params))
 
     def _enqueued(self, point: Point) -> Asked:
         self.study.enqueue_trial(point)
@@ -177,8 +176,8 @@ class _Map:
 
 
 def key(point: Mapping[str, Any]) -> str:
-    """One text for one point."""
-    return repr(sorted(point.items()))
+    """One text for one point, which can be read back."""
+    return json.dumps(point, sort_keys=True)
 
 
 def _sampler(name: Sampler, seed: int, conditional: bool) -> optuna.samplers.BaseSampler:

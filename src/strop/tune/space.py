@@ -64,6 +64,18 @@ class Listed:
     def value(self, mark: Any) -> Any:
         return self.values[self.marks.index(mark)]
 
+    def spelled(self) -> str:
+        return "[" + ", ".join(map(_label, self.values)) + "]"
+
+    def find(self, value: object) -> Any:
+        """What stands for a value; None where it is not among them."""
+        same = (
+            m
+            for m, v in zip(self.marks, self.values, strict=True)
+            if type(v) is type(value) and told(v == value) == "True"
+        )
+        return next(same, None)
+
 
 @dataclass(frozen=True)
 class Ranged:
@@ -92,6 +104,16 @@ class Ranged:
 
     def value(self, mark: Any) -> Any:
         return mark if self.quantile is None else self.quantile(mark)
+
+    def spelled(self) -> str:
+        shares = "" if self.quantile is None else f" of {[self.quantile(share) for share in (0.1, 0.5, 0.9)]}"
+        return f"{self.distribution}{shares}"
+
+    def find(self, value: Any) -> Any:
+        """The number itself where it can be drawn; None where it can't, or that is not known."""
+        whole = isinstance(self.distribution, optuna.distributions.IntDistribution)
+        fits = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+        return value if fits and self.quantile is None and self.distribution._contains(value) else None
 
 
 Domain: TypeAlias = Listed | Ranged
@@ -164,6 +186,14 @@ class Space:
         place = point.get(self._key, 0) if len(self.grids) > 1 else 0
         return {name: domain.value(point[self._name(name, place)]) for name, domain in self.grids[place].items()}
 
+    def locate(self, params: Mapping[str, Any]) -> Point | None:
+        """The point at which an estimator with these parameters lies; None where there is none."""
+        for place, grid in enumerate(self.grids):
+            found = {name: domain.find(params[name]) for name, domain in grid.items() if name in params}
+            if grid.keys() == found.keys() and all(mark is not None for mark in found.values()):
+                return {**self._which(place), **{self._name(name, place): mark for name, mark in found.items()}}
+        return None
+
     def distributions(self, point: Point) -> dict[str, optuna.distributions.BaseDistribution]:
         """What a point was drawn from."""
         found: dict[str, optuna.distributions.BaseDistribution] = {}
@@ -174,6 +204,12 @@ class Space:
         for name, domain in self.grids[place].items():
             found[self._name(name, place)] = domain.distribution
         return found
+
+    def spelled(self) -> str:
+        """What tells it from other spaces, as text."""
+        return "; ".join(
+            ", ".join(f"{name}: {domain.spelled()}" for name, domain in grid.items()) for grid in self.grids
+        )
 
     @property
     def _key(self) -> str:
