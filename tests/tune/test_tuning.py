@@ -86,7 +86,7 @@ def test_a_limit_is_kept_and_judged_against_the_estimator_as_given() -> None:
     assert size.candidate.value < 0.6 * size.original.value
     assert [judged.limit for judged in found.limits] == goal.split("; ")[1:]
     assert {judged.verdict for judged in found.limits[1:]} == {"met"}
-    assert found.judged_on == "200 samples that no fold has seen"
+    assert found.judged_on == "200 samples that no fold has seen; fit_time on the folds"
     again = found.estimator.predict(MORE[:5])
     assert again.shape == (5,)
     spoken = str(found)

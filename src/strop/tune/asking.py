@@ -56,6 +56,8 @@ class Asking:
             in their order.
         seed: Of what is drawn.
         first: Points to begin with.
+        pruner: Of the study.
+        study: To go on with; its sampler and pruner are its own.
 
     Raises:
         InvalidPlan: There is no such sampler, or a grid that can't be enumerated.
@@ -69,6 +71,7 @@ class Asking:
         seed: int = 0,
         first: Iterable[Point] = (),
         pruner: optuna.pruners.BasePruner | None = None,
+        study: optuna.Study | None = None,
     ):
         if sampler not in get_args(Sampler):
             raise InvalidPlan(f"sampler must be one of {', '.join(get_args(Sampler))}, not {sampler!r}.")
@@ -79,12 +82,12 @@ class Asking:
             )
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.sampler = space, sampler
-        self.study = optuna.create_study(
-            direction=direction, sampler=_sampler(sampler, seed, len(space.grids) > 1), pruner=pruner
+        self.study = study or optuna.create_study(
+            direction=direction, sampler=sampler_of(sampler, seed, len(space.grids) > 1), pruner=pruner
         )
         self._first = list(first)
         self._grid: Iterator[Point] = iter(space)
-        self._tried: set[str] = set()
+        self._tried = {key(trial.params) for trial in self.study.trials if trial.state.is_finished() and trial.values}
         self._rng = np.random.default_rng(seed)
         self._map: _Map | None = None
 
@@ -180,7 +183,8 @@ def key(point: Mapping[str, Any]) -> str:
     return json.dumps(point, sort_keys=True)
 
 
-def _sampler(name: Sampler, seed: int, conditional: bool) -> optuna.samplers.BaseSampler:
+def sampler_of(name: Sampler, seed: int, conditional: bool) -> optuna.samplers.BaseSampler:
+    """Optuna's, for spaces in which parameters depend on each other or not."""
     if name == "nsga2":
         return optuna.samplers.NSGAIISampler(seed=seed, population_size=20)
     if name == "tpe":

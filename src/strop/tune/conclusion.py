@@ -47,9 +47,12 @@ def conclude(race: Race, data: Any, seed: int, begun: float) -> Tuned:
     judged_on = f"{counted(len(race.folds), 'fold')}, corrected for having chosen the best of {len(done)} on them"
     if data.held is not None:
         first = fitted if original is best else _fit(race, original, data)
-        comparisons |= _by_holdout(race, first, fitted, data, seed)
+        fresh = _by_holdout(race, first, fitted, data, seed)
+        comparisons |= fresh
         rows = len(data.held[0]) if not hasattr(data.held[0], "shape") else data.held[0].shape[0]
         judged_on = f"{counted(rows, 'sample')} that no fold has seen"
+        if left := [name for name in comparisons if name not in fresh]:
+            judged_on += f"; {', '.join(left)} on the folds"
     measures = race.judge.measures
     limits = tuple(_judged(race, limit, comparisons[limit.metric]) for limit in race.judge.goal.limits)
     verdicts = {found.verdict for found in limits}

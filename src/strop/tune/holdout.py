@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..samples import Samples
-from ..stats import Binary, Comparison, Exact, Statistic, bootstrap_timing
+from .. import metrics
+from ..stats import Comparison, Exact, bootstrap_timing
 from .folds import LATENCIES, LONGEST, Case, prepared, size, timed
-from .measures import Measure
+from .measures import OWN, Measure
 
 Array = np.ndarray[Any, Any]
 
 LEAST = 100  # samples of a hold-out, under which it says too little for what it takes from the search
 BLOCKS = 10  # in which two estimators take turns to be timed
-RESPONSES = ("predict", "predict_proba", "decision_function")
+_CODED = ("accuracy", "f1", "auroc", "average_precision", "log_loss")  # of classes, by their number
 
 
 def split(X: Any, y: Any, groups: Any, cv: Any, share: float, seed: int) -> tuple[Array, Array]:
@@ -58,87 +57,49 @@ def _classes(y: Any) -> bool:
     return type_of_target(y) in ("binary", "multiclass")
 
 
-@dataclass
-class Answers:
-    """What an estimator answered to some rows, in its place: scorers then ask no more."""
+@dataclass(frozen=True)
+class Seen:
+    """What a metric of strop's sees of two estimators: the part of `Probe` that metrics of quality use."""
 
-    fitted: Any
-    outputs: Mapping[str, Array]
-
-    def __post_init__(self) -> None:
-        self.classes_ = getattr(self.fitted, "classes_", None)
-
-    def __sklearn_tags__(self) -> Any:
-        from sklearn.utils import get_tags
-
-        return get_tags(self.fitted)
-
-    def __getattr__(self, name: str) -> Any:
-        outputs = self.__dict__.get("outputs", {})
-        if name not in outputs:
-            raise AttributeError(name)
-
-        def answer(rows: Any) -> Array:
-            found: Array = outputs[name]
-            return found
-
-        answer.__name__ = name  # by which scikit-learn tells them apart
-        return answer
-
-    def score(self, rows: Any, y: Any) -> float:
-        """As regressors have it that have none of their own."""
-        from sklearn.metrics import r2_score
-
-        return float(r2_score(y, self.outputs["predict"]))
+    original_outputs: dict[str, Array]
+    candidate_outputs: dict[str, Array]
+    labels: Array
+    groups: Array | None
+    seed: int
 
 
 def quality(
     measure: Measure, original: Any, candidate: Any, X: Any, y: Any, groups: Array | None, seed: int
-) -> Comparison:
-    """Original and candidate on the hold-out: shares of right answers as counts, else resampled together; two numbers
-    without spread where a scorer of the user's own looks at more than answers."""
-    from sklearn.metrics import accuracy_score
-
-    scorer, labels = measure.scorer, np.asarray(y)
-    function = getattr(scorer, "_score_func", None)
-    own = {getattr(type(fitted), "score", None) for fitted in (original, candidate)}
-    if "Passthrough" in type(scorer).__name__:
-        function = _plain_score(own)
-    if function is None or y is None:
-        return Exact(*(measure.sign * float(scorer(fitted, X, y)) for fitted in (original, candidate)))
-    if function is accuracy_score and labels.ndim == 1 and not getattr(scorer, "_kwargs", None):
-        before, after = ((np.asarray(fitted.predict(X)) == labels).astype(float) for fitted in (original, candidate))
-        return Binary(before, after) if groups is None else Samples(before, after, groups, bounds=(0, 1), seed=seed)
-    sides = [
-        {**_answers(fitted, X), "side": np.full(len(labels), at)} for at, fitted in enumerate((original, candidate))
-    ]
-
-    def statistic(outputs: Any, of: Array) -> float:
-        fitted = (original, candidate)[int(outputs["side"][0])]
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of a resample that lacks a class
-                return float(measure.sign * scorer(Answers(fitted, outputs), np.arange(len(of)), of))
-        except ValueError:
-            return float("nan")
-
-    return Statistic(statistic, sides[0], sides[1], labels, groups, seed=seed)
+) -> Comparison | None:
+    """Original and candidate on the hold-out, by strop's own metric; None where there is none for a scorer."""
+    name = measure.house
+    if name == OWN:
+        name = _plain_score({getattr(type(fitted), "score", None) for fitted in (original, candidate)})
+    labels = np.asarray(y)
+    if name is None or labels.ndim != 1:
+        return None
+    if name in _CODED:
+        labels = np.searchsorted(original.classes_, labels)
+    before, after = ({"answers": _answers(fitted, X, name)} for fitted in (original, candidate))
+    seen: Any = Seen(before, after, labels, groups, seed)
+    return metrics.find(name).measure(seen)
 
 
-def _plain_score(own: Collection[Any]) -> Any:
-    """What `score` of scikit-learn's classifiers and regressors computes; None for one of an estimator's own."""
+def _plain_score(own: Collection[Any]) -> str | None:
+    """What `score` of scikit-learn's classifiers and regressors is; None for one of an estimator's own."""
     from sklearn.base import ClassifierMixin, RegressorMixin
-    from sklearn.metrics import accuracy_score, r2_score
 
-    return {ClassifierMixin.score: accuracy_score, RegressorMixin.score: r2_score}.get(*own) if len(own) == 1 else None
+    return {ClassifierMixin.score: "accuracy", RegressorMixin.score: "r2"}.get(*own) if len(own) == 1 else None
 
 
-def _answers(fitted: Any, X: Any) -> dict[str, Array]:
-    found = {}
-    for name in RESPONSES:
-        if hasattr(fitted, name):
-            found[name] = np.asarray(getattr(fitted, name)(X))
-    return found
+def _answers(fitted: Any, X: Any, name: str) -> Array:
+    """Classes by number, scores of classes, or numbers, as the metric wants them."""
+    if name in ("accuracy", "f1"):
+        return np.asarray(np.searchsorted(fitted.classes_, fitted.predict(X)))
+    if name in _CODED:
+        scored = fitted.predict_proba if hasattr(fitted, "predict_proba") else fitted.decision_function
+        return np.asarray(scored(X), np.float64)
+    return np.asarray(fitted.predict(X), np.float64)
 
 
 def cost(name: str, case: Case, original: Any, candidate: Any, X: Any, rows: Array, seed: int) -> Comparison | None:

@@ -23,6 +23,7 @@ class Measure:
     Attributes:
         scorer: Of scikit-learn's kind; None for a cost, which is measured of what is fitted.
         sign: That makes of a score what the metric is.
+        house: The metric of `strop.metrics` that is the same, or `score`; None where none is known to be.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Measure:
     unit: str = ""
     scorer: Any = None
     sign: float = 1.0
+    house: str | None = None
 
 
 def read_goal(given: Goal | str | None) -> Goal:
@@ -134,14 +136,15 @@ def _named(name: str, estimator: Any, y: Any) -> Measure | None:
         return Measure(name, "lower", COSTS[name])
     try:
         if name == OWN:
-            return Measure(name, "higher", scorer=check_scoring(estimator))
+            return Measure(name, "higher", scorer=check_scoring(estimator), house=OWN)
     except TypeError as error:
         raise InvalidGoal(
             f"The estimator has no score of its own ({error}). Name a metric: `maximize accuracy`."
         ) from None
     if name in _KNOWN:
         lower = name in ("log_loss", "mse", "mae")
-        return Measure(name, "lower" if lower else "higher", scorer=_KNOWN[name](y), sign=-1.0 if lower else 1.0)
+        sign: float = -1.0 if lower else 1.0
+        return Measure(name, "lower" if lower else "higher", scorer=_KNOWN[name](y), sign=sign, house=name)
     return Measure(name, "higher", scorer=get_scorer(name)) if name in get_scorer_names() else None
 
 

@@ -22,6 +22,7 @@ from . import holdout as holding
 from .asking import Asked, Asking, Sampler
 from .conclusion import conclude
 from .folds import COSTS, Case, Stage
+from .functions import read_function, search_function
 from .measures import Judge, of_estimator, read_goal
 from .race import Race
 from .result import Tuned
@@ -77,7 +78,8 @@ def search(
 
     Args:
         model: An estimator or pipeline of scikit-learn's kind; or a function, or `module:function`, that trains for a
-            trial: see `strop.tune.functions`.
+            trial and returns what it came to: see `strop.tune.functions`. Of the other arguments a function takes
+            goal, sampler, pruner, budget, threads, seed, run and listener, and a space or none.
         space: As of `SearchCV`: a dict of lists and distributions, or a list of such dicts.
         X: Samples, as the estimator takes them.
         y: Labels, or None.
@@ -114,10 +116,14 @@ def search(
     budget = given(Budget, budget, "budget")
     workers = Workers(_checked(threads, batch, seed, holdout))
     parsed = read_goal(goal)
+    if (function := read_function(model)) is not None:
+        return search_function(
+            function, None if space is None else Space.of(space), parsed, sampler=sampler,
+            pruner=checked_pruner(pruner), most=budget.trials or TRIALS, seconds=budget.seconds, workers=workers,
+            seed=seed, run=run, listener=listener,
+        )  # fmt: skip
     if not hasattr(model, "fit"):
-        raise InvalidPlan(
-            f"{told(model, repr)} is no estimator: it has no method fit. Give one of scikit-learn's kind."
-        )
+        raise InvalidPlan(f"{told(model, repr)} is neither an estimator, with a method fit, nor a function.")
     if X is None:
         raise InvalidData("A search needs samples to fit on, and X is None. Give X, and y where there are labels.")
     read = Space.of(space)
@@ -275,9 +281,15 @@ def _part(train: Array, share: float, data: _Data, seed: int) -> Array:
     return train
 
 
-def _pruner(name: str, rungs: str | None, grids: int) -> optuna.pruners.BasePruner:
+def checked_pruner(name: str) -> str:
+    """The name of a pruner, if it is one."""
     if name not in FIDELITIES:
         raise InvalidPlan(f"pruner must be one of {', '.join(FIDELITIES)}, not {told(name, repr)}.")
+    return name
+
+
+def _pruner(name: str, rungs: str | None, grids: int) -> optuna.pruners.BasePruner:
+    checked_pruner(name)
     if rungs is None:
         return optuna.pruners.NopPruner()
     if name == "halving":
