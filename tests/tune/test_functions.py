@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from typer.testing import CliRunner
 
 from strop import Budget, InvalidGoal
+from strop.cli import app
 from strop.errors import InvalidPlan, RunFailed
 from strop.tune import search
 
@@ -112,3 +115,20 @@ def test_what_can_not_be_used_is_refused() -> None:
         search(parabola, goal="score >= 99% of original", threads=1)
     with pytest.raises(InvalidPlan, match="A grid needs a space"):
         search(parabola, sampler="grid", threads=1)
+
+
+def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "told.py").write_text(
+        "def train(trial):\n    print('noise')\n    return trial.suggest_int('n', 1, 4)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    shell = ["tune", "told:train", "--trials", "6", "--threads", "1", "--json"]
+    said = CliRunner().invoke(app, [*shell, "--limit", "score <= 3", "--run", "run"])
+    assert said.exit_code == 0, said.stderr
+    assert json.loads(said.stdout)["params"] == {"n": 3}
+    again = CliRunner().invoke(app, [*shell, "--limit", "score <= 3", "--resume", "run"])
+    assert len(json.loads(again.stdout)["trials"]) == 6
+    assert CliRunner().invoke(app, [*shell, "--limit", "score >= 9", "--budget", "60s"]).exit_code == 3
+    missing = CliRunner().invoke(app, [*shell, "--resume", "nowhere"])
+    assert missing.exit_code == 2
+    assert "holds no run to go on with" in missing.stderr

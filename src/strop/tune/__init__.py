@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .result import Tuned
+from .store import resumable
 from .tuning import search
 
 if TYPE_CHECKING:
     from .searchcv import SearchCV
 
-__all__ = ["SearchCV", "Tuned", "search"]
+__all__ = ["SearchCV", "Tuned", "resumable", "search"]
 
 
 def __getattr__(name: str) -> Any:

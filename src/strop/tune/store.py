@@ -34,6 +34,17 @@ NAMES = {
 }  # fmt: skip
 
 
+def resumable(root: Path) -> Path:
+    """The directory of a search to go on with.
+
+    Raises:
+        RunFailed: It holds none.
+    """
+    if not (root / PLAN).exists():
+        raise RunFailed(f"{root} holds no run to go on with (no {PLAN}). Start one with strop tune --run DIR.")
+    return root
+
+
 @dataclass
 class Store:
     """The run directory of one search."""
