@@ -65,7 +65,10 @@ class Failing(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def checks() -> Iterator[Any]:
-    for search in (SearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=2), SearchCV(LogisticRegression(), {"C": [1.0]}, cv=2)):
+    for search in (
+        SearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=2, trials=1, random_state=0),
+        SearchCV(LogisticRegression(), {"C": [1.0]}, cv=2),
+    ):
         for estimator, check in estimator_checks_generator(search, legacy=True):
             name = check.func.__name__
             warns_inside = name == "check_supervised_y_2d"  # scikit-learn exempts its own searches from it, too

@@ -18,7 +18,6 @@ from ..events import Event, Listener
 from ..goal import Goal
 from ..prepare import SEEDS, Budget
 from ..target import usable_cores
-from . import holdout as holding
 from .asking import Asked, Asking, Sampler
 from .conclusion import conclude
 from .folds import COSTS, Case, Stage
@@ -26,6 +25,7 @@ from .functions import read_function, search_function
 from .measures import Judge, of_estimator, read_goal
 from .race import Race
 from .result import Tuned
+from .samples import Samples, part
 from .space import Space
 from .store import Store
 from .trials import Trial
@@ -130,7 +130,7 @@ def search(
     most = budget.trials or TRIALS
     chosen: Sampler = sampler or ("grid" if read.size <= most else "tpe")
     measures = of_estimator(model, y, parsed, scoring)
-    data = _Data.of(model, X, y, groups, fit_params, cv, holdout, seed)
+    data = Samples.of(model, X, y, groups, fit_params, cv, holdout, seed)
     splits = _stages(model, data, rungs, seed)
     _check_parameters(model, read)
     point = read.locate(model.get_params())
@@ -151,78 +151,6 @@ def search(
         )  # fmt: skip
         race.run(Trial({} if first is None else first.params, first))
         return conclude(race, data, seed, begun)
-
-
-class _Data:
-    """Samples of the search and those held out.
-
-    Attributes:
-        X: Of the search; likewise `y`, `groups` and `arguments` of fit.
-        held: X, y and groups of the hold-out, or None.
-        splits: Rows of the search to train with and to judge by.
-    """
-
-    def __init__(self, X: Any, y: Any, groups: Any, arguments: dict[str, Any], held: Any, splits: Any, ordered: bool):
-        self.X, self.y, self.groups, self.arguments = X, y, groups, arguments
-        self.held, self.splits, self.ordered = held, splits, ordered
-
-    @classmethod
-    def of(
-        cls, estimator: Any, X: Any, y: Any, groups: Any, arguments: Mapping[str, Any] | None, cv: Any, share: float,
-        seed: int,
-    ) -> _Data:  # fmt: skip
-        from sklearn.base import is_classifier
-        from sklearn.model_selection import TimeSeriesSplit, check_cv
-        from sklearn.utils import get_tags, indexable
-        from sklearn.utils.validation import _num_samples
-
-        try:
-            X, y, groups = indexable(X, y, groups)
-            pairwise = get_tags(estimator).input_tags.pairwise
-            kept, held = holding.split(X, y, groups, cv, 0.0 if pairwise else share, seed)
-            n = _num_samples(X)
-
-            def cut(thing: Any, rows: Array) -> Any:
-                from sklearn.utils import _safe_indexing
-
-                return thing if thing is None or len(held) == 0 else _safe_indexing(thing, rows)
-
-            inner = {
-                name: cut(value, kept) if hasattr(value, "__len__") and _length(value) == n else value
-                for name, value in (arguments or {}).items()
-            }
-            parts = cut(X, kept), cut(y, kept), cut(groups, kept)
-            folds = check_cv(cv, parts[1], classifier=is_classifier(estimator))
-            splits = [(np.asarray(train), np.asarray(test)) for train, test in folds.split(*parts)]
-        except (ValueError, TypeError, IndexError) as error:
-            raise InvalidData(
-                f"Samples, labels and folds must fit each other, and scikit-learn says: {error}"
-            ) from None
-        if not splits:
-            raise InvalidData("A search needs a fold to judge by, and cv has none. Give cv=5.")
-        outside = tuple(cut(part, held) for part in (X, y, groups)) if len(held) else None
-        return cls(*parts, inner, outside, splits, isinstance(folds, TimeSeriesSplit))
-
-    @property
-    def ratio(self) -> float:
-        """Test samples over training samples of a fold."""
-        return float(np.mean([len(test) / max(1, len(train)) for train, test in self.splits]))
-
-    def write(self, folder: Path) -> Path:
-        import joblib
-
-        path = folder / "data.joblib"
-        joblib.dump((self.X, self.y, self.arguments), path)
-        return path
-
-
-def _length(value: Any) -> int:
-    from sklearn.utils.validation import _num_samples
-
-    try:
-        return int(_num_samples(value))
-    except TypeError:
-        return -1
 
 
 def _checked(threads: int | None, batch: int, seed: int, holdout: float) -> int:
@@ -252,7 +180,7 @@ def _check_parameters(estimator: Any, space: Space) -> None:
                 raise InvalidPlan(f"The space names {name!r}, and the estimator does not know it: {error}") from None
 
 
-def _stages(estimator: Any, data: _Data, rungs: str | None, seed: int) -> dict[Stage, tuple[Array, Array]]:
+def _stages(estimator: Any, data: Samples, rungs: str | None, seed: int) -> dict[Stage, tuple[Array, Array]]:
     """The rungs, on the first fold, then all folds."""
     found: dict[Stage, tuple[Array, Array]] = {}
     if rungs is not None:
@@ -263,22 +191,8 @@ def _stages(estimator: Any, data: _Data, rungs: str | None, seed: int) -> dict[S
             )
         train, test = data.splits[0]
         for share in RUNGS:
-            found[Stage(0, share)] = (_part(train, share, data, seed) if rungs == "samples" else train), test
+            found[Stage(0, share)] = (part(train, share, data, seed) if rungs == "samples" else train), test
     return {**found, **{Stage(fold): split for fold, split in enumerate(data.splits)}}
-
-
-def _part(train: Array, share: float, data: _Data, seed: int) -> Array:
-    """Fewer rows to train with: of a series the last, else at random, classes in proportion where that can be."""
-    from sklearn.model_selection import train_test_split
-
-    count = max(2, round(share * len(train)))
-    if data.ordered:
-        return train[-count:]
-    labels = None if data.y is None or np.ndim(data.y) != 1 else np.asarray(data.y)[train]
-    for stratify in (labels, None):
-        with contextlib.suppress(ValueError):  # of numbers, or of classes that are too rare
-            return np.sort(train_test_split(train, train_size=count, random_state=seed, stratify=stratify)[0])
-    return train
 
 
 def checked_pruner(name: str) -> str:
@@ -299,7 +213,7 @@ def _pruner(name: str, rungs: str | None, grids: int) -> optuna.pruners.BasePrun
 
 @contextlib.contextmanager
 def _kept(
-    run: str | Path | None, estimator: Any, space: Space, goal: Goal, data: _Data, splits: Any, seed: int,
+    run: str | Path | None, estimator: Any, space: Space, goal: Goal, data: Samples, splits: Any, seed: int,
     sampler: str, rungs: str,
 ) -> Iterator[tuple[Path, Store | None]]:  # fmt: skip
     """Where the search keeps its data, and its fits where that was asked for."""
