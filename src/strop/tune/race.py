@@ -31,7 +31,7 @@ else:
 Array = np.ndarray[Any, Any]
 Rows = tuple[Array, Array]
 
-LEAST = 30  # trials before it is asked whether more of them would gain anything
+LEAST = 50  # trials before it is asked whether more of them would gain anything
 BROKEN = 0.1  # a violation of a limit that more folds won't mend
 DEATHS = 2  # of its process, after which a candidate is to blame
 
