@@ -53,6 +53,12 @@ def test_import_strop_loads_no_framework() -> None:
     assert not HEAVY & loaded
 
 
+def test_the_module_for_tuning_is_there_and_loads_no_framework() -> None:
+    loaded = loaded_by("import strop; strop.tune")
+    assert "strop.tune" in loaded
+    assert not HEAVY & loaded
+
+
 def test_import_strop_is_cheap() -> None:
     assert cpu_seconds(["-c", "import strop"], 0.3) < 0.3
 

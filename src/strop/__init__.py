@@ -68,6 +68,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "tune":  # a module of its own, with names of its own
+        return importlib.import_module(".tune", __name__)
     for module, names in _HOMES.items():
         if name in names:
             globals()[name] = found = getattr(importlib.import_module(f".{module}", __name__), name)

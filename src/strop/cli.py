@@ -1,4 +1,4 @@
-"""The shell: `strop optimize`, `profile`, `compare`, `benchmark`, `verify`, `techniques`, `doctor`, `demo`."""
+"""The shell: `strop optimize`, `profile`, `compare`, `benchmark`, `verify`, `tune`, `techniques`, `doctor`, `demo`."""
 
 from __future__ import annotations
 
@@ -279,6 +279,44 @@ def verify(
             _print_json({**opened.manifest, **again})
         show_verified(console(), found)
         return CODES[found["verdict"]]
+
+    _exit(work, debug)
+
+
+@app.command()
+def tune(
+    function: Annotated[
+        str, typer.Argument(help="module:function that trains for a trial and returns what it is worth.")
+    ],
+    limit: Many = None,
+    minimize: Text = None,
+    maximize: Annotated[str | None, typer.Option(help="The metric to make large; score, what is returned.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="tpe by default, random or nsga2.")] = None,
+    threads: Threads = None,
+    budget: Text = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Trials, at the most; 100 by default.")] = None,
+    seed: Seed = None,
+    run: Annotated[Path | None, typer.Option(help="A directory that keeps every trial.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the search in that run directory.")] = None,
+    as_json: Json = False,
+    debug: bool = False,
+) -> None:
+    """Search for the parameters of a training that keep a goal best."""
+
+    def work() -> int:
+        from .terminal import Reporter, console
+        from .tune import resumable, search
+
+        goal = Goal.of(limit or (), minimize, maximize if maximize or minimize else "score")
+        spend = Budget(Budget().seconds if budget is None else seconds(budget), trials)
+        named: Any = sampler
+        with _aside(), Reporter(console(), spend.seconds) as reporter:
+            found = search(
+                function, goal=goal, sampler=named, threads=threads, budget=spend, seed=seed or 0,
+                run=resumable(resume) if resume else run, listener=reporter,
+            )  # fmt: skip
+        _print_json(found.to_json()) if as_json else _say(str(found))
+        return CODES[found.verdict]
 
     _exit(work, debug)
 

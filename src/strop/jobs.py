@@ -111,12 +111,17 @@ def without_main() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def die_with_parent() -> None:
-    """End this process when its parent ends, however that happens (Linux; prctl(2), PR_SET_PDEATHSIG)."""
-    parent = multiprocessing.parent_process()
+def die_with_parent(parent: int | None = None) -> None:
+    """End this process when its parent ends, however that happens (Linux; prctl(2), PR_SET_PDEATHSIG).
+
+    Args:
+        parent: Its process id; None where multiprocessing knows it.
+    """
+    if parent is None and (known := multiprocessing.parent_process()):
+        parent = known.pid
     if sys.platform == "linux" and parent:
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)
-        if os.getppid() != parent.pid:  # it ended before this one was ready to be told
+        if os.getppid() != parent:  # it ended before this one was ready to be told
             os._exit(1)
 
 

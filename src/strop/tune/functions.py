@@ -1,0 +1,303 @@
+"""Functions: a search over what a user's own function trains, such as a loop of PyTorch's.
+
+The function takes a trial and returns a number, or a mapping with a number for each metric of the goal. It draws its
+parameters as an Optuna objective does (`trial.suggest_float("rate", 1e-4, 1e-1, log=True)`), or finds them in
+`trial.params` where a space was given. With `trial.report(value, step)` after each epoch, and `trial.should_prune()`,
+it lets a training that is behind others be ended: it then raises `optuna.TrialPruned`, or returns.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import BrokenExecutor, Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .._calls import function as named
+from .._calls import is_call
+from .._lazy import lazy
+from .._plain import told
+from ..errors import InvalidGoal, InvalidPlan, RunFailed
+from ..events import Listener, Said, Trying
+from ..goal import Goal
+from ..judge import Judged
+from ..rundir import JOURNAL
+from ..stats import Exact, verdict
+from .asking import Asking, Sampler, sampler_of
+from .conclusion import CONFIDENCE, importance
+from .folds import Fit, Stage
+from .measures import Judge, of_function
+from .race import spelled
+from .result import Figure, Tuned
+from .space import Space
+from .store import STUDY, Store
+from .trials import Trial
+from .workers import Workers
+
+if TYPE_CHECKING:
+    import optuna
+    import optuna.storages.journal as optuna_journal
+else:
+    optuna = lazy("optuna")
+    optuna_journal = lazy("optuna.storages.journal")
+
+WHAT = "a function of a trial that returns a number, or one for each metric of the goal"
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a function is called with: an Optuna trial, and the parameters where a space was given."""
+
+    trial: optuna.trial.Trial
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.trial, name)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a process needs to go on with a trial of a journal."""
+
+    function: str | Callable[..., Any]
+    journal: Path
+    objective: str
+    direction: str
+    sampler: Sampler
+    pruner: str
+    seed: int
+
+
+def read_function(model: object) -> str | Callable[..., Any] | None:
+    """The function, or the `module:function` that names one, if the model is one."""
+    if isinstance(model, str):
+        if not is_call(model):
+            raise InvalidPlan(f"{model!r} names no function. Write it as module:function.")
+        named(model, WHAT, InvalidPlan)  # before anything is begun
+        return model
+    return model if callable(model) and not hasattr(model, "fit") else None
+
+
+def search_function(
+    function: str | Callable[..., Any],
+    space: Space | None,
+    goal: Goal,
+    *,
+    sampler: Sampler | None,
+    pruner: str,
+    most: int,
+    seconds: float,
+    workers: Workers,
+    seed: int,
+    run: str | Path | None,
+    listener: Listener,
+) -> Tuned:
+    """Search over what a function trains; arguments are those of `search`.
+
+    All trials lie in Optuna's journal, as they go: processes take turns in it, and a search that was killed goes on.
+
+    Raises:
+        InvalidGoal: A limit is against an original, and there is none.
+        RunFailed: No trial came to its end.
+    """
+    if against := [limit for limit in goal.limits if limit.relative or limit.scope == "drop"]:
+        raise InvalidGoal(f"`{against[0]}` is against an original, and a function has none. Write the number itself.")
+    begun = time.monotonic()
+    size = math.inf if space is None else space.size
+    chosen: Sampler = sampler or ("grid" if size <= most else "tpe")
+    if space is None and chosen == "grid":
+        raise InvalidPlan(
+            "A grid needs a space with the values of each parameter. Give one, or choose another sampler."
+        )
+    asked = {
+        "estimator": told(function), "space": "" if space is None else space.spelled(), "goal": str(goal),
+        "seed": str(seed), "sampler": chosen, "fidelity": pruner,
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="strop-tune-") as folder:
+        store = Store.open(run if run is not None else Path(folder) / "run", asked)
+        try:
+            journal = store.run / JOURNAL
+            task = Task(function, journal, goal.objective, goal.direction, chosen, pruner, seed)
+            loop = _Loop(task, space, Judge(goal, of_function(goal)), most, begun + seconds, workers, listener)
+            loop.run()
+            return loop.conclude(begun)
+        finally:
+            store.close()
+
+
+class _Loop:
+    """Asks, has it trained, and tells."""
+
+    def __init__(
+        self, task: Task, space: Space | None, judge: Judge, most: int, stop_at: float, workers: Workers,
+        listener: Listener,
+    ):  # fmt: skip
+        self.task, self.space, self.judge, self.most, self.stop_at = task, space, judge, most, stop_at
+        self.workers, self.listener = workers, listener
+        self.study = _study(task, task.seed)
+        self.trials: dict[int, Trial] = {}
+        self.why = ""
+        self._flying: dict[Future[Any], optuna.trial.Trial] = {}
+        killed = []
+        for old in self.study.trials:
+            if old.state == optuna.trial.TrialState.RUNNING:  # of a process that was killed
+                self.study.tell(old.number, state=optuna.trial.TrialState.FAIL)
+                killed.append(old.params)
+            elif old.state.is_finished() and "state" in old.user_attrs:
+                self._keep(old)
+        self.asking = None
+        if space is not None:
+            self.asking = Asking(space, task.sampler, seed=task.seed, first=killed, study=self.study)
+        else:
+            for params in killed:
+                self.study.enqueue_trial(params)
+
+    def run(self) -> None:
+        try:
+            while True:
+                while self.workers.free > 0 and self._begin():
+                    pass
+                if not self._flying:
+                    break
+                for future in self.workers.done():
+                    self._end(future)
+        except KeyboardInterrupt:
+            self.why = "it was interrupted"
+        finally:
+            self.workers.stop()
+
+    def _begin(self) -> bool:
+        left = self.stop_at - time.monotonic()
+        if not self.why and left <= 0:
+            self.why = "the time was used up"
+        if not self.why and len(self.trials) + len(self._flying) >= self.most:
+            self.why = "the trials were used up"
+        if self.why:
+            return False
+        params = None
+        if self.asking is None:
+            trial = self.study.ask()
+        else:
+            asked = self.asking.ask()
+            if asked is None:
+                self.why = "every point of the space was tried"
+                return False
+            trial, params = asked.trial, dict(asked.params)
+        self.listener(Trying(trial.number, spelled(params or {}) if params else "", "", left))
+        self._flying[self.workers.submit(_train, self.task, trial._trial_id, trial.number, params)] = trial
+        return True
+
+    def _end(self, future: Future[Any]) -> None:
+        if future not in self._flying:
+            return
+        trial = self._flying.pop(future)
+        try:
+            state, values, why, seconds = future.result()
+        except BrokenExecutor as error:
+            state, values, why, seconds = "failed", {}, f"its process died: {str(error).splitlines()[0]}", 0.0
+            lost = list(self._flying.values())
+            self._flying.clear()
+            self.workers.renew()
+            for other in lost:
+                self._tell(other, "failed", {}, "the process of another died, and this one with it", 0.0)
+        self._tell(trial, state, values, why, seconds)
+
+    def _tell(self, trial: optuna.trial.Trial, state: str, values: dict[str, float], why: str, seconds: float) -> None:
+        missing = [name for name in self.judge.measures if name not in values]
+        if state == "done" and missing:
+            state, why = "failed", f"it returned no {missing[0]}: it must return {WHAT}"
+        if state == "done" and any(math.isnan(values[name]) for name in self.judge.measures):
+            state, why = "failed", "what it returned is not a number"
+        for name, value in {"state": state, "why": why, "values": values, "seconds": seconds}.items():
+            trial.set_user_attr(name, value)
+        objective = self.judge.goal.objective
+        if state == "done":
+            for limit, violation in self.judge.violations(values, {}).items():
+                trial.set_constraint(limit, violation)
+            self.study.tell(trial, values[objective])
+        else:
+            pruned = optuna.trial.TrialState.PRUNED
+            self.study.tell(trial, state=pruned if state == "dropped" else optuna.trial.TrialState.FAIL)
+        kept = self._keep(self.study.trials[trial.number])
+        shown = f"{state}: {why}" if why else f"{values[objective]:.6g}"
+        self.listener(Said(f"{trial.number:>3} {spelled(kept.params)}: {shown}"))
+
+    def _keep(self, frozen: optuna.trial.FrozenTrial) -> Trial:
+        attrs = frozen.user_attrs
+        params = frozen.params if self.space is None else self.space.params(frozen.params)
+        fit = Fit(attrs["values"], attrs["seconds"], "" if attrs["state"] == "done" else attrs["why"])
+        kept = Trial(params, None, {Stage(0): fit}, attrs["state"], attrs["why"])
+        self.trials[frozen.number] = kept
+        return kept
+
+    def conclude(self, begun: float) -> Tuned:
+        done = [trial for _, trial in sorted(self.trials.items()) if trial.state == "done"]
+        if not done:
+            causes = [trial.why for trial in self.trials.values() if trial.why]
+            raise RunFailed(f"no trial came to its end: {causes[0] if causes else self.why}. Look at the function.")
+        goal = self.judge.goal
+
+        def rank(trial: Trial) -> tuple[float, float]:
+            values = trial.means()
+            broken = max(self.judge.violations(values, {}).values(), default=0.0)
+            return broken, -self.judge.sign * values[goal.objective]
+
+        best = min(done, key=rank)
+        values = best.means()
+        exact = {name: Exact(values[name], values[name]) for name in self.judge.measures}
+        limits = []
+        for limit in goal.limits:
+            side, factor, constant = self.judge.bound(limit)
+            found, margin = verdict(exact[limit.metric], side, factor, constant, CONFIDENCE)
+            limits.append(Judged(str(limit), found, values[limit.metric], margin.low, margin.high, 0.0))
+        return Tuned(
+            verdict="infeasible" if any(judged.verdict == "broken" for judged in limits) else "met",
+            params=best.params, estimator=None, goal=goal,
+            figures={
+                name: Figure(c.original(), c.candidate(), c.ratio(), self.judge.measures[name].unit)
+                for name, c in exact.items()
+            },
+            judged_on="what the function returned", limits=tuple(limits), ties=(),
+            trials=tuple(trial for _, trial in sorted(self.trials.items())), importance=importance(self.study),
+            ended=self.why, seconds=time.monotonic() - begun, study=self.study,
+        )  # fmt: skip
+
+
+def _train(task: Task, trial_id: int, number: int, params: dict[str, Any] | None) -> tuple[Any, ...]:
+    """Call the function for a trial, in whatever process this is; state, values, why and seconds."""
+    begun = time.perf_counter()
+    study = _study(task, task.seed + number)
+    trial = Training(optuna.trial.Trial(study, trial_id), params or {})
+    if params is None:
+        object.__setattr__(trial, "params", trial.trial.params)
+    try:
+        function = named(task.function, WHAT, InvalidPlan) if isinstance(task.function, str) else task.function
+        returned = function(trial)
+        values = dict(returned) if isinstance(returned, Mapping) else {task.objective: returned}
+        found = {str(name): float(value) for name, value in values.items()}
+    except optuna.TrialPruned:
+        return "dropped", {}, "behind others", time.perf_counter() - begun
+    except Exception as error:  # of the user's own: it costs this trial, and is told
+        return "failed", {}, f"{type(error).__name__}: {told(error)[:300]}", time.perf_counter() - begun
+    return "done", found, "", time.perf_counter() - begun
+
+
+@functools.lru_cache(maxsize=2)
+def _storage(journal: Path) -> optuna.storages.BaseStorage:
+    return optuna.storages.JournalStorage(optuna_journal.JournalFileBackend(str(journal)))
+
+
+def _study(task: Task, seed: int) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    halving = task.pruner == "halving"
+    pruner = optuna.pruners.SuccessiveHalvingPruner() if halving else optuna.pruners.HyperbandPruner()
+    direction: Any = task.direction
+    return optuna.create_study(
+        study_name=STUDY, storage=_storage(task.journal), direction=direction, load_if_exists=True, pruner=pruner,
+        sampler=sampler_of(task.sampler, seed, conditional=True),
+    )  # fmt: skip

@@ -1,0 +1,111 @@
+"""Store: a run directory that holds every fit that was made, and Optuna's journal of the trials.
+
+`fits.jsonl` gets a line as soon as a fit ends, and is what a search goes on from. The journal, which takes some
+milliseconds an entry, gets a trial when it ends; optuna-dashboard reads it while the search runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from .._lazy import lazy
+from .._plain import restore
+from ..errors import RunFailed
+from ..rundir import JOURNAL, PLAN, RunDir, finite, read_json, write_json
+from .folds import Fit
+from .space import Point
+
+if TYPE_CHECKING:
+    import optuna
+    import optuna.storages.journal as optuna_journal
+else:
+    optuna = lazy("optuna")
+    optuna_journal = lazy("optuna.storages.journal")
+
+FITS = "fits.jsonl"
+STUDY = "tune"
+NAMES = {
+    "estimator": "the estimator", "space": "the space", "goal": "the goal", "data": "the data", "folds": "the folds",
+    "seed": "the seed", "sampler": "the sampler", "fidelity": "the fidelity",
+}  # fmt: skip
+
+
+def resumable(root: Path) -> Path:
+    """The directory of a search to go on with.
+
+    Raises:
+        RunFailed: It holds none.
+    """
+    if not (root / PLAN).exists():
+        raise RunFailed(f"{root} holds no run to go on with (no {PLAN}). Start one with strop tune --run DIR.")
+    return root
+
+
+@dataclass
+class Store:
+    """The run directory of one search."""
+
+    run: RunDir
+    file: IO[str]
+
+    @classmethod
+    def open(cls, root: str | Path, asked: Mapping[str, str]) -> Store:
+        """Begin a run, or go on with one that asked the same.
+
+        Args:
+            asked: What tells one search from another.
+
+        Raises:
+            RunFailed: It is another search's, or can't be used.
+        """
+        run = RunDir(Path(root))
+        try:
+            if (run / PLAN).exists():
+                earlier = read_json(run / PLAN, dict)
+                if changed := [NAMES[name] for name in asked if earlier.get(name) != asked[name]]:
+                    raise RunFailed(
+                        f"the run in {run.root} was begun with something else: {', '.join(changed)} changed. Go on "
+                        "with what it was begun with, or name another directory."
+                    )
+            else:
+                write_json(run / PLAN, dict(asked))
+        except BaseException:
+            run.close()
+            raise
+        return cls(run, (run / FITS).open("a", encoding="utf-8"))
+
+    def fits(self) -> dict[str, dict[str, Fit]]:
+        """By candidate and stage, those of earlier processes; a line that a kill tore is left out."""
+        found: dict[str, dict[str, Fit]] = {}
+        for line in (self.run / FITS).read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+                values = {name: float("nan") if v is None else v for name, v in entry["fit"]["values"].items()}
+                fit = restore(Fit, {**entry["fit"], "values": values})
+                found.setdefault(entry["candidate"], {})[entry["stage"]] = fit
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue
+        return found
+
+    def points(self) -> list[Point]:
+        """What was tried in earlier processes, in that order."""
+        return [json.loads(candidate) for candidate in self.fits() if candidate.startswith("{")]
+
+    def add(self, candidate: str, stage: object, fit: Fit) -> None:
+        """Keep a fit, also should this process be killed at once."""
+        self.file.write(json.dumps({"candidate": candidate, "stage": str(stage), "fit": finite(fit.to_json())}) + "\n")
+        self.file.flush()
+
+    def study(self, direction: Any) -> optuna.Study:
+        """The journal's, made when first asked for."""
+        backend = optuna_journal.JournalFileBackend(str(self.run / JOURNAL))
+        storage = optuna.storages.JournalStorage(backend)
+        return optuna.create_study(study_name=STUDY, storage=storage, direction=direction, load_if_exists=True)
+
+    def close(self) -> None:
+        self.file.close()
+        self.run.close()

@@ -1,0 +1,237 @@
+"""Tuning: `search`, from an estimator and a space to parameters with proof."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._lazy import lazy
+from .._plain import given, told
+from ..errors import InvalidData, InvalidPlan
+from ..events import Event, Listener
+from ..goal import Goal
+from ..prepare import SEEDS, Budget
+from ..target import usable_cores
+from .asking import Asked, Asking, Sampler
+from .conclusion import conclude
+from .folds import COSTS, Case, Stage
+from .functions import read_function, search_function
+from .measures import Judge, of_estimator, read_goal
+from .race import Race
+from .result import Tuned
+from .samples import Samples, part
+from .space import Space
+from .store import Store
+from .trials import Trial
+from .workers import Workers
+
+if TYPE_CHECKING:
+    import optuna
+else:
+    optuna = lazy("optuna")
+
+Array = np.ndarray[Any, Any]
+
+TRIALS = 100  # where the budget names none
+RUNGS = (1 / 9, 1 / 3)  # shares of samples or iterations before the whole, with successive halving by 3
+FIDELITIES = ("halving", "hyperband")
+
+
+def silent(event: Event) -> None:
+    """Listens, and says nothing."""
+
+
+def search(
+    model: Any,
+    space: Any = None,
+    X: Any = None,
+    y: Any = None,
+    *,
+    goal: Goal | str | None = None,
+    scoring: Any = None,
+    groups: Any = None,
+    fit_params: Mapping[str, Any] | None = None,
+    cv: Any = None,
+    sampler: Sampler | None = None,
+    rungs: str | None = None,
+    pruner: str = "halving",
+    holdout: float = 0.2,
+    budget: Budget | None = None,
+    threads: int | None = None,
+    batch: int = 1,
+    seed: int = 0,
+    run: str | Path | None = None,
+    listener: Listener = silent,
+) -> Tuned:
+    """Search for the parameters that keep a goal best.
+
+    Candidates are judged fold by fold, in parallel, beside the best so far: one that lags behind on its first folds by
+    more than noise explains is dropped. The estimator as given is the original: limits such as `accuracy >= 99% of
+    original` are against it, and it comes back where nothing is better. What is chosen is measured on samples that
+    were in no fold. An interrupt ends the search, and the best so far is measured.
+
+    Args:
+        model: An estimator or pipeline of scikit-learn's kind; or a function, or `module:function`, that trains for a
+            trial and returns what it came to: see `strop.tune.functions`. Of the other arguments a function takes
+            goal, sampler, pruner, budget, threads, seed, run and listener, and a space or none.
+        space: As of `SearchCV`: a dict of lists and distributions, or a list of such dicts.
+        X: Samples, as the estimator takes them.
+        y: Labels, or None.
+        goal: As everywhere: an objective and limits, as `maximize auroc; latency.p50 < 1 ms; size < 1 MB`. By default
+            `maximize score`, the estimator's own. Metrics are accuracy, f1, auroc, average_precision, log_loss, mse,
+            mae, r2 and any scorer of scikit-learn's by name, as means over folds; `latency.p50 .p95 .p99 .mean` of
+            `predict`, `fit_time`, and `size`, pickled.
+        scoring: A scorer, which then is `score`, or several by name, to speak of in the goal.
+        groups: [n], for `cv`; samples of one group are held out together.
+        fit_params: Further arguments of `fit`, such as `sample_weight`; those with one value a sample go with them.
+        cv: Folds, as of scikit-learn's `cross_validate`; 5 by default.
+        sampler: `grid` (exhaustive), `tpe`, `random` or `nsga2`; by default `grid` where the space has no more points
+            than there are trials, else `tpe`.
+        rungs: Try candidates with less first: `samples`, or the name of a parameter that counts iterations.
+        pruner: What decides who climbs a rung: `halving` (asynchronous successive halving, Li et al. 2020) or
+            `hyperband`.
+        holdout: Share of the samples that no fold sees; where they would be less than 100, or `cv` lists rows, none are
+            held out, and the figures are those of the folds, corrected for the choice.
+        budget: Seconds and trials; 100 trials where it names none.
+        threads: Cores to use: fits run side by side, each on one of them. All by default.
+        batch: Samples in one call that is timed.
+        seed: Of every random choice.
+        run: A directory that keeps every fit: a search that was killed goes on there, by the same call, and repeats
+            none. optuna-dashboard reads its `journal.log`.
+        listener: Is told what is tried.
+
+    Raises:
+        InvalidPlan: The space is empty, or an argument can't be used.
+        InvalidGoal: The goal can't be read, or speaks of what can't be told here.
+        InvalidData: Samples and labels don't fit each other.
+        RunFailed: No candidate could be judged, or the run directory can't be used.
+    """
+    begun = time.monotonic()
+    budget = given(Budget, budget, "budget")
+    workers = Workers(_checked(threads, batch, seed, holdout))
+    parsed = read_goal(goal)
+    if (function := read_function(model)) is not None:
+        return search_function(
+            function, None if space is None else Space.of(space), parsed, sampler=sampler,
+            pruner=checked_pruner(pruner), most=budget.trials or TRIALS, seconds=budget.seconds, workers=workers,
+            seed=seed, run=run, listener=listener,
+        )  # fmt: skip
+    if not hasattr(model, "fit"):
+        raise InvalidPlan(f"{told(model, repr)} is neither an estimator, with a method fit, nor a function.")
+    if X is None:
+        raise InvalidData("A search needs samples to fit on, and X is None. Give X, and y where there are labels.")
+    read = Space.of(space)
+    most = budget.trials or TRIALS
+    chosen: Sampler = sampler or ("grid" if read.size <= most else "tpe")
+    measures = of_estimator(model, y, parsed, scoring)
+    data = Samples.of(model, X, y, groups, fit_params, cv, holdout, seed)
+    splits = _stages(model, data, rungs, seed)
+    _check_parameters(model, read)
+    point = read.locate(model.get_params())
+    asking = Asking(
+        read, chosen, parsed.direction, seed, [] if point is None else [point], _pruner(pruner, rungs, len(read.grids))
+    )
+    with _kept(run, model, read, parsed, data, splits, seed, chosen, f"{rungs} {pruner}") as (folder, store):
+        if store is not None:
+            asking.begin_with(store.points())
+        case = Case(
+            data.write(folder), model, {name: (m.scorer, m.sign) for name, m in measures.items() if m.scorer},
+            tuple(name for name in measures if name in COSTS), batch, None if rungs == "samples" else rungs,
+        )  # fmt: skip
+        first: Asked | None = None if point is None else asking.ask()
+        race = Race(
+            case, splits, data.ratio, asking, Judge(parsed, measures), most, begun + budget.seconds,
+            chosen == "grid", workers, store, listener,
+        )  # fmt: skip
+        race.run(Trial({} if first is None else first.params, first))
+        return conclude(race, data, seed, begun)
+
+
+def _checked(threads: int | None, batch: int, seed: int, holdout: float) -> int:
+    """How many cores to use."""
+    for name, value, low, high in (
+        ("threads", 1 if threads is None else threads, 1, 4096),
+        ("batch", batch, 1, 1 << 31),
+        ("seed", seed, 0, SEEDS - 1),
+    ):
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not low <= value <= high:
+            raise InvalidPlan(f"{name} must be a whole number of at least {low}, not {told(value, repr)}.")
+    if isinstance(holdout, bool) or not isinstance(holdout, (int, float)) or not 0 <= holdout < 1:
+        raise InvalidPlan(f"holdout must be a share from 0 to below 1, not {told(holdout, repr)}.")
+    return len(usable_cores()) if threads is None else threads
+
+
+def _check_parameters(estimator: Any, space: Space) -> None:
+    from sklearn.base import clone
+
+    known = estimator.get_params()
+    for grid in space.grids:
+        for name in grid:
+            try:
+                if name not in known:
+                    clone(estimator).set_params(**{name: None})
+            except ValueError as error:
+                raise InvalidPlan(f"The space names {name!r}, and the estimator does not know it: {error}") from None
+
+
+def _stages(estimator: Any, data: Samples, rungs: str | None, seed: int) -> dict[Stage, tuple[Array, Array]]:
+    """The rungs, on the first fold, then all folds."""
+    found: dict[Stage, tuple[Array, Array]] = {}
+    if rungs is not None:
+        if rungs != "samples" and not isinstance(estimator.get_params().get(rungs), int):
+            raise InvalidPlan(
+                f"rungs must be `samples`, or a parameter of the estimator that counts iterations, not "
+                f"{told(rungs, repr)}, which is {told(estimator.get_params().get(rungs), repr)} of it. Name another."
+            )
+        train, test = data.splits[0]
+        for share in RUNGS:
+            found[Stage(0, share)] = (part(train, share, data, seed) if rungs == "samples" else train), test
+    return {**found, **{Stage(fold): split for fold, split in enumerate(data.splits)}}
+
+
+def checked_pruner(name: str) -> str:
+    """The name of a pruner, if it is one."""
+    if name not in FIDELITIES:
+        raise InvalidPlan(f"pruner must be one of {', '.join(FIDELITIES)}, not {told(name, repr)}.")
+    return name
+
+
+def _pruner(name: str, rungs: str | None, grids: int) -> optuna.pruners.BasePruner:
+    checked_pruner(name)
+    if rungs is None:
+        return optuna.pruners.NopPruner()
+    if name == "halving":
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+    return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=9, reduction_factor=3)
+
+
+@contextlib.contextmanager
+def _kept(
+    run: str | Path | None, estimator: Any, space: Space, goal: Goal, data: Samples, splits: Any, seed: int,
+    sampler: str, rungs: str,
+) -> Iterator[tuple[Path, Store | None]]:  # fmt: skip
+    """Where the search keeps its data, and its fits where that was asked for."""
+    if run is None:
+        with tempfile.TemporaryDirectory(prefix="strop-tune-") as folder:
+            yield Path(folder), None
+        return
+    import joblib
+
+    store = Store.open(
+        run,
+        {
+            "estimator": repr(estimator), "space": space.spelled(), "goal": str(goal), "seed": str(seed),
+            "data": joblib.hash((data.X, data.y, data.arguments)), "folds": joblib.hash(list(splits.values())),
+            "sampler": sampler, "fidelity": rungs,
+        },
+    )  # fmt: skip
+    try:
+        yield store.run.root, store
+    finally:
+        store.close()

@@ -1,0 +1,135 @@
+"""Spaces: scikit-learn's order, what is drawn, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.model_selection import ParameterGrid
+from sklearn.svm import SVC
+
+from strop.errors import InvalidPlan
+from strop.tune.asking import Asking, key
+from strop.tune.space import Space
+
+values = st.lists(st.one_of(st.integers(-5, 5), st.booleans(), st.none(), st.text(max_size=3)), min_size=1, max_size=4)
+grids = st.dictionaries(st.sampled_from(["C", "gamma", "kernel", "grid"]), values, max_size=3)
+CONDITIONAL = [{"kernel": ["linear"], "C": [1, 10]}, {"kernel": ["rbf"], "C": [1, 2, 3], "gamma": [0.1, 1]}]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(grids, min_size=1, max_size=3))
+def test_a_grid_is_enumerated_in_scikit_learns_order(given: list[dict[str, list[Any]]]) -> None:
+    space = Space.of(given)
+    points = list(space)
+    assert [space.params(point) for point in points] == list(ParameterGrid(given))
+    assert space.size == len(points) == len({key(point) for point in points})
+
+
+def suggested(space: Space, count: int, sampler: str = "tpe") -> list[dict[str, Any]]:
+    asking = Asking(space, sampler, seed=3)  # type: ignore[arg-type]
+    found = []
+    while len(found) < count and (asked := asking.ask()):
+        found.append(dict(asked.params))
+        asking.tell(asked, float(len(repr(asked.params))))
+    return found
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2", "grid"])
+@pytest.mark.parametrize("given", [{"a": [3, 1, 2, 9], "b": ["x", None, True, 2.5]}, CONDITIONAL])
+def test_every_sampler_tries_each_point_of_a_grid_once(given: Any, sampler: str) -> None:
+    found = suggested(Space.of(given), 100, sampler)
+    whole = list(ParameterGrid(given))
+    assert sorted(map(repr, found)) == sorted(map(repr, whole))
+
+
+def test_a_conditional_parameter_is_drawn_where_it_belongs() -> None:
+    given = [{"kernel": ["linear"], "C": scipy.stats.uniform(1, 2)}, {"kernel": ["rbf"], "gamma": [0.1, 1]}]
+    for params in suggested(Space.of(given), 40):
+        assert set(params) == ({"kernel", "C"} if params["kernel"] == "linear" else {"kernel", "gamma"})
+
+
+def test_values_that_are_estimators_come_back_as_they_are() -> None:
+    models = [SVC(C=1), SVC(C=1), None]
+    assert [Space.of({"m": models}).params(point)["m"] for point in Space.of({"m": models})] == models
+
+
+@pytest.mark.parametrize(
+    ("given", "low", "high", "median"),
+    [
+        (scipy.stats.loguniform(1e-3, 1e3), 1e-3, 1e3, 1.0),
+        (scipy.stats.uniform(2, 6), 2, 8, 5.0),
+        (scipy.stats.randint(0, 101), 0, 100, 50),
+        (scipy.stats.expon(scale=2), 0, np.inf, 2 * np.log(2)),
+        (scipy.stats.norm(1, 2), -np.inf, np.inf, 1.0),
+        (scipy.stats.poisson(20), 0, np.inf, 20),
+        (optuna.distributions.FloatDistribution(1e-3, 1e3, log=True), 1e-3, 1e3, 1.0),
+        (optuna.distributions.FloatDistribution(0, 1, step=0.25), 0, 1, 0.5),
+        (optuna.distributions.IntDistribution(2, 10, step=2), 2, 10, 6),
+    ],
+)
+def test_distributions_of_scipy_and_optuna_are_drawn_from(given: Any, low: float, high: float, median: float) -> None:
+    space = Space.of({"a": given})
+    asking = Asking(space, "random", seed=0)
+    drawn = [space.params(space.suggest(asking.study.ask()))["a"] for _ in range(300)]
+    assert low <= min(drawn)
+    assert max(drawn) <= high
+    assert np.mean(np.asarray(drawn) <= median) > 0.4, "half of them lie below the median"
+    assert np.mean(np.asarray(drawn) >= median) > 0.4
+    if hasattr(given, "pmf"):
+        assert all(isinstance(value, int) for value in drawn)
+
+
+def test_a_search_ends_where_a_space_of_steps_is_exhausted() -> None:
+    space = Space.of({"a": optuna.distributions.IntDistribution(1, 4), "b": [True, False]})
+    assert space.size == 8
+    assert len(suggested(space, 100)) == 8
+
+
+def test_tpe_learns_the_order_of_numbers() -> None:
+    space = Space.of({name: list(np.logspace(-4, 4, 17)) for name in "abc"})
+    asking = Asking(space, seed=0)
+    best = -np.inf
+    for _ in range(80):
+        asked = asking.ask()
+        assert asked is not None
+        value = -sum(np.log10(float(asked.params[name])) ** 2 for name in "abc")
+        best = max(best, value)
+        asking.tell(asked, value)
+    assert best >= -0.75, "of 4,913 points, one of the 27 around the best"
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ([], "this list is empty"),
+        ({"C": []}, "its list is empty"),
+        ({"C": np.array([])}, "its list is empty"),
+        ({"C": 1}, "C must be a list of values"),
+        ({"C": "rbf"}, r"One value goes into a list too: \['rbf'\]"),
+        ({"C": np.ones((2, 2))}, "one dimension"),
+        ({1: [1]}, "named by text"),
+        ("C", "A space must be a dict"),
+        ([{"C": [1]}, 3], "A space must be a dict"),
+        ({"C": scipy.stats.uniform(0, -1)}, "Check its parameters"),
+    ],
+)
+def test_what_is_no_space_is_refused(given: Any, why: str) -> None:
+    with pytest.raises(InvalidPlan, match=why):
+        Space.of(given)
+
+
+def test_a_grid_of_any_number_is_refused() -> None:
+    with pytest.raises(InvalidPlan, match="Name its values"):
+        Asking(Space.of({"C": scipy.stats.uniform(0, 1)}), "grid")
+    with pytest.raises(InvalidPlan, match="sampler must be one of"):
+        Asking(Space.of({"C": [1]}), "best")  # type: ignore[arg-type]
+
+
+def test_a_dict_without_parameters_is_one_point() -> None:
+    assert [Space.of({}).params(point) for point in Space.of({})] == [{}]
