@@ -26,7 +26,7 @@ from .errors import InvalidPlan, RunFailed, UntrustedModel
 if TYPE_CHECKING:
     import cloudpickle
 else:
-    cloudpickle = lazy("cloudpickle", "torch")
+    cloudpickle = lazy("cloudpickle")
 
 
 def write(path: Path, dump: Callable[[IO[bytes]], object]) -> tuple[Path, Path]:

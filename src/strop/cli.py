@@ -16,8 +16,9 @@ import typer
 from . import planfile
 from .errors import Infeasible, InvalidPlan, StropError
 from .goal import Goal
+from .options import P99, Batch, Json, Many, Price, Rate, Seed, Text, Threads, Trust, Weights, target_of
 from .planfile import Plan, seconds
-from .prepare import SEEDS, Budget
+from .prepare import Budget
 from .rundir import finite
 from .target import Target
 from .units import visible
@@ -42,23 +43,6 @@ app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
     help="Make a trained model smaller and faster within the limits you set, and prove it.",
 )  # fmt: skip
-
-Threads = Annotated[int | None, typer.Option(help="Cores that one inference may use; all by default.")]
-Batch = Annotated[int | None, typer.Option(help="Samples in one call; 1 by default.")]
-Rate = Annotated[float | None, typer.Option(help="Calls a second that arrive at random times: tells server.p99.")]
-P99 = Annotated[str | None, typer.Option(help="A time, as 20ms, that 99 % of them must keep: tells server.rate.")]
-Price = Annotated[float | None, typer.Option(help="What an hour of the machine costs, in any currency: tells cost.")]
-Trust = Annotated[
-    bool, typer.Option("--trust-pickle", help="Read pickles, which runs the code in them: only from whom you trust.")
-]
-Weights = Annotated[
-    Path | None,
-    typer.Option(help="The original's weights, where it is module:factory: .safetensors, or a state dict."),
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
-Text = Annotated[str | None, typer.Option()]
-Many = Annotated[list[str] | None, typer.Option()]
-Seed = Annotated[int | None, typer.Option(min=0, max=SEEDS - 1, help="Of every random choice; 0 by default.")]
 
 
 @app.command()
@@ -113,12 +97,9 @@ def optimize(
     flags: dict[str, Any] = {
         "model": model, "data": data, "limit": tuple(limit or ()), "minimize": minimize, "maximize": maximize,
         "metric": tuple(metric or ()), "calibration": calibration, "confirm": confirm, "train": train,
-        "label": label,
-        "slice": tuple(slice or ()), "group": group, "protected": tuple(protected or ()), "threads": threads,
+        "label": label, "slice": tuple(slice or ()), "group": group, "protected": tuple(protected or ()), "threads": threads,
         "batch": batch, "target": target, "formats": tuple(formats.split(",")) if formats else (), "rate": rate,
-        "price": price,
-        "weights": weights, "trials": trials, "seed": seed,
-        "out": out, "run": run, "recipe": recipe, "trust_pickle": trust_pickle or None,
+        "price": price, "weights": weights, "trials": trials, "seed": seed, "out": out, "run": run, "recipe": recipe, "trust_pickle": trust_pickle or None,
     }  # fmt: skip
 
     def work() -> int:
@@ -154,7 +135,7 @@ def profile(
 
         with _aside(), console().status("measuring"):
             found = measure(
-                model, data, label=label, target=_target(threads, batch), seed=seed or 0, trust_pickle=trust_pickle
+                model, data, label=label, target=target_of(threads, batch), seed=seed or 0, trust_pickle=trust_pickle
             )
         _print_json(found) if as_json else _say(summarize(found))
         return Exit.MET
@@ -192,7 +173,7 @@ def compare(
         with _aside():
             found = measure(
             original, candidate, data, Goal.of(limit or ()), metric=metric or [], label=label, slices=slice or (),
-            group=group, protected=protected or (), target=_target(threads, batch, (), rate, p99, price),
+            group=group, protected=protected or (), target=target_of(threads, batch, (), rate, p99, price),
             seed=seed or 0, trust_pickle=trust_pickle, weights=weights,
         )  # fmt: skip
         return _show_comparison(found, as_json)
@@ -224,7 +205,7 @@ def benchmark(
 
         with _aside():
             found = measure(
-                model, other, data, label=label, target=_target(threads, batch, (), rate, p99, price), seed=seed or 0,
+                model, other, data, label=label, target=target_of(threads, batch, (), rate, p99, price), seed=seed or 0,
                 trust_pickle=trust_pickle, weights=weights,
             )  # fmt: skip
         return _show_comparison(found, as_json)
@@ -413,7 +394,7 @@ def _run(plan: Plan, as_json: bool) -> int:
             plan.model, plan.data, goal, weights=plan.weights, metric=plan.metric, label=plan.label, slices=plan.slice,
             group=plan.group, protected=plan.protected, calibration=plan.calibration, confirm_data=plan.confirm,
             train=plan.train, training=plan.training,
-            target=_target(plan.threads, plan.batch, plan.formats, plan.rate, plan.p99, plan.price, plan.target),
+            target=target_of(plan.threads, plan.batch, plan.formats, plan.rate, plan.p99, plan.price, plan.target),
             budget=budget,
             seed=plan.seed or 0, run=plan.run, recipe=plan.recipe, out=plan.out, trust_pickle=plan.trust_pickle,
             listener=reporter,
@@ -466,22 +447,6 @@ def _show_comparison(found: dict[str, Any], as_json: bool) -> int:
         show_not_measurable(screen, found["not_measurable"])
     verdicts = {limit["verdict"] for limit in found["limits"]}
     return next((CODES[v] for v in ("broken", "inconclusive") if v in verdicts), Exit.MET)
-
-
-def _target(
-    threads: int | None,
-    batch: int | None,
-    formats: tuple[str, ...] = (),
-    rate: float | None = None,
-    p99: str | float | None = None,
-    price: float | None = None,
-    kind: str | None = None,
-) -> Target:
-    default = Target()
-    return Target(
-        default.threads if threads is None else threads, default.batch if batch is None else batch, tuple(formats),
-        rate, seconds(p99) if isinstance(p99, str) else p99, price, kind or default.kind,
-    )  # fmt: skip
 
 
 def _aside() -> contextlib.AbstractContextManager[Any]:

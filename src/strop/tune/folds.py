@@ -135,7 +135,7 @@ def costs(case: Case, fitted: Any, X: Any, rows: Array, fit_time: float) -> dict
 
 def size(fitted: Any) -> int:
     """Bytes of an estimator as pickled, which is how scikit-learn's are mostly kept; classes of `__main__` included."""
-    import cloudpickle  # which joblib brings
+    import cloudpickle
 
     return len(cloudpickle.dumps(fitted))
 
