@@ -61,7 +61,7 @@ class Matrix:
     Attributes:
         columns: Those the model names, in its order; empty for all that hold numbers, in the order of the table.
         dtype: Of the matrix.
-        missing: Whether a cell may be empty; it is NaN then.
+        missing: Whether a cell may be empty; it is NaN then. So in columns that are an input each.
     """
 
     columns: tuple[str, ...] = ()
@@ -178,10 +178,13 @@ def from_table(
     folder = _scratch(storage, path) if storage is not None and 8 * cells > _LARGE else None
     stacked = wide and (bool(matrix.columns) or features not in ([name] for name in blocks))
     arrays = {
-        name: _allocate(folder, (table.rows, *([widths[name]] if name in widths else [])), _dtype(types[name]))
+        name: _allocate(
+            folder, (table.rows, *([widths[name]] if name in widths else [])),
+            np.float64 if matrix.missing and name in features and name not in widths else _dtype(types[name]),
+        )
         for name in columns
         if name in (*numeric, *blocks) and not (stacked and name in features)
-    }
+    }  # fmt: skip
     sinks = dict(arrays)
     if stacked:
         ends = np.cumsum([0, *(widths.get(name, 1) for name in features)])
@@ -196,7 +199,7 @@ def from_table(
                 words[name].append(text(column, name, path, start))
             else:
                 with np.errstate(over="ignore"):  # an infinity is told later, by row
-                    missing = matrix.missing and stacked and name in features
+                    missing = matrix.missing and name in features and (stacked or not wide)
                     found = numbers(column, name, path, start, widths.get(name), missing)
                     sinks[name][start : start + len(column)] = found
         start += len(batch)

@@ -57,7 +57,7 @@ def cast(tensor: Tensor, dtype: np.dtype[Any]) -> str | None:
         InvalidData: No cast keeps the values.
     """
     needed = np.dtype(tensor.dtype)
-    if dtype == needed:
+    if dtype == needed or (needed.kind == dtype.kind == "U"):  # text of any length
         return None
     numeric = needed.kind in "biufc" and dtype.kind in "biufc"
     if numeric and (np.can_cast(dtype, needed, "safe") or (dtype.name, needed.name) == ("float64", "float32")):

@@ -440,7 +440,9 @@ def read_for(signature: Signature, source: object, **options: Any) -> Data:
     """
     inputs = signature.inputs
     sole = inputs[0] if len(inputs) == 1 else None
-    matrix = Matrix(sole.columns, sole.dtype, sole.missing) if sole and sole.columns else Matrix()
+    matrix = Matrix(missing=not sole and any(tensor.missing for tensor in inputs))
+    if sole and sole.columns:
+        matrix = Matrix(sole.columns, sole.dtype, sole.missing)
     optional = [tensor.name for tensor in inputs if tensor.optional]
     return read(source, [tensor.name for tensor in inputs], optional=optional, matrix=matrix, **options)
 

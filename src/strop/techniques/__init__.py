@@ -25,6 +25,7 @@ from .refit_leaves import RefitLeaves
 from .retune import Retune
 from .simplify import Simplify
 from .simplify_forest import SimplifyForest
+from .sklearn_to_onnx import SklearnToOnnx
 from .to_forest import ToForest
 from .to_native import ToNative
 from .to_onnx import ToOnnx
@@ -40,6 +41,7 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     PruneWeights,
     QuantizeAware,
     ToOnnx,
+    SklearnToOnnx,
     Simplify,
     OptimizeOnnx,
     DynamicInt8,
