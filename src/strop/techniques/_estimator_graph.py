@@ -54,6 +54,13 @@ class Columns:
         """`x @ weights + offset`, written."""
         return affine(graph, self.centered(graph), self.scale[:, None] * weights, offset)
 
+    def exact(self, graph: Graph) -> str:
+        """Written as scikit-learn has it where it compares numbers: rounded to float32 once, at the end."""
+        dtype, name = "float64" if self.double else "float32", self.name
+        for operator, values, idle in (("Sub", self.center, 0), ("Mul", self.scale, 1)):
+            name = name if (values == idle).all() else graph.add(operator, name, graph.array(values, dtype))
+        return graph.add("Cast", name, to=FLOAT) if self.double else name
+
     def whole(self, graph: Graph) -> str:
         """Written as float32."""
         name = self.centered(graph)

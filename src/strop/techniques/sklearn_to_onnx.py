@@ -13,10 +13,10 @@ from ..data import Data
 from ..errors import NotApplicable, RunFailed, TechniqueError
 from ..formats.onnx import save
 from ..formats.sklearn import Called, load, steps
-from ..model import ONNX, SKLEARN, Format, Model, Signature
+from ..model import ONNX, SKLEARN, Format, Model, Signature, Tensor
 from ..target import Target
 from ..technique import Context, Needs, Phase, Technique
-from ._estimator_graph import DOUBLE, Columns, answered, transformed
+from ._estimator_graph import DOUBLE, FLOAT, Columns, answered, transformed
 from ._graph import Graph
 from ._onnxruntime import runner
 from ._skl2onnx import OPSETS, translated
@@ -63,7 +63,7 @@ class SklearnToOnnx(Technique):
 
 
 def _proto(chain: Sequence[Any], signature: Signature) -> onnx.ModelProto:
-    """The first steps by skl2onnx, as few as can be, and the others here."""
+    """The first steps by skl2onnx, as few as can be, and the others here; where the last is not written here, it too."""
     reasons = []
     for count in range(len(chain) + 1):
         graph, (result,) = Graph("float32"), signature.outputs
@@ -86,28 +86,29 @@ def _proto(chain: Sequence[Any], signature: Signature) -> onnx.ModelProto:
 
 def _written(graph: Graph, chain: Sequence[Any], count: int, signature: Signature) -> tuple[str, set[str]] | None:
     """With so many first steps by skl2onnx; None where one of the others is not written here."""
-    (result,) = signature.outputs
-    sole = signature.inputs[0]
-    if count == len(chain):
-        return translated(graph, chain, signature, result.name)
-    if count == 0:
-        if len(sole.shape) < 2:
-            return None
-        x, domains = Columns.plain(sole.name, True, int(sole.shape[1] or 0)), set[str]()
+    tensors, (result,) = signature.inputs, signature.outputs
+    if count:
+        feeds = [t.name if t.dtype == "str" else graph.add("Cast", t.name, to=FLOAT) for t in tensors]
+        if count == len(chain):
+            return translated(graph, chain, tensors, feeds, result.name)
+        at, domains = translated(graph, chain[:count], tensors, feeds)
+        x = Columns.plain(at, False, int(chain[count].n_features_in_))
+    elif len(tensors[0].shape) == 2:
+        x, domains = Columns.plain(tensors[0].name, True, int(tensors[0].shape[1] or 0)), set()
     else:
-        at, domains = translated(graph, chain[:count], signature, None)
-        x = Columns.plain(at, False, _width(chain[count]))
+        return None
     for step in chain[count:-1]:
         after = transformed(graph, x, step)
         if after is None:
             return None
         x = after
-    at_last = answered(graph, x, chain[-1], result.name)
-    return None if at_last is None else (at_last, domains)
-
-
-def _width(step: Any) -> int:
-    return int(step.n_features_in_)
+    if (found := answered(graph, x, chain[-1], result.name)) is not None:
+        return found, domains
+    if len(chain) == count + 1:
+        return None
+    matrix = Tensor("x", "float32", (None, len(x.scale)))
+    at, more = translated(graph, chain[-1:], [matrix], [x.exact(graph)], result.name)
+    return at, domains | more
 
 
 def _shaped(graph: Graph, at: str, shape: tuple[Any, ...], name: str) -> str:
