@@ -140,6 +140,14 @@ def _unknown(**source: Any) -> list[str]:
     return sorted(set(io.get_untrusted_types(**source)) - set(TRUSTED))
 
 
+_SAMPLES = {
+    "support_vectors_": "vectors", "X_fit_": "vectors", "X_train_": "vectors", "_fit_X": "neighbours",
+}  # fmt: skip
+
+
 def _counts(estimator: Any) -> dict[str, int]:
+    """Numbers in all, and samples that are kept to compare others with."""
+    last = steps(estimator)[-1]
     arrays = (one for one in walk(estimator) if isinstance(one, np.ndarray) and one.dtype.kind == "f")
-    return {"parameters": sum(array.size for array in arrays)}
+    kept = {name: getattr(last, attribute).shape[0] for attribute, name in _SAMPLES.items() if hasattr(last, attribute)}
+    return {"parameters": sum(array.size for array in arrays), **kept}

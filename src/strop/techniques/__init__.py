@@ -13,6 +13,7 @@ from .distill_forest import DistillForest
 from .drop_features import DropFeatures
 from .factorize import Factorize
 from .forest_to_onnx import ForestToOnnx
+from .low_rank_kernel import LowRankKernel
 from .optimize_onnx import OptimizeOnnx
 from .prune_channels import PruneChannels
 from .prune_leaves import PruneLeaves
@@ -41,6 +42,7 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     PruneWeights,
     QuantizeAware,
     ToOnnx,
+    LowRankKernel,
     SklearnToOnnx,
     Simplify,
     OptimizeOnnx,
