@@ -9,6 +9,7 @@ from .._plugins import with_plugins
 from ..errors import InvalidPlan
 from ..technique import Technique
 from .distill import Distill, DropBlocks
+from .distill_estimator import DistillEstimator
 from .distill_forest import DistillForest
 from .drop_features import DropFeatures
 from .factorize import Factorize
@@ -27,6 +28,7 @@ from .retune import Retune
 from .simplify import Simplify
 from .simplify_forest import SimplifyForest
 from .sklearn_to_onnx import SklearnToOnnx
+from .teach_forest import TeachForest
 from .to_forest import ToForest
 from .to_native import ToNative
 from .to_onnx import ToOnnx
@@ -43,6 +45,8 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     QuantizeAware,
     ToOnnx,
     LowRankKernel,
+    DistillEstimator,
+    TeachForest,
     SklearnToOnnx,
     Simplify,
     OptimizeOnnx,
