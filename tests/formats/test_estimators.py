@@ -10,8 +10,23 @@ import pandas as pd
 import pytest
 import skops.io
 from sklearn import (
-    calibration, cluster, compose, dummy, ensemble, feature_extraction, gaussian_process, kernel_ridge, linear_model,
-    model_selection, multioutput, naive_bayes, neighbors, neural_network, pipeline, preprocessing, svm,
+    calibration,
+    cluster,
+    compose,
+    dummy,
+    ensemble,
+    feature_extraction,
+    gaussian_process,
+    kernel_ridge,
+    linear_model,
+    model_selection,
+    multioutput,
+    naive_bayes,
+    neighbors,
+    neural_network,
+    pipeline,
+    preprocessing,
+    svm,
 )  # fmt: skip
 from sklearn.base import BaseEstimator, TransformerMixin
 
@@ -47,7 +62,8 @@ KINDS: list[tuple[Any, str]] = [
     (neural_network.MLPClassifier((8,), max_iter=3), "probability"), (svm.OneClassSVM(), "decision"),
     (calibration.CalibratedClassifierCV(svm.LinearSVC(), cv=2), "probability"), (svm.SVR(), "prediction"),
     (Pipe(preprocessing.StandardScaler(), ensemble.RandomForestClassifier(5)), "probability"),
-    (ensemble.AdaBoostClassifier(n_estimators=3), "probability"), (ensemble.IsolationForest(n_estimators=5), "decision"),
+    (ensemble.AdaBoostClassifier(n_estimators=3), "probability"),
+    (ensemble.IsolationForest(n_estimators=5), "decision"),
     (ensemble.VotingClassifier([("a", naive_bayes.GaussianNB()), ("b", dummy.DummyClassifier())], voting="soft"),
      "probability"),
     (linear_model.Ridge(), "prediction"), (kernel_ridge.KernelRidge(kernel="rbf"), "prediction"),
@@ -174,7 +190,8 @@ def test_several_targets_are_refused_by_name(kind: Any, said: str) -> None:
 def test_what_else_is_refused_by_name() -> None:
     x, y = digits()
     for made, said in (
-        (linear_model.Ridge(), "this Ridge is not"), (Pipe(preprocessing.StandardScaler(), svm.SVC()), "Pipeline is not"),
+        (linear_model.Ridge(), "this Ridge is not"),
+        (Pipe(preprocessing.StandardScaler(), svm.SVC()), "Pipeline is not"),
         (preprocessing.StandardScaler().fit(x), "and StandardScaler is none"),
         (cluster.KMeans(2, n_init=1).fit(x), "and KMeans is none"),
         (svm.SVC(decision_function_shape="ovo").fit(x, y), "one for each pair"),
@@ -184,7 +201,7 @@ def test_what_else_is_refused_by_name() -> None:
     ):  # fmt: skip
         with pytest.raises(UnsupportedModel, match=said):
             FORMAT.open(made)
-    with pytest.raises(UnsupportedModel, match="no ensemble|ensembles of trees"):
+    with pytest.raises(UnsupportedModel, match="ensembles of trees"):
         FORMAT.forest(FORMAT.open(linear_model.Ridge().fit(x, y)))
 
 

@@ -1,4 +1,4 @@
-"""An estimator of scikit-learn's as its users call it: the method that gives the output, and the input as it wants it."""
+"""An estimator of scikit-learn's as its users call it: which method, and which input it wants."""
 
 from __future__ import annotations
 

@@ -91,8 +91,8 @@ def _output(estimator: Any) -> Tensor:
         return Tensor("decision", "float64", (None,))
     if not base.is_classifier(estimator):
         raise UnsupportedModel(
-            f"A scikit-learn model must be a classifier, a regressor or a detector of outliers, and {name} is none. Give "
-            "the whole pipeline, to its last step."
+            f"A scikit-learn model must be a classifier, a regressor or a detector of outliers, and {name} is none. "
+            "Give the whole pipeline, to its last step."
         )
     count = len(estimator.classes_)
     if hasattr(estimator, "predict_proba"):
@@ -118,7 +118,7 @@ def _targets(last: Any) -> int:
     if isinstance(getattr(last, "classes_", None), list):
         return len(last.classes_)
     encoder = getattr(last, "_label_binarizer", getattr(last, "label_binarizer_", None))
-    if getattr(encoder, "y_type_", "").startswith("multilabel"):
+    if encoder is not None and getattr(encoder, "y_type_", "").startswith("multilabel"):
         return len(encoder.classes_)
     sizes = [getattr(last, "n_outputs_", 1) if base.is_regressor(last) else 1]
     if base.is_regressor(last) and not hasattr(last, "support_vectors_"):
@@ -148,8 +148,8 @@ def _inputs(estimator: Any) -> tuple[Tensor, ...]:
         return (Tensor("x", "float64", (None, features), columns=names, missing=missing),)
     if not names:
         raise UnsupportedModel(
-            f"Columns of text must have names, and this {type(estimator).__name__} was trained on an array. Train it on "
-            "a frame."
+            f"Columns of text must have names, and this {type(estimator).__name__} was trained on an array. Train it "
+            "on a frame."
         )
     return tuple(
         Tensor(names[column], "str" if text else "float64", (None,), missing=missing and not text)

@@ -8,6 +8,7 @@ import functools
 from .._plugins import with_plugins
 from ..errors import InvalidPlan
 from ..technique import Technique
+from .condense_neighbors import CondenseNeighbors
 from .distill import Distill, DropBlocks
 from .distill_estimator import DistillEstimator
 from .distill_forest import DistillForest
@@ -45,6 +46,7 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     QuantizeAware,
     ToOnnx,
     LowRankKernel,
+    CondenseNeighbors,
     DistillEstimator,
     TeachForest,
     SklearnToOnnx,

@@ -102,7 +102,7 @@ def transformed(graph: Graph, x: Columns, step: Any) -> Columns | None:
 
 
 _SCALERS: Mapping[str, Callable[[Any, int], tuple[Array, Array]]] = {
-    "StandardScaler": lambda step, n: (_or(step.mean_ if step.with_mean else None, n, 0.0), 1 / _or(step.scale_, n, 1.0)),
+    "StandardScaler": lambda step, n: (_or(step.mean_, n, 0.0) * step.with_mean, 1 / _or(step.scale_, n, 1.0)),
     "MinMaxScaler": lambda step, n: (-step.min_ / step.scale_, step.scale_),
     "MaxAbsScaler": lambda step, n: (np.zeros(n), 1 / step.scale_),
     "RobustScaler": lambda step, n: (_or(step.center_, n, 0.0), 1 / _or(step.scale_, n, 1.0)),

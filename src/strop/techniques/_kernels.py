@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Self
 
@@ -37,19 +37,19 @@ class Expansion:
 
     def values(self, x: Array) -> Array:
         """The kernel at x [samples, features]: [samples, centers]."""
-        products = x @ self.centers.T
+        products: Array = x @ self.centers.T
         if self.kernel == "linear":
             return products
         if self.kernel == "poly":
-            return (self.gamma * products + self.coef0) ** self.degree
+            return np.asarray((self.gamma * products + self.coef0) ** self.degree)
         if self.kernel == "sigmoid":
-            return np.tanh(self.gamma * products + self.coef0)
+            return np.asarray(np.tanh(self.gamma * products + self.coef0))
         squares = np.square(x).sum(axis=1)[:, None] + np.square(self.centers).sum(axis=1)
-        return np.exp(-self.gamma * np.maximum(squares - 2 * products, 0))
+        return np.asarray(np.exp(-self.gamma * np.maximum(squares - 2 * products, 0)))
 
     def __call__(self, x: Array) -> Array:
         """[samples, outputs]"""
-        return self.values(x) @ self.weights + self.offset
+        return np.asarray(self.values(x) @ self.weights + self.offset)
 
     @classmethod
     def of(cls, estimator: Any) -> Self:
@@ -65,7 +65,9 @@ class Expansion:
         name = type(estimator).__name__
         if name == "KernelRidge":
             gamma = 1.0 / estimator.n_features_in_ if estimator.gamma is None else float(estimator.gamma)
-            return cls(_dense(estimator.X_fit_), estimator.dual_coef_.reshape(-1, 1), np.zeros(1), **_form(estimator, gamma))
+            return cls(
+                _dense(estimator.X_fit_), estimator.dual_coef_.reshape(-1, 1), np.zeros(1), **_form(estimator, gamma)
+            )
         if name == "GaussianProcessRegressor":
             constant, gamma = _of_process(estimator.kernel_)
             spread, mean = float(estimator._y_train_std), float(estimator._y_train_mean)
@@ -73,14 +75,12 @@ class Expansion:
             return cls(_dense(estimator.X_train_), weights, np.full(1, mean), "rbf", gamma)
         raise NotApplicable(f"a {name} is no sum of a kernel's values")
 
-    def only(self, rows: Array, weights: Array) -> Self:
-        """At some of the centers, with other weights."""
-        return replace(self, centers=self.centers[rows], weights=weights)
-
 
 def _form(estimator: Any, gamma: float) -> dict[str, Any]:
     if estimator.kernel not in _FORMS:
-        raise NotApplicable(f"its kernel must be {', '.join(_FORMS[:-1])} or {_FORMS[-1]}, and is {estimator.kernel!s:.60}")
+        raise NotApplicable(
+            f"its kernel must be {', '.join(_FORMS[:-1])} or {_FORMS[-1]}, and is {estimator.kernel!s:.60}"
+        )
     return {
         "kernel": estimator.kernel, "gamma": float(gamma), "coef0": float(estimator.coef0),
         "degree": float(estimator.degree),
@@ -88,7 +88,7 @@ def _form(estimator: Any, gamma: float) -> dict[str, Any]:
 
 
 def _of_support_vectors(estimator: Any) -> tuple[Array, Array, Array]:
-    """libsvm's layout (Chang and Lin 2011, section 7): a support vector has one weight for each of the other classes."""
+    """libsvm's layout (Chang and Lin 2011, section 7): a vector has one weight for each of the other classes."""
     centers, weights = _dense(estimator.support_vectors_), np.asarray(_dense(estimator._dual_coef_), np.float64)
     offset = np.asarray(estimator._intercept_, np.float64)
     if not hasattr(estimator, "classes_"):
@@ -108,7 +108,7 @@ def _of_process(kernel: Any) -> tuple[float, float]:
         return 1.0, 0.5 / float(kernel.length_scale) ** 2
     parts = [getattr(kernel, side, None) for side in ("k1", "k2")]
     for one, other in (parts, parts[::-1]):
-        if name == "Product" and type(one).__name__ == "ConstantKernel":
+        if one is not None and name == "Product" and type(one).__name__ == "ConstantKernel":
             constant, gamma = _of_process(other)
             return constant * float(one.constant_value), gamma
         if name == "Sum" and type(one).__name__ == "WhiteKernel":

@@ -58,9 +58,7 @@ def translated(
     try:
         with silenced(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            proto = skl2onnx.convert_sklearn(
-                whole, initial_types=kinds, target_opset=OPSETS, options=options or None
-            )
+            proto = skl2onnx.convert_sklearn(whole, initial_types=kinds, target_opset=OPSETS, options=options or None)
     except Exception as error:  # of its converters, on whatever the estimators hold
         said = " ".join(str(error).split())[:200]
         raise NotApplicable(f"skl2onnx can't convert {_names(steps)}: {said}") from error

@@ -27,7 +27,8 @@ else:
     preprocessing = lazy("sklearn.preprocessing")
 
 WIDEST, NARROWEST = 256, 4  # neurons
-EPOCHS, PATIENCE, HOLDOUT = 100, 8, 0.1
+EPOCHS, STEPS, BATCH, HOLDOUT = 20, 5000, 200, 0.1
+PATIENCE = 0.1  # of the epochs
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class DistillEstimator(Technique):
     @property
     def width(self) -> int:
         """Neurons of the hidden layer."""
-        return round(WIDEST * (NARROWEST / WIDEST) ** self.amount)
+        return round(float(WIDEST * (NARROWEST / WIDEST) ** self.amount))
 
 
 def _linear(x: Any, scores: Array, output: str, classes: Any, width: int, context: Context) -> Any:
@@ -99,7 +100,9 @@ def _linear(x: Any, scores: Array, output: str, classes: Any, width: int, contex
 def _network(x: Any, scores: Array, output: str, classes: Any, width: int, context: Context) -> Any:
     mean, spread = scores.mean(axis=0), np.maximum(scores.std(axis=0), 1e-12)
     wanted = ((scores - mean) / spread).astype(np.float32)
-    fitted = neural_network.MLPRegressor(hidden_layer_sizes=(width,), random_state=context.seed)
+    fitted = neural_network.MLPRegressor(
+        hidden_layer_sizes=(width,), batch_size=min(BATCH, len(wanted)), random_state=context.seed
+    )
     (first, last), (bias, offset) = _fit(fitted, x.astype(np.float32), wanted, context)
     layers = {"coefs_": [first, last * spread], "intercepts_": [bias, offset * spread + mean]}
     known = {"n_layers_": 3, "n_outputs_": scores.shape[1], "n_features_in_": x.shape[1], "n_iter_": 1, **layers}
@@ -118,18 +121,19 @@ def _fit(fitted: Any, x: Any, wanted: Array, context: Context) -> tuple[list[Arr
     order = np.random.default_rng([context.seed, 1]).permutation(len(wanted))
     held, used = np.split(order, [max(1, int(HOLDOUT * len(order)))])
     wanted = wanted if wanted.shape[1] > 1 else wanted[:, 0]
+    epochs = max(EPOCHS, -(-STEPS * BATCH // len(used)))
     best: tuple[list[Array], list[Array]] = ([], [])
     least, since = np.inf, 0
-    for epoch in range(EPOCHS):
+    for epoch in range(epochs):
         fitted.partial_fit(x[used], wanted[used])
         off = float(np.square(fitted.predict(x[held]) - wanted[held]).mean())
         since += 1
         if off < least or not epoch:
             least, since = off, 0
             best = [one.copy() for one in fitted.coefs_], [one.copy() for one in fitted.intercepts_]
-        if since >= PATIENCE or time.monotonic() > end:
+        if since > PATIENCE * epochs or time.monotonic() > end:
             break
-        context.progress(epoch / EPOCHS, f"epoch {epoch + 1}, {least:.3g} of the variance left")
+        context.progress(epoch / epochs, f"epoch {epoch + 1}, {least:.3g} of the variance left")
     return best
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._lazy import lazy
 from ..data import Data
-from ..errors import NotApplicable, RunFailed, TechniqueError
+from ..errors import NotApplicable, TechniqueError
 from ..formats.onnx import save
 from ..formats.sklearn import Called, load, steps
 from ..model import ONNX, SKLEARN, Format, Model, Signature, Tensor
@@ -63,7 +63,7 @@ class SklearnToOnnx(Technique):
 
 
 def _proto(chain: Sequence[Any], signature: Signature) -> onnx.ModelProto:
-    """The first steps by skl2onnx, as few as can be, and the others here; where the last is not written here, it too."""
+    """The first steps by skl2onnx, as few as can be, and the others here; the last by it too, where it must be."""
     reasons = []
     for count in range(len(chain) + 1):
         graph, (result,) = Graph("float32"), signature.outputs
@@ -152,7 +152,9 @@ def _held_to(estimator: Any, made: Model, signature: Signature, samples: Data) -
     if found.shape != wanted.shape:
         raise NotApplicable(f"the graph gives {result.name!r} in the shape {found.shape}, not {wanted.shape}")
     off = np.abs(found - wanted).reshape(len(wanted), -1).max(axis=1)
-    off[: len(single)] = np.maximum(off[: len(single)], np.abs(single - wanted[: len(single)]).reshape(len(single), -1).max(axis=1))
+    off[: len(single)] = np.maximum(
+        off[: len(single)], np.abs(single - wanted[: len(single)]).reshape(len(single), -1).max(axis=1)
+    )
     off = off / max(float(np.abs(wanted).max(initial=0)), 1e-30)
     apart = ~(off <= CLOSE)
     if apart.mean() > APART:

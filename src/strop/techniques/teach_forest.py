@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -77,5 +77,5 @@ class TeachForest(Technique):
 
 def _none(base: Array, features: int) -> Forest:
     """A forest of no trees."""
-    empty = {name: np.zeros(0) for name in Forest.ARRAYS}
-    return Forest(**{**empty, "values": np.zeros((0, 1)), "base": base}, features=features)
+    empty: dict[str, Any] = {name: np.zeros(0) for name in Forest.ARRAYS}
+    return Forest(**{**empty, "values": np.zeros((0, 1)), "base": base, "features": features})
