@@ -30,6 +30,7 @@ TRUSTED = (
     "numpy.mean",
     "scipy._lib.array_api_compat.numpy._aliases.asarray",
     "scipy.interpolate._bsplines.BSpline",
+    *(f"scipy.sparse._{kind}.{kind}_{of}" for kind in ("csr", "csc") for of in ("array", "matrix")),
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.calibration._TemperatureScaling",
@@ -54,7 +55,8 @@ TRUSTED = (
 
 
 def make_safe(estimator: Any) -> None:
-    """Look at all that scikit-learn follows unseen: trees are gone through, and those of neighbours built anew.
+    """Look at all whose indexes scikit-learn follows unseen: trees and sparse matrices are gone through, and the trees of
+    neighbours built anew.
 
     Raises:
         ValueError: An index leads out of bounds.
@@ -63,6 +65,8 @@ def make_safe(estimator: Any) -> None:
         if is_ensemble(one) and not vars(one).keys().isdisjoint(_FITTED):
             for _ in trees(one):
                 pass
+        elif hasattr(one, "check_format"):
+            one.check_format(full_check=True)
         elif hasattr(one, "_fit_X") and getattr(one, "_tree", None) is not None:
             kind, samples = type(one._tree), np.ascontiguousarray(one._fit_X, np.float64)
             parameters = one.effective_metric_params_ or {}

@@ -27,7 +27,7 @@ else:
     preprocessing = lazy("sklearn.preprocessing")
 
 WIDEST, NARROWEST = 256, 4  # neurons
-EPOCHS, STEPS, BATCH, HOLDOUT = 20, 5000, 200, 0.1
+EPOCHS, STEPS, BATCH, HOLDOUT = 20, 3000, 200, 0.1
 PATIENCE = 0.1  # of the epochs
 
 
