@@ -55,8 +55,7 @@ TRUSTED = (
 
 
 def make_safe(estimator: Any) -> None:
-    """Look at all whose indexes scikit-learn follows unseen: trees and sparse matrices are gone through, and the trees of
-    neighbours built anew.
+    """Look at what scikit-learn follows unseen: trees and sparse matrices are gone through, neighbours' built anew.
 
     Raises:
         ValueError: An index leads out of bounds.
