@@ -44,6 +44,7 @@ from strop.techniques import (
     CondenseNeighbors,
     DistillEstimator,
     LowRankKernel,
+    ReduceInputs,
     SklearnToOnnx,
     TeachForest,
     ToForest,
@@ -67,7 +68,15 @@ def made(
     technique: Technique, model: Model, folder: Path, data: Data | None = None, train: Data | None = None
 ) -> Model:
     (folder / "made").mkdir(parents=True)
-    lesson = {"train": train, "training": Training(seconds=1.0), "deadline": time.monotonic() + 60} if train else {}
+    lesson = (
+        {
+            "train": train,
+            "training": Training(seconds=1.0 if technique.returns is None else None),
+            "deadline": time.monotonic() + 60,
+        }
+        if train
+        else {}
+    )
     return apply(technique, model, Context(data, model, ONE, 0, folder / "made", **lesson))
 
 
@@ -307,6 +316,25 @@ def test_students_answer_as_their_teacher(kind: Any, technique: Technique, least
         assert (before.argmax(axis=1) == after.argmax(axis=1)).mean() > least
     else:
         assert np.corrcoef(before, after)[0, 1] > least
+
+
+@pytest.mark.parametrize("by", ["projection", "selection"])
+def test_fewer_inputs_and_the_last_step_anew(by: str, tmp_path: Path) -> None:
+    x, y = tumours()
+    estimator = Pipe(preprocessing.StandardScaler(), svm.SVC(C=3.0)).fit(x[:400], y[:400])
+    model = stored(estimator, tmp_path / "given")
+    train = Data({"x": x[:400]}, labels=np.searchsorted(["benign", "malignant"], y[:400]))
+    made_anew = made(ReduceInputs(by=by, amount=0.7), model, tmp_path, train=train)
+    last = load(made_anew.path)[-1]
+    assert (last.support_vectors_.shape[1], last.C, list(last.classes_)) == (9, 3.0, ["benign", "malignant"])
+    assert (np.sign(answers(made_anew, x[400:])) == np.sign(own(estimator, x[400:]))).mean() > 0.9
+    for labels, said in ((None, "have none"), (np.zeros(400, int), "all of its 2 classes")):
+        with pytest.raises(NotApplicable, match=said):
+            made(ReduceInputs(), model, tmp_path / said[:4], train=Data({"x": x[:400]}, labels=labels))
+    few = Pipe(preprocessing.StandardScaler(), svm.SVC()).fit(x[:, :1], y)
+    one = stored(few, tmp_path / "one")
+    with pytest.raises(NotApplicable, match="of 1 numbers, 0 would be left"):
+        made(ReduceInputs(), one, tmp_path / "b", train=Data({"x": x[:400, :1]}, labels=train.labels))
 
 
 def test_what_comes_before_the_last_step_stays(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from .quantize_aware import QuantizeAware
 from .quantize_forest import QuantizeForest
 from .quantize_onnx import DynamicInt8, StaticInt8
 from .quantize_openvino import OpenvinoInt8, OpenvinoInt8Weights
+from .reduce_inputs import ReduceInputs
 from .refit_leaves import RefitLeaves
 from .retune import Retune
 from .simplify import Simplify
@@ -45,6 +46,7 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     PruneWeights,
     QuantizeAware,
     ToOnnx,
+    ReduceInputs,
     LowRankKernel,
     CondenseNeighbors,
     DistillEstimator,
