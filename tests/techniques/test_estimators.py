@@ -209,10 +209,6 @@ class TestSklearnToOnnx(OfScikitLearn):
     technique: ClassVar[type[Technique]] = SklearnToOnnx
     tolerance: ClassVar[float] = 1e-4
 
-    def test_refuses_with_a_reason(self, tmp_path: Path) -> None:
-        with pytest.raises(NotApplicable, match="as a forest"):
-            self.technique().requires(self.misfit(tmp_path), ONE)  # type: ignore[arg-type]
-
 
 class TestLowRankKernel(OfScikitLearn):
     technique: ClassVar[type[Technique]] = LowRankKernel
