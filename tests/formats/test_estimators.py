@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 import pytest
 import skops.io
 from sklearn import (
@@ -236,11 +235,3 @@ class TestPipelineRuntime(RuntimeCase):
         model = stored(of_frame(), folder)
         model.path.write_bytes(b"PK")
         return model
-
-
-def test_frames_of_other_libraries_are_data_too() -> None:
-    polars = pytest.importorskip("polars")
-    x, _ = frame()
-    signature = FORMAT.open(of_frame()).signature
-    found = read_for(signature, polars.from_pandas(pd.DataFrame(x)))
-    assert found.inputs["city"].tolist() == x["city"].tolist()

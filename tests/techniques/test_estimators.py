@@ -48,6 +48,7 @@ from strop.techniques import (
     SklearnToOnnx,
     TeachForest,
     ToForest,
+    distill_estimator,
 )  # fmt: skip
 from strop.techniques._kernels import Expansion
 from strop.testing import Example, TechniqueCase
@@ -64,6 +65,12 @@ ONE = Target(threads=1)
 SCALED = (preprocessing.StandardScaler(), preprocessing.MinMaxScaler(), preprocessing.RobustScaler())
 
 
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Students need not be good ones here."""
+    monkeypatch.setattr(distill_estimator, "STEPS", 500)
+
+
 def made(
     technique: Technique, model: Model, folder: Path, data: Data | None = None, train: Data | None = None
 ) -> Model:
@@ -71,7 +78,7 @@ def made(
     lesson = (
         {
             "train": train,
-            "training": Training(seconds=1.0 if technique.returns is None else None),
+            "training": Training(),
             "deadline": time.monotonic() + 60,
         }
         if train
@@ -345,7 +352,7 @@ def test_what_comes_before_the_last_step_stays(tmp_path: Path) -> None:
     student = made(DistillEstimator(), given, tmp_path, train=Data(columns_of(near)))
     assert type(load(student.path)[0]).__name__ == "ColumnTransformer"
     found = Called(load(student.path), given.signature)(columns_of(near))
-    assert (found.argmax(axis=1) == near.predict_proba(x).argmax(axis=1)).mean() > 0.9
+    assert (found.argmax(axis=1) == near.predict_proba(x).argmax(axis=1)).mean() > 0.8
     with pytest.raises(NotApplicable, match="one matrix of numbers"):
         TeachForest().requires(given, ONE)
     with pytest.raises(NotApplicable, match="no decision values"):
