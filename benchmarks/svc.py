@@ -125,7 +125,7 @@ def measure(rounds: int) -> None:
         *(f"| {who} | {scores[who]:.5f} | " + " | ".join(_time(np.median(way[who])) for way in ways.values()) + " |"
           for who in calls), "",
         *(f"- {way}: {ratio(found)}" for way, found in ways.items()),
-        f"- Found by `strop optimize`, {manifest['candidates']} candidates in {manifest['seconds'] / 60:.0f} minutes, "
+        f"- Proven by `strop optimize`, {manifest['candidates']} candidates in {manifest['seconds'] / 60:.0f} minutes, "
         f"without train data: {route}; {limits}. In its own fresh processes, latency.p50 is "
         f"{manifest['winner']['ratios']['latency.p50']['value']:.4f} of the original's.",
     ]  # fmt: skip
