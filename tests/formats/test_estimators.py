@@ -235,3 +235,22 @@ class TestPipelineRuntime(RuntimeCase):
         model = stored(of_frame(), folder)
         model.path.write_bytes(b"PK")
         return model
+
+
+@pytest.mark.parametrize("name", ["_dual_coef_", "_intercept_", "support_", "_n_support", "_probB"])
+def test_arrays_that_would_lead_libsvm_out_of_bounds_are_refused(name: str, tmp_path: Path) -> None:
+    x, y = digits()
+    machine = svm.SVC().fit(x[:200], y[:200])
+    setattr(machine, name, np.zeros(1, np.int32) if name == "_probB" else getattr(machine, name)[:1])
+    skops.io.dump(machine, tmp_path / "odd.skops")
+    with pytest.raises(UnsupportedModel, match=rf"odd\.skops .*{name} of a support vector machine does not fit"):
+        formats.open(tmp_path / "odd.skops")
+
+
+def test_indexes_that_lead_out_of_a_sparse_matrix_are_refused(tmp_path: Path) -> None:
+    x, y = texts()
+    estimator = Pipe(feature_extraction.text.CountVectorizer(), neighbors.KNeighborsClassifier()).fit(x.tolist(), y)
+    estimator[-1]._fit_X.indices[0] = 1 << 30
+    skops.io.dump(estimator, tmp_path / "odd.skops")
+    with pytest.raises(UnsupportedModel, match=r"odd\.skops .* is broken"):
+        formats.open(tmp_path / "odd.skops")

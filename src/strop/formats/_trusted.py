@@ -29,7 +29,6 @@ TRUSTED = (
     "numpy.dtype",
     "numpy.mean",
     "scipy._lib.array_api_compat.numpy._aliases.asarray",
-    "scipy.interpolate._bsplines.BSpline",
     *(f"scipy.sparse._{kind}.{kind}_{of}" for kind in ("csr", "csc") for of in ("array", "matrix")),
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
@@ -64,9 +63,29 @@ def make_safe(estimator: Any) -> None:
         if is_ensemble(one) and not vars(one).keys().isdisjoint(_FITTED):
             for _ in trees(one):
                 pass
+        elif hasattr(one, "support_vectors_") and hasattr(one, "_n_support"):
+            _check_machine(one)
         elif hasattr(one, "check_format"):
             one.check_format(full_check=True)
         elif hasattr(one, "_fit_X") and getattr(one, "_tree", None) is not None:
             kind, samples = type(one._tree), np.ascontiguousarray(one._fit_X, np.float64)
             parameters = one.effective_metric_params_ or {}
             one._tree = kind(samples, one.leaf_size, metric=one.effective_metric_, **parameters)
+
+
+def _check_machine(machine: Any) -> None:
+    """libsvm takes all sizes from some of the arrays, and reads as far in the others."""
+    count, classes = machine.support_vectors_.shape[0], len(getattr(machine, "classes_", ())) or 2
+    pairs = classes * (classes - 1) // 2
+    owned = np.asarray(machine._n_support)
+    wanted = {
+        "_dual_coef_": (machine._dual_coef_.shape, (classes - 1, count)),
+        "_intercept_": (np.shape(machine._intercept_), (pairs,)),
+        "support_": (np.shape(machine.support_), (count,)),
+        "_n_support": (int(owned.sum() if hasattr(machine, "classes_") else owned[0]), count),
+        "_probA": (np.size(machine._probA) in (0, pairs), True),
+        "_probB": (np.size(machine._probB), np.size(machine._probA)),
+    }
+    for name, (found, due) in wanted.items():
+        if found != due or (owned < 0).any():
+            raise ValueError(f"{name} of a support vector machine does not fit its {count} vectors")
