@@ -42,10 +42,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("search", "measure"))
     parser.add_argument("--budget", default="20m", help="of the search")
+    parser.add_argument("--recipe", type=Path, help="a bundle, whose route is proven in place of a search")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()
     if options.only != "measure":
-        search(seconds(options.budget))
+        search(seconds(options.budget), options.recipe)
     if options.only != "search":
         measure(options.rounds)
 
@@ -79,14 +80,14 @@ def original() -> Path:
     return file
 
 
-def search(budget: float) -> None:
+def search(budget: float, recipe: Path | None) -> None:
     _, data, confirm = parts()
     for name in ("svc-run", "svc-bundle"):
         shutil.rmtree(FOLDER / name, ignore_errors=True)
     with Reporter(console(), budget) as reporter:
         result = strop.optimize(
             original(), data, GOAL, confirm_data=confirm, target=strop.Target(threads=1), budget=strop.Budget(budget),
-            run=FOLDER / "svc-run", out=FOLDER / "svc-bundle", listener=reporter,
+            run=FOLDER / "svc-run", out=FOLDER / "svc-bundle", listener=reporter, recipe=recipe,
         )  # fmt: skip
         result.save()
 
@@ -125,8 +126,9 @@ def measure(rounds: int) -> None:
         *(f"| {who} | {scores[who]:.5f} | " + " | ".join(_time(np.median(way[who])) for way in ways.values()) + " |"
           for who in calls), "",
         *(f"- {way}: {ratio(found)}" for way, found in ways.items()),
-        f"- Proven by `strop optimize`, {manifest['candidates']} candidates in {manifest['seconds'] / 60:.0f} minutes, "
-        f"without train data: {route}; {limits}. In its own fresh processes, latency.p50 is "
+        f"- Proven by `strop optimize`, candidates: {manifest['candidates']}"
+        f"{' (a recipe)' * (manifest['candidates'] == 1)}, {manifest['seconds'] / 60:.0f} minutes, without train data: "
+        f"{route}; {limits}. In its own fresh processes, latency.p50 is "
         f"{manifest['winner']['ratios']['latency.p50']['value']:.4f} of the original's.",
     ]  # fmt: skip
     (HERE / "svc.md").write_text("\n".join(lines) + "\n")
