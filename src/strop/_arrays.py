@@ -67,7 +67,7 @@ class Matrix:
     Attributes:
         columns: Those the model names, in its order; empty for all that hold numbers, in the order of the table.
         dtype: Of the matrix.
-        missing: Whether a cell may be empty; it is NaN then.
+        missing: Whether a cell may be empty; it is NaN then. So in columns that are an input each.
         categories: By column, the values that become their places here.
         closed: Whether a value that is not listed is refused; else it counts as missing.
     """
@@ -206,11 +206,15 @@ def from_table(
     folder = _scratch(storage, path) if storage is not None and 8 * cells > _LARGE else None
     stacked = wide and (bool(matrix.columns) or features not in ([name] for name in blocks))
     apart = [name for name in columns if not stacked or name in others]
+    gaps = {name for name in features if matrix.missing and not wide and name not in widths}
     arrays = {
-        name: _allocate(folder, (table.rows, *([widths[name]] if name in widths else [])), _dtype(types[name]))
+        name: _allocate(
+            folder, (table.rows, *([widths[name]] if name in widths else [])),
+            np.float64 if name in gaps else _dtype(types[name]),
+        )
         for name in apart
         if name in (*numeric, *blocks)
-    }
+    }  # fmt: skip
     words: dict[str, list[Array]] = {name: [] for name in apart if name not in arrays}
     parts = _parts(features, widths) if stacked else {}
     known = {name: {value: code for code, value in enumerate(matrix.categories[name])}
@@ -228,7 +232,7 @@ def from_table(
                 elif name in parts:
                     whole[rows, parts[name]] = numbers(column, *place, wide_as, matrix.missing)
                 if name in arrays:
-                    arrays[name][rows] = numbers(column, *place, wide_as)
+                    arrays[name][rows] = numbers(column, *place, wide_as, name in gaps)
                 elif name in words:
                     words[name].append(named(column, *place))
         start += len(batch)

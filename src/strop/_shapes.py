@@ -58,7 +58,8 @@ def cast(tensor: Tensor, dtype: np.dtype[Any]) -> str | None:
         InvalidData: No cast keeps the values.
     """
     needed = np.dtype(tensor.dtype)
-    if dtype == needed or dtype.name == tensor.stored:
+    text = needed.kind == dtype.kind == "U"  # of any length
+    if dtype == needed or text or dtype.name == tensor.stored:
         return None
     numeric = needed.kind in "biufc" and dtype.kind in "biufc"
     if numeric and (np.can_cast(dtype, needed, "safe") or (dtype.name, needed.name) == ("float64", "float32")):

@@ -97,9 +97,10 @@ def optimize(
     flags: dict[str, Any] = {
         "model": model, "data": data, "limit": tuple(limit or ()), "minimize": minimize, "maximize": maximize,
         "metric": tuple(metric or ()), "calibration": calibration, "confirm": confirm, "train": train,
-        "label": label, "slice": tuple(slice or ()), "group": group, "protected": tuple(protected or ()), "threads": threads,
-        "batch": batch, "target": target, "formats": tuple(formats.split(",")) if formats else (), "rate": rate,
-        "price": price, "weights": weights, "trials": trials, "seed": seed, "out": out, "run": run, "recipe": recipe, "trust_pickle": trust_pickle or None,
+        "label": label, "slice": tuple(slice or ()), "group": group, "protected": tuple(protected or ()),
+        "threads": threads, "batch": batch, "target": target, "formats": tuple(formats.split(",")) if formats else (),
+        "rate": rate, "price": price, "weights": weights, "trials": trials, "seed": seed, "out": out,
+        "run": run, "recipe": recipe, "trust_pickle": trust_pickle or None,
     }  # fmt: skip
 
     def work() -> int:

@@ -413,7 +413,9 @@ def environment() -> dict[str, Any]:
         "tl2cgen",
         "lleaves",
         "llvmlite",
+        "scikit-learn",
         "scikit-learn-intelex",
+        "skl2onnx",
     ):
         try:
             versions[package] = importlib.metadata.version(package)

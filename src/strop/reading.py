@@ -28,7 +28,7 @@ def read_for(signature: Signature, source: object, **options: Any) -> Data:
     """
     inputs = signature.inputs
     sole = inputs[0] if len(inputs) == 1 else None
-    matrix = Matrix()
+    matrix = Matrix(missing=not sole and any(tensor.missing for tensor in inputs))
     if sole and sole.columns:
         matrix = Matrix(sole.columns, sole.dtype, sole.missing, sole.categories, sole.closed)
     optional = [tensor.name for tensor in inputs if tensor.optional]

@@ -136,8 +136,8 @@ def test_random_bytes_never_end_in_another_error(tmp_path_factory: pytest.TempPa
         formats.open(path)
 
 
-def text_input(proto: onnx.ModelProto) -> None:
-    proto.graph.input[0].type.tensor_type.elem_type = TensorProto.STRING
+def text_output(proto: onnx.ModelProto) -> None:
+    proto.graph.output[0].type.tensor_type.elem_type = TensorProto.STRING
 
 
 def sequence_output(proto: onnx.ModelProto) -> None:
@@ -168,7 +168,7 @@ def no_inputs(proto: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (text_input, "'x' of .* is string"), (sequence_output, "'y' of .* is a sequence"), (half_brain, "is bfloat16"),
+        (text_output, "'y' of .* is string"), (sequence_output, "'y' of .* is a sequence"), (half_brain, "is bfloat16"),
         (no_shape, "has no shape"), (no_nodes, "has no nodes"), (lost_output, "nowhere"), (no_inputs, "has none"),
     ],
 )  # fmt: skip

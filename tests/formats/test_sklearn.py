@@ -218,10 +218,13 @@ class Own(ensemble.RandomForestClassifier):
 
 def test_what_is_refused_by_name() -> None:
     x, y = make_classification(60, 4, random_state=0)
-    for estimator in (make_pipeline(StandardScaler(), LogisticRegression()), ensemble.AdaBoostClassifier(), Own()):
-        assert FORMAT.detects(estimator)
+    for estimator in (make_pipeline(StandardScaler(), LogisticRegression()), ensemble.AdaBoostClassifier()):
+        model = formats.open(estimator.fit(x, y))
         with pytest.raises(UnsupportedModel, match=rf"ensembles of trees \(RandomForest.*{type(estimator).__name__}"):
-            formats.open(estimator.fit(x, y))
+            FORMAT.forest(model)
+    assert FORMAT.detects(Own())
+    with pytest.raises(UnsupportedModel, match=r"no class derived of one; this is .*\.Own\."):
+        formats.open(Own().fit(x, y))
     with pytest.raises(UnsupportedModel, match="this RandomForestClassifier is not"):
         FORMAT.open(ensemble.RandomForestClassifier())
     with pytest.raises(UnsupportedModel, match="one target, and this ExtraTreesRegressor has 2"):

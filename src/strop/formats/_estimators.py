@@ -23,17 +23,22 @@ _KINDS = {f"{name}{task}": name for task in ("Classifier", "Regressor") for name
 _MOST_CATEGORIES = 1 << 31
 
 
+def is_ensemble(estimator: Any) -> bool:
+    """Whether it is one of scikit-learn's own ensembles of trees; looks at its class only."""
+    return type(estimator).__name__ in _KINDS and type(estimator).__module__.split(".")[0] == "sklearn"
+
+
 def check(estimator: Any) -> str:
     """Which ensemble it is: `RandomForest`, `HistGradientBoosting`, ...
 
     Raises:
         UnsupportedModel: It is none of scikit-learn's own, not fitted, or has several targets.
     """
-    name, module = type(estimator).__name__, type(estimator).__module__
-    if name not in _KINDS or module.split(".")[0] != "sklearn":
+    name = type(estimator).__name__
+    if not is_ensemble(estimator):
         raise UnsupportedModel(
-            f"A scikit-learn model must be one of its own ensembles of trees ({', '.join(_KINDS)}), and no class "
-            f"derived of one; this is {module}.{name}. Give the ensemble itself, or export it to ONNX and give that."
+            f"A forest is read from scikit-learn's own ensembles of trees ({', '.join(_KINDS)}), and this is "
+            f"{type(estimator).__module__}.{name}. Take it as it is."
         )
     if not hasattr(estimator, "n_features_in_"):
         raise UnsupportedModel(f"A model must be trained, and this {name} is not. Call fit first.")

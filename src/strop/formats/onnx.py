@@ -260,7 +260,7 @@ def _tensor(value: onnx.ValueInfoProto, side: str, name: str) -> Tensor:
             "Export the model without it (scikit-learn: options={'zipmap': False})."
         )
     tensor = value.type.tensor_type
-    dtype = _dtype(tensor.elem_type)
+    dtype = "str" if (side, tensor.elem_type) == ("input", onnx.TensorProto.STRING) else _dtype(tensor.elem_type)
     if dtype is None:
         names = {number: word.lower() for word, number in onnx.TensorProto.DataType.items()}
         seen = names.get(tensor.elem_type, f"of type {tensor.elem_type}, which this onnx does not know")

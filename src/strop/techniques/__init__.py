@@ -8,11 +8,14 @@ import functools
 from .._plugins import with_plugins
 from ..errors import InvalidPlan
 from ..technique import Technique
+from .condense_neighbors import CondenseNeighbors
 from .distill import Distill, DropBlocks
+from .distill_estimator import DistillEstimator
 from .distill_forest import DistillForest
 from .drop_features import DropFeatures
 from .factorize import Factorize
 from .forest_to_onnx import ForestToOnnx
+from .low_rank_kernel import LowRankKernel
 from .optimize_onnx import OptimizeOnnx
 from .prune_channels import PruneChannels
 from .prune_leaves import PruneLeaves
@@ -22,10 +25,13 @@ from .quantize_forest import QuantizeForest
 from .quantize_onnx import DynamicInt8, StaticInt8
 from .quantize_openvino import OpenvinoInt8, OpenvinoInt8Weights
 from .quantize_tflite import TfliteFloat16, TfliteInt8, TfliteWeights
+from .reduce_inputs import ReduceInputs
 from .refit_leaves import RefitLeaves
 from .retune import Retune
 from .simplify import Simplify
 from .simplify_forest import SimplifyForest
+from .sklearn_to_onnx import SklearnToOnnx
+from .teach_forest import TeachForest
 from .to_forest import ToForest
 from .to_native import ToNative
 from .to_onnx import ToOnnx
@@ -41,6 +47,12 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     PruneWeights,
     QuantizeAware,
     ToOnnx,
+    ReduceInputs,
+    LowRankKernel,
+    CondenseNeighbors,
+    DistillEstimator,
+    TeachForest,
+    SklearnToOnnx,
     Simplify,
     OptimizeOnnx,
     DynamicInt8,

@@ -15,6 +15,7 @@ from ..formats.forest import ForestFormat
 from ..model import FOREST, ONNX_TREES, Format, Model
 from ..target import Target
 from ..technique import Context, Phase, Technique
+from ._graph import Graph
 
 if TYPE_CHECKING:
     import onnx
@@ -57,30 +58,9 @@ class ForestToOnnx(Technique):
         return Model(ONNX_TREES, path, model.signature, (path,), counts=model.counts)
 
 
-class _Graph:
-    """Nodes that follow one another."""
-
-    def __init__(self, dtype: str) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.stored: list[onnx.TensorProto] = []
-        self.dtype = dtype
-
-    def add(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        name = f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(onnx.helper.make_node(operator, inputs, [name], domain=domain, **attributes))
-        return name
-
-    def number(self, value: float | list[int]) -> str:
-        """A constant: a number of the graph's type, or a list of axes."""
-        name = f"constant_{len(self.stored)}"
-        array = np.array(value, np.int64 if isinstance(value, list) else self.dtype)
-        self.stored.append(onnx.numpy_helper.from_array(array, name))
-        return name
-
-
 def _proto(forest: Forest, rows: str, result: str, flat: bool) -> onnx.ModelProto:
     """The whole model; `flat` where results are [samples]."""
-    graph, kinds = _Graph(forest.sums), {"float32": onnx.TensorProto.FLOAT, "float64": onnx.TensorProto.DOUBLE}
+    graph, kinds = Graph(forest.sums), {"float32": onnx.TensorProto.FLOAT, "float64": onnx.TensorProto.DOUBLE}
     wide = "float64" in (forest.dtype, forest.sums)
     x = graph.add("Cast", rows, to=kinds["float64"]) if wide and forest.dtype == "float32" else rows
     ensemble = _ensemble(forest.without_unused_nodes(), "float64" if wide else "float32")
@@ -104,24 +84,24 @@ def _proto(forest: Forest, rows: str, result: str, flat: bool) -> onnx.ModelProt
     return onnx.helper.make_model(made, opset_imports=opsets, ir_version=_IR, producer_name="strop")
 
 
-def _sigmoid(graph: _Graph, at: str, scale: float) -> str:
+def _sigmoid(graph: Graph, at: str, scale: float) -> str:
     return graph.add("Sigmoid", graph.add("Mul", at, graph.number(scale)) if scale != 1 else at)
 
 
-def _of_two(graph: _Graph, at: str, scale: float) -> str:
+def _of_two(graph: Graph, at: str, scale: float) -> str:
     second = _sigmoid(graph, at, scale)
     return graph.add("Concat", graph.add("Sub", graph.number(1), second), second, axis=1)
 
 
-def _shares(graph: _Graph, at: str, scale: float) -> str:
+def _shares(graph: Graph, at: str, scale: float) -> str:
     return graph.add("Div", at, graph.add("ReduceSum", at, graph.number([1]), keepdims=1))
 
 
-def _log(graph: _Graph, at: str, scale: float) -> str:
+def _log(graph: Graph, at: str, scale: float) -> str:
     return graph.add("Log", graph.add("Add", graph.number(1), graph.add("Exp", at)))
 
 
-_LINKS: Mapping[str, Callable[[_Graph, str, float], str]] = {
+_LINKS: Mapping[str, Callable[[Graph, str, float], str]] = {
     "identity": lambda graph, at, scale: at,
     "sigmoid": _sigmoid,
     "sigmoid of two": _of_two,

@@ -61,6 +61,8 @@ class OpenvinoInt8(Technique):
 
     def requires(self, model: Model, target: Target) -> None:
         _check(model)
+        if any(tensor.dtype == "float64" for tensor in model.signature.inputs):
+            raise NotApplicable("its input is float64, in which OpenVINO runs no int8")
         default = self.smooth_quant_alpha == ALPHA and self.scheme == "auto"
         if not default and not has_attention(model):
             raise NotApplicable("has no attention, so that SmoothQuant and another scheme change nothing")

@@ -10,6 +10,7 @@ from ..errors import NotApplicable, UnsupportedModel
 from ..formats.forest import save
 from ..formats.trees import TreeFormat
 from ..model import CATBOOST, FOREST, LIGHTGBM, ONNX_TREES, SKLEARN, XGBOOST, Format, Model
+from ..target import Target
 from ..technique import Context, Phase, Technique
 
 
@@ -21,6 +22,10 @@ class ToForest(Technique):
     returns: ClassVar[Format | None] = FOREST
     phase: ClassVar[Phase] = Phase.CONVERT
     lossless: ClassVar[bool] = True
+
+    def requires(self, model: Model, target: Target) -> None:
+        if "trees" not in model.counts:
+            raise NotApplicable("it is no ensemble of trees")
 
     def apply(self, model: Model, context: Context) -> Model:
         room = formats.format_of(model.format)
