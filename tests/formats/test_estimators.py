@@ -31,9 +31,10 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from estimators import FORMAT, columns_of, digits, frame, of_frame, own, stored, texts, tumours
 from strop import formats
-from strop.data import match, read_for
+from strop.data import match
 from strop.errors import InvalidData, RunFailed, UnsupportedModel, UntrustedModel
 from strop.model import ModelFormat
+from strop.reading import read_for
 from strop.runtime import Runtime
 from strop.runtimes import Sklearn
 from strop.target import Target
