@@ -20,11 +20,11 @@ from strop.testing import fake_model, registered
 
 LIMITS = [
     {"limit": "size < 5 MB", "verdict": "met", "value": 4e6, "low": 4e6, "high": 4e6, "unit": "bytes", "ratio": None,
-     "needed": None, "slice": None},
+     "needed": None, "slice": None, "why": ""},
     {"limit": "latency.p50 <= 50% of original", "verdict": "broken", "value": 0.002, "low": 0.0019, "high": 0.0021,
-     "unit": "s", "ratio": {"value": 0.8, "low": 0.75, "high": 0.85}, "needed": None, "slice": None},
+     "unit": "s", "ratio": {"value": 0.8, "low": 0.75, "high": 0.85}, "needed": None, "slice": None, "why": ""},
     {"limit": "accuracy >= 0.9", "verdict": "inconclusive", "value": 0.9, "low": 0.88, "high": 0.92, "unit": "",
-     "ratio": None, "needed": 5000, "slice": "sex=f"},
+     "ratio": None, "needed": 5000, "slice": "sex=f", "why": ""},
     {"limit": "f1 >= 99% of original", "verdict": "not checked", "needs": ["--original MODEL", "--data DATA"]},
 ]  # fmt: skip
 

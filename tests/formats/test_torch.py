@@ -235,10 +235,7 @@ def test_a_wrapped_module_is_the_one_within() -> None:
         assert formats.open(wrapped).payload is module
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_what_only_looks_like_a_module_is_told_apart() -> None:
-    with pytest.raises(UnsupportedModel, match="TorchScript can't"):
-        formats.open(torch.jit.script(nn.Linear(3, 3)))
     with pytest.raises(UnsupportedModel, match=r"Give an instance: Net\(\)"):
         formats.open(Net)
     with pytest.raises(UnsupportedModel, match="give the module that they were filled into"):

@@ -243,16 +243,7 @@ def as_tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
 
 
 def _unwrapped(source: Any) -> Any:
-    """The module within what `torch.compile` or `DataParallel` made of it.
-
-    Raises:
-        UnsupportedModel: It is TorchScript.
-    """
-    if isinstance(source, torch.jit.ScriptModule):
-        raise UnsupportedModel(
-            "A module must be one that can be exported, and TorchScript can't. Give the module that it was made of, or "
-            "a program of torch.export."
-        )
+    """The module within what `torch.compile` or `DataParallel` made of it."""
     inner = source.module if isinstance(source, torch.nn.DataParallel) else getattr(source, "_orig_mod", None)
     return _unwrapped(inner) if isinstance(inner, torch.nn.Module) else source
 
