@@ -135,7 +135,7 @@ def test_who_says_onnx_means_trees_in_onnx_too(format: Format) -> None:
     ends = [type(f"Of_{loads}", (Loads,), {"loads": frozenset({loads})}) for loads in (ONNX_TREES, NATIVE)]
     for asked, reached in (("onnx", {ends[0]}), (NATIVE, {ends[1]}), ("onn", set()), ("trees", set())):
         target = Target(threads=1, formats=(asked,))
-        found, _ = routes(Model(format, None, SIGNATURE), target, ALL, available=ends)
+        found, _ = routes(Model(format, None, SIGNATURE, counts={"trees": 1}), target, ALL, available=ends)
         assert {route.runtime for route in found} == reached
 
 

@@ -116,24 +116,26 @@ def calls(signature: Signature, data: Data, batch: int) -> Iterator[tuple[int, I
     Floats come in the width that the signature says: of two models that are compared, each gets its own. The first
     step of a sequence holds zeros for each state; the caller feeds the outputs back after that.
     """
-    data = replace(data, dtypes={**data.dtypes, **{t.name: t.dtype for t in signature.inputs if t.dtype in FLOATS}})
+    given = {name: data.dtypes.get(name) or array.dtype.name for name, array in data.inputs.items()}
+    floats = {t.name: t.dtype for t in signature.inputs if t.dtype in FLOATS and given.get(t.name) in FLOATS}
+    data = replace(data, dtypes={**data.dtypes, **floats})
     if signature.states:
         for row in range(len(data)):
             yield 1, _sequence(signature, data.batch(row, row + 1))
         return
-    given = {t.name: t for t in signature.inputs if t.name in data.inputs}
-    if not all(t.batched for t in given.values()):
+    tensors = {t.name: t for t in signature.inputs if t.name in data.inputs}
+    if not all(t.batched for t in tensors.values()):
         for row in range(len(data)):
             sample = data.batch(row, row + 1)
-            single = {name for name, t in given.items() if not t.batched}
+            single = {name for name, t in tensors.items() if not t.batched}
             yield 1, iter([{name: value[0] if name in single else value for name, value in sample.items()}])
         return
-    size = next((t.fixed_batch for t in given.values() if t.fixed_batch), batch)
+    size = next((t.fixed_batch for t in tensors.values() if t.fixed_batch), batch)
     for start in range(0, len(data), size):
         taken = data.batch(start, min(start + size, len(data)))
         count = min(size, len(data) - start)
-        full = {t.fixed_batch for t in given.values()} != {None}
-        yield count, iter([{k: _padded(v, size) if full and k in given else v for k, v in taken.items()}])
+        full = {t.fixed_batch for t in tensors.values()} != {None}
+        yield count, iter([{k: _padded(v, size) if full and k in tensors else v for k, v in taken.items()}])
 
 
 def _sequence(signature: Signature, sample: Batch) -> Iterator[Batch]:
