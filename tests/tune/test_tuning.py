@@ -19,7 +19,7 @@ from sklearn.datasets import load_diabetes, load_digits
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss, make_scorer
-from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, TimeSeriesSplit
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, TimeSeriesSplit, cross_val_score
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -273,6 +273,8 @@ def test_fits_run_side_by_side_and_take_what_is_defined_here() -> None:
     found = tuned(Moody(), {"depth": [1, 2, 3, 4]}, threads=2)
     assert found.params == {"depth": 4}
     assert [trial.state for trial in found.trials].count("failed") == 2
+    beside = cross_val_score(GaussianNB(), X, y, n_jobs=2, error_score="raise")  # joblib's processes are its own
+    assert len(beside) == 5
 
 
 def test_an_interrupt_keeps_what_is_done() -> None:

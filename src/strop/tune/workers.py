@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from collections.abc import Callable
@@ -20,7 +21,8 @@ class Workers:
     """Runs functions, on at most as many cores as were given.
 
     With more than one, in processes of joblib's loky, which are reused by later searches: what is defined in a notebook
-    or in `__main__` goes to them by value, no script is run again, and the data lie in memory once.
+    or in `__main__` goes to them by value, no script is run again, and the data lie in memory once. They are strop's
+    own: joblib takes the reusable executor of loky for its own, and fails on one that somebody else began.
     """
 
     def __init__(self, count: int):
@@ -58,6 +60,7 @@ class Workers:
         if self._executor is not None and self._flying:
             self._executor.shutdown(kill_workers=True)
             self._executor = None
+            _executor.cache_clear()
 
     def _alone(self, function: Callable[..., T], *args: Any) -> T:
         import threadpoolctl
@@ -66,14 +69,18 @@ class Workers:
             return function(*args)
 
     def _pool(self) -> Any:
-        from joblib.externals.loky import get_reusable_executor
-
         if self._executor is None:
-            self._executor = get_reusable_executor(
-                max_workers=self.count, timeout=IDLE, initializer=_begin, initargs=(os.getpid(),),
-                env=dict.fromkeys(THREADS, "1"),
-            )  # fmt: skip
+            self._executor = _executor(self.count)
         return self._executor
+
+
+@functools.cache
+def _executor(count: int) -> Any:
+    from joblib.externals.loky.process_executor import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(
+        count, timeout=IDLE, initializer=_begin, initargs=(os.getpid(),), env=dict.fromkeys(THREADS, "1")
+    )
 
 
 def _begin(parent: int) -> None:
