@@ -117,7 +117,7 @@ def optimize(
 
 @app.command()
 def profile(
-    model: Annotated[str, typer.Argument(help="A model or a bundle; of decision trees or TFLite, so far.")],
+    model: Annotated[str, typer.Argument(help="A model or a bundle; of trees, scikit-learn's pipelines or TFLite.")],
     data: Annotated[str | None, typer.Option(help="Inputs to run; random ones by default.")] = None,
     label: Text = None,
     threads: Threads = None,

@@ -34,7 +34,8 @@ def profile(
     """Take a model apart and time it on its own library's fastest call, in a process of its own.
 
     Args:
-        model: A file, a folder, a live model or a bundle; of decision trees or TFLite, so far.
+        model: A file, a folder, a live model or a bundle; of decision trees, pipelines of scikit-learn's or TFLite, so
+            far.
         data: As for `optimize`; labels are not needed. Random inputs where it is None.
         label: Of data: the array or column that is no input.
         target: Threads and batch of a call.
