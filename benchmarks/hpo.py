@@ -1,7 +1,7 @@
 """Tune four estimators by `strop.tune.search`, and as others do, on the same folds and cores.
 
     apt-get update                               # texts: descriptions of Debian's packages
-    pip install -e '.[trees]' optuna-integration
+    pip install -e '.[trees]' optuna-integration==5.0.0
     python benchmarks/hpo.py                     # --only digits, --seeds 10
 
 GridSearchCV fits every point of a grid of at least 500. Then `strop.tune.search` and OptunaSearchCV get a tenth of the
