@@ -312,8 +312,8 @@ class ModelFormat(ABC):
         known = [f"{number:,} {name}" for name, number in model.counts.items()]
         files = f"{model.size:,} bytes on disk"
         raise UnsupportedModel(
-            f"A profile takes trees, pipelines of scikit-learn's and TFLite models apart, and this is one in {self.name} "
-            f"({', '.join([*known, files])}). strop benchmark measures it as a whole."
+            "A profile takes decision trees, pipelines of scikit-learn's and TFLite models apart so far, and this is a "
+            f"model in {self.name} ({', '.join([*known, files])}). strop benchmark measures it as a whole."
         )
 
     def shortened(self, model: Model, folder: Path) -> Model:
