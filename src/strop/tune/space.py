@@ -1,4 +1,4 @@
-"""Space: what may be tried. scikit-learn's grids and distributions and Optuna's, read into one form.
+"""Space: what may be tried. scikit-learn's grids and distributions, Optuna's, and plain ranges, read into one form.
 
 A point of a space is plain data, what an Optuna trial holds as its parameters; `params` makes of it what an estimator
 takes. A list of numbers is a point's place in their order, so that a sampler knows which are near each other.
@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -29,6 +30,7 @@ Point: TypeAlias = dict[str, Any]
 
 ORDERED = 3  # numbers from which on their order tells something
 LONGEST = 60  # characters of a label
+_RANGE = {"low": None, "high": None, "log": False, "step": None}
 WHICH = "grid"  # the choice between several grids
 
 
@@ -133,7 +135,9 @@ class Space:
     def of(cls, given: object) -> Space:
         """Read a `param_grid` or `param_distributions` of scikit-learn's, a dict or a list of dicts.
 
-        A parameter is a list, a frozen distribution of scipy's or a distribution of Optuna's.
+        A parameter is a list, a frozen distribution of scipy's, a distribution of Optuna's, or a range as plain data:
+        `{"low": 1e-4, "high": 1, "log": True}`, both ends included. Where all its numbers are whole, so is what is
+        drawn; `step` goes from `low` in steps, `log` draws on a logarithmic scale.
 
         Raises:
             InvalidPlan: It is something else, or there is nothing to choose from.
@@ -232,18 +236,50 @@ def _domain(name: str, given: object) -> Domain:
         given = given.choices
     if isinstance(given, optuna.distributions.BaseDistribution):
         return Ranged(given)
+    if isinstance(given, Mapping):
+        return _of_range(name, given)
     if hasattr(given, "rvs"):
         return _of_scipy(name, given)
     if isinstance(given, np.ndarray) and given.ndim != 1:
         raise InvalidPlan(f"The values of {name} must have one dimension, and this array has {given.ndim}.")
     if isinstance(given, str) or not isinstance(given, (Sequence, np.ndarray)):
         raise InvalidPlan(
-            f"{name} must be a list of values, or a distribution of scipy's or Optuna's, not {told(given, repr)}. One "
-            f"value goes into a list too: [{told(given, repr)}]."
+            f"{name} must be a list of values, a range as {{low, high}}, or a distribution of scipy's or Optuna's, not "
+            f"{told(given, repr)}. One value goes into a list too: [{told(given, repr)}]."
         )
     if len(given) == 0:
         raise InvalidPlan(f"{name} must have a value to try, and its list is empty. Name some, or leave {name} out.")
     return Listed.of(list(given))
+
+
+def _of_range(name: str, given: Mapping[Any, Any]) -> Ranged:
+    """Of plain data, as a file has it."""
+    low, high, log, step = (given.get(key, default) for key, default in _RANGE.items())
+    numbers = [low, high] if step is None else [low, high, step]
+    if unknown := [key for key in given if key not in _RANGE]:
+        raise InvalidPlan(f"The range of {name} has {', '.join(_RANGE)}, and not {told(unknown[0], repr)}. Leave it out.")
+    if not all(map(_number, numbers)) or not isinstance(log, bool):
+        raise InvalidPlan(
+            f"The range of {name} must be as {{low = 1e-4, high = 1, log = true}}, with numbers for low, high and step, "
+            f"not {told(dict(given), repr)}."
+        )
+    if not low < high or (step is not None and not 0 < step <= high - low):
+        raise InvalidPlan(
+            f"The range of {name} must go from a low to a high above it, in steps between them, and this is "
+            f"{told(dict(given), repr)}. Give one value as a list: [{low}]."
+        )
+    if log and (low <= 0 or step is not None):
+        raise InvalidPlan(
+            f"A logarithmic range begins above 0 and has no step, and that of {name} is {told(dict(given), repr)}. "
+            "Leave out log, or mend the others."
+        )
+    if all(isinstance(number, int) for number in numbers):
+        whole = low + (high - low) // (step or 1) * (step or 1)
+        return Ranged(optuna.distributions.IntDistribution(low, whole, log=log, step=step or 1))
+    if step is not None:  # in decimals, as Optuna counts its steps
+        start, by = Decimal(str(low)), Decimal(str(step))
+        high = float(start + (Decimal(str(high)) - start) // by * by)
+    return Ranged(optuna.distributions.FloatDistribution(float(low), float(high), log=log, step=step))
 
 
 def _of_scipy(name: str, given: Any) -> Ranged:
