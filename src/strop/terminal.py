@@ -62,7 +62,7 @@ class Reporter:
                 spent = time.monotonic() - self.start
                 self.trying = f"{number}: {escape(candidate)}"
                 self.progress.update(
-                    self.task, description=f"{self.trying} [dim]({why})[/]",
+                    self.task, description=self.trying + (f" [dim]({escape(why)})[/]" if why else ""),
                     completed=spent, total=max(self.budget, spent), left=f"{duration(max(0.0, left or 0.0))} left",
                 )  # fmt: skip
             case Working(share, words):

@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 from .. import details
-from ..advice import would_decide
 from ..rundir import finite
 from ..slices import SMALLEST_SLICE
-from ..units import counted, duration, named, share, spread, stored, visible
-
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; --good: #17803d; --bad: #b3261e; --open: #8a5a00 }
-@media (prefers-color-scheme: dark) { :root { --good: #5bd68a; --bad: #ff8a80; --open: #f0b849 } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2.2rem }
-.wide { overflow-x: auto } table { border-collapse: collapse; width: 100% }
-th, td { text-align: left; padding: .35rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top }
-.dense { font-size: .86rem } .dense td.n { white-space: nowrap } .dense th, .dense td { padding: .25rem .6rem }
-td.n { font-variant-numeric: tabular-nums } th { background: var(--soft) }
-.met { color: var(--good) } .broken, .infeasible { color: var(--bad) } .inconclusive { color: var(--open) }
-.verdict { font-weight: 700 } .note { opacity: .75; font-size: .9em } h3 { font-size: 1rem; margin-bottom: .4rem }
-pre { background: var(--soft); padding: .8rem; overflow-x: auto }
-"""
+from ..units import counted, duration, named, share, spread, stored
+from .parts import bullets, document, limit_text, limits_table, spread_text, table, verdict_text
 
 
 def page(manifest: Mapping[str, Any], tried: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
@@ -41,25 +27,25 @@ def page(manifest: Mapping[str, Any], tried: Sequence[tuple[str, Mapping[str, An
     parts = [
         f"<h1>{escape(title)}</h1>",
         f'<p><span class="verdict {escape(verdict)}">{escape(verdict)}</span>: {escape(manifest["reason"])}.</p>',
-        _list(manifest["advice"], "What would help"),
+        bullets(manifest["advice"], "What would help"),
         "<h2>What you get</h2>",
         _figures(manifest["original"], content),
-        _list([*details.called(manifest["original"]), *_counts(manifest["original"], content)], ""),
-        _list([f"{m}: {why}" for m, why in manifest["not_measurable"].items()], "What was not measurable here"),
+        bullets([*details.called(manifest["original"]), *_counts(manifest["original"], content)], ""),
+        bullets([f"{m}: {why}" for m, why in manifest["not_measurable"].items()], "What was not measurable here"),
         "<h2>Limits</h2>",
-        _limits(manifest["limits"]),
+        limits_table(manifest["limits"]),
         _slices(manifest["slices"], manifest["worst_drops"]),
-        _list(details.churn(manifest["churn"]), "Churn"),
+        bullets(details.churn(manifest["churn"]), "Churn"),
         _fairness(manifest["fairness"]),
         _confirmed(manifest["confirmed"], content.get("metrics", {})),
         f"<h2>What was tried: {counted(manifest['candidates'], 'candidate')}</h2>",
         f"<p>{escape(details.search(manifest['search']))}.</p>",
         _candidates(tried),
-        _list(
+        bullets(
             details.without(manifest["without"], manifest["goal"]["objective"]),
             "What each step gave, on the search split",
         ),
-        _list(
+        bullets(
             [f"{name} {reason}" for name, reason in (*manifest["not_tried"].items(), *_refused(tried))],
             "What was not tried",
         ),
@@ -69,11 +55,7 @@ def page(manifest: Mapping[str, Any], tried: Sequence[tuple[str, Mapping[str, An
         "<details><summary>Settings, versions, hashes</summary>"
         f"<pre>{escape(json.dumps(finite(manifest), indent=1))}</pre></details>",
     ]
-    return visible(
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body><main>'
-        f"{''.join(parts)}</main></body></html>\n"
-    )
+    return document(title, parts)
 
 
 def _figures(original: Mapping[str, Any], content: Mapping[str, Any]) -> str:
@@ -82,35 +64,18 @@ def _figures(original: Mapping[str, Any], content: Mapping[str, Any]) -> str:
         before = original["metrics"].get(name)
         rows.append([
             escape(named(name, found.get("source", ""))),
-            _spread(before) if before else "",
-            _spread(found),
+            spread_text(before) if before else "",
+            spread_text(found),
             escape(share(stored(content["ratios"][name]))),
         ])  # fmt: skip
     runtimes = [original["runtime"]["name"], content.get("runtime", {}).get("name", "")]
     heads = ["metric", f"original ({runtimes[0]})", f"handed over ({runtimes[1]})", "ratio"]
     steps = " + ".join([s["technique"] for s in content.get("route", [])]) or "the original, unchanged"
-    return f"<p>Route: <strong>{escape(steps)}</strong></p>" + _table(heads, rows)
+    return f"<p>Route: <strong>{escape(steps)}</strong></p>" + table(heads, rows)
 
 
 def _counts(original: Mapping[str, Any], content: Mapping[str, Any]) -> list[str]:
     return details.counts(original["counts"], content.get("counts", {}))
-
-
-def _limits(limits: Iterable[Mapping[str, Any]]) -> str:
-    return _table(["limit", "verdict"], [[_limit(found), _verdict(found)] for found in limits])
-
-
-def _limit(found: Mapping[str, Any]) -> str:
-    where = f" ({found['slice']})" if found.get("slice") else ""
-    return escape(named(found["limit"], found.get("source", "")) + where)
-
-
-def _verdict(found: Mapping[str, Any]) -> str:
-    verdict = found["verdict"]
-    open_ = verdict == "inconclusive" and not found.get("why")
-    needed = f", {would_decide(found['limit'], found.get('needed'))}" if open_ else ""
-    why = f": {found['why']}" if found.get("why") else ""
-    return f'<span class="{escape(verdict)}">{escape(verdict + needed + why)}</span>'
 
 
 def _slices(slices: Mapping[str, Mapping[str, Any]], drops: Sequence[Mapping[str, Any]]) -> str:
@@ -123,7 +88,7 @@ def _slices(slices: Mapping[str, Mapping[str, Any]], drops: Sequence[Mapping[str
     return (
         "<h2>Slices</h2>"
         + "".join(f"<p>{escape(line[0].upper() + line[1:])}</p>" for line in said)
-        + (_table(heads, rows, "wide dense") if rows else "")
+        + (table(heads, rows, "wide dense") if rows else "")
         + '<p class="note">Differences are handed over - original, on the same samples. Flagged slices are proven to '
         "lose more than the whole does, all of them together at 95 % (Holm).</p>"
     )
@@ -147,7 +112,7 @@ def _fairness(columns: Mapping[str, Mapping[str, Any]]) -> str:
     for column, rates in columns.items():
         rows = [row for rate, found in rates.items() for row in _rate(rate, found)]
         heads = ["rate", "value", "samples", "original", "handed over", "change"]
-        parts.append(f"<h3>{escape(column)}</h3>" + _table(heads, rows, "wide dense") if rows else "")
+        parts.append(f"<h3>{escape(column)}</h3>" + table(heads, rows, "wide dense") if rows else "")
     note = f'<p class="note">Undecidable: fewer than {SMALLEST_SLICE} samples; left out of the difference.</p>'
     return f"<h2>Fairness</h2>{''.join(parts)}{note}"
 
@@ -173,13 +138,13 @@ def _confirmed(found: Sequence[Mapping[str, Any]], metrics: Mapping[str, Mapping
         verdict = one["verdict"]
         better = "" if verdict != "met" or one["better"] else ", but no better than the original"
         said = [f'<div class="{escape(verdict)}">{escape(verdict + better)}</div>']
-        said += [f"<div>{_limit(x)}: {_verdict(x)}</div>" for x in one["limits"]]
+        said += [f"<div>{limit_text(x)}: {verdict_text(x)}</div>" for x in one["limits"]]
         said += [f"<div>{escape(one['why'])}</div>"] if one["why"] and not one["limits"] else []
         sources = {metric: metrics.get(metric, {}).get("source", "") for metric in one["ratios"]}
         ratios = _ratios({named(metric, sources[metric]): ratio for metric, ratio in one["ratios"].items()})
         rows.append([escape(one["candidate"]), "".join(said), ratios])
     heads = ["finalist", "verdict", "ratio to the original (confirm split)"]
-    return "<h2>What was confirmed on unseen samples</h2>" + _table(heads, rows)
+    return "<h2>What was confirmed on unseen samples</h2>" + table(heads, rows)
 
 
 def _ratios(ratios: Mapping[str, Any]) -> str:
@@ -201,7 +166,7 @@ def _candidates(tried: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         said = "; ".join([said, *outcome["report"]["notes"]])
         ratios = _ratios({named(m, f.get("source", "")): f["ratio"] for m, f in figures.items()})
         rows.append([escape(name), escape(said), ratios, duration(outcome["seconds"])])
-    return _table(["candidate", "outcome", "ratio to the original (search split)", "time"], rows)
+    return table(["candidate", "outcome", "ratio to the original (search split)", "time"], rows)
 
 
 def _how(manifest: Mapping[str, Any]) -> str:
@@ -216,27 +181,4 @@ def _how(manifest: Mapping[str, Any]) -> str:
         f"{counted(manifest['candidates'], 'candidate')} in {duration(manifest['seconds'])}, seed {manifest['seed']}",
         *manifest["notes"],
     ]
-    return _list(lines, "")
-
-
-def _list(lines: Sequence[str], head: str) -> str:
-    if not lines:
-        return ""
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return (f"<h2>{escape(head)}</h2>" if head else "") + f"<ul>{items}</ul>"
-
-
-def _spread(found: Mapping[str, Any]) -> str:
-    return escape(spread(stored(found), found["unit"]))
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "wide") -> str:
-    """A row that is shorter than the head ends in a cell that spans the rest."""
-    head = "".join(f'<th scope="col">{escape(h)}</th>' for h in heads)
-    body = []
-    for first, *others in rows:
-        cells = [f"<td class=n>{cell}</td>" for cell in others]
-        if (rest := len(heads) - len(others)) > 1:
-            cells[-1] = f'<td colspan="{rest}">{others[-1]}</td>'
-        body.append(f"<tr><td>{first}</td>{''.join(cells)}</tr>")
-    return f'<div class="{kind}"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+    return bullets(lines, "")

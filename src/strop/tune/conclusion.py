@@ -16,6 +16,7 @@ from ..judge import Judged
 from ..stats import Comparison, verdict
 from ..units import counted
 from . import holdout
+from .history import Scales, study_of
 from .race import Race
 from .racing import Folds, apart, corrected_for_choice
 from .result import Figure, Tuned
@@ -72,7 +73,7 @@ def conclude(race: Race, data: Any, seed: int, begun: float) -> Tuned:
         importance=importance(race.asking.study),
         ended=race.why,
         seconds=time.monotonic() - begun,
-        study=race.asking.study,
+        study=study_of(race.trials, Scales.of(race.asking.space), race.judge.goal.objective, race.judge.goal.direction),
     )
 
 

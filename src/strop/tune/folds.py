@@ -163,6 +163,6 @@ def timed(call: Any, calls: int, longest: float) -> list[float]:
 
 def _cause(error: Exception) -> str:
     """The last line of what was raised inside: scikit-learn quotes the traceback of a fit that failed."""
-    lines = [line for line in told(error).splitlines() if line.strip()] or [""]
-    quoted = "fits failed" in told(error)
-    return lines[-1][:300] if quoted else f"{type(error).__name__}: {lines[0][:300]}"
+    if "fits failed" not in told(error):
+        return f"{type(error).__name__}: {told(error)}"
+    return told([line for line in str(error).splitlines() if line.strip()][-1])

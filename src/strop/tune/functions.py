@@ -28,9 +28,11 @@ from ..goal import Goal
 from ..judge import Judged
 from ..rundir import JOURNAL
 from ..stats import Exact, verdict
+from ..units import quantity
 from .asking import Asking, Sampler, sampler_of
 from .conclusion import CONFIDENCE, importance
 from .folds import Fit, Stage
+from .history import Scales, study_of
 from .measures import Judge, of_function
 from .race import spelled
 from .result import Figure, Tuned
@@ -141,6 +143,7 @@ class _Loop:
         self.workers, self.listener = workers, listener
         self.study = _study(task, task.seed)
         self.trials: dict[int, Trial] = {}
+        self._best: Trial | None = None
         self.why = ""
         self._flying: dict[Future[Any], optuna.trial.Trial] = {}
         killed = []
@@ -188,7 +191,8 @@ class _Loop:
                 self.why = "every point of the space was tried"
                 return False
             trial, params = asked.trial, dict(asked.params)
-        self.listener(Trying(trial.number, spelled(params or {}) if params else "", "", left))
+        shown = spelled(params) if params else "a trial"
+        self.listener(Trying(trial.number, shown, self._standing, left if math.isfinite(left) else None))
         self._flying[self.workers.submit(_train, self.task, trial._trial_id, trial.number, params)] = trial
         return True
 
@@ -213,7 +217,10 @@ class _Loop:
             state, why = "failed", f"it returned no {missing[0]}: it must return {WHAT}"
         if state == "done" and any(math.isnan(values[name]) for name in self.judge.measures):
             state, why = "failed", "what it returned is not a number"
-        for name, value in {"state": state, "why": why, "values": values, "seconds": seconds}.items():
+        told: dict[str, Any] = {"state": state, "why": why, "values": values, "seconds": seconds}
+        if self.space is not None:
+            told["params"] = spelled(self.space.params(trial.params))
+        for name, value in told.items():
             trial.set_user_attr(name, value)
         objective = self.judge.goal.objective
         if state == "done":
@@ -223,9 +230,32 @@ class _Loop:
         else:
             pruned = optuna.trial.TrialState.PRUNED
             self.study.tell(trial, state=pruned if state == "dropped" else optuna.trial.TrialState.FAIL)
-        kept = self._keep(self.study.trials[trial.number])
+        kept = self._keep(self.study.get_trials(deepcopy=False)[trial.number])
         shown = f"{state}: {why}" if why else f"{values[objective]:.6g}"
         self.listener(Said(f"{trial.number:>3} {spelled(kept.params)}: {shown}"))
+
+    @property
+    def _scales(self) -> Scales:
+        if self.space is not None:
+            return Scales.of(self.space)
+        return Scales(
+            {
+                name: kind
+                for trial in self.study.get_trials(deepcopy=False)
+                for name, kind in trial.distributions.items()
+            }
+        )
+
+    @property
+    def _standing(self) -> str:
+        if self._best is None:
+            return ""
+        return f"best so far {quantity(self._best.means()[self.judge.goal.objective], '')}"
+
+    def _rank(self, trial: Trial) -> tuple[float, float]:
+        values = trial.means()
+        broken = max(self.judge.violations(values, {}).values(), default=0.0)
+        return broken, -self.judge.sign * values[self.judge.goal.objective]
 
     def _keep(self, frozen: optuna.trial.FrozenTrial) -> Trial:
         attrs = frozen.user_attrs
@@ -233,6 +263,8 @@ class _Loop:
         fit = Fit(attrs["values"], attrs["seconds"], "" if attrs["state"] == "done" else attrs["why"])
         kept = Trial(params, None, {Stage(0): fit}, attrs["state"], attrs["why"])
         self.trials[frozen.number] = kept
+        if kept.state == "done" and (self._best is None or self._rank(kept) < self._rank(self._best)):
+            self._best = kept
         return kept
 
     def conclude(self, begun: float) -> Tuned:
@@ -241,20 +273,19 @@ class _Loop:
             causes = [trial.why for trial in self.trials.values() if trial.why]
             raise RunFailed(f"no trial came to its end: {causes[0] if causes else self.why}. Look at the function.")
         goal = self.judge.goal
-
-        def rank(trial: Trial) -> tuple[float, float]:
-            values = trial.means()
-            broken = max(self.judge.violations(values, {}).values(), default=0.0)
-            return broken, -self.judge.sign * values[goal.objective]
-
-        best = min(done, key=rank)
+        trials = tuple(trial for _, trial in sorted(self.trials.items()))
+        for trial in done:
+            broken = self.judge.violations(trial.means(), {})
+            trial.breaks = tuple(limit for limit, by in broken.items() if by > 0)
+        best = min(done, key=self._rank)
         values = best.means()
         exact = {name: Exact(values[name], values[name]) for name in self.judge.measures}
         limits = []
         for limit in goal.limits:
             side, factor, constant = self.judge.bound(limit)
             found, margin = verdict(exact[limit.metric], side, factor, constant, CONFIDENCE)
-            limits.append(Judged(str(limit), found, values[limit.metric], margin.low, margin.high, 0.0))
+            value, gap = values[limit.metric], margin.value if side == "at_most" else -margin.value
+            limits.append(Judged(str(limit), found, value, value, value, max(0.0, gap)))
         return Tuned(
             verdict="infeasible" if any(judged.verdict == "broken" for judged in limits) else "met",
             params=best.params, estimator=None, goal=goal,
@@ -263,8 +294,8 @@ class _Loop:
                 for name, c in exact.items()
             },
             judged_on="what the function returned", limits=tuple(limits), ties=(),
-            trials=tuple(trial for _, trial in sorted(self.trials.items())), importance=importance(self.study),
-            ended=self.why, seconds=time.monotonic() - begun, study=self.study,
+            trials=trials, importance=importance(self.study), ended=self.why, seconds=time.monotonic() - begun,
+            study=study_of(trials, self._scales, goal.objective, goal.direction),
         )  # fmt: skip
 
 

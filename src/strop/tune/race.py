@@ -8,25 +8,20 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from .._lazy import lazy
 from ..events import Listener, Said, Trying
 from ..units import quantity
 from .asking import Asking
 from .folds import Case, Fit, Stage, fit
+from .history import Scales
 from .measures import Judge
 from .racing import Noise, standard_error
 from .store import Store
 from .trials import Trial
 from .workers import Workers
-
-if TYPE_CHECKING:
-    import optuna
-else:
-    optuna = lazy("optuna")
 
 Array = np.ndarray[Any, Any]
 Rows = tuple[Array, Array]
@@ -72,6 +67,7 @@ class Race:
         self._known = self.store.fits() if self.store else {}
         self._journal = self.store.study(self.judge.goal.direction) if self.store else None
         self._written = {t.user_attrs.get("candidate") for t in self._journal.trials} if self._journal else set()
+        self._scales = Scales.of(self.asking.space)
         self._deaths: dict[int, int] = {}
         self._leaders: list[Trial | None] = []  # after each trial that ended
 
@@ -137,7 +133,9 @@ class Race:
             self.why = "every point of the space was tried"
             return False
         trial = Trial(asked.params, asked)
-        self.listener(Trying(len(self.trials), spelled(trial.params), "", left if math.isfinite(left) else None))
+        self.listener(
+            Trying(len(self.trials), spelled(trial.params), self._standing, left if math.isfinite(left) else None)
+        )
         self._begin(trial, [next(iter(self.splits))])
         return True
 
@@ -263,13 +261,21 @@ class Race:
     def _end(self, trial: Trial, state: str, why: str = "") -> None:
         trial.state, trial.why = state, why
         value, violations = self._worth(trial)
+        if state == "done":
+            trial.breaks = tuple(limit for limit, by in violations.items() if by > 0)
         if trial.asked is not None:
             self.asking.tell(trial.asked, value, violations)
         self._leaders.append(self.best)
-        self._write(trial, value)
+        self._write(trial)
         best = "  best so far" if trial is self.best else ""
         shown = f"{state}: {why}" if why else quantity(value if value is not None else math.nan, self._unit)
         self.listener(Said(f"{len(self._leaders) - 1:>3} {spelled(trial.params)}: {shown}{best}"))
+
+    @property
+    def _standing(self) -> str:
+        if self.best is None:
+            return ""
+        return f"best so far {quantity(self.means(self.best)[self.judge.goal.objective], self._unit)}"
 
     @property
     def _unit(self) -> str:
@@ -302,21 +308,12 @@ class Race:
         gained = self.ahead(now, before)
         return self.rank(before)[0] == 0 and float(np.mean(gained)) <= standard_error(gained, self.ratio)
 
-    def _write(self, trial: Trial, value: float | None) -> None:
+    def _write(self, trial: Trial) -> None:
         if self._journal is None or _key(trial) in self._written:
             return
-        state = {"done": "COMPLETE", "dropped": "PRUNED"}.get(trial.state, "FAIL")
-        point = trial.asked.point if trial.asked else {}
-        scores = dict(enumerate(trial.folds(self.judge.goal.objective).tolist()))
         told = {"candidate": _key(trial), "params": spelled(trial.params), "why": trial.why}
-        self._journal.add_trial(
-            optuna.trial.create_trial(
-                state=optuna.trial.TrialState[state], value=value if state == "COMPLETE" else None, params=point,
-                distributions=self.asking.space.distributions(point) if trial.asked else {},
-                intermediate_values={at: score for at, score in scores.items() if not math.isnan(score)},
-                user_attrs={**told, **trial.means()},
-            )
-        )  # fmt: skip
+        objective = self.judge.goal.objective
+        self._journal.add_trial(self._scales.frozen(trial, objective, {**told, **trial.means()}))
 
 
 def spelled(params: Mapping[str, Any]) -> str:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InvalidPlan
 from ..goal import Goal
 from ..judge import Judged
+from ..report import tuning_page
+from ..rundir import atomic
 from ..stats import Interval
 from ..units import counted, duration, share, spread
+from .saving import check_out, write
 from .trials import Trial
 
 if TYPE_CHECKING:
@@ -46,11 +51,12 @@ class Tuned:
         ties: Parameters of other candidates that the folds can't tell from the chosen ones (one-sided corrected
             resampled t test at 5 %, Nadeau & Bengio 2003); those that were dropped on the way are none.
         trials: All candidates, the first being the estimator as given.
-        importance: Of each parameter for being among the best (PED-ANOVA, Watanabe et al. 2023), summing to 1; by the
-            name that the study has for it.
+        importance: Of each parameter for being among the best (PED-ANOVA, Watanabe et al. 2023), summing to 1; one that
+            several grids draw from different ranges goes by several names, as `C[0]`.
         ended: Why the search ended.
         seconds: That it took.
-        study: Optuna's, for its plots.
+        study: Optuna's, for its plots: the same trials, in their order, with the parameters' own values.
+        how: What the search was asked, as plain data, for whoever wants to do it again.
     """
 
     verdict: str
@@ -66,6 +72,13 @@ class Tuned:
     ended: str
     seconds: float
     study: optuna.Study
+    how: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def chosen(self) -> int:
+        """The place of what was chosen among the trials."""
+        places = range(len(self.trials))
+        return next((n for n in places if self.trials[n].state == "done" and self.trials[n].params == self.params), 0)
 
     @property
     def estimate(self) -> Interval:
@@ -76,20 +89,50 @@ class Tuned:
         """One row of plain data a candidate, for a table: `pandas.DataFrame(result.rows())`."""
         return [trial.row(number) for number, trial in enumerate(self.trials)]
 
+    def save(self, path: str | Path) -> tuple[str, ...]:
+        """Write the chosen estimator, fitted, as a `.skops` file, which is safe to look into.
+
+        Returns:
+            The types in it that skops does not trust by itself: `skops.io.load(path, trusted=[...])` has to name them.
+
+        Raises:
+            InvalidPlan: There is no estimator, of a function; the place is none; or skops can't write it.
+        """
+        if self.estimator is None:
+            raise InvalidPlan("A function leaves no estimator to save. Train it once more with the parameters.")
+        check_out(Path(path), self.estimator)
+        return write(Path(path), self.estimator)
+
+    def report(self, path: str | Path) -> Path:
+        """Write a page that opens offline: the verdict, what was tried, plots, and how to do it again."""
+        path = Path(path)
+        with atomic(path) as temporary:
+            temporary.write_text(tuning_page(self.to_json(), self.study), encoding="utf-8")
+        return path
+
     def to_json(self) -> dict[str, Any]:
-        """Plain data; parameters that are none are spelled out."""
+        """Plain data; parameters that are none are spelled out.
+
+        `{"verdict", "params", "goal", "metrics": {NAME: {"original", "candidate", "ratio", "unit"}}, "judged_on",
+        "limits": [{"limit", "verdict", "value", "low", "high"}], "ties": [PARAMS], "chosen": N, "trials": [ROW],
+        "importance": {NAME: SHARE}, "ended", "seconds", "how"}`: each figure is `{"value", "low", "high"}`, `chosen`
+        the place of what was chosen among the trials, and a row `{"trial", "state", "why", "breaks", METRIC...,
+        "folds", "seconds", "param_NAME"...}`, metrics being means over folds.
+        """
         return {
             "verdict": self.verdict,
-            "params": _plain(self.params),
+            "params": plain_params(self.params),
             "goal": self.goal.to_json(),
             "metrics": {name: figure.to_json() for name, figure in self.figures.items()},
             "judged_on": self.judged_on,
             "limits": [judged.to_json() for judged in self.limits],
-            "ties": [_plain(params) for params in self.ties],
+            "ties": [plain_params(params) for params in self.ties],
+            "chosen": self.chosen,
             "trials": self.rows(),
             "importance": dict(self.importance),
             "ended": self.ended,
             "seconds": self.seconds,
+            "how": dict(self.how),
         }
 
     def __str__(self) -> str:
@@ -112,6 +155,7 @@ class Tuned:
         return "\n".join(lines)
 
 
-def _plain(params: Mapping[str, Any]) -> dict[str, Any]:
+def plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as plain data; what is none is spelled out."""
     row = Trial(params).row(0)
     return {name.removeprefix("param_"): value for name, value in row.items() if name.startswith("param_")}

@@ -49,10 +49,10 @@ class Listed:
     @classmethod
     def of(cls, values: Sequence[Any]) -> Listed:
         kept = tuple(values)
-        if len(kept) >= ORDERED and all(map(_number, kept)) and len(set(kept)) == len(kept):
+        if len(kept) >= ORDERED and all(map(is_number, kept)) and len(set(kept)) == len(kept):
             order = sorted(kept)
             return cls(kept, tuple(order.index(value) for value in kept))
-        labels = [_label(value) for value in kept]
+        labels = [label(value) for value in kept]
         if len(set(labels)) < len(labels):
             labels = [f"{place}: {label}" for place, label in enumerate(labels)]
         return cls(kept, tuple(labels))
@@ -67,7 +67,7 @@ class Listed:
         return self.values[self.marks.index(mark)]
 
     def spelled(self) -> str:
-        return "[" + ", ".join(map(_label, self.values)) + "]"
+        return "[" + ", ".join(map(label, self.values)) + "]"
 
     def find(self, value: object) -> Any:
         """What stands for a value; None where it is not among them."""
@@ -257,11 +257,13 @@ def _of_range(name: str, given: Mapping[Any, Any]) -> Ranged:
     low, high, log, step = (given.get(key, default) for key, default in _RANGE.items())
     numbers = [low, high] if step is None else [low, high, step]
     if unknown := [key for key in given if key not in _RANGE]:
-        raise InvalidPlan(f"The range of {name} has {', '.join(_RANGE)}, and not {told(unknown[0], repr)}. Leave it out.")
-    if not all(map(_number, numbers)) or not isinstance(log, bool):
         raise InvalidPlan(
-            f"The range of {name} must be as {{low = 1e-4, high = 1, log = true}}, with numbers for low, high and step, "
-            f"not {told(dict(given), repr)}."
+            f"The range of {name} has {', '.join(_RANGE)}, and not {told(unknown[0], repr)}. Leave it out."
+        )
+    if not all(map(is_number, numbers)) or not isinstance(log, bool):
+        raise InvalidPlan(
+            f"The range of {name} must be as {{low = 1e-4, high = 1, log = true}}, with numbers for low, high and "
+            f"step, not {told(dict(given), repr)}."
         )
     if not low < high or (step is not None and not 0 < step <= high - low):
         raise InvalidPlan(
@@ -318,10 +320,12 @@ def _suggest(trial: optuna.trial.BaseTrial, name: str, found: optuna.distributio
     return trial.suggest_float(name, found.low, found.high, step=found.step, log=found.log)
 
 
-def _number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether it has a place in an order."""
     return isinstance(value, Real) and not isinstance(value, (bool, np.bool_)) and math.isfinite(value)
 
 
-def _label(value: object) -> str:
+def label(value: object) -> str:
+    """A value as text."""
     text = " ".join(told(value).split())
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ class Trial:
         fits: By stage.
         state: `running`, `done` (all folds), `dropped` (worse on the first ones) or `failed`.
         why: Of `dropped` and `failed`.
+        breaks: Of one that is done, the limits that its means over the folds do not keep.
     """
 
     params: Mapping[str, Any]
@@ -32,6 +34,7 @@ class Trial:
     fits: dict[Stage, Fit] = field(default_factory=dict)
     state: str = "running"
     why: str = ""
+    breaks: tuple[str, ...] = ()
 
     @property
     def full(self) -> list[int]:
@@ -44,9 +47,10 @@ class Trial:
         return np.array([self.fits[Stage(fold)].values.get(metric, np.nan) for fold in chosen])
 
     def means(self) -> dict[str, float]:
-        """By metric, over the folds that were run whole."""
+        """By metric, over the folds that were run whole and tell it."""
         names = dict.fromkeys(name for fold in self.full for name in self.fits[Stage(fold)].values)
-        return {name: float(np.mean(self.folds(name))) for name in names}
+        told = {name: values[~np.isnan(values)] for name in names if (values := self.folds(name)) is not None}
+        return {name: float(values.mean()) if len(values) else math.nan for name, values in told.items()}
 
     @property
     def seconds(self) -> float:
@@ -55,8 +59,9 @@ class Trial:
     def row(self, number: int) -> dict[str, Any]:
         """Plain data, for a table."""
         return {
-            "trial": number, "state": self.state, "why": self.why, **self.means(), "folds": len(self.full),
-            "seconds": self.seconds, **{f"param_{name}": _plain(value) for name, value in self.params.items()},
+            "trial": number, "state": self.state, "why": self.why, "breaks": list(self.breaks), **self.means(),
+            "folds": len(self.full), "seconds": self.seconds,
+            **{f"param_{name}": _plain(value) for name, value in self.params.items()},
         }  # fmt: skip
 
 

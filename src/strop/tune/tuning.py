@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from .._plain import given, told
 from ..errors import InvalidData, InvalidPlan
 from ..events import Event, Listener
 from ..goal import Goal
-from ..prepare import SEEDS, Budget
+from ..prepare import SEEDS, Budget, environment
 from ..target import usable_cores
 from .asking import Asked, Asking, Sampler
 from .conclusion import conclude
@@ -24,7 +25,7 @@ from .folds import COSTS, Case, Stage
 from .functions import read_function, search_function
 from .measures import Judge, of_estimator, read_goal
 from .race import Race
-from .result import Tuned
+from .result import Tuned, plain_params
 from .samples import Samples, part
 from .space import Space
 from .store import Store
@@ -40,6 +41,7 @@ Array = np.ndarray[Any, Any]
 
 TRIALS = 100  # where the budget names none
 RUNGS = (1 / 9, 1 / 3)  # shares of samples or iterations before the whole, with successive halving by 3
+REPORT = "report.html"
 FIDELITIES = ("halving", "hyperband")
 
 
@@ -103,7 +105,7 @@ def search(
         batch: Samples in one call that is timed.
         seed: Of every random choice.
         run: A directory that keeps every fit: a search that was killed goes on there, by the same call, and repeats
-            none. optuna-dashboard reads its `journal.log`.
+            none. optuna-dashboard reads its `journal.log`; at the end it gets `report.html`.
         listener: Is told what is tried.
 
     Raises:
@@ -116,18 +118,28 @@ def search(
     budget = given(Budget, budget, "budget")
     workers = Workers(_checked(threads, batch, seed, holdout))
     parsed = read_goal(goal)
+    most = budget.trials or TRIALS
+    how: dict[str, Any] = {
+        "goal": str(parsed), "trials": most, "seconds": budget.seconds, "threads": workers.count, "seed": seed,
+        "environment": environment(),
+    }  # fmt: skip
     if (function := read_function(model)) is not None:
-        return search_function(
-            function, None if space is None else Space.of(space), parsed, sampler=sampler,
-            pruner=checked_pruner(pruner), most=budget.trials or TRIALS, seconds=budget.seconds, workers=workers,
-            seed=seed, run=run, listener=listener,
+        read = None if space is None else Space.of(space)
+        found = search_function(
+            function, read, parsed, sampler=sampler, pruner=checked_pruner(pruner), most=most, seconds=budget.seconds,
+            workers=workers, seed=seed, run=run, listener=listener,
         )  # fmt: skip
+        how |= {
+            "model": getattr(function, "__qualname__", function),
+            "space": None if read is None else read.spelled(),
+            "sampler": sampler,
+        }
+        return _reported(found, {**how, "pruner": pruner}, run)
     if not hasattr(model, "fit"):
         raise InvalidPlan(f"{told(model, repr)} is neither an estimator, with a method fit, nor a function.")
     if X is None:
         raise InvalidData("A search needs samples to fit on, and X is None. Give X, and y where there are labels.")
     read = Space.of(space)
-    most = budget.trials or TRIALS
     chosen: Sampler = sampler or ("grid" if read.size <= most else "tpe")
     measures = of_estimator(model, y, parsed, scoring)
     data = Samples.of(model, X, y, groups, fit_params, cv, holdout, seed)
@@ -150,7 +162,26 @@ def search(
             chosen == "grid", workers, store, listener,
         )  # fmt: skip
         race.run(Trial({} if first is None else first.params, first))
-        return conclude(race, data, seed, begun)
+        found = conclude(race, data, seed, begun)
+    how |= {
+        "model": told(model, repr), "given": _given(model, read), "space": read.spelled(), "sampler": chosen,
+        "cv": told(cv), "holdout": holdout, "rungs": rungs, "pruner": pruner, "batch": batch,
+    }  # fmt: skip
+    return _reported(found, how, run)
+
+
+def _given(model: Any, space: Space) -> dict[str, Any]:
+    """What the estimator as given has for the parameters of a space, as plain data."""
+    known = model.get_params()
+    return plain_params({name: known.get(name) for grid in space.grids for name in grid})
+
+
+def _reported(found: Tuned, how: Mapping[str, Any], run: str | Path | None) -> Tuned:
+    """What was found with how it was, written down where the run is kept."""
+    found = replace(found, how=how)
+    if run is not None:
+        found.report(Path(run) / REPORT)
+    return found
 
 
 def _checked(threads: int | None, batch: int, seed: int, holdout: float) -> int:
