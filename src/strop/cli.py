@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import signal
-import sys
-from collections.abc import Callable
-from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from . import planfile
-from .errors import Infeasible, InvalidPlan, StropError
+from .errors import InvalidPlan, StropError
 from .goal import Goal
 from .options import P99, Batch, Json, Many, Price, Rate, Seed, Text, Threads, Trust, Weights, target_of
 from .planfile import Plan, seconds
 from .prepare import Budget
-from .rundir import finite
+from .shell import CODES, Exit, aside, finish, print_json, say
 from .target import Target
-from .units import visible
+from .tuner import tune
 
 DEMO = Path("examples/fashion_mnist")
 DEMO_GOAL = ("accuracy >= 99% of original", "size < 5 MB")
 
-
-class Exit(IntEnum):
-    """What the exit code says."""
-
-    MET = 0
-    FAILED = 1
-    USAGE = 2
-    INFEASIBLE = 3
-    INCONCLUSIVE = 4
-
-
-CODES = {"met": Exit.MET, "infeasible": Exit.INFEASIBLE, "broken": Exit.INFEASIBLE, "inconclusive": Exit.INCONCLUSIVE}
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
@@ -112,7 +94,7 @@ def optimize(
             return _resume(resume, flags, as_json)
         return _run(_plan(flags), as_json)
 
-    _exit(work, debug)
+    finish(work, debug)
 
 
 @app.command()
@@ -134,14 +116,14 @@ def profile(
         from .profiling import profile as measure
         from .terminal import console
 
-        with _aside(), console().status("measuring"):
+        with aside(), console().status("measuring"):
             found = measure(
                 model, data, label=label, target=target_of(threads, batch), seed=seed or 0, trust_pickle=trust_pickle
             )
-        _print_json(found) if as_json else _say(summarize(found))
+        print_json(found) if as_json else say(summarize(found))
         return Exit.MET
 
-    _exit(work, debug)
+    finish(work, debug)
 
 
 @app.command()
@@ -171,7 +153,7 @@ def compare(
     def work() -> int:
         from .comparison import compare as measure
 
-        with _aside():
+        with aside():
             found = measure(
             original, candidate, data, Goal.of(limit or ()), metric=metric or [], label=label, slices=slice or (),
             group=group, protected=protected or (), target=target_of(threads, batch, (), rate, p99, price),
@@ -179,7 +161,7 @@ def compare(
         )  # fmt: skip
         return _show_comparison(found, as_json)
 
-    _exit(work, debug)
+    finish(work, debug)
 
 
 @app.command()
@@ -204,14 +186,14 @@ def benchmark(
     def work() -> int:
         from .comparison import benchmark as measure
 
-        with _aside():
+        with aside():
             found = measure(
                 model, other, data, label=label, target=target_of(threads, batch, (), rate, p99, price), seed=seed or 0,
                 trust_pickle=trust_pickle, weights=weights,
             )  # fmt: skip
         return _show_comparison(found, as_json)
 
-    _exit(work, debug)
+    finish(work, debug)
 
 
 @app.command()
@@ -245,7 +227,7 @@ def verify(
             recorder.check(junit)
         try:
             opened = Bundle.load(bundle)
-            with _aside():
+            with aside():
                 found = check(
                     opened, original, data, metric=metric or (), label=label, slices=slice or (), group=group,
                     seed=seed or 0, trust_pickle=trust_pickle, weights=weights,
@@ -258,49 +240,14 @@ def verify(
             recorder.write(junit, bundle.name, found)
         if as_json:
             again = {"verdict": found["verdict"], "reason": "measured again: see `verified`", "verified": found}
-            _print_json({**opened.manifest, **again})
+            print_json({**opened.manifest, **again})
         show_verified(console(), found)
         return CODES[found["verdict"]]
 
-    _exit(work, debug)
+    finish(work, debug)
 
 
-@app.command()
-def tune(
-    function: Annotated[
-        str, typer.Argument(help="module:function that trains for a trial and returns what it is worth.")
-    ],
-    limit: Many = None,
-    minimize: Text = None,
-    maximize: Annotated[str | None, typer.Option(help="The metric to make large; score, what is returned.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="tpe by default, random or nsga2.")] = None,
-    threads: Threads = None,
-    budget: Text = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Trials, at the most; 100 by default.")] = None,
-    seed: Seed = None,
-    run: Annotated[Path | None, typer.Option(help="A directory that keeps every trial.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with the search in that run directory.")] = None,
-    as_json: Json = False,
-    debug: bool = False,
-) -> None:
-    """Search for the parameters of a training that keep a goal best."""
-
-    def work() -> int:
-        from .terminal import Reporter, console
-        from .tune import resumable, search
-
-        goal = Goal.of(limit or (), minimize, maximize if maximize or minimize else "score")
-        spend = Budget(Budget().seconds if budget is None else seconds(budget), trials)
-        named: Any = sampler
-        with _aside(), Reporter(console(), spend.seconds) as reporter:
-            found = search(
-                function, goal=goal, sampler=named, threads=threads, budget=spend, seed=seed or 0,
-                run=resumable(resume) if resume else run, listener=reporter,
-            )  # fmt: skip
-        _print_json(found.to_json()) if as_json else _say(str(found))
-        return CODES[found.verdict]
-
-    _exit(work, debug)
+app.command()(tune)
 
 
 @app.command()
@@ -317,10 +264,10 @@ def techniques(
         from .inventory import techniques as listed
 
         rows = listed(model, trust_pickle)
-        _print_json(rows) if as_json else _say(described(rows, model is not None))
+        print_json(rows) if as_json else say(described(rows, model is not None))
         return Exit.MET
 
-    _exit(work, debug)
+    finish(work, debug)
 
 
 @app.command()
@@ -338,12 +285,12 @@ def doctor(as_json: Json = False) -> None:
         with screen.status("measuring") as line:
             found |= conclude(measure(Target(), line.update if screen.is_terminal else screen.print))
         if as_json:
-            _print_json(found)
+            print_json(found)
         else:
-            _say(describe(found))
+            say(describe(found))
         return Exit.MET
 
-    _exit(work, False)
+    finish(work, False)
 
 
 @app.command()
@@ -368,12 +315,12 @@ def demo(
         )  # fmt: skip
         return _run(plan, as_json)
 
-    _exit(work, debug)
+    finish(work, debug)
 
 
 def _plan(flags: dict[str, Any]) -> Plan:
     if flags["model"] is None:
-        return planfile.read(planfile.FILENAME).under(flags)
+        return planfile.read(planfile.FILENAME, Plan).under(flags)
     if flags["data"] is None:
         raise InvalidPlan(
             "samples to judge by are needed. Give them with --data FILE (.npz, .npy, .parquet, .csv, module:function)."
@@ -382,15 +329,13 @@ def _plan(flags: dict[str, Any]) -> Plan:
 
 
 def _run(plan: Plan, as_json: bool) -> int:
-    if any("\0" in str(value) for value in vars(plan).values()):
-        raise InvalidPlan("names and paths must be text without NUL bytes. Look at what was given.")
     from .pipeline import optimize as search
     from .terminal import Reporter, console
 
     goal = Goal.of(plan.limit, plan.minimize, plan.maximize)
     budget = Budget(Budget().seconds if plan.budget is None else plan.budget, plan.trials)
     screen = console()
-    with _aside(), Reporter(screen, budget.seconds) as reporter:
+    with aside(), Reporter(screen, budget.seconds) as reporter:
         result = search(
             plan.model, plan.data, goal, weights=plan.weights, metric=plan.metric, label=plan.label, slices=plan.slice,
             group=plan.group, protected=plan.protected, calibration=plan.calibration, confirm_data=plan.confirm,
@@ -416,7 +361,7 @@ def _resume(run: Path, flags: dict[str, Any], as_json: bool) -> int:
     screen = console()
     given = flags.get("budget") or flags["trials"]
     new = Budget(flags.get("budget") or Budget().seconds, flags["trials"]) if given else None
-    with _aside(), Reporter(screen, (new or Budget()).seconds) as reporter:
+    with aside(), Reporter(screen, (new or Budget()).seconds) as reporter:
         result = go_on(run, budget=new, listener=reporter)
     return _hand_over(result, flags["out"], screen, as_json)
 
@@ -430,7 +375,7 @@ def _hand_over(result: Any, out: Path | None, screen: Any, as_json: bool) -> int
         place = str(bundle.folder)
     show_result(screen, result, place, out)
     if as_json:
-        _print_json(bundle.manifest if place else result.manifest)
+        print_json(bundle.manifest if place else result.manifest)
     return CODES[result.verdict]
 
 
@@ -439,7 +384,7 @@ def _show_comparison(found: dict[str, Any], as_json: bool) -> int:
 
     screen = console()
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         show_figures(screen, found["original"]["metrics"], found["candidate"]["metrics"], found["ratios"], "candidate")
         show_limits(screen, found["limits"])
@@ -448,47 +393,6 @@ def _show_comparison(found: dict[str, Any], as_json: bool) -> int:
         show_not_measurable(screen, found["not_measurable"])
     verdicts = {limit["verdict"] for limit in found["limits"]}
     return next((CODES[v] for v in ("broken", "inconclusive") if v in verdicts), Exit.MET)
-
-
-def _aside() -> contextlib.AbstractContextManager[Any]:
-    """Send what a user's own functions print to standard error: standard output is for results."""
-    return contextlib.redirect_stdout(sys.stderr)
-
-
-def _say(text: str) -> None:
-    typer.echo(visible(text))
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(finite(value), indent=1) + "\n")
-
-
-def _exit(work: Callable[[], int], debug: bool) -> None:
-    """Run a verb; a user's mistake ends in one paragraph and exit code 2, without a traceback."""
-    from .terminal import fail
-
-    try:
-        code = work()
-    except KeyboardInterrupt:
-        fail("interrupted. A search goes on with --resume and its run directory, named above.")
-        code = 128 + signal.SIGINT
-    except Infeasible as error:
-        fail(str(error))
-        code = Exit.INFEASIBLE
-    except StropError as error:
-        if debug:
-            raise
-        fail(str(error))
-        code = Exit.USAGE
-    except OSError as error:
-        if debug:
-            raise
-        place = f" ({error.filename})" if error.filename else ""
-        fail(
-            f"{error.strerror or error}{place}. Make room, or name another place; a run that had begun can be resumed."
-        )
-        code = Exit.USAGE
-    raise typer.Exit(code)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""The plan file: `strop.toml` carries the same keys as the flags of `strop optimize`.
+"""The plan file: `strop.toml` carries the same keys as the flags of `strop optimize`, or of `strop tune`.
 
-Without a MODEL argument `strop optimize` runs the `strop.toml` of the working directory, and a flag beside it wins over
-the file's key. Relative paths in the file are relative to the file, so that it runs the same from anywhere.
+Without a MODEL argument both run the `strop.toml` of the working directory, and a flag beside it wins over the file's
+key. Relative paths in the file are relative to the file, so that it runs the same from anywhere.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self, TypeVar
 
 from .errors import InvalidGoal, InvalidPlan
 from .goal import Goal
@@ -25,65 +25,47 @@ FILENAME = "strop.toml"
 UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What `strop optimize` is asked to do; each field is the flag of the same name.
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What the plans of both verbs have; each field is the flag of the same name.
 
     Attributes:
-        model: A path, or `module:factory`.
-        data: A path, or `module:function`; likewise `calibration`, `confirm` and `train`.
-        training: How to train: a table `[training]`, whose keys are those of `Training`.
         limit: Goals to keep, as people write them.
         minimize: The metric to make small; at most one of `minimize` and `maximize` is set.
-        metric: Metrics to report besides those of the goal: names, or `module:function`.
         label: The label column of a table.
-        slice: Columns or arrays whose values are reported one by one; `sex*race` for the intersections of two.
         group: The column or array that says which samples belong together.
-        protected: Columns or arrays between whose values fairness is reported; they are slices too.
-        target: What the model is for: `server` or `mobile`.
-        formats: Formats that may be handed over; empty for any that an installed runtime loads.
-        rate: Calls a second that arrive at random times, for `server.p99`.
-        p99: Seconds within which 99 % of such calls must be answered, for `server.rate`.
-        price: What an hour of the machine costs, for `cost`.
+        training: How to train: a table `[training]`, whose keys are those of `Training`.
+        batch: Samples in one call.
         budget: Seconds that the search may take.
-        out: Where the bundle is written.
         run: The run directory.
-        recipe: A bundle whose route is replayed.
-        weights: A file of weights for a PyTorch module.
         trust_pickle: Whether a pickle may be read, which runs the code in it.
+
+    Raises:
+        InvalidPlan: A name or path holds a NUL byte.
     """
 
-    model: str
-    data: str
+    verb: ClassVar[str]
+
     limit: tuple[str, ...] = ()
     minimize: str | None = None
     maximize: str | None = None
-    metric: tuple[str, ...] = ()
-    calibration: str | None = None
-    confirm: str | None = None
-    train: str | None = None
-    training: Training | None = None
     label: str | None = None
-    slice: tuple[str, ...] = ()
     group: str | None = None
-    protected: tuple[str, ...] = ()
+    training: Training | None = None
     threads: int | None = None
     batch: int | None = None
-    target: str | None = None
-    formats: tuple[str, ...] = ()
-    rate: float | None = None
-    p99: float | None = None
-    price: float | None = None
     budget: float | None = None
     trials: int | None = None
     seed: int | None = None
     out: Path | None = None
     run: Path | None = None
-    recipe: Path | None = None
-    weights: Path | None = None
     trust_pickle: bool = False
 
-    def under(self, flags: Mapping[str, Any]) -> Plan:
+    def __post_init__(self) -> None:
+        if any("\0" in str(value) for value in vars(self).values()):
+            raise InvalidPlan("names and paths must be text without NUL bytes. Look at what was given.")
+
+    def under(self, flags: Mapping[str, Any]) -> Self:
         """This plan where flags of a command line win over it; a flag that is None or empty was not given."""
         given = {key: value for key, value in flags.items() if value not in (None, (), [])}
         if "minimize" in given or "maximize" in given:
@@ -91,8 +73,76 @@ class Plan:
         return replace(self, **given)
 
 
-def read(path: str | Path) -> Plan:
+@dataclass(frozen=True)
+class Plan(Common):
+    """What `strop optimize` is asked to do.
+
+    Attributes:
+        model: A path, or `module:factory`.
+        data: A path, or `module:function`; likewise `calibration`, `confirm` and `train`.
+        metric: Metrics to report besides those of the goal: names, or `module:function`.
+        slice: Columns or arrays whose values are reported one by one; `sex*race` for the intersections of two.
+        protected: Columns or arrays between whose values fairness is reported; they are slices too.
+        target: What the model is for: `server` or `mobile`.
+        formats: Formats that may be handed over; empty for any that an installed runtime loads.
+        rate: Calls a second that arrive at random times, for `server.p99`.
+        p99: Seconds within which 99 % of such calls must be answered, for `server.rate`.
+        price: What an hour of the machine costs, for `cost`.
+        out: Where the bundle is written.
+        recipe: A bundle whose route is replayed.
+        weights: A file of weights for a PyTorch module.
+    """
+
+    verb: ClassVar[str] = "strop optimize"
+
+    model: str
+    data: str
+    metric: tuple[str, ...] = ()
+    calibration: str | None = None
+    confirm: str | None = None
+    train: str | None = None
+    slice: tuple[str, ...] = ()
+    protected: tuple[str, ...] = ()
+    target: str | None = None
+    formats: tuple[str, ...] = ()
+    rate: float | None = None
+    p99: float | None = None
+    price: float | None = None
+    recipe: Path | None = None
+    weights: Path | None = None
+
+
+@dataclass(frozen=True)
+class TunePlan(Common):
+    """What `strop tune` is asked to do.
+
+    Attributes:
+        model: An estimator: a path, or `module:factory`. Without data, a `module:function` that trains for a trial.
+        data: A path, or `module:function`.
+        space: What to try: a table `[space]`, several as `[[space]]`, or a file that holds one.
+        sampler, rungs, holdout, cv: As of `strop.tune.search`.
+        out: Where the chosen estimator is written.
+    """
+
+    verb: ClassVar[str] = "strop tune"
+
+    model: str
+    data: str | None = None
+    space: Path | dict[str, Any] | list[dict[str, Any]] | None = None
+    sampler: str | None = None
+    rungs: str | None = None
+    holdout: float | None = None
+    cv: int | None = None
+
+
+P = TypeVar("P", bound=Common)
+
+
+def read(path: str | Path, kind: type[P]) -> P:
     """Read and validate a plan file.
+
+    Args:
+        kind: The plan of which verb it is to be.
 
     Raises:
         InvalidPlan: The file can't be read, isn't TOML, or holds an unknown key or a wrong value; the message begins
@@ -100,6 +150,54 @@ def read(path: str | Path) -> Plan:
     """
     path = Path(path)
     text = _text(path)
+    table = _parse(path, text)
+    lines = _Lines(text)
+    known = [field.name for field in fields(kind)]
+    for key in table:
+        if key in known:
+            continue
+        if other := next((plan for plan in (Plan, TunePlan) if key in plan.__dataclass_fields__), None):
+            raise InvalidPlan(f"{path}:{lines.of(key)}: {key} is a key of {other.verb}, and {kind.verb} has none such.")
+        near = get_close_matches(key, known, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"The keys are: {', '.join(known)}."
+        raise InvalidPlan(f"{path}:{lines.of(key)}: there is no key {key!r}. {hint}")
+    for field in fields(kind):
+        if field.default is MISSING and field.name not in table:
+            raise InvalidPlan(
+                f'{path}:1: a plan must name its {field.name}, and has no such key. Add: {field.name} = "PATH"'
+            )
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        try:
+            values[key] = READERS[key](value, path.parent)
+        except _Wrong as wrong:
+            raise InvalidPlan(f"{path}:{lines.of(key, wrong.element)}: {key} must be {wrong}.") from None
+    plan = kind(**values)
+    _check_goal(plan, path, lines)
+    return plan
+
+
+def read_space(path: Path) -> Any:
+    """What a file says may be tried: the `space` of a plan file, or a JSON document that is one.
+
+    Raises:
+        InvalidPlan: It can't be read, or holds none.
+    """
+    text = _text(path)
+    if path.suffix.lower() != ".json":
+        table = _parse(path, text)
+        if "space" not in table:
+            raise InvalidPlan(
+                f"{path}: a space is a table [space], or several as [[space]], and there is none. Add it."
+            )
+        return table["space"]
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidPlan(f"{path}: must be JSON, and can't be read: {error}.") from None
+
+
+def _parse(path: Path, text: str) -> dict[str, Any]:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -108,28 +206,10 @@ def read(path: str | Path) -> Plan:
         raise InvalidPlan(f"{path}: can't be read: {error}") from None
     if "\0" in text:
         raise InvalidPlan(f"{path}: must be text, and holds a NUL byte. Remove it.")
-    lines = _Lines(text)
-    known = [field.name for field in fields(Plan)]
-    for key in table:
-        if key not in known:
-            near = get_close_matches(key, known, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"The keys are: {', '.join(known)}."
-            raise InvalidPlan(f"{path}:{lines.of(key)}: there is no key {key!r}. {hint}")
-    for key in ("model", "data"):
-        if key not in table:
-            raise InvalidPlan(f'{path}:1: a plan must name its {key}, and has no such key. Add: {key} = "PATH"')
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        try:
-            values[key] = READERS[key](value, path.parent)
-        except _Wrong as wrong:
-            raise InvalidPlan(f"{path}:{lines.of(key, wrong.element)}: {key} must be {wrong}.") from None
-    plan = Plan(**values)
-    _check_goal(plan, path, lines)
-    return plan
+    return table
 
 
-def _check_goal(plan: Plan, path: Path, lines: _Lines) -> None:
+def _check_goal(plan: Common, path: Path, lines: _Lines) -> None:
     """Read the goal as it grows clause by clause: the first that can't be read, or contradicts, gets the blame."""
     clauses: list[tuple[str, int | None, str]] = [("limit", place, text) for place, text in enumerate(plan.limit)]
     clauses += [(way, None, f"{way} {getattr(plan, way)}") for way in ("minimize", "maximize") if getattr(plan, way)]
@@ -217,6 +297,20 @@ def _true_or_false(value: object, folder: Path) -> bool:
     return value
 
 
+def _share(value: object, folder: Path) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < 1:
+        raise _Wrong("a share from 0 to below 1", value)
+    return float(value)
+
+
+def _space(value: object, folder: Path) -> Any:
+    if isinstance(value, str):
+        return _path(value, folder)
+    if not isinstance(value, (dict, list)):
+        raise _Wrong("a table, as [space], several, as [[space]], or a file that holds one", value)
+    return value
+
+
 def _training(value: object, folder: Path) -> Training:
     if not isinstance(value, dict):
         raise _Wrong("a table, as [training]", value)
@@ -235,10 +329,13 @@ def _training(value: object, folder: Path) -> Training:
 READERS: dict[str, Callable[[Any, Path], Any]] = {
     **dict.fromkeys(("model", "data", "calibration", "confirm", "train"), _source),
     **dict.fromkeys(("limit", "metric", "slice", "protected", "formats"), _strings),
-    **dict.fromkeys(("minimize", "maximize", "label", "group"), _string),
+    **dict.fromkeys(("minimize", "maximize", "label", "group", "sampler", "rungs"), _string),
     **dict.fromkeys(("threads", "batch", "trials"), _at_least(1)),
     **dict.fromkeys(("out", "run", "recipe", "weights"), _path),
     "seed": _at_least(0),
+    "cv": _at_least(2),
+    "holdout": _share,
+    "space": _space,
     "target": _kind,
     "training": _training,
     "trust_pickle": _true_or_false,

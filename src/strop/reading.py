@@ -17,7 +17,7 @@ from .data import Data
 from .errors import InvalidData
 from .model import Signature
 
-_LABELS = ("labels", "label", "y")
+LABELS = ("labels", "label", "y")
 
 
 def read_for(signature: Signature, source: object, **options: Any) -> Data:
@@ -84,7 +84,7 @@ def read(
             raise unknown(missing[0], source.slices)
         return replace(source, crossings=source.crossings + crossings, protected=source.protected + shielded)
     asked = [name for name in (label, *columns, group) if name is not None]
-    guesses = () if label else tuple(name for name in _LABELS if name not in inputs)
+    guesses = () if label else tuple(name for name in LABELS if name not in inputs)
     if isinstance(source, str) and is_call(source):
         source = call(source, "a mapping of arrays", InvalidData)
     stacked: tuple[str, ...] = ()

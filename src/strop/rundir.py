@@ -18,10 +18,10 @@ from .errors import RunFailed
 
 T = TypeVar("T")
 
-PLAN, JOURNAL, SPENT, LOCK = "run.json", "journal.log", "spent.json", ".lock"
+PLAN, JOURNAL, SPENT, LOCK, ASKED = "run.json", "journal.log", "spent.json", ".lock", "asked.json"
 JOURNAL_LOCK = JOURNAL + ".lock"
 ARTIFACTS, DATA, OUTPUTS, TRAINING = "artifacts", "data", "outputs", "training"
-OWN = (LOCK, "original", ARTIFACTS, DATA, OUTPUTS, TRAINING)
+OWN = (LOCK, ASKED, "original", ARTIFACTS, DATA, OUTPUTS, TRAINING)
 
 
 def finite(value: Any) -> Any:

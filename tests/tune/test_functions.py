@@ -126,9 +126,9 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     said = CliRunner().invoke(app, [*shell, "--limit", "score <= 3", "--run", "run"])
     assert said.exit_code == 0, said.stderr
     assert json.loads(said.stdout)["params"] == {"n": 3}
-    again = CliRunner().invoke(app, [*shell, "--limit", "score <= 3", "--resume", "run"])
+    again = CliRunner().invoke(app, ["tune", "--resume", "run", "--json"])
     assert len(json.loads(again.stdout)["trials"]) == 6
     assert CliRunner().invoke(app, [*shell, "--limit", "score >= 9", "--budget", "60s"]).exit_code == 3
-    missing = CliRunner().invoke(app, [*shell, "--resume", "nowhere"])
+    missing = CliRunner().invoke(app, ["tune", "--resume", "nowhere"])
     assert missing.exit_code == 2
     assert "holds no run to go on with" in missing.stderr

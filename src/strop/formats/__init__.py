@@ -6,8 +6,10 @@ import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from .._calls import call, is_call
+from .._plain import told
 from .._plugins import with_plugins
 from ..errors import UnsupportedModel
 from ..model import Model, ModelFormat
@@ -18,7 +20,7 @@ from .lightgbm import LightgbmFormat
 from .onnx import OnnxFormat
 from .onnx_trees import OnnxTreesFormat
 from .openvino import OpenvinoFormat
-from .sklearn import SklearnFormat
+from .sklearn import SklearnFormat, load
 from .tflite import TfliteFormat
 from .torch import TorchFormat
 from .xgboost import XgboostFormat
@@ -81,6 +83,40 @@ def open(source: object, weights: Path | None = None, trust_pickle: bool = False
             return known.open(source if weights is None else known.fill(source, weights))
     seen = f"{source} is none" if isinstance(source, Path) else f"got a {type(source).__name__}"
     raise UnsupportedModel(f"A model must be in a format that strop knows ({_known()}); {seen}.{_hint(source)}")
+
+
+def estimator(source: str, trust_pickle: bool = False) -> Any:
+    """An estimator of scikit-learn's kind, fitted or not: what a search fits anew, not what is run as it is.
+
+    Args:
+        source: A `.skops` file, a pickle, or `module:factory` that makes one.
+        trust_pickle: Whether a file may be unpickled, which runs what code it holds.
+
+    Raises:
+        UnsupportedModel: Nothing is there, or it is no estimator.
+        UntrustedModel: It could run code.
+    """
+    path = Path(os.path.expanduser(source))
+    made: Any
+    if is_call(source):
+        made = call(source, "an estimator or pipeline", UnsupportedModel)
+    elif not path.exists():
+        raise UnsupportedModel(f"An estimator must exist, and {path} does not. Check the path.")
+    elif is_pickle(path):
+        made = unpickle(path, trust_pickle)
+    elif path.suffix.lower() == ".skops":
+        made = load(path)
+    else:
+        raise UnsupportedModel(
+            f"An estimator to fit is a .skops file, a pickle, or module:factory, and {path} is none of them. Save it "
+            "with skops.io.dump."
+        )
+    if isinstance(made, type) or not (hasattr(made, "fit") and hasattr(made, "get_params")):
+        raise UnsupportedModel(
+            f"{source} must give an estimator or pipeline, with the methods fit and get_params, and gives "
+            f"{told(made, repr)}. Return one."
+        )
+    return made
 
 
 def _known() -> str:

@@ -1,0 +1,73 @@
+"""The shell's manners: what goes where, what the exit code says, and one paragraph for a mistake."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any
+
+import typer
+
+from .errors import Infeasible, StropError
+from .rundir import finite
+from .units import visible
+
+
+class Exit(IntEnum):
+    """What the exit code says."""
+
+    MET = 0
+    FAILED = 1
+    USAGE = 2
+    INFEASIBLE = 3
+    INCONCLUSIVE = 4
+
+
+CODES = {"met": Exit.MET, "infeasible": Exit.INFEASIBLE, "broken": Exit.INFEASIBLE, "inconclusive": Exit.INCONCLUSIVE}
+
+
+def aside() -> contextlib.AbstractContextManager[Any]:
+    """Send what a user's own functions print to standard error: standard output is for results."""
+    return contextlib.redirect_stdout(sys.stderr)
+
+
+def say(text: str) -> None:
+    """A result as text, on standard output."""
+    typer.echo(visible(text))
+
+
+def print_json(value: object) -> None:
+    """A result as one JSON document, on standard output."""
+    sys.stdout.write(json.dumps(finite(value), indent=1) + "\n")
+
+
+def finish(work: Callable[[], int], debug: bool) -> None:
+    """Run a verb; a user's mistake ends in one paragraph and exit code 2, without a traceback."""
+    from .terminal import fail
+
+    try:
+        code = work()
+    except KeyboardInterrupt:
+        fail("interrupted. A search goes on with --resume and its run directory, named above.")
+        code = 128 + signal.SIGINT
+    except Infeasible as error:
+        fail(str(error))
+        code = Exit.INFEASIBLE
+    except StropError as error:
+        if debug:
+            raise
+        fail(str(error))
+        code = Exit.USAGE
+    except OSError as error:
+        if debug:
+            raise
+        place = f" ({error.filename})" if error.filename else ""
+        fail(
+            f"{error.strerror or error}{place}. Make room, or name another place; a run that had begun can be resumed."
+        )
+        code = Exit.USAGE
+    raise typer.Exit(code)

@@ -1,0 +1,252 @@
+"""strop tune: estimators, spaces and data as files name them; what can't be used is told in one paragraph."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import skops.io
+from pyarrow import csv, parquet
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_iris
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import MultinomialNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+from sklearn.tree import DecisionTreeClassifier
+from typer.testing import CliRunner, Result
+
+from strop.cli import app
+from strop.errors import InvalidPlan, StropError
+from strop.planfile import TunePlan, read, read_space
+from strop.tune.space import Space
+from strop.tune.tables import read_samples
+
+MINE = """
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+def make():
+    return make_pipeline(StandardScaler(), SVC())
+
+def seven():
+    return 7
+
+def train(trial):
+    return -(trial.params["x"] - 3) ** 2
+"""
+PLAN = """
+model = "own_models:make"
+data = "iris.csv"
+label = "kind"
+maximize = "accuracy"
+trials = 4
+cv = 3
+threads = 1
+
+[[space]]
+svc__kernel = ["linear"]
+svc__C = {low = 1e-2, high = 10, log = true}
+
+[[space]]
+svc__kernel = ["rbf"]
+svc__gamma = [0.01, 0.1, 1]
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    x, y = load_iris(return_X_y=True)
+    columns = {name: x[:, place] for place, name in enumerate("abcd")}
+    table = pa.table({**columns, "kind": pa.array(np.array(["one", "two", "three"])[y])})
+    csv.write_csv(table, tmp_path / "iris.csv")
+    np.savez(tmp_path / "iris.npz", x=x, labels=y)
+    skops.io.dump(DecisionTreeClassifier(random_state=0), tmp_path / "tree.skops")
+    (tmp_path / "own_models.py").write_text(MINE)
+    (tmp_path / "depth.json").write_text('{"max_depth": [1, 2, null], "min_samples_leaf": {"low": 1, "high": 9}}')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def strop(*words: object) -> Result:
+    return CliRunner().invoke(app, ["tune", *(str(word) for word in words)])
+
+
+def test_a_plan_file_is_run_kept_reported_and_gone_on_with(here: Path) -> None:
+    (here / "strop.toml").write_text(PLAN)
+    first = strop("--run", "run", "--json")
+    assert first.exit_code == 0, first.stderr
+    assert "optuna-dashboard run/journal.log" in first.stderr
+    found = json.loads(first.stdout)
+    assert found["goal"]["objective"] == "accuracy"
+    assert len(found["trials"]) == 5
+    assert {row["folds"] for row in found["trials"] if row["state"] == "done"} == {3}
+    assert {row.get("param_svc__kernel") for row in found["trials"]} <= {None, "linear", "rbf"}
+    assert found["how"]["given"] == {"svc__C": 1.0, "svc__kernel": "rbf", "svc__gamma": "scale"}
+    assert "svc__gamma" in (here / "run" / "report.html").read_text()
+
+    (here / "strop.toml").unlink()  # the run knows what it was begun with
+    on = strop("--resume", "run", "--trials", 6, "--json", "--out", "best.skops")
+    assert on.exit_code == 0, on.stderr
+    again = json.loads(on.stdout)
+    assert len(again["trials"]) == 7
+    assert [row["seconds"] for row in again["trials"][:5]] == [row["seconds"] for row in found["trials"]]
+    assert again["file"] == "best.skops"
+    best = skops.io.load("best.skops", trusted=again["trusted"])
+    assert {name: best.get_params()[name] for name in again["params"]} == again["params"]
+    assert best.predict(load_iris().data).shape == (150,)
+
+
+def test_the_journal_shows_the_values_of_parameters(here: Path) -> None:
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    strop("tree.skops", "--data", "iris.npz", "--space", "depth.json", "--trials", 3, "--threads", 1, "--run", "run")
+    storage = optuna.storages.JournalStorage(JournalFileBackend("run/journal.log"))
+    (study,) = optuna.get_all_study_summaries(storage)
+    trials = optuna.load_study(study_name=study.study_name, storage=storage).trials
+    assert {trial.params["max_depth"] for trial in trials} <= {"1", "2", "None"}
+    assert {type(trial.params["min_samples_leaf"]) for trial in trials} == {int}
+
+
+def test_an_estimator_and_a_space_by_flags(here: Path) -> None:
+    said = strop("tree.skops", "--data", "iris.npz", "--space", "depth.json", "--trials", 3, "--threads", 1,
+                 "--limit", "size < 1 MB", "--out", "best.skops")  # fmt: skip
+    assert said.exit_code == 0, said.stderr
+    assert "met" in said.stdout
+    assert "best.skops, fitted; types that skops.io.load must be told to trust: sklearn.tree._tree.Tree" in said.stdout
+    taken = strop("tree.skops", "--data", "iris.npz", "--space", "depth.json", "--out", "best.skops")
+    assert taken.exit_code == 2
+    assert "exists already" in taken.stderr
+
+
+def test_pickles_need_trust(here: Path) -> None:
+    (here / "tree.pkl").write_bytes(pickle.dumps(DecisionTreeClassifier()))
+    words = ("tree.pkl", "--data", "iris.npz", "--space", "depth.json", "--trials", 1, "--threads", 1)
+    assert "--trust-pickle" in strop(*words).stderr
+    assert strop(*words, "--trust-pickle").exit_code == 0
+
+
+def test_a_function_with_a_space(here: Path) -> None:
+    (here / "space.toml").write_text("[space]\nx = {low = 1, high = 9, step = 2}\n")
+    said = strop("own_models:train", "--space", "space.toml", "--threads", 1, "--json", "--run", "run")
+    found = json.loads(said.stdout)
+    assert found["params"] == {"x": 3}
+    assert len(found["trials"]) == 5
+    assert (here / "run" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["tree.skops", "--data", "iris.npz"], "needs a space"),
+        (["tree.skops", "--data", "iris.npz", "--space", "none.json"], "none.json"),
+        (["tree.skops", "--data", "iris.npz", "--space", "empty.json"], "The space names no parameter"),
+        (["tree.skops", "--data", "iris.npz", "--space", "bare.toml"], "a table [space]"),
+        (["tree.skops", "--data", "iris.npz", "--space", "strange.json"], "the estimator does not know it"),
+        (["tree.skops", "--data", "iris.npz", "--space", "down.json"], "must go from a low to a high above it"),
+        (["tree.skops", "--data", "none.csv", "--space", "depth.json"], "There is no data at none.csv"),
+        (["tree.skops", "--data", "iris.csv", "--space", "depth.json"], "--label NAME"),
+        (["tree.skops", "--data", "iris.csv", "--label", "kin", "--space", "depth.json"], "Did you mean 'kind'?"),
+        (["tree.skops", "--data", "iris.npz", "--space", "depth.json", "--out", "best.pkl"], "Name it as best.skops"),
+        (["none.skops", "--data", "iris.npz", "--space", "depth.json"], "none.skops does not"),
+        (["own_models:seven", "--data", "iris.npz", "--space", "depth.json"], "and gives 7"),
+        (["own_models:train", "--space", "depth.json", "--cv", "3"], "has no use for cv"),
+        (["tree.skops", "--space", "depth.json"], "needs samples to fit on"),
+        (["own_models:seven", "--space", "depth.json"], "can't be called with a trial"),
+        (["--resume", "run", "--seed", "3"], "leave out seed"),
+        (["--resume", "run"], "holds no run to go on with"),
+        ([], "strop.toml"),
+    ],
+)
+def test_what_can_not_be_used_is_told_in_one_paragraph(here: Path, words: list[str], told: str) -> None:
+    (here / "empty.json").write_text("{}")
+    (here / "bare.toml").write_text("C = [1, 2]\n")
+    (here / "strange.json").write_text('{"depht": [1, 2]}')
+    (here / "down.json").write_text('{"max_depth": {"low": 5, "high": 2}}')
+    said = strop(*words)
+    assert said.exit_code == 2, said.output
+    assert said.stdout == ""
+    (line,) = [line for line in said.stderr.splitlines() if line.startswith("strop: ")]
+    assert told in line
+    assert "Traceback" not in said.stderr
+
+
+def test_plans_know_their_own_keys(tmp_path: Path) -> None:
+    path = tmp_path / "strop.toml"
+    path.write_text('model = "m.skops"\nslice = "sex"\n')
+    with pytest.raises(InvalidPlan, match=r"strop.toml:2: slice is a key of strop optimize, and strop tune has none"):
+        read(path, TunePlan)
+    path.write_text('model = "m.skops"\nholdout = 1.5\n')
+    with pytest.raises(InvalidPlan, match=r":2: holdout must be a share"):
+        read(path, TunePlan)
+    path.write_text('model = "m.skops"\nspace = "grid.json"\nrungs = "samples"\n')
+    assert read(path, TunePlan) == TunePlan(
+        model=str(tmp_path / "m.skops"), space=tmp_path / "grid.json", rungs="samples"
+    )
+
+
+def test_a_space_in_a_file_is_one_in_python(tmp_path: Path) -> None:
+    path = tmp_path / "strop.toml"
+    path.write_text(PLAN)
+    space = Space.of(read_space(path))
+    assert [list(grid) for grid in space.grids] == [["svc__C", "svc__kernel"], ["svc__gamma", "svc__kernel"]]
+    assert space.size == float("inf")
+
+
+def mixed(folder: Path) -> str:
+    """Numbers with gaps, categories, text with gaps, and labels of text."""
+    table = pa.table({
+        "size": [1.0, None, 3.0, 4.0], "count": [1, 2, None, 4],
+        "colour": pa.array(["red", "blue", "red", "green"]).dictionary_encode(), "note": ["a b", None, "b", "a a"],
+        "label": ["x", "y", "x", "y"], "who": [1, 1, 2, 2],
+    })  # fmt: skip
+    parquet.write_table(table, folder / "mixed.parquet")
+    return str(folder / "mixed.parquet")
+
+
+def test_tables_become_frames_where_an_estimator_looks_at_names(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    picks = make_pipeline(ColumnTransformer([("c", OneHotEncoder(), ["colour"])]), LogisticRegression())
+    found = read_samples(mixed(tmp_path), picks, group="who")
+    assert list(found.X.columns) == ["size", "count", "colour", "note"]
+    assert found.X["colour"].dtype == "category"
+    assert np.isnan(found.X["size"][1]) and pandas.isna(found.X["note"][1])
+    assert found.y.tolist() == ["x", "y", "x", "y"]
+    assert found.groups.tolist() == [1, 1, 2, 2]
+    assert picks.fit(found.X, found.y).predict(found.X[:2]).tolist() == ["x", "y"]
+
+
+def test_tables_of_numbers_become_a_matrix_and_one_column_of_text_stays_text(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.csv"
+    path.write_text("b,a,flag,y\n1,,true,0\n3,4.5,false,1\n")
+    found = read_samples(str(path), DecisionTreeClassifier())
+    np.testing.assert_array_equal(found.X, [[1, np.nan, 1], [3, 4.5, 0]])
+    assert found.y.tolist() == [0, 1]
+    path.write_text("said,label\ngood day,1\nbad day,0\n")
+    texts = read_samples(str(path), make_pipeline(CountVectorizer(), MultinomialNB()))
+    assert texts.X.tolist() == ["good day", "bad day"]
+
+
+def test_what_a_function_returns_is_taken_as_it_is(here: Path) -> None:
+    (here / "own_data.py").write_text(
+        "import numpy as np, scipy.sparse as sp\n"
+        "def pair():\n    return sp.eye_array(4).tocsr(), np.arange(4)\n"
+        "def mapping():\n    return {'x': np.eye(4), 'labels': np.arange(4), 'who': np.arange(4)}\n"
+        "def several():\n    return {'a': np.eye(4), 'b': np.eye(4), 'y': np.arange(4)}\n"
+    )
+    tree: Any = DecisionTreeClassifier()
+    assert read_samples("own_data:pair", tree).X.shape == (4, 4)
+    assert read_samples("own_data:mapping", tree, group="who").groups.tolist() == [0, 1, 2, 3]
+    with pytest.raises(StropError, match="one array, as `x`, and own_data:several has a, b"):
+        read_samples("own_data:several", tree)
+    with pytest.raises(StropError, match=r"'kind' of .* has none in row 1"):
+        (here / "gap.csv").write_text("a,kind\n1,x\n2,\n3,y\n")
+        read_samples("gap.csv", tree, label="kind")
