@@ -151,6 +151,17 @@ def test_one_candidate_and_only_failed_ones_but_the_original(tmp_path: Path) -> 
     assert words.count("Got -2 instead") >= 1
 
 
+def test_a_slice_keeps_what_is_far_behind_and_what_failed_at_its_edge() -> None:
+    heights = drawing._heights([0.9, 0.8, 0.7, -1e9, float("nan"), float("inf")], 1.0)
+    assert heights[:3] == [0.9, 0.8, 0.7]
+    assert len(set(heights[3:])) == 1 and -1 < heights[3] < 0.7
+    heights = drawing._heights([0.1, 0.2, 0.3, 1e9, float("nan")], -1.0)
+    assert heights[:3] == [0.1, 0.2, 0.3]
+    assert len(set(heights[3:])) == 1 and 0.3 < heights[3] < 2
+    assert drawing._heights([0.5, float("nan")], 1.0)[1] < 0.5
+    assert drawing._heights([1.0, 1.0, 1.0, 0.0], 1.0) == [1.0, 1.0, 1.0, 0.0]
+
+
 def test_scales_of_several_grids_have_room_for_all() -> None:
     grids = [{"C": [0.1, 1, 100], "kernel": ["rbf"], "odd": [1, 2, 3]},
              {"C": {"low": 1, "high": 5}, "kernel": ["linear"]},

@@ -32,6 +32,7 @@ Trials: TypeAlias = "Sequence[optuna.trial.FrozenTrial]"
 LEVELS = 24  # that numbers are rounded to in a contour plot, where there are more: its grid has a cell for each pair
 FEWEST = 6  # candidates that a contour plot is drawn from
 MOST = 3  # parameters in contour plots: those that matter most
+FAR = 5  # times the median's distance to the best: a slice shows what is as near
 LOOKS = {
     "done": ("#3b8fd0", "circle", "●"), "not told apart": ("#cc79a7", "diamond", "◆"),
     "breaks a limit": ("#e69f00", "square", "■"), "dropped": ("#8c8c8c", "triangle-down", "▼"),
@@ -122,11 +123,9 @@ def _ranked(found: Mapping[str, Any], trials: Trials) -> dict[str, optuna.distri
 
 
 def _slice(found: Mapping[str, Any], trials: Trials, name: str, kind: Any, told: Sequence[str]) -> graph_objects.Figure:
-    """Of what failed there is no objective: it lies at the lower edge."""
     objective, rows = found["goal"]["objective"], found["trials"]
     values = [row.get(objective, math.nan) for row in rows]
-    known = [value for value in values if math.isfinite(value)]
-    edge = min(known) - 0.06 * (max(known) - min(known) or abs(min(known)) or 1.0)
+    heights = _heights(values, 1.0 if found["goal"]["direction"] == "maximize" else -1.0)
     figure = graph_objects.Figure()
     for outcome, (colour, shape, _) in LOOKS.items():
         numbers = [n for n, trial in enumerate(trials) if told[n] == outcome and name in trial.params]
@@ -135,7 +134,7 @@ def _slice(found: Mapping[str, Any], trials: Trials, name: str, kind: Any, told:
         places = [trials[number].params[name] for number in numbers]
         figure.add_scatter(
             x=[escape(place) if isinstance(place, str) else place for place in places],
-            y=[values[number] if math.isfinite(values[number]) else edge for number in numbers],
+            y=[heights[number] for number in numbers],
             text=[_said(rows[number], values[number], found["metrics"][objective]["unit"]) for number in numbers],
             mode="markers", hovertemplate="%{x}: %{text}<extra></extra>",
             marker={"color": colour, "symbol": shape, "size": _SIZES.get(outcome, 8), "opacity": 0.85},
@@ -145,6 +144,18 @@ def _slice(found: Mapping[str, Any], trials: Trials, name: str, kind: Any, told:
     return figure.update_layout(
         xaxis_title=escape(name), yaxis_title=escape(objective), xaxis_type=scale, showlegend=False
     )
+
+
+def _heights(values: Sequence[float], sign: float) -> list[float]:
+    """Where candidates lie by the objective; at an edge what is so much worse than most, or failed, that it would press
+    all others together."""
+    better = sign * np.array(values, float)
+    known = better[np.isfinite(better)]
+    best, median = known.max(), np.median(known)
+    lowest = max(known.min(), best - FAR * (best - median)) if best > median else known.min()
+    edge = lowest - 0.06 * (best - lowest or abs(lowest) or 1.0)
+    found: list[float] = (sign * np.where(np.isfinite(better) & (better >= lowest), better, edge)).tolist()
+    return found
 
 
 def _said(row: Mapping[str, Any], value: float, unit: str) -> str:

@@ -30,7 +30,7 @@ _GRID = "rgba(128,128,128,0.3)"  # seen on a white page and on a black one
 _PACKAGES = ("strop", "scikit-learn", "numpy", "optuna", "torch", "lightgbm", "xgboost")
 _NOTE = (
     "Contours lie between the candidates that went through all folds. In slices, what was dropped is at the mean of "
-    "the folds that it saw, and what failed at the lower edge."
+    "the folds that it saw; what failed, or is far behind, is at the edge."
 )
 
 
@@ -55,7 +55,7 @@ def tuning_page(found: Mapping[str, Any], study: optuna.Study) -> str:
         _limits(found["limits"]),
         _ties(found),
         _importance(found["importance"]),
-        _plots(figures, told),
+        _plots(figures, [outcome for outcome, row in zip(told, found["trials"], strict=True) if params_of(row)]),
         f"<h2>What was tried: {counted(len(told), 'candidate')}</h2>",
         f"<p>In {duration(found['seconds'])}; ended because {escape(found['ended'])}.</p>",
         _candidates(found, told),
