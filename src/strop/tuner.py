@@ -16,7 +16,7 @@ from ._plain import restore
 from .errors import InvalidPlan, RunFailed
 from .events import Said
 from .goal import Goal
-from .options import Batch, Json, Many, Seed, Text, Trust
+from .options import Batch, Json, Seed, Trust
 from .planfile import TunePlan, seconds
 from .prepare import Budget
 from .rundir import ASKED, PLAN, RunDir, read_json, write_json
@@ -41,8 +41,10 @@ def tune(
     space: Annotated[
         Path | None, typer.Option(help="What to try: a .toml file with a table [space], or a .json file.")
     ] = None,
-    limit: Many = None,
-    minimize: Text = None,
+    limit: Annotated[
+        list[str] | None, typer.Option(help="A limit, for instance 'accuracy >= 99% of original'.")
+    ] = None,
+    minimize: Annotated[str | None, typer.Option(help="The metric to make small.")] = None,
     maximize: Annotated[
         str | None, typer.Option(help="The metric to make large; by default score, the model's own.")
     ] = None,
@@ -93,18 +95,18 @@ def _plan(flags: dict[str, Any]) -> TunePlan:
 
 
 def _resumed(root: Path, flags: dict[str, Any]) -> TunePlan:
-    """The plan that a run was begun with.
+    """The plan that a run was begun with, but for what may change.
 
     Raises:
         InvalidPlan: A flag would change it.
         RunFailed: The directory holds no run of `strop tune`.
     """
+    from .tune import resumable
+
     given = {name for name, value in flags.items() if value not in (None, ())}
     if changed := sorted(given - {"out", "budget", "trials"}):
         raise InvalidPlan(f"--resume goes on with what the run was started with; leave out {', '.join(changed)}.")
-    if not (root / PLAN).exists():
-        raise RunFailed(f"{root} holds no run to go on with (no {PLAN}). Start one with strop tune --run DIR.")
-    held = RunDir(root)  # which refuses one that others may have written: a plan names code to run
+    held = RunDir(resumable(root))  # which refuses one that others may have written: a plan names code to run
     try:
         if not (held / ASKED).exists():
             raise RunFailed(f"{root} was not begun by strop tune. Go on by the call that began it, with the same run.")

@@ -133,3 +133,36 @@ def test_a_grid_of_any_number_is_refused() -> None:
 
 def test_a_dict_without_parameters_is_one_point() -> None:
     assert [Space.of({}).params(point) for point in Space.of({})] == [{}]
+
+
+def test_ranges_of_plain_data_are_whole_where_all_their_numbers_are() -> None:
+    space = Space.of({
+        "C": {"low": 1e-4, "high": 1, "log": True}, "depth": {"low": 1, "high": 10, "step": 4},
+        "rate": {"low": 0.1, "high": 0.75, "step": 0.2}, "leaves": {"low": 2, "high": 2000, "log": True},
+    })  # fmt: skip
+    (grid,) = space.grids
+    assert grid["C"].distribution == optuna.distributions.FloatDistribution(1e-4, 1.0, log=True)
+    assert grid["depth"].distribution == optuna.distributions.IntDistribution(1, 9, step=4)
+    assert grid["rate"].distribution == optuna.distributions.FloatDistribution(0.1, 0.7, step=0.2)
+    assert grid["leaves"].distribution == optuna.distributions.IntDistribution(2, 2000, log=True)
+    assert Space.of({"depth": {"low": 1, "high": 10, "step": 4}}).size == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"low": 3, "high": 1}, "from a low to a high above it"),
+        ({"low": 1, "high": 1}, r"Give one value as a list: \[1\]"),
+        ({"low": 1, "high": 5, "step": 9}, "in steps between them"),
+        ({"low": 0, "high": 1, "log": True}, "begins above 0"),
+        ({"low": 1, "high": 9, "log": True, "step": 2}, "has no step"),
+        ({"low": 1}, "with numbers for low, high"),
+        ({"low": "a", "high": 2}, "with numbers for low, high"),
+        ({"low": 1, "high": float("inf")}, "with numbers for low, high"),
+        ({"low": 1, "high": 2, "log": 1}, "with numbers for low, high"),
+        ({"lo": 1, "high": 2}, "and not 'lo'"),
+    ],
+)
+def test_ranges_that_are_none(wrong: dict[str, object], told: str) -> None:
+    with pytest.raises(InvalidPlan, match=told):
+        Space.of({"C": wrong})

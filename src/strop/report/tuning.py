@@ -50,7 +50,6 @@ def tuning_page(found: Mapping[str, Any], study: optuna.Study) -> str:
         f"<h1>{escape(title)}</h1>",
         f'<p><span class="verdict {escape(verdict)}">{escape(verdict)}</span>: {escape(_chosen(found))}.</p>',
         _figures(found),
-        "<h2>Parameters</h2>" if found["params"] else "",
         _parameters(found),
         _limits(found["limits"]),
         _ties(found),
@@ -100,15 +99,16 @@ def _side(one: Mapping[str, Any], side: str) -> str:
 
 
 def _parameters(found: Mapping[str, Any]) -> str:
-    given = found["how"].get("given", {})
-    rows = [[escape(name), escape(str(value))] for name, value in found["params"].items()]
-    if not given:
-        return table(["parameter", "chosen"], rows) if rows else ""
+    """Beside what they are of the estimator as given, where there is one."""
+    if not found["params"]:
+        return ""
+    given = found["how"].get("given")
     rows = [
-        [name, escape(str(given.get(key, ""))), chosen]
-        for key, (name, chosen) in zip(found["params"], rows, strict=True)
+        [escape(name), *([] if given is None else [escape(str(given.get(name, "")))]), escape(str(value))]
+        for name, value in found["params"].items()
     ]
-    return table(["parameter", "as given", "chosen"], rows) if rows else ""
+    heads = ["parameter", "chosen"] if given is None else ["parameter", "as given", "chosen"]
+    return "<h2>Parameters</h2>" + table(heads, rows)
 
 
 def _limits(limits: Sequence[Mapping[str, Any]]) -> str:

@@ -37,8 +37,8 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn ships no typ
 
     Args:
         estimator: Of scikit-learn's kind, or a pipeline.
-        param_grid: A dict of lists, of frozen distributions of scipy's or of distributions of Optuna's; or a list of
-            such dicts, each of which is a space of its own.
+        param_grid: A dict of lists, of frozen distributions of scipy's, of distributions of Optuna's or of ranges as
+            `{"low": 1e-4, "high": 1, "log": True}`; or a list of such dicts, each of which is a space of its own.
         trials: Points to try at the most.
         sampler: `tpe` (tree-structured Parzen estimator), `random` or `nsga2`.
         random_state: Of what is drawn.

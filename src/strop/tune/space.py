@@ -198,17 +198,6 @@ class Space:
                 return {**self._which(place), **{self._name(name, place): mark for name, mark in found.items()}}
         return None
 
-    def distributions(self, point: Point) -> dict[str, optuna.distributions.BaseDistribution]:
-        """What a point was drawn from."""
-        found: dict[str, optuna.distributions.BaseDistribution] = {}
-        place = 0
-        if len(self.grids) > 1:
-            place = point[self._key]
-            found[self._key] = optuna.distributions.CategoricalDistribution(range(len(self.grids)))
-        for name, domain in self.grids[place].items():
-            found[self._name(name, place)] = domain.distribution
-        return found
-
     def spelled(self) -> str:
         """What tells it from other spaces, as text."""
         return "; ".join(

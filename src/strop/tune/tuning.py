@@ -82,7 +82,7 @@ def search(
         model: An estimator or pipeline of scikit-learn's kind; or a function, or `module:function`, that trains for a
             trial and returns what it came to: see `strop.tune.functions`. Of the other arguments a function takes
             goal, sampler, pruner, budget, threads, seed, run and listener, and a space or none.
-        space: As of `SearchCV`: a dict of lists and distributions, or a list of such dicts.
+        space: As of `SearchCV`: a dict of lists, distributions and ranges as plain data, or a list of such dicts.
         X: Samples, as the estimator takes them.
         y: Labels, or None.
         goal: As everywhere: an objective and limits, as `maximize auroc; latency.p50 < 1 ms; size < 1 MB`. By default
