@@ -23,7 +23,7 @@ from strop.tune.history import Scales, study_of
 from strop.tune.space import Space
 
 EVIL = "<script>alert('x')</script>"
-KINDS = ["a", "b", "<b>bold</b>"]
+KINDS = ["a", "<b>bold</b>", "fails"]
 
 
 class Page(HTMLParser):
@@ -76,7 +76,8 @@ def found() -> Tuned:
         params = {**like.params, "x": x, EVIL: max(1e-4, rate)}
         trials.append(replace(like, params=params, fits={Stage(0): Fit(values, 0.01)}))
     study = study_of(trials, Scales.of(Space.of(space)), "score", "maximize")
-    return replace(few, trials=tuple(trials), study=study)
+    importance = {"kind": 0.5, EVIL: 0.3, "x": 0.2, "n": 0.0}
+    return replace(few, trials=tuple(trials), study=study, importance=importance)
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +146,8 @@ def test_one_candidate_and_only_failed_ones_but_the_original(tmp_path: Path) -> 
     x, y = load_iris(return_X_y=True)
     one = search(SVC(), {"C": [1.0]}, x, y, threads=1).report(tmp_path / "one.html").read_text()
     assert "1 candidate" in Page(one).words
+    endless = search(lambda trial: trial.params["n"] * float("inf"), {"n": [1, 2, 3]}, threads=1)
+    assert "3 candidates" in Page(endless.report(tmp_path / "endless.html").read_text()).words
     failed = search(SVC(), {"C": [-1, -2, -3]}, x, y, threads=1).report(tmp_path / "failed.html").read_text()
     words = Page(failed).words
     assert "nothing that was tried is better than the estimator as given" in words

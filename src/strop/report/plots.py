@@ -151,6 +151,8 @@ def _heights(values: Sequence[float], sign: float) -> list[float]:
     all others together."""
     better = sign * np.array(values, float)
     known = better[np.isfinite(better)]
+    if not known.size:
+        return [0.0] * len(values)
     best, median = known.max(), np.median(known)
     lowest = max(known.min(), best - FAR * (best - median)) if best > median else known.min()
     edge = lowest - 0.06 * (best - lowest or abs(lowest) or 1.0)
