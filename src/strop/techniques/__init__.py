@@ -8,6 +8,7 @@ import functools
 from .._plugins import with_plugins
 from ..errors import InvalidPlan
 from ..technique import Technique
+from .cluster_tflite import ClusterWeights
 from .condense_neighbors import CondenseNeighbors
 from .distill import Distill, DropBlocks
 from .distill_estimator import DistillEstimator
@@ -60,6 +61,7 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     ToOpenvino,
     OpenvinoInt8,
     OpenvinoInt8Weights,
+    ClusterWeights,
     TfliteInt8,
     TfliteWeights,
     TfliteFloat16,
