@@ -38,6 +38,7 @@ from .to_native import ToNative
 from .to_onnx import ToOnnx
 from .to_openvino import ToOpenvino
 from .to_program import ToProgram
+from .to_tflite import ToTflite
 from .truncate_rounds import TruncateRounds
 
 TECHNIQUES: tuple[type[Technique], ...] = (
@@ -48,6 +49,7 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     PruneWeights,
     QuantizeAware,
     ToOnnx,
+    ToTflite,
     ReduceInputs,
     LowRankKernel,
     CondenseNeighbors,
