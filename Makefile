@@ -35,5 +35,5 @@ $(VENV)/demo.stamp: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/test.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing strop and what its tests need into $(VENV) (2 GB) ...'
-	@$(INSTALL) --editable '.[openvino,torch,trees,litert,dev]'
+	@$(INSTALL) --editable '.[openvino,torch,trees,litert,images,dev]'
 	@touch $(VENV)/demo.stamp $@

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import time
@@ -17,19 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from models._fashion import pixels_and_labels
 from torch import Tensor, nn
 from torch.nn import functional
 
-SOURCE = Path("/usr/share/datasets/fashion-mnist")
 FOLDER = Path(__file__).parent / ".cache" / "fashion-resnet"
 EPOCHS, BATCH, PEAK_RATE, SEED = 5, 128, 0.15, 0
-
-
-def read(name: str) -> np.ndarray:
-    """Read one IDX file of unsigned bytes (http://yann.lecun.com/exdb/mnist, "file formats")."""
-    raw = gzip.decompress((SOURCE / f"{name}.gz").read_bytes())
-    shape = np.frombuffer(raw, ">i4", raw[3], offset=4)
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
 
 
 def conv(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
@@ -78,8 +70,8 @@ def original() -> ResNet:
 
 def samples(kind: str) -> dict[str, np.ndarray]:
     """`train` (60,000 images) or `t10k` (10,000)."""
-    images = read(f"{kind}-images-idx3-ubyte").astype(np.float32)[:, None]
-    return {"pixels": images, "labels": read(f"{kind}-labels-idx1-ubyte").astype(np.int64)}
+    images, labels = pixels_and_labels(kind)
+    return {"pixels": images.astype(np.float32)[:, None], "labels": labels}
 
 
 def main() -> None:

@@ -53,10 +53,10 @@ def main() -> None:
 
 def parts() -> tuple[Rows, Rows, Rows]:
     """To train, to search and to confirm on: rows of the census, classes of equal size."""
-    train, confirm = samples("train"), samples("test")
-    ends = (0, TRAINED, TRAINED + SEARCHED)
-    trained, searched = (balanced(train, start, end) for start, end in itertools.pairwise(ends))
-    return trained, searched, balanced(confirm, 0, int(confirm["labels"].sum()))
+    train = samples("train")
+    ends = (0, TRAINED, TRAINED + SEARCHED, int(train["labels"].sum()))
+    trained, searched, confirmed = (balanced(train, start, end) for start, end in itertools.pairwise(ends))
+    return trained, searched, confirmed
 
 
 def balanced(whole: Rows, start: int, end: int) -> Rows:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from strop import planfile
 from strop.errors import InvalidPlan
+from strop.images import Preprocessing
 from strop.learning import Training
 from strop.planfile import Plan, TunePlan, read, seconds
 
@@ -50,6 +51,12 @@ loss = "cross-entropy"
 epochs = 3
 seconds = "2m"
 keep = ["head*"]
+
+[preprocessing]
+resize = 256
+crop = [224, 224]
+scale = 1
+mean = 127
 """
 
 
@@ -89,6 +96,7 @@ def test_every_key_is_read_and_paths_are_relative_to_the_file(tmp_path: Path) ->
         trust_pickle=True,
         train=str(tmp_path / "train.parquet"),
         training=Training(loss="cross-entropy", epochs=3, seconds=120.0, keep=("head*",)),
+        preprocessing=Preprocessing(256, (224, 224), scale=1, mean=127),
     )
     keys = set(tomllib.loads(FULL)) | {"maximize"}
     assert keys == {field.name for field in fields(Plan)}

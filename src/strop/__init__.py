@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from .bundle import Bundle
     from .comparison import benchmark, compare
     from .data import Data
-    from .errors import Infeasible, InvalidData, InvalidGoal, StropError
+    from .errors import Infeasible, StropError
     from .goal import Goal
+    from .images import Preprocessing
     from .learning import Training
     from .metric import Metric
     from .model import Model
@@ -30,10 +31,9 @@ __all__ = [
     "Data",
     "Goal",
     "Infeasible",
-    "InvalidData",
-    "InvalidGoal",
     "Metric",
     "Model",
+    "Preprocessing",
     "Result",
     "Runtime",
     "StropError",
@@ -52,8 +52,9 @@ _HOMES = {
     "bundle": ("Bundle",),
     "comparison": ("benchmark", "compare"),
     "data": ("Data",),
-    "errors": ("Infeasible", "InvalidData", "InvalidGoal", "StropError"),
+    "errors": ("Infeasible", "StropError"),
     "goal": ("Goal",),
+    "images": ("Preprocessing",),
     "learning": ("Training",),
     "metric": ("Metric",),
     "model": ("Model",),

@@ -21,6 +21,7 @@ from .bench import load_arrays, load_outputs
 from .data import Data, match
 from .errors import BundleError, StropError
 from .goal import Goal
+from .images import Preprocessing
 from .model import Format, Model, Signature, digest_files
 from .plan import Candidate
 from .reading import read_for
@@ -105,7 +106,7 @@ class Bundle:
         with _as_written(root / MANIFEST):
             hashes = restore(dict[str, str], manifest["hashes"]["files"])
             names = [*restore(list[str], bundle.content["files"]), SAMPLES]
-            for made in ("model", "runtime", "target", "goal", "environment"):
+            for made in ("model", "runtime", "target", "goal", "environment", "preprocessing"):
                 getattr(bundle, made)
             bundle._check_target()
             if bundle.model.format not in bundle.runtime.loads:
@@ -153,6 +154,11 @@ class Bundle:
     @property
     def target(self) -> Target:
         return restore(Target, self.manifest["target"])
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """Of images, where data were folders of them."""
+        return restore(Preprocessing | None, self.manifest.get("preprocessing"))  # type: ignore[arg-type]
 
     @property
     def environment(self) -> Environment:

@@ -339,7 +339,7 @@ def _run(plan: Plan, as_json: bool) -> int:
         result = search(
             plan.model, plan.data, goal, weights=plan.weights, metric=plan.metric, label=plan.label, slices=plan.slice,
             group=plan.group, protected=plan.protected, calibration=plan.calibration, confirm_data=plan.confirm,
-            train=plan.train, training=plan.training,
+            train=plan.train, training=plan.training, preprocessing=plan.preprocessing,
             target=target_of(plan.threads, plan.batch, plan.formats, plan.rate, plan.p99, plan.price, plan.target),
             budget=budget,
             seed=plan.seed or 0, run=plan.run, recipe=plan.recipe, out=plan.out, trust_pickle=plan.trust_pickle,

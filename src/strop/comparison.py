@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import jobs, metrics
+from . import formats, jobs, metrics
 from ._lazy import lazy
 from ._plain import given as checked
 from ._plain import texts
@@ -19,11 +19,12 @@ from ._shapes import cast
 from .baseline import loadable
 from .bench import Bench
 from .build import Workshop
-from .bundle import Bundle, run_samples
+from .bundle import MANIFEST, Bundle, run_samples
 from .data import Data, match
 from .decision import Decision
 from .errors import InvalidData, InvalidPlan
 from .goal import Goal
+from .images import Preprocessing
 from .judge import Report, judge
 from .model import FLOATS, Model, Signature
 from .prepare import (
@@ -64,6 +65,7 @@ def compare(
     seed: int = 0,
     trust_pickle: bool = False,
     weights: str | Path | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> dict[str, Any]:
     """Measure a candidate against an original on the same samples.
 
@@ -74,6 +76,7 @@ def compare(
         metric: Metrics to report besides those of cost; the one of quality that fits the data where none is named.
         trust_pickle: Whether pickles may be read, which runs the code in them.
         weights: A file of weights for the original, where that is a PyTorch module, as for `optimize`.
+        preprocessing: Of images, where data are a folder of them; by default as the bundle has it, where one is given.
 
     Returns:
         Plain data: `original`, `candidate` (metrics each), `ratios`, `slices`, `worst_drops`, `churn`, `fairness`,
@@ -83,17 +86,19 @@ def compare(
         StropError: A model or the data can't be used; the message says why.
     """
     target, own = checked(Target, target, "target"), texts(metric, "metric")
+    preprocessing = _preprocessing(preprocessing, candidate, original)
     check_seed(seed)
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
         first, second = (
-            host(source, folder / name, target, trust_pickle, file)
+            host(source, folder / name, target, trust_pickle, file, preprocessing)
             for name, source, file in (("original", original, weights), ("candidate", candidate, None))
         )
         check_target(target, first.model)
         given = read_for(
-            first.model.signature, data, label=label, slices=slices, group=group, protected=protected, storage=folder
-        )
+            first.model.signature, data, preprocessing=preprocessing, label=label, slices=slices, group=group,
+            protected=protected, storage=folder,
+        )  # fmt: skip
         first, second = fit(given, first, second, folder / "data")
         outputs = run_samples(first, folder / "data", folder / "outputs.npz")
         parsed = spelled_out(Goal.given(goal), own)
@@ -119,28 +124,33 @@ def benchmark(
     seed: int = 0,
     trust_pickle: bool = False,
     weights: str | Path | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> dict[str, Any]:
     """Measure what one model costs, or two side by side; without data, on random inputs.
 
     Args:
         label: Of data: the array or column that is no input.
         weights: A file of weights for the first, where that is a PyTorch module, as for `optimize`.
+        preprocessing: As for `compare`.
 
     Returns:
         As `compare`; for one model, it is measured against itself, so the ratios are the noise floor.
     """
     target = checked(Target, target, "target")
+    preprocessing = _preprocessing(preprocessing, other, model)
     check_seed(seed)
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
-        first = host(model, folder / "original", target, trust_pickle, weights)
-        second = first if other is None else host(other, folder / "candidate", target, trust_pickle)
+        first = host(model, folder / "original", target, trust_pickle, weights, preprocessing)
+        second = first
+        if other is not None:
+            second = host(other, folder / "candidate", target, trust_pickle, preprocessing=preprocessing)
         check_target(target, first.model)
         signature = first.model.signature
         if data is None:
             given = random_inputs(signature, target.batch, seed)
         else:
-            given = read_for(signature, data, label=label, storage=folder)
+            given = read_for(signature, data, preprocessing=preprocessing, label=label, storage=folder)
         first, second = fit(given, first, second, folder / "data")
         run_samples(first, folder / "data", folder / "outputs.npz")
         return _measured(first, second, folder, Goal(()), (*COSTS, *metrics.called_for(target)), seed)
@@ -173,20 +183,40 @@ def _judge_whole(
         return judge(bench, goal, also, confidence=0.95, whole=True)
 
 
+def is_bundle(source: object) -> bool:
+    return isinstance(source, (str, Path)) and (Path(source) / MANIFEST).exists()
+
+
+def _preprocessing(given: Preprocessing | None, *sources: object) -> Preprocessing | None:
+    """As given, or as the first bundle has it."""
+    if given is not None:
+        return checked(Preprocessing, given, "preprocessing")
+    return next((Bundle.load(str(source)).preprocessing for source in sources if is_bundle(source)), None)
+
+
 def host(
-    source: object, folder: Path, target: Target, trust_pickle: bool = False, weights: str | Path | None = None
+    source: object,
+    folder: Path,
+    target: Target,
+    trust_pickle: bool = False,
+    weights: str | Path | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> Hosted:
     """Open a model or a bundle, with what runs it; a live model, its weights filled in, is written into `folder`.
+
+    Args:
+        preprocessing: That a model takes over, where that is to be; a bundle has done so.
 
     Raises:
         InvalidPlan: Weights for a bundle, which has its own.
     """
-    if isinstance(source, (str, Path)) and (Path(source) / "manifest.json").exists():
+    if is_bundle(source):
         if weights is not None:
             raise InvalidPlan(f"weights are for a module, and {source} is a bundle, which has its own. Leave them out.")
-        bundle = Bundle.load(source)
-        return bundle.hosted(target)
+        return Bundle.load(str(source)).hosted(target)
     model = open_model(source, folder, weights, trust_pickle)
+    if preprocessing and preprocessing.fold:
+        model = formats.format_of(model.format).folded(model, preprocessing, folder / "folded")
     return Hosted(model, reference(model.format)[1], target)
 
 

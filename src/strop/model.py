@@ -316,6 +316,22 @@ class ModelFormat(ABC):
             f"model in {self.name} ({', '.join([*known, files])}). strop benchmark measures it as a whole."
         )
 
+    def folded(self, model: Model, preprocessing: Any, folder: Path) -> Model:
+        """Write the model with the numeric part of pre-processing in front: its input becomes pixels, uint8
+        [samples, height, width, channels], of the same name.
+
+        Args:
+            model: On disk.
+            preprocessing: A `Preprocessing`.
+            folder: Where it is written.
+
+        Raises:
+            UnsupportedModel: Models of this format can't take it over.
+        """
+        raise UnsupportedModel(
+            f"A model in {self.name} can't take pre-processing over. Leave out fold, or export it to ONNX first."
+        )
+
     def shortened(self, model: Model, folder: Path) -> Model:
         """Write the model with as few of its parts as its own runtime still runs in the same way: what a call of it
         takes is what a call takes besides the parts.

@@ -29,6 +29,7 @@ from .errors import (
 )  # fmt: skip
 from .events import Event, Listener, Planned, Said, Stopped, Tried, Trying, Working
 from .goal import Goal
+from .images import Preprocessing
 from .judge import Report
 from .learning import Training
 from .plan import Candidate, routes
@@ -64,6 +65,7 @@ def optimize(
     confirm_data: object = None,
     train: object = None,
     training: Training | None = None,
+    preprocessing: Preprocessing | None = None,
     target: Target | None = None,
     budget: Budget | None = None,
     seed: int = 0,
@@ -94,6 +96,7 @@ def optimize(
         train: Samples to train with, for the techniques that do: like `data`, or a `Dataset` or `DataLoader` of
             PyTorch. Without them nothing is trained.
         training: How to train.
+        preprocessing: Of images, where data are folders of them.
         target: Threads, batch size, formats, and the price of an hour.
         budget: Time, trials and memory.
         seed: Of every random choice.
@@ -112,12 +115,15 @@ def optimize(
     start = time.monotonic()
     target, budget, metric = given(Target, target, "target"), given(Budget, budget, "budget"), texts(metric, "metric")
     training = given(Training, training, "training") if training is not None else None
+    if preprocessing is not None:
+        given(Preprocessing, preprocessing, "preprocessing")
     if out is not None:
         check_free(Path(out))
     replayed = Bundle.load(recipe) if recipe is not None else None
     if replayed:
         goal = _goal_of(replayed, goal, metric)
         _check_trainable(replayed.candidate, train, training)
+        preprocessing = preprocessing or replayed.preprocessing
     check_seed(seed)
     directory = RunDir(Path(run) if run else _new_run(model))
     try:
@@ -133,7 +139,7 @@ def optimize(
             slices=slices, group=group, protected=protected, calibration=calibration, confirm=confirm_data,
             target=target, budget=budget, seed=seed, out=out,
             recipe=replayed.candidate.to_json() if replayed else None,
-            weights=weights, trust_pickle=trust_pickle, train=train, training=training,
+            weights=weights, trust_pickle=trust_pickle, train=train, training=training, preprocessing=preprocessing,
         )  # fmt: skip
         return _carry_out(directory, request, start, listener or _ignore)
     except (InvalidGoal, InvalidData, InvalidPlan, NotMeasurable, UnsupportedModel, UntrustedModel):

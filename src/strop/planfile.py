@@ -18,8 +18,11 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from .errors import InvalidGoal, InvalidPlan
 from .goal import Goal
+from .images import Preprocessing
 from .learning import Training
 from .target import KINDS
+
+T = TypeVar("T", Training, Preprocessing)
 
 FILENAME = "strop.toml"
 UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -81,6 +84,7 @@ class Plan(Common):
         model: A path, or `module:factory`.
         data: A path, or `module:function`; likewise `calibration`, `confirm` and `train`.
         metric: Metrics to report besides those of the goal: names, or `module:function`.
+        preprocessing: Of images: a table `[preprocessing]`, whose keys are those of `Preprocessing`.
         slice: Columns or arrays whose values are reported one by one; `sex*race` for the intersections of two.
         protected: Columns or arrays between whose values fairness is reported; they are slices too.
         target: What the model is for: `server` or `mobile`.
@@ -101,6 +105,7 @@ class Plan(Common):
     calibration: str | None = None
     confirm: str | None = None
     train: str | None = None
+    preprocessing: Preprocessing | None = None
     slice: tuple[str, ...] = ()
     protected: tuple[str, ...] = ()
     target: str | None = None
@@ -312,16 +317,26 @@ def _space(value: object, folder: Path) -> Any:
 
 
 def _training(value: object, folder: Path) -> Training:
+    table = value if isinstance(value, dict) else {}
+    spans = {"seconds": _span(table["seconds"], folder)} if isinstance(table.get("seconds"), str) else {}
+    return _made(Training, {**table, **spans} if table else value, "training")
+
+
+def _preprocessing(value: object, folder: Path) -> Preprocessing:
+    return _made(Preprocessing, value, "preprocessing")
+
+
+def _made(kind: type[T], value: object, name: str) -> T:
+    """What a table's keys make of its class."""
     if not isinstance(value, dict):
-        raise _Wrong("a table, as [training]", value)
-    known = [field.name for field in fields(Training)]
+        raise _Wrong(f"a table, as [{name}]", value)
+    known = list(kind.__dataclass_fields__)
     for key in value:
         if key not in known:
             near = get_close_matches(key, known, n=1)
             raise _Wrong(f"of the keys {', '.join(known)}" + (f" (did you mean {near[0]}?)" if near else ""), key)
     try:
-        spans = {"seconds": _span(value["seconds"], folder)} if isinstance(value.get("seconds"), str) else {}
-        return Training(**{**value, **spans})
+        return kind(**value)
     except InvalidPlan as error:
         raise _Wrong(f"right, and {str(error).rstrip('.')}", value) from None
 
@@ -338,6 +353,7 @@ READERS: dict[str, Callable[[Any, Path], Any]] = {
     "space": _space,
     "target": _kind,
     "training": _training,
+    "preprocessing": _preprocessing,
     "trust_pickle": _true_or_false,
     **dict.fromkeys(("budget", "p99"), _span),
     **dict.fromkeys(("rate", "price"), _above_zero),

@@ -21,6 +21,7 @@ from .caution import caution
 from .data import Data, match, split
 from .errors import InvalidData, InvalidGoal, InvalidPlan, NotMeasurable, RunFailed, UnsupportedModel
 from .goal import Goal
+from .images import Preprocessing
 from .learning import Training
 from .model import TORCH, Format, Model
 from .overlap import overlap
@@ -82,6 +83,7 @@ class Request:
     training: Mapping[str, Any] | None = None
     most: float = 1.0  # strength of what trains
     student: Mapping[str, Any] | None = None
+    preprocessing: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     recipe: Mapping[str, Any] | None = None
     out: str | None = None
@@ -117,6 +119,7 @@ def prepare(
     trust_pickle: bool = False,
     train: object = None,
     training: Training | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> Request:
     """Read model and data, make them fit, split the data, and write all of it into the run directory.
 
@@ -136,10 +139,17 @@ def prepare(
     check_measurable(parsed, metrics, target)
     opened = open_model(model, run.folder("original"), weights, trust_pickle)
     check_target(target, opened)
+    if preprocessing is not None:
+        preprocessing = preprocessing.settled(data, opened.signature)
+        if preprocessing.fold:
+            opened = formats.format_of(opened.format).folded(opened, preprocessing, run.folder("original/folded"))
 
     def stored(source: object, name: str, **columns: Any) -> tuple[Data, Model]:
         folder = run.folder(f"{DATA}/{name}")
-        given = read_for(opened.signature, source, label=label, storage=folder, seconds=budget.seconds, **columns)
+        given = read_for(
+            opened.signature, source, preprocessing=preprocessing, label=label, storage=folder, seconds=budget.seconds,
+            **columns,
+        )  # fmt: skip
         known = complete(opened, given, jobs.Limits(min(budget.seconds, LONGEST), budget.memory or ANY))
         fitted, signature = match(given, known.signature)
         fitted.save(folder)
@@ -200,6 +210,7 @@ def prepare(
         original_digest=opened.digest(),
         source=str(model) if isinstance(model, (str, Path)) else type(model).__name__,
         splits={name: len(getattr(parts, name)) for name in SPLITS},
+        preprocessing=preprocessing.to_json() if preprocessing else None,
         notes=tuple(notes),
         recipe=recipe,
         out=str(Path(out).absolute()) if out else None,

@@ -15,18 +15,26 @@ from ._streams import gathered, is_stream
 from ._tables import from_frame, is_frame
 from .data import Data
 from .errors import InvalidData
+from .images import Preprocessing, is_images, read_images
 from .model import Signature
 
 LABELS = ("labels", "label", "y")
 
 
-def read_for(signature: Signature, source: object, **options: Any) -> Data:
+def read_for(
+    signature: Signature, source: object, *, preprocessing: Preprocessing | None = None, **options: Any
+) -> Data:
     """Read samples for a model: `read`, which see for the options, with what its signature tells of its inputs.
 
+    Args:
+        preprocessing: Of images; the source may then be a folder of them, or of folders that are the classes.
+
     Raises:
-        InvalidData: As `read` has it.
+        InvalidData: As `read` has it, or the images don't fit the pre-processing.
     """
     inputs = signature.inputs
+    if is_images(source):
+        source = read_images(Path(str(source)), preprocessing, signature, options.get("storage"))
     sole = inputs[0] if len(inputs) == 1 else None
     matrix = Matrix(missing=not sole and any(tensor.missing for tensor in inputs))
     if sole and sole.columns:

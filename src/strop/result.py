@@ -185,6 +185,7 @@ def conclude(
         "goal": goal.to_json(),
         "target": vars(request.target),
         "seed": request.seed,
+        "preprocessing": request.preprocessing,
         "original": {
             "source": Path(request.source).name,
             "format": setting.original.model.format,

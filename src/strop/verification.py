@@ -96,12 +96,20 @@ def verify(
         if checked or compared_by:
             first = candidate
             if original is not None:
-                first = host(original, folder / "original", candidate.target, trust_pickle, weights)
+                first = host(
+                    original, folder / "original", candidate.target, trust_pickle, weights, bundle.preprocessing
+                )
             given = (
                 enough_for_a_call(Data.load(folder / "samples"), candidate.target)
                 if data is None
                 else read_for(
-                    candidate.model.signature, data, label=label, slices=tuple(slices), group=group, storage=folder
+                    candidate.model.signature,
+                    data,
+                    preprocessing=bundle.preprocessing,
+                    label=label,
+                    slices=tuple(slices),
+                    group=group,
+                    storage=folder,
                 )
             )
             first, second = fit(given, first, candidate, folder / "data")

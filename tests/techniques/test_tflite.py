@@ -11,6 +11,8 @@ import pytest
 
 pytest.importorskip("ai_edge_quantizer", reason="comes with the extra litert")
 
+from sklearn.cluster import KMeans
+
 import tflites
 from strop import formats
 from strop.data import Data
@@ -19,8 +21,11 @@ from strop.formats.tflite import is_half, is_quantized, read
 from strop.model import Model
 from strop.target import Target
 from strop.technique import Context, Technique, apply
-from strop.techniques import TfliteFloat16, TfliteInt8, TfliteWeights
+from strop.techniques import ClusterWeights, TfliteFloat16, TfliteInt8, TfliteWeights
+from strop.techniques.cluster_tflite import clustered
 from strop.testing import Example, TechniqueCase
+
+RNG = np.random.default_rng
 
 
 class OfTflite(TechniqueCase):
@@ -44,6 +49,37 @@ class TestWeights(OfTflite):
 class TestInt8(OfTflite):
     technique = TfliteInt8
     tolerance = 0.03
+
+
+class TestClusters(OfTflite):
+    technique = ClusterWeights
+    tolerance = 0.05
+
+
+def test_weights_share_values_and_pack_better(tmp_path: Path) -> None:
+    example = tflites.example(tmp_path / "model")
+    for clusters in (16, 64):
+        made = tflites.quantize(ClusterWeights(clusters=clusters), example, tmp_path / f"{clusters}")
+        assert made.size == pytest.approx(example.model.size, abs=256)
+        assert made.compressed < 0.65 * example.model.compressed
+        bytes_ = tflites.quantize(TfliteWeights(), replace(example, model=made), tmp_path / f"bytes-{clusters}")
+        plain = tflites.quantize(TfliteWeights(), example, tmp_path / f"plain-{clusters}")
+        assert bytes_.compressed < plain.compressed
+
+
+def test_clusters_are_those_of_k_means() -> None:
+    weights = RNG(0).standard_t(4, 5000).astype(np.float32)
+    made = clustered(weights, 16)
+    assert len(np.unique(made)) <= 16
+    known = KMeans(16, n_init=3, random_state=0).fit(weights[:, None].astype(np.float64))
+    assert np.mean((made - weights) ** 2) <= 1.05 * known.inertia_ / len(weights)
+    weights[:500] = 0
+    made = clustered(weights, 16)
+    assert (made[:500] == 0).all()
+    assert len(np.unique(made)) <= 16
+    np.testing.assert_array_equal(clustered(np.full(2000, 3, np.float32), 16), np.full(2000, 3))
+    odd = np.array([np.nan, np.inf, 1.0], np.float32)
+    np.testing.assert_array_equal(clustered(odd, 16), odd)
 
 
 def test_smaller_types_make_smaller_files(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ import optuna
 import pytest
 from typer.testing import CliRunner
 
-from strop import Budget, InvalidGoal
+from strop import Budget
 from strop.cli import app
-from strop.errors import InvalidPlan, RunFailed
+from strop.errors import InvalidGoal, InvalidPlan, RunFailed
 from strop.tune import search
 
 

@@ -27,8 +27,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
-from strop import Budget, InvalidData, InvalidGoal, StropError
-from strop.errors import InvalidPlan, RunFailed
+from strop import Budget, StropError
+from strop.errors import InvalidData, InvalidGoal, InvalidPlan, RunFailed
 from strop.events import Event, Said
 from strop.tune import Tuned, search
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from .._lazy import lazy
 from ..errors import UnsupportedModel, UntrustedModel
+from ..images import Preprocessing
 from ..model import ONNX, Model, ModelFormat, Signature, Tensor
+from ._pixels import with_pixels
 
 if TYPE_CHECKING:
     import onnx
@@ -49,6 +51,14 @@ class OnnxFormat(ModelFormat):
     def store(self, model: Model, folder: Path) -> Model:
         """Write a live proto as model.onnx."""
         return model if model.files else save(load(model), folder, model)
+
+    def folded(self, model: Model, preprocessing: Preprocessing, folder: Path) -> Model:
+        """Write it with a cast, a product, a sum and, where channels come first, a transposition before its input.
+
+        Raises:
+            UnsupportedModel: Its input is not what images come to, or takes no float32.
+        """
+        return save(with_pixels(load(model), preprocessing.settled(None, model.signature), model), folder, model)
 
 
 def read(source: Any) -> tuple[onnx.ModelProto, Path | None]:

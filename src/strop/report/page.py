@@ -8,6 +8,8 @@ from html import escape
 from typing import Any
 
 from .. import details
+from .._plain import restore
+from ..images import Preprocessing
 from ..rundir import finite
 from ..slices import SMALLEST_SLICE
 from ..units import counted, duration, named, share, spread, stored
@@ -177,6 +179,7 @@ def _how(manifest: Mapping[str, Any]) -> str:
         f"batch {target['batch']}",
         f"{counted(splits['calibration'], 'sample')} calibrated, {splits['search']:,} searched, "
         f"{splits['confirm']:,} confirmed",
+        *([f"images: {restore(Preprocessing, images)}"] if (images := manifest.get("preprocessing")) else []),
         f"noise: {details.noise(noise)}",
         f"{counted(manifest['candidates'], 'candidate')} in {duration(manifest['seconds'])}, seed {manifest['seed']}",
         *manifest["notes"],

@@ -8,6 +8,7 @@ import functools
 from .._plugins import with_plugins
 from ..errors import InvalidPlan
 from ..technique import Technique
+from .cluster_tflite import ClusterWeights
 from .condense_neighbors import CondenseNeighbors
 from .distill import Distill, DropBlocks
 from .distill_estimator import DistillEstimator
@@ -37,6 +38,7 @@ from .to_native import ToNative
 from .to_onnx import ToOnnx
 from .to_openvino import ToOpenvino
 from .to_program import ToProgram
+from .to_tflite import ToTflite
 from .truncate_rounds import TruncateRounds
 
 TECHNIQUES: tuple[type[Technique], ...] = (
@@ -47,6 +49,7 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     PruneWeights,
     QuantizeAware,
     ToOnnx,
+    ToTflite,
     ReduceInputs,
     LowRankKernel,
     CondenseNeighbors,
@@ -60,6 +63,7 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     ToOpenvino,
     OpenvinoInt8,
     OpenvinoInt8Weights,
+    ClusterWeights,
     TfliteInt8,
     TfliteWeights,
     TfliteFloat16,

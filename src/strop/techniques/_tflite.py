@@ -160,7 +160,7 @@ def save(content: bytes, source: Source, folder: Path, *, half: bool = False) ->
     _sign(live, *sides)
     path = folder / "model.tflite"
     path.write_bytes(flatbuffers.convert_object_to_bytearray(live))
-    _append(path, source.path)
+    append(path, source.path)
     graph = read(path)
     if not (is_half(graph) if half else is_quantized(graph)):
         raise NotApplicable("none of its operators has weights that can be quantized")
@@ -206,7 +206,15 @@ def _parted(source: Source, kept: Collection[str]) -> tuple[bytes, dict[str, str
     return bytes(flatbuffers.convert_object_to_bytearray(live)), copies
 
 
-def _append(path: Path, source: Path) -> None:
+def rename(path: Path, inputs: Iterable[str], outputs: Iterable[str]) -> None:
+    """Call what goes in and out of a file so, in the order in which it has them."""
+    live = flatbuffers.read_model_from_bytearray(bytearray(path.read_bytes()))
+    sides = (dict(zip(names, ends, strict=True)) for names, ends in zip((inputs, outputs), _ends(live), strict=True))
+    _sign(live, *sides)
+    path.write_bytes(flatbuffers.convert_object_to_bytearray(live))
+
+
+def append(path: Path, source: Path) -> None:
     """Carry over the files that TFLite's metadata speak of, such as labels: a ZIP archive behind the model."""
     if zipfile.is_zipfile(source):
         with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "a") as new:

@@ -26,7 +26,7 @@ from .workers import Workers
 Array = np.ndarray[Any, Any]
 Rows = tuple[Array, Array]
 
-LEAST = 50  # trials before it is asked whether more of them would gain anything
+LEAST = 100  # trials before it is asked whether more would gain anything: a model of the space needs some to learn by
 BROKEN = 0.1  # a violation of a limit that more folds won't mend
 DEATHS = 2  # of its process, after which a candidate is to blame
 
