@@ -49,10 +49,21 @@ def rehearse(original: Model, training: Training, data: Path, student: Model | N
     train = Data.load(data)
     if student is not None:
         _check_student(original, student, train.batch(0, min(FEW, len(train))))
+    context = Context(None, original, Target(), 0, Path(), train=train, training=training)
+    first_step(load(student) if student else module, context)
+
+
+def first_step(module: torch.nn.Module, context: Context) -> None:
+    """Take a step of training on a few samples; the module is changed by it.
+
+    Raises:
+        InvalidPlan: Module, augment or loss do not work on them.
+        InvalidData: The labels are none to train with.
+    """
+    training = context.training or Training()
     settings = dataclasses.replace(training, batch=FEW, holdout=0.0)
-    context = Context(None, original, Target(), 0, Path(), train=train, training=settings)
     try:
-        one_step(load(student) if student else module, context)
+        one_step(module, dataclasses.replace(context, training=settings))
     except TechniqueError as error:
         raise InvalidPlan(f"The training must work on a few samples: {error}.") from error
     except StropError:
