@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._lazy import lazy
 from .._plain import told
 from ..data import Data
 from ..errors import InvalidPlan, StropError, TechniqueError, UnsupportedModel
@@ -20,6 +21,8 @@ from .loop import one_step
 
 if TYPE_CHECKING:
     import torch
+else:
+    torch = lazy("torch", "torch")
 
 FEW = 16  # samples
 NAMED = 5  # of what there is, in a message
@@ -63,7 +66,8 @@ def first_step(module: torch.nn.Module, context: Context) -> None:
     training = context.training or Training()
     settings = dataclasses.replace(training, batch=FEW, holdout=0.0)
     try:
-        one_step(module, dataclasses.replace(context, training=settings))
+        with torch.random.fork_rng(devices=[]):
+            one_step(module, dataclasses.replace(context, training=settings))
     except TechniqueError as error:
         raise InvalidPlan(f"The training must work on a few samples: {error}.") from error
     except StropError:

@@ -166,7 +166,9 @@ def timed(call: Any, calls: int, longest: float) -> list[float]:
 
 
 def _cause(error: Exception) -> str:
-    """The last line of what was raised inside: scikit-learn quotes the traceback of a fit that failed."""
-    lines = [line for line in told(error).splitlines() if line.strip()] or [""]
-    quoted = "fits failed" in told(error)
-    return lines[-1][:300] if quoted else f"{type(error).__name__}: {lines[0][:300]}"
+    """What was raised inside: scikit-learn quotes the traceback of a fit that failed, at whose end it stands."""
+    text = told(error)
+    if "fits failed" not in text:
+        return f"{type(error).__name__}: {text}"
+    name, _, what = str(error).strip().splitlines()[-1].partition(":")
+    return f"{name.rpartition('.')[2]}: {told(what.strip())}"

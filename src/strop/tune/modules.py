@@ -144,7 +144,7 @@ class LearningClassifier(ClassifierMixin, Learner):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> Array:
         """[samples, classes]."""
-        return self._objective.scores(self._answer(X)).double().numpy()
+        return self._objective.scores(self._answer(X).double()).numpy()
 
 
 class LearningRegressor(RegressorMixin, Learner):  # type: ignore[misc]

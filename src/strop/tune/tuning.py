@@ -96,8 +96,8 @@ def search(
         groups: [n], for `cv`; samples of one group are held out together.
         fit_params: Further arguments of `fit`, such as `sample_weight`; those with one value a sample go with them.
         cv: Folds, as of scikit-learn's `cross_validate`; 5 by default.
-        training: How a PyTorch model is trained, by the one loop of strop's, on one thread a fit; nothing teaches it. So
-            trained, and by the defaults of a factory, it is the original.
+        training: How a PyTorch model is trained, by the one loop of strop's, on one thread a fit; nothing teaches it.
+            Trained so, with the defaults of its factory, it is the original.
         sampler: `grid` (exhaustive), `tpe`, `random` or `nsga2`; by default `grid` where the space has no more points
             than there are trials, else `tpe`.
         rungs: Try candidates with less first: `samples`, or the name of a parameter that counts iterations, such as
