@@ -9,6 +9,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 import scipy.stats
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_digits
+from sklearn.naive_bayes import GaussianNB
 
 from strop import Budget, InvalidData, StropError, Training, formats
 from strop.errors import InvalidPlan, RunFailed, UnsupportedModel
@@ -54,7 +56,8 @@ class Line(nn.Module):
     def __init__(self, inputs: int = 64, outputs: int = 1, bias: float = 0.5, sigmoid: bool = False):
         super().__init__()
         self.layer, self.sigmoid = nn.Linear(inputs, outputs), sigmoid
-        nn.init.constant_(self.layer.bias, bias)
+        nn.init.normal_(self.layer.weight, std=0.01)
+        nn.init.constant_(self.layer.bias, bias)  # at first all outputs are from 0 to 1, as if there were a sigmoid
 
     def forward(self, x: Any) -> Any:
         found = self.layer(x.flatten(1))
@@ -187,8 +190,9 @@ def test_labels_of_text_and_numbers_of_classes() -> None:
     assert found.estimator.score(X, names) > 0.5
     above = of_module(Cnn, QUICK, X, y + 1, 0)[0]
     assert above.classes_.tolist() == list(range(1, 11))
-    few = of_module(Cnn(), QUICK, X, y % 4, 0)[0]
-    assert few.classes_.tolist() == list(range(10)), "the module's own numbers"
+    few = tuned(Cnn(), {"learning_rate": [3e-2]}, labels=y % 4, goal="minimize log_loss", threads=1)
+    assert few.estimator.classes_.tolist() == list(range(10)), "the module's own numbers"
+    assert few.figures["log_loss"].candidate.value < np.log(10)
 
 
 def test_several_inputs_by_name() -> None:
@@ -251,22 +255,22 @@ def tuned():
     X, y = load_digits(return_X_y=True)
     space = {"width": [2, 4, 6, 8, 10, 12], "learning_rate": [1e-3, 1e-2]}
     return search(
-        "mine:net", space, X[:200] / 16, y[:200], training=Training(epochs=1, loss=loss), run="run", threads=1, cv=3,
-        holdout=0, budget=Budget(6000, 6),
+        "nets_of_mine:net", space, X[:200] / 16, y[:200], training=Training(epochs=1, loss=loss), run="run", threads=1,
+        cv=3, holdout=0, budget=Budget(6000, 6),
     )
 """
 
 
 def test_after_a_kill_it_goes_on_and_repeats_no_finished_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "nets_of_mine.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)
-    command = [sys.executable, "-c", "import sys; sys.path.insert(0, ''); import mine; mine.tuned()"]
+    command = [sys.executable, "-c", "import sys; sys.path.insert(0, ''); import nets_of_mine; nets_of_mine.tuned()"]
     killed = subprocess.run(command, env={**_environment(), "FATAL": "10"}, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     kept = _fits(tmp_path)
     assert len(kept) == 8, "of ten that were built one was looked at, and one was killed"
     monkeypatch.syspath_prepend(tmp_path)
-    found = importlib.import_module("mine").tuned()
+    found = importlib.import_module("nets_of_mine").tuned()
     after = _fits(tmp_path)
     assert after[:8] == kept
     assert len(after) == len(set(after))
@@ -277,7 +281,7 @@ def test_after_a_kill_it_goes_on_and_repeats_no_finished_fit(tmp_path: Path, mon
     assert len(study.trials) == len(found.trials) == 7
     with pytest.raises(RunFailed, match="the estimator changed"):
         data, space = DIGITS[0][:200] / 16, {"width": [2, 4, 6, 8, 10, 12], "learning_rate": [1e-3, 1e-2]}
-        tuned("mine:net", space, data, y[:200], training=Training(epochs=1), run="run", cv=3, sampler=None)
+        tuned("nets_of_mine:net", space, data, y[:200], training=Training(epochs=1), run="run", cv=3, sampler=None)
 
 
 def _environment() -> dict[str, str]:
@@ -303,6 +307,10 @@ def broken() -> Any:
 
 def needy(width: int) -> Any:
     return Cnn(width)
+
+
+def locked(lock: Any) -> Any:
+    return Cnn()
 
 
 def modal(momentum: float = 0.1) -> Any:
@@ -335,6 +343,8 @@ def own(outputs: Mapping[str, Any], labels: Any) -> Any:
         ({"model": dict}, UnsupportedModel, "must return a module"),
         ({"model": needy}, InvalidPlan, "a value for width"),
         ({"model": "no_such:net"}, UnsupportedModel, "importable from the working directory"),
+        ({"model": GaussianNB()}, UnsupportedModel, "a module of PyTorch or a function or class"),
+        ({"model": functools.partial(locked, threading.Lock()), "threads": 2}, InvalidPlan, "Give threads=1"),
         ({"model": Cnn, "data": None}, InvalidData, "X is None"),
         ({"model": Cnn(), "data": None, "training": None}, InvalidData, "X is None"),
         ({"labels": None}, InvalidData, "y is None"),

@@ -101,7 +101,7 @@ def search(
         sampler: `grid` (exhaustive), `tpe`, `random` or `nsga2`; by default `grid` where the space has no more points
             than there are trials, else `tpe`.
         rungs: Try candidates with less first: `samples`, or the name of a parameter that counts iterations, such as
-            `epochs` of a module.
+            `epochs` of a module; whole numbers stay whole.
         pruner: What decides who climbs a rung: `halving` (asynchronous successive halving, Li et al. 2020) or
             `hyperband`.
         holdout: Share of the samples that no fold sees; where they would be less than 100, or `cv` lists rows, none are
@@ -158,6 +158,7 @@ def search(
             data.write(folder), model, {name: (m.scorer, m.sign) for name, m in measures.items() if m.scorer},
             tuple(name for name in measures if name in COSTS), batch, None if rungs == "samples" else rungs,
         )  # fmt: skip
+        workers.check(case)
         first: Asked | None = None if point is None else asking.ask()
         race = Race(
             case, splits, data.ratio, asking, Judge(parsed, measures), most, begun + budget.seconds,
