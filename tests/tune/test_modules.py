@@ -30,6 +30,7 @@ from strop.tune import Tuned, search
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
+from torch.nn.utils import parametrize  # noqa: E402
 
 from strop.tune.modules import of_module  # noqa: E402
 
@@ -130,6 +131,14 @@ def test_a_live_module_is_trained_on_from_its_weights_and_is_left_as_it_was() ->
         untrained = (net.eval()(torch.from_numpy(X)).argmax(1).numpy() == y).mean()
     assert scores[1e-12][0] == pytest.approx(untrained, abs=0.07), "of half the samples"
     assert scores[3e-2][0] > untrained + 0.2
+
+
+def test_a_live_module_with_weight_norm() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.utils.parametrizations.weight_norm(nn.Linear(64, 10)))
+    found = tuned(net, {"learning_rate": [3e-2]}, holdout=0.3)
+    assert found.estimator.score(X, y) > 0.5
+    assert parametrize.is_parametrized(net[1], "weight")
+    assert net(torch.from_numpy(X)).shape == (360, 10)
 
 
 def test_the_same_seed_trains_the_same_module_and_no_teacher_matters() -> None:
