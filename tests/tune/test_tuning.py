@@ -213,7 +213,7 @@ def test_where_the_best_can_not_be_fitted_on_all_samples_it_is_named() -> None:
                 raise MemoryError("too many")
             return super().fit(data, labels)
 
-    with pytest.raises(RunFailed, match="depth=4 was the best on the folds, .* failed with MemoryError: too many"):
+    with pytest.raises(RunFailed, match=r"depth=4 was the best on the folds, .* failed with MemoryError: too many"):
         tuned(Picky(mode="score"), {"depth": [2, 4]})
 
 
