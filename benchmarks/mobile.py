@@ -116,7 +116,7 @@ def efficientnet() -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(data, **photo.crops())
     stored = np.load(data)
-    samples = Data({"image": stored["image"]}, groups=stored["photo"])
+    samples = Data({"inputs": stored["image"]}, groups=stored["photo"])
     parts = split(samples, 0)
     float32, original = converted(photo.network(), ToTflite(), parts.calibration, "efficientnet")
     unseen = parts.confirm.batch(0, len(parts.confirm))
@@ -126,10 +126,10 @@ def efficientnet() -> list[str]:
     import torch
 
     with torch.inference_mode():
-        wanted = photo.network()(torch.from_numpy(unseen["image"])).numpy()
+        wanted = photo.network()(torch.from_numpy(unseen["inputs"])).numpy()
     off = float(np.abs(answers - wanted).max() / np.abs(wanted).max())
     made = built(float32, original, (TfliteInt8(),), parts.calibration, "efficientnet/int8")
-    judged = {"image": unseen["image"], "photo": parts.confirm.group_array()}
+    judged = {"inputs": unseen["inputs"], "photo": parts.confirm.group_array()}
     found = strop.compare(float32.path, made.path, judged, metric=("fidelity", "agreement"), group="photo", target=ONE)
     told = found["candidate"]["metrics"]
     return [

@@ -53,6 +53,8 @@ def plain(module: torch.nn.Module) -> torch.nn.Module:
     module = copy.deepcopy(module).eval()  # in training some change whenever they are looked at
     for layer in list(module.modules()):
         if parametrize.is_parametrized(layer):
+            kind = type(layer)  # shared with the layer that was copied, from which this would take its weight
+            layer.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
             for name in list(layer.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(layer, name)
     return module

@@ -1,8 +1,27 @@
 """Training: the one loop for modules, its losses and its teacher; trees are trained by their own libraries."""
 
-from .loop import gradients, retrain, train_batches
-from .rehearsal import rehearse
+from .alone import answer, built, digest, factory_of, look, spelled, weight_bytes
+from .loop import gradients, retrain, train, train_batches
+from .losses import Objective
+from .rehearsal import first_step, rehearse
 from .saving import saved
 from .statistics import reestimate
 
-__all__ = ["gradients", "reestimate", "rehearse", "retrain", "saved", "train_batches"]
+__all__ = [
+    "Objective",
+    "answer",
+    "built",
+    "digest",
+    "factory_of",
+    "first_step",
+    "gradients",
+    "look",
+    "reestimate",
+    "rehearse",
+    "retrain",
+    "saved",
+    "spelled",
+    "train",
+    "train_batches",
+    "weight_bytes",
+]

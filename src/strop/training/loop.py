@@ -41,6 +41,7 @@ LOOKING = 0.03  # share of the time that one look may take
 LARGEST_NORM = 5.0  # of gradients: one bad batch does not undo what was learned
 SPARSE = 0.3  # share of exact zeros in a weight, from which on they are meant to stay; all of them are a beginning
 ASKING = 0.4  # of the time left, that asking the original for all train data may take
+STRETCH = 10.0  # of weights, by which logits leave the range from 0 to 1
 RESERVE = 0.1  # share of the time left that is for what comes after training
 
 
@@ -78,10 +79,37 @@ def retrain(
     fewest = FEWEST if left < asked else 1
     course = _Course(module, teacher, batches, training, share, min(left, asked), fewest, sparse)
     checkpoint = context.kept / f"checkpoint{stage}.pt" if context.kept else None
-    with _memory(batches.size):
-        course.run(checkpoint, lambda done, words: context.progress(done, f"training{stage}, {words}"))
-    _lay_out(module, torch.contiguous_format)
-    return module.eval()
+    return course.finish(checkpoint, lambda done, words: context.progress(done, f"training{stage}, {words}"))
+
+
+def train(module: torch.nn.Module, data: Data, training: Training, seed: int) -> Objective:
+    """Train a module by its labels alone, as the settings say; nothing teaches, whatever these say of a teacher.
+
+    The same seed gives the same weights on as many threads, which are the caller's to set, and no generator of the
+    caller's is moved.
+
+    Args:
+        module: Changed in place, and left in evaluation mode; its weights are those that did best on what was held out.
+        data: With labels.
+
+    Returns:
+        What was minimized, which tells what the outputs are.
+
+    Raises:
+        TechniqueError: The loss is no number any more, or can't be had from these outputs and labels.
+    """
+    training = replace(training, teach=0.0, features=0.0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        _lay_out(module, torch.channels_last)
+        batches = _batches(data, training, seed)
+        course = _Course(module, None, batches, training, 1.0, training.seconds or math.inf)
+        course.finish(None, lambda done, words: None)
+    with torch.no_grad():
+        first = next(iter(named(module(**batches.take(batches.rows[: batches.size]).inputs)).values()))
+    if not torch.isfinite(first).all():
+        raise TechniqueError(f"the first output is not finite in the end: {course.astray()}")
+    return course.objective
 
 
 def gradients(module: torch.nn.Module, context: Context, count: int) -> None:
@@ -114,12 +142,14 @@ def one_step(module: torch.nn.Module, context: Context) -> None:
 
 def train_batches(context: Context) -> Batches:
     """The train data in batches, as the settings say."""
-    training = _settings(context)
+    return _batches(_data(context), _settings(context), context.seed)
+
+
+def _batches(data: Data, training: Training, seed: int) -> Batches:
     augment = training.augment
     if isinstance(augment, str):
         augment = function(augment, "a function f(batch, generator)", InvalidPlan)
-    labelled = training.loss != "none"
-    return Batches(_data(context), training.batch, training.holdout, context.seed, augment, labelled)
+    return Batches(data, training.batch, training.holdout, seed, augment, training.loss != "none")
 
 
 def _settings(context: Context) -> Training:
@@ -181,6 +211,8 @@ class _Course:
         taught = teacher(few) if teacher else {}
         _check_taught(answer, taught)
         self.objective = Objective(training, {**answer, **taught}, few.labels, batches.binary)
+        if self.objective.probabilities and self.objective.alone:  # or logits that happen to be small
+            self.objective.probabilities = _stays_bounded(module, few)
         if batches.labels is not None:
             self.objective.check(next(iter(answer.values())), batches.labels)
         self.features = Features(teacher.module, module) if teacher and training.features else None
@@ -197,6 +229,13 @@ class _Course:
         self.state = _State()
         self.begun, self.start = 0.0, time.monotonic()  # share done, and when, as this process took it up
         self.looked: int | None = None  # batches of what is held out, that a look takes in
+
+    def finish(self, checkpoint: Path | None, progress: Any) -> torch.nn.Module:
+        """The module in evaluation mode, trained to the end."""
+        with _memory(self.batches.size):
+            self.run(checkpoint, progress)
+        _lay_out(self.module, torch.contiguous_format)
+        return self.module.eval()
 
     def run(self, checkpoint: Path | None, progress: Any) -> None:
         self._restore(checkpoint)
@@ -252,7 +291,7 @@ class _Course:
         if self.training.l2:
             loss = loss + self.training.l2 * torch.stack([p.square().sum() for p in self.decayed]).sum()
         if not torch.isfinite(loss):
-            raise TechniqueError(f"the loss is {loss.item()} at step {self.state.step + 1}: {self._astray()}")
+            raise TechniqueError(f"the loss is {loss.item()} at step {self.state.step + 1}: {self.astray()}")
         if not loss.requires_grad:
             raise TechniqueError(
                 "the loss must depend on weights that learn, and does on none. Look in forward for no_grad and detach, "
@@ -295,14 +334,14 @@ class _Course:
                 break
         loss = total / samples
         if not math.isfinite(loss):
-            raise TechniqueError(f"the loss of what is held out is {loss}: {self._astray()}")
+            raise TechniqueError(f"the loss of what is held out is {loss}: {self.astray()}")
         if loss < self.state.best:
             self.state = replace(self.state, best=loss, waited=0, weights=deepcopy(self.module.state_dict()))
             return False
         self.state.waited += 1
         return self.state.waited >= self.training.patience
 
-    def _astray(self) -> str:
+    def astray(self) -> str:
         if self.state.step:
             return f"training has gone astray. Lower learning_rate (it is {self.training.rate:g})"
         return "it must be a number before anything is learned. Look at what is answered, the labels, loss and augment"
@@ -352,6 +391,16 @@ def _runs_in_half(module: torch.nn.Module, batch: TrainBatch) -> bool:
     except Exception:  # of whatever the module does; what fails otherwise too is told by the next to run it
         return False
     return True
+
+
+def _stays_bounded(module: torch.nn.Module, batch: TrainBatch) -> bool:
+    """Whether a module's first output lies from 0 to 1 whatever its weights, as behind a sigmoid."""
+    other = deepcopy(module).eval()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(-STRETCH)
+        first = next(iter(named(other(**copies(batch.inputs))).values()))
+    return bool(first.min() >= 0 and first.max() <= 1)
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, Any]:

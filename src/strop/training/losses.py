@@ -37,6 +37,8 @@ class Objective:
     Attributes:
         kind: The loss that judges by labels: `cross-entropy`, `binary-cross-entropy`, `mse`, `none` or `own`.
         teach: Weight of the distance to the original.
+        alone: Whether each output stands for itself, and is no one class of several.
+        probabilities: Whether a softmax or a sigmoid is inside.
 
     Raises:
         TechniqueError: The loss can't judge these outputs by these labels, or there is nothing to learn from.
@@ -55,8 +57,9 @@ class Objective:
         self.kind = "own" if self.own else _kind(training.loss, first, labels, binary)
         self.teach = 1.0 if self.kind == "none" else training.teach
         self.last = self.kind == "cross-entropy" and labels is not None and _plain(labels).shape == first.shape[:-1]
-        alone, axis = self.kind == "binary-cross-entropy", -1 if self.last else 1
-        self.probabilities = _are_probabilities(first, alone, axis)
+        single = self.kind == "own" and first.ndim > 0 and first.numel() == len(first)
+        self.alone = self.kind == "binary-cross-entropy" or single
+        self.probabilities = _are_probabilities(first, self.alone, -1 if self.last else 1)
         self.spreads = {name: _spread(output.float()) for name, output in outputs.items()}
 
     def __call__(
@@ -98,6 +101,19 @@ class Objective:
                 f"Labels to train on by {self.kind} must be {rule}, as the model answers them, and that of row "
                 f"{place[0]} is {labels[tuple(place)].item()}. Number them so, or name another loss."
             )
+
+    def shares(self, first: torch.Tensor) -> torch.Tensor:
+        """The first output, from 0 to 1 where it is logits of such numbers."""
+        logits = self.kind == "binary-cross-entropy" and not self.probabilities
+        return torch.sigmoid(first) if logits else first
+
+    def scores(self, first: torch.Tensor) -> torch.Tensor:
+        """Probabilities of classes, `[samples, classes]`, of a first output that has one number a class, or one number
+        for the second of two."""
+        if first.ndim == 2 and first.shape[1] > 1:
+            return first if self.probabilities else torch.softmax(first, 1)
+        second = (first if self.probabilities else torch.sigmoid(first)).reshape(-1)
+        return torch.stack([1 - second, second], 1)
 
     def sensitivity(
         self, outputs: Mapping[str, torch.Tensor], labels: torch.Tensor | None, random: torch.Generator

@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .._lazy import lazy
 from .._plain import told
 from ..data import Data
 from ..errors import InvalidPlan, StropError, TechniqueError, UnsupportedModel
@@ -20,6 +21,8 @@ from .loop import one_step
 
 if TYPE_CHECKING:
     import torch
+else:
+    torch = lazy("torch", "torch")
 
 FEW = 16  # samples
 NAMED = 5  # of what there is, in a message
@@ -49,10 +52,22 @@ def rehearse(original: Model, training: Training, data: Path, student: Model | N
     train = Data.load(data)
     if student is not None:
         _check_student(original, student, train.batch(0, min(FEW, len(train))))
+    context = Context(None, original, Target(), 0, Path(), train=train, training=training)
+    first_step(load(student) if student else module, context)
+
+
+def first_step(module: torch.nn.Module, context: Context) -> None:
+    """Take a step of training on a few samples; the module is changed by it.
+
+    Raises:
+        InvalidPlan: Module, augment or loss do not work on them.
+        InvalidData: The labels are none to train with.
+    """
+    training = context.training or Training()
     settings = dataclasses.replace(training, batch=FEW, holdout=0.0)
-    context = Context(None, original, Target(), 0, Path(), train=train, training=settings)
     try:
-        one_step(load(student) if student else module, context)
+        with torch.random.fork_rng(devices=[]):
+            one_step(module, dataclasses.replace(context, training=settings))
     except TechniqueError as error:
         raise InvalidPlan(f"The training must work on a few samples: {error}.") from error
     except StropError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._lazy import lazy
+from .._plain import told
 from ..errors import RunFailed
 from ..goal import Limit
 from ..judge import Judged
@@ -17,7 +18,7 @@ from ..stats import Comparison, verdict
 from ..units import counted
 from . import holdout
 from .history import Scales, study_of
-from .race import Race
+from .race import Race, spelled
 from .racing import Folds, apart, corrected_for_choice
 from .result import Figure, Tuned
 from .trials import Trial
@@ -34,7 +35,7 @@ def conclude(race: Race, data: Any, seed: int, begun: float) -> Tuned:
     """Choose, fit and measure.
 
     Raises:
-        RunFailed: No candidate went through all folds.
+        RunFailed: No candidate went through all folds, or the best can't be fitted on all samples.
     """
     done = [trial for trial in race.trials if trial.state == "done"]
     if not done:
@@ -82,13 +83,20 @@ def _tied(race: Race, best: Trial, other: Trial) -> bool:
 
 
 def _fit(race: Race, trial: Trial, data: Any) -> Any:
-    """On all samples of the search."""
+    """On all samples of the search, on the cores given."""
+    import threadpoolctl
     from sklearn.base import clone
 
     estimator = clone(race.case.estimator).set_params(**clone(dict(trial.params), safe=False))
-    with warnings.catch_warnings():
+    with threadpoolctl.threadpool_limits(race.workers.count), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # said of the folds, too
-        return estimator.fit(*(part for part in (data.X, data.y) if part is not None), **data.arguments)
+        try:
+            return estimator.fit(*(part for part in (data.X, data.y) if part is not None), **data.arguments)
+        except Exception as error:  # of whatever the estimator is made of
+            raise RunFailed(
+                f"{spelled(trial.params)} was the best on the folds, and its fit on all samples failed with "
+                f"{type(error).__name__}: {told(error)}. Look at the data, or leave it out of the space."
+            ) from error
 
 
 def _by_folds(race: Race, original: Trial, best: Trial, done: list[Trial]) -> dict[str, Comparison]:

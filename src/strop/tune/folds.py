@@ -103,7 +103,8 @@ def fit(case: Case, params: Mapping[str, Any], train: Array, test: Array, share:
         estimator = clone(case.estimator).set_params(**clone(dict(params), safe=False))
         if case.iterations and share < 1:
             whole = estimator.get_params()[case.iterations]
-            estimator.set_params(**{case.iterations: max(1, round(share * whole))})
+            part = share * whole if isinstance(whole, float) else max(1, round(share * whole))
+            estimator.set_params(**{case.iterations: part})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a fit that did not converge: its score says it
             found = cross_validate(
@@ -134,9 +135,12 @@ def costs(case: Case, fitted: Any, X: Any, rows: Array, fit_time: float) -> dict
 
 
 def size(fitted: Any) -> int:
-    """Bytes of an estimator as pickled, which is how scikit-learn's are mostly kept; classes of `__main__` included."""
+    """Bytes of an estimator as it says itself that it is saved (`saved_size`); else as pickled, which is how
+    scikit-learn's are mostly kept, classes of `__main__` included."""
     import cloudpickle
 
+    if hasattr(fitted, "saved_size"):
+        return int(fitted.saved_size())
     return len(cloudpickle.dumps(fitted))
 
 
@@ -162,7 +166,9 @@ def timed(call: Any, calls: int, longest: float) -> list[float]:
 
 
 def _cause(error: Exception) -> str:
-    """The last line of what was raised inside: scikit-learn quotes the traceback of a fit that failed."""
-    if "fits failed" not in told(error):
-        return f"{type(error).__name__}: {told(error)}"
-    return told([line for line in str(error).splitlines() if line.strip()][-1])
+    """What was raised inside: scikit-learn quotes the traceback of a fit that failed, at whose end it stands."""
+    text = told(error)
+    if "fits failed" not in text:
+        return f"{type(error).__name__}: {text}"
+    name, _, what = str(error).strip().splitlines()[-1].partition(":")
+    return f"{name.rpartition('.')[2]}: {told(what.strip())}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -73,6 +74,15 @@ class Task:
     sampler: Sampler
     pruner: str
     seed: int
+
+
+def is_module(model: object, X: object) -> bool:
+    """Whether a model is PyTorch's: a module or a class of such; or, with samples to train on, a factory."""
+    torch = sys.modules.get("torch")
+    kind = model if isinstance(model, type) else type(model)
+    if torch is not None and issubclass(kind, torch.nn.Module):
+        return True
+    return X is not None and (is_call(model) or callable(model)) and not hasattr(model, "fit")
 
 
 def read_function(model: object) -> str | Callable[..., Any] | None:

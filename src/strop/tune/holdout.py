@@ -104,15 +104,18 @@ def _answers(fitted: Any, X: Any, name: str) -> Array:
 
 def cost(name: str, case: Case, original: Any, candidate: Any, X: Any, rows: Array, seed: int) -> Comparison | None:
     """A cost of the two that are fitted; None for what only fitting tells."""
+    import threadpoolctl
+
     if name == "size":
         return Exact(size(original), size(candidate))
     if name not in LATENCIES:
         return None
     calls = [prepared(fitted, X, rows[: case.batch]) for fitted in (original, candidate)]
     taken: tuple[list[Array], list[Array]] = ([], [])
-    for _ in range(BLOCKS):  # in turns, so that whatever else the machine does hits both
-        for call, blocks in zip(calls, taken, strict=True):
-            blocks.append(np.array(timed(call, 50, LONGEST)))
+    with threadpoolctl.threadpool_limits(1):  # as in the folds
+        for _ in range(BLOCKS):  # in turns, so that whatever else the machine does hits both
+            for call, blocks in zip(calls, taken, strict=True):
+                blocks.append(np.array(timed(call, 50, LONGEST)))
     statistic = name.partition(".")[2]
     pairs = [[[block] for block in blocks] for blocks in taken]
     return bootstrap_timing(pairs[0], pairs[1], statistic, seed)

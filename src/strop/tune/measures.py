@@ -177,6 +177,17 @@ def _auroc(y: Any) -> Any:
     return get_scorer("roc_auc" if len(_classes(y)) == 2 else "roc_auc_ovr")
 
 
+def _log_loss(y: Any) -> Any:
+    """Over the classes that the estimator knows, whether or not the samples have them all."""
+
+    def scorer(estimator: Any, X: Any, y: Any) -> float:
+        from sklearn.metrics import log_loss
+
+        return -float(log_loss(y, estimator.predict_proba(X), labels=estimator.classes_))
+
+    return scorer
+
+
 def _by_name(name: str) -> Callable[[Any], Any]:
     def scorer(y: Any) -> Any:
         from sklearn.metrics import get_scorer
@@ -188,7 +199,7 @@ def _by_name(name: str) -> Callable[[Any], Any]:
 
 _KNOWN: Mapping[str, Callable[[Any], Any]] = {
     "accuracy": _by_name("accuracy"), "f1": _f1, "auroc": _auroc, "average_precision": _average_precision,
-    "log_loss": _by_name("neg_log_loss"), "mse": _by_name("neg_mean_squared_error"),
+    "log_loss": _log_loss, "mse": _by_name("neg_mean_squared_error"),
     "mae": _by_name("neg_mean_absolute_error"), "r2": _by_name("r2"),
 }  # fmt: skip
 """The quality metrics of `strop.metrics` that scikit-learn scores estimators by: same names, same numbers."""

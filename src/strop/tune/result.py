@@ -43,7 +43,8 @@ class Tuned:
         verdict: `met` where every limit is, `infeasible` where one is broken, else `inconclusive`.
         params: What to set on the estimator as given; empty where nothing was better than that.
         estimator: Fitted with them; None of a function. It is the one that was measured, where samples were held out:
-            fitted on the others. Else it is fitted on all samples.
+            fitted on the others. Else it is fitted on all samples. Of a PyTorch model, its `module` is what was
+            trained.
         goal: As it was searched by.
         figures: By metric, of the estimator as given and of the chosen one.
         judged_on: The samples behind the figures, for a person.

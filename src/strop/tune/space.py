@@ -66,6 +66,11 @@ class Listed:
     def value(self, mark: Any) -> Any:
         return self.values[self.marks.index(mark)]
 
+    @property
+    def examples(self) -> Sequence[Any]:
+        """Values by which to see whether it fits a parameter."""
+        return self.values
+
     def spelled(self) -> str:
         return "[" + ", ".join(map(label, self.values)) + "]"
 
@@ -106,6 +111,12 @@ class Ranged:
 
     def value(self, mark: Any) -> Any:
         return mark if self.quantile is None else self.quantile(mark)
+
+    @property
+    def examples(self) -> Sequence[Any]:
+        """The ends of the range, or what is near them."""
+        found: Any = self.distribution
+        return [self.value(found.low), self.value(found.high)]
 
     def spelled(self) -> str:
         shares = "" if self.quantile is None else f" of {[self.quantile(share) for share in (0.1, 0.5, 0.9)]}"

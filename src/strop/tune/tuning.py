@@ -17,12 +17,13 @@ from .._plain import given, told
 from ..errors import InvalidData, InvalidPlan
 from ..events import Event, Listener
 from ..goal import Goal
+from ..learning import Training
 from ..prepare import SEEDS, Budget, environment
 from ..target import usable_cores
 from .asking import Asked, Asking, Sampler
 from .conclusion import conclude
 from .folds import COSTS, Case, Stage
-from .functions import read_function, search_function
+from .functions import is_module, read_function, search_function
 from .measures import Judge, of_estimator, read_goal
 from .race import Race
 from .result import Tuned, plain_params
@@ -60,6 +61,7 @@ def search(
     groups: Any = None,
     fit_params: Mapping[str, Any] | None = None,
     cv: Any = None,
+    training: Training | None = None,
     sampler: Sampler | None = None,
     rungs: str | None = None,
     pruner: str = "halving",
@@ -79,23 +81,30 @@ def search(
     were in no fold. An interrupt ends the search, and the best so far is measured.
 
     Args:
-        model: An estimator or pipeline of scikit-learn's kind; or a function, or `module:function`, that trains for a
-            trial and returns what it came to: see `strop.tune.functions`. Of the other arguments a function takes
-            goal, sampler, pruner, budget, threads, seed, run and listener, and a space or none.
+        model: An estimator or pipeline of scikit-learn's kind. Or a PyTorch model: a live module, trained on from its
+            weights; or a class or function that makes one, or `module:factory`, trained from its seeded first weights:
+            see `strop.tune.modules`. Or, without X, a function, or `module:function`, that trains for a trial and
+            returns what it came to: see `strop.tune.functions`. Of the other arguments such a function takes goal,
+            sampler, pruner, budget, threads, seed, run and listener, and a space or none.
         space: As of `SearchCV`: a dict of lists, distributions and ranges as plain data, or a list of such dicts.
-        X: Samples, as the estimator takes them.
+            Parameters of a module are the settings of `strop.Training` but those of a teacher, and the keyword
+            arguments of its factory.
+        X: Samples, as the estimator takes them; of a module `[samples, ...]`, or such an array for each input, by name.
         y: Labels, or None.
         goal: As everywhere: an objective and limits, as `maximize auroc; latency.p50 < 1 ms; size < 1 MB`. By default
             `maximize score`, the estimator's own. Metrics are accuracy, f1, auroc, average_precision, log_loss, mse,
             mae, r2 and any scorer of scikit-learn's by name, as means over folds; `latency.p50 .p95 .p99 .mean` of
-            `predict`, `fit_time`, and `size`, pickled.
+            `predict`, `fit_time`, and `size`, pickled, or of a module's weights as saved.
         scoring: A scorer, which then is `score`, or several by name, to speak of in the goal.
         groups: [n], for `cv`; samples of one group are held out together.
         fit_params: Further arguments of `fit`, such as `sample_weight`; those with one value a sample go with them.
         cv: Folds, as of scikit-learn's `cross_validate`; 5 by default.
+        training: How a PyTorch model is trained, by the one loop of strop's, on one thread a fit; nothing teaches it.
+            Trained so, with the defaults of its factory, it is the original.
         sampler: `grid` (exhaustive), `tpe`, `random` or `nsga2`; by default `grid` where the space has no more points
             than there are trials, else `tpe`.
-        rungs: Try candidates with less first: `samples`, or the name of a parameter that counts iterations.
+        rungs: Try candidates with less first: `samples`, or the name of a parameter that counts iterations, such as
+            `epochs` of a module; whole numbers stay whole.
         pruner: What decides who climbs a rung: `halving` (asynchronous successive halving, Li et al. 2020) or
             `hyperband`.
         holdout: Share of the samples that no fold sees; where they would be less than 100, or `cv` lists rows, none are
@@ -111,7 +120,8 @@ def search(
     Raises:
         InvalidPlan: The space is empty, or an argument can't be used.
         InvalidGoal: The goal can't be read, or speaks of what can't be told here.
-        InvalidData: Samples and labels don't fit each other.
+        InvalidData: Samples and labels don't fit each other, or the module.
+        UnsupportedModel: The module is none to train.
         RunFailed: No candidate could be judged, or the run directory can't be used.
     """
     begun = time.monotonic()
@@ -123,7 +133,8 @@ def search(
         "goal": str(parsed), "trials": most, "seconds": budget.seconds, "threads": workers.count, "seed": seed,
         "environment": environment(),
     }  # fmt: skip
-    if (function := read_function(model)) is not None:
+    module = training is not None or is_module(model, X)
+    if not module and (function := read_function(model)) is not None:
         read = None if space is None else Space.of(space)
         found = search_function(
             function, read, parsed, sampler=sampler, pruner=checked_pruner(pruner), most=most, seconds=budget.seconds,
@@ -135,11 +146,15 @@ def search(
             "sampler": sampler,
         }
         return _reported(found, {**how, "pruner": pruner}, run)
-    if not hasattr(model, "fit"):
-        raise InvalidPlan(f"{told(model, repr)} is neither an estimator, with a method fit, nor a function.")
+    if not module and not hasattr(model, "fit"):
+        raise InvalidPlan(f"{told(model, repr)} is neither an estimator, with a method fit, nor module or function.")
     if X is None:
         raise InvalidData("A search needs samples to fit on, and X is None. Give X, and y where there are labels.")
     read = Space.of(space)
+    if module:
+        from .modules import of_module
+
+        model, X, y = of_module(model, training, X, y, seed)
     chosen: Sampler = sampler or ("grid" if read.size <= most else "tpe")
     measures = of_estimator(model, y, parsed, scoring)
     data = Samples.of(model, X, y, groups, fit_params, cv, holdout, seed)
@@ -156,6 +171,7 @@ def search(
             data.write(folder), model, {name: (m.scorer, m.sign) for name, m in measures.items() if m.scorer},
             tuple(name for name in measures if name in COSTS), batch, None if rungs == "samples" else rungs,
         )  # fmt: skip
+        workers.check(case)
         first: Asked | None = None if point is None else asking.ask()
         race = Race(
             case, splits, data.ratio, asking, Judge(parsed, measures), most, begun + budget.seconds,
@@ -201,13 +217,15 @@ def _checked(threads: int | None, batch: int, seed: int, holdout: float) -> int:
 def _check_parameters(estimator: Any, space: Space) -> None:
     from sklearn.base import clone
 
-    known = estimator.get_params()
     for grid in space.grids:
-        for name in grid:
+        for name, domain in grid.items():
+            trying = clone(estimator)
             try:
-                if name not in known:
-                    clone(estimator).set_params(**{name: None})
-            except ValueError as error:
+                for value in domain.examples:
+                    trying.set_params(**{name: value})
+            except InvalidPlan:
+                raise  # of an estimator that says itself what is wrong with a value
+            except (ValueError, AttributeError) as error:
                 raise InvalidPlan(f"The space names {name!r}, and the estimator does not know it: {error}") from None
 
 
@@ -215,10 +233,11 @@ def _stages(estimator: Any, data: Samples, rungs: str | None, seed: int) -> dict
     """The rungs, on the first fold, then all folds."""
     found: dict[Stage, tuple[Array, Array]] = {}
     if rungs is not None:
-        if rungs != "samples" and not isinstance(estimator.get_params().get(rungs), int):
+        count = estimator.get_params().get(rungs)
+        if rungs != "samples" and (isinstance(count, bool) or not isinstance(count, (int, float))):
             raise InvalidPlan(
                 f"rungs must be `samples`, or a parameter of the estimator that counts iterations, not "
-                f"{told(rungs, repr)}, which is {told(estimator.get_params().get(rungs), repr)} of it. Name another."
+                f"{told(rungs, repr)}, which is {told(count, repr)} of it. Name another, or give it a number."
             )
         train, test = data.splits[0]
         for share in RUNGS:

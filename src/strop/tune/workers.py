@@ -9,6 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, TypeVar
 
+from .._plain import told
+from ..errors import InvalidPlan
 from ..jobs import die_with_parent
 
 T = TypeVar("T")
@@ -29,6 +31,23 @@ class Workers:
         self.count = count
         self._executor: Any = None
         self._flying: set[Future[Any]] = set()
+
+    def check(self, given: object) -> None:
+        """Refuse what other processes can't be given.
+
+        Raises:
+            InvalidPlan: It can't be pickled.
+        """
+        import cloudpickle
+
+        try:
+            if self.count > 1:
+                cloudpickle.dumps(given)
+        except Exception as error:  # of whatever it holds
+            raise InvalidPlan(
+                f"What is fitted side by side must be something that other processes can be given, and it can't be "
+                f"pickled: {told(error)}. Give threads=1, or take out of it what belongs to this process."
+            ) from error
 
     def submit(self, function: Callable[..., T], *args: Any) -> Future[T]:
         """Begin, or run where there is one worker only."""
