@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,17 +28,15 @@ from sklearn import (
 )  # fmt: skip
 from sklearn.gaussian_process import kernels
 
-from estimators import columns_of, digits, frame, matrix, of_frame, own, stored, texts, tumours
+from estimators import ONE, answers, columns_of, digits, frame, made, matrix, of_frame, own, stored, texts, tumours
 from strop import formats
 from strop.data import Data
 from strop.errors import NotApplicable
 from strop.formats.sklearn import Called, load
-from strop.learning import Training
 from strop.model import FOREST, ONNX, SKLEARN, Model
 from strop.plan import routes
 from strop.runtimes import Onnxruntime
-from strop.target import Target
-from strop.technique import Context, Needs, Phase, Technique, apply
+from strop.technique import Needs, Phase, Technique
 from strop.techniques import (
     CondenseNeighbors,
     DistillEstimator,
@@ -61,7 +58,6 @@ pytestmark = [
 ]
 Pipe = pipeline.make_pipeline
 Array = np.ndarray[Any, Any]
-ONE = Target(threads=1)
 SCALED = (preprocessing.StandardScaler(), preprocessing.MinMaxScaler(), preprocessing.RobustScaler())
 
 
@@ -69,22 +65,6 @@ SCALED = (preprocessing.StandardScaler(), preprocessing.MinMaxScaler(), preproce
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Students need not be good ones here."""
     monkeypatch.setattr(distill_estimator, "STEPS", 500)
-
-
-def made(
-    technique: Technique, model: Model, folder: Path, data: Data | None = None, train: Data | None = None
-) -> Model:
-    (folder / "made").mkdir(parents=True)
-    lesson = (
-        {
-            "train": train,
-            "training": Training(),
-            "deadline": time.monotonic() + 60,
-        }
-        if train
-        else {}
-    )
-    return apply(technique, model, Context(data, model, ONE, 0, folder / "made", **lesson))
 
 
 def as_onnx(estimator: Any, data: Data, folder: Path) -> tuple[Model, Array]:
@@ -98,10 +78,6 @@ def as_onnx(estimator: Any, data: Data, folder: Path) -> tuple[Model, Array]:
     runner.close()
     np.testing.assert_allclose(single, whole[:1], atol=1e-4 * np.abs(whole).max())
     return found, whole
-
-
-def answers(model: Model, x: Any) -> Array:
-    return Called(load(model.path), model.signature)({"x": x})
 
 
 OWN = [
