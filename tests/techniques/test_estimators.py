@@ -91,6 +91,10 @@ OWN = [
         kernels.ConstantKernel(2) * kernels.RBF(20.0) + kernels.WhiteKernel(), optimizer=None, normalize_y=True
     ),
     *(Pipe(scaler, decomposition.PCA(9, whiten=True), svm.SVC()) for scaler in SCALED),
+    neighbors.KNeighborsRegressor(weights="distance"),
+    gaussian_process.GaussianProcessClassifier(kernels.ConstantKernel(3.0) * kernels.RBF(15.0), optimizer=None),
+    linear_model.SGDClassifier(loss="log_loss", random_state=0),
+    Pipe(SCALED[0], linear_model.SGDClassifier(loss="modified_huber", random_state=0)),
     Pipe(feature_selection.SelectKBest(feature_selection.chi2, k=9), neighbors.KNeighborsClassifier()),
     Pipe(kernel_approximation.Nystroem(n_components=20, gamma=1e-3), linear_model.Ridge()),
     Pipe(decomposition.TruncatedSVD(9), linear_model.LogisticRegression(max_iter=50)),
@@ -128,6 +132,51 @@ def test_two_classes_of_text(kind: Any, tmp_path: Path) -> None:
     np.testing.assert_allclose(found, own(estimator, x), atol=1e-5 * np.abs(found).max(), strict=True)
 
 
+@pytest.mark.parametrize("kind", [neighbors.KNeighborsClassifier, neighbors.KNeighborsRegressor])
+@pytest.mark.parametrize("scaler", [None, preprocessing.StandardScaler()], ids=["plain", "scaled"])
+def test_neighbours_that_are_hit_count_alone(kind: Any, scaler: Any, tmp_path: Path) -> None:
+    """Weighted by distance: two stored samples are the same, with labels of their own, and half of the rows are hit.
+
+    In a tree; by products of matrices scikit-learn itself sees one of the two a rounding away.
+    """
+    x, y = digits()
+    x, y = np.vstack([x[:200], x[:20]]), np.concatenate([y[:200], 9 - y[:20]])
+    estimator = Pipe(scaler, kind(weights="distance", algorithm="kd_tree")).fit(x, y)
+    rows = np.vstack([x[:60], digits()[0][300:360]])
+    apart, _ = estimator[-1].kneighbors(estimator[:-1].transform(rows), 6)
+    rows = rows[(apart[:, 5] > apart[:, 4] + 1e-9) | (apart[:, 0] == 0)]  # of two that are as near, one is left out
+    assert len(rows) > 80
+    model, found = as_onnx(estimator, matrix(rows), tmp_path)
+    np.testing.assert_allclose(found, own(estimator, rows), atol=2e-5 * max(1, found.max()), strict=True)
+    assert "edge" not in model.notes[0]
+
+
+@pytest.mark.parametrize("loss", ["log_loss", "modified_huber"])
+@pytest.mark.parametrize("classes", [2, 10])
+def test_each_class_against_the_rest(loss: str, classes: int, tmp_path: Path) -> None:
+    """Scores go as far as where float32, or scikit-learn itself, has 0 for all classes."""
+    x, y = digits()
+    kind = linear_model.SGDClassifier(loss=loss, random_state=0).fit(x[y < classes], y[y < classes])
+    kind.coef_, kind.intercept_ = kind.coef_ / 50, np.zeros(len(kind.coef_))
+    rows = np.concatenate([scale * x[:30] for scale in (1e-3, 1.0, 1e2, 1e4, -1.0, -1e4, 0.0, -0.0)])
+    scores = kind.decision_function(rows).reshape(len(rows), -1)
+    rows = rows[(np.abs(scores.max(axis=1) + 709.78) > 1e-2) & (np.abs(np.abs(scores) - 1).min(axis=1) > 1e-4)]
+    _, found = as_onnx(kind, matrix(rows), tmp_path)
+    np.testing.assert_allclose(found, kind.predict_proba(rows), atol=2e-5, strict=True)
+
+
+@pytest.mark.parametrize("length", [0.3, 3.0, 30.0])
+def test_a_process_that_classifies(length: float, tmp_path: Path) -> None:
+    """Also where its variance is all of the kernel's, and where next to none of it is left."""
+    x, y = tumours()
+    kernel = kernels.ConstantKernel(20.0) * kernels.RBF(length) + kernels.WhiteKernel(1e-3)
+    kind = gaussian_process.GaussianProcessClassifier(kernel, optimizer=None)
+    estimator = Pipe(preprocessing.StandardScaler(), kind).fit(x[:100], y[:100])
+    rows = np.vstack([x[:150], 100 * x[:3]])
+    _, found = as_onnx(estimator, matrix(rows), tmp_path)
+    np.testing.assert_allclose(found, estimator.predict_proba(rows), atol=1e-4, strict=True)
+
+
 def test_large_numbers_are_centered_before_they_are_rounded(tmp_path: Path) -> None:
     x, y = tumours()
     x = x[:, :5] + 1e9  # float32 has steps of 64 there
@@ -157,9 +206,12 @@ def test_what_onnx_has_no_words_for_is_refused_by_name(tmp_path: Path) -> None:
     hashed = Pipe(feature_extraction.text.HashingVectorizer(n_features=64), svm.LinearSVC()).fit(x.tolist(), y)
     with pytest.raises(NotApplicable, match="can't convert HashingVectorizer"):
         as_onnx(hashed, Data({"text": x}), tmp_path / "hashed")
+    near = Pipe(feature_extraction.text.TfidfVectorizer(), neighbors.KNeighborsClassifier(weights="distance"))
+    with pytest.raises(NotApplicable, match="weighted by distance need Euclidean ones to be ONNX, not sparse samples"):
+        as_onnx(near.fit(x.tolist(), y), Data({"text": x}), tmp_path / "sparse")
     x, y = digits()
-    weighted = neighbors.KNeighborsClassifier(weights="distance").fit(x, y)
-    with pytest.raises(NotApplicable, match=r"answers otherwise than scikit-learn: on .* of 60 samples"):
+    weighted = neighbors.KNeighborsClassifier(weights="distance", metric="manhattan").fit(x, y)
+    with pytest.raises(NotApplicable, match="not the metric manhattan"):
         as_onnx(weighted, matrix(x[:60]), tmp_path / "weighted")
     forest = stored(ensemble.RandomForestClassifier(3).fit(x, y), tmp_path / "forest")
     with pytest.raises(NotApplicable, match="goes to ONNX as a forest"):

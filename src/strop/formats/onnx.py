@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .._lazy import lazy
 from ..errors import UnsupportedModel, UntrustedModel
 from ..model import ONNX, Model, ModelFormat, Signature, Tensor
+from ._onnx_operations import operations
 
 if TYPE_CHECKING:
     import onnx
@@ -21,6 +22,9 @@ else:
 
 ONE_FILE = 1 << 29
 """Bytes above which weights go to a file of their own: one file is held in memory twice while it is written."""
+
+TINY = 1 << 24
+"""Bytes up to which it is worth telling what a graph computes: a larger one computes much."""
 
 _DIGITS = 19
 """Of the largest offset that a file can have."""
@@ -49,6 +53,12 @@ class OnnxFormat(ModelFormat):
     def store(self, model: Model, folder: Path) -> Model:
         """Write a live proto as model.onnx."""
         return model if model.files else save(load(model), folder, model)
+
+    def operations(self, model: Model) -> int | None:
+        """Of a graph that is small enough for this to matter."""
+        if model.size > TINY:
+            return None
+        return operations(graph_of(model), all(tensor.batched for tensor in model.signature.inputs))
 
 
 def read(source: Any) -> tuple[onnx.ModelProto, Path | None]:

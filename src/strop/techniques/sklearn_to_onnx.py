@@ -16,7 +16,8 @@ from ..formats.sklearn import Called, load, steps
 from ..model import ONNX, SKLEARN, Format, Model, Signature, Tensor
 from ..target import Target
 from ..technique import Context, Needs, Phase, Technique
-from ._estimator_graph import DOUBLE, FLOAT, Columns, answered, transformed
+from ._estimator_answers import answered, check
+from ._estimator_graph import DOUBLE, FLOAT, Columns, transformed
 from ._graph import Graph
 from ._onnxruntime import runner
 from ._skl2onnx import OPSETS, translated
@@ -45,6 +46,7 @@ class SklearnToOnnx(Technique):
     returns: ClassVar[Format | None] = ONNX
     phase: ClassVar[Phase] = Phase.CONVERT
     needs: ClassVar[Needs] = Needs.SAMPLES
+    simplified: ClassVar[bool] = True  # what skl2onnx adds for nothing, a runtime drops when it loads the graph
 
     def expects(self, target: Target) -> float:
         return 0.2  # of one row; most of what scikit-learn takes for that is checks of the input
@@ -64,6 +66,7 @@ class SklearnToOnnx(Technique):
 
 def _proto(chain: Sequence[Any], signature: Signature) -> onnx.ModelProto:
     """The first steps by skl2onnx, as few as can be, and the others here; the last by it too, where it must be."""
+    check(chain[-1])
     reasons = []
     for count in range(len(chain) + 1):
         graph, (result,) = Graph("float32"), signature.outputs
