@@ -254,7 +254,7 @@ def from_table(
                 if name in arrays:
                     arrays[name][rows] = numbers(column, *place, wide_as, name in gaps)
                 elif name in words:
-                    words[name].append(named(column, *place, table.blank if name in features else ()))
+                    words[name].append(named(column, *place, () if stacked or name not in features else table.blank))
         start += len(batch)
     if stacked:
         arrays[inputs[0]] = whole

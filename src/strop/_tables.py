@@ -162,8 +162,8 @@ def named(column: Any, name: str, path: Path, start: int, blank: Collection[str]
     if blank and (found := np.isin(values, sorted(blank))).any():
         row = int(found.argmax())
         raise InvalidData(
-            f"Columns must be complete, and {name!r} of {path} has {str(values[row])!r} in row {start + row}, which in a "
-            "CSV may be a text or none. Fill or drop it; where it is a text, give a frame or a parquet file."
+            f"Columns must be complete, and {name!r} of {path} has {str(values[row])!r} in row {start + row}, which in "
+            "a CSV may be a text or none. Fill or drop it; where it is a text, give a frame or a parquet file."
         )
     return values
 

@@ -52,7 +52,7 @@ _EXPANSIONS = ("KernelRidge", "GaussianProcessRegressor")
 _LINEAR = {
     *(("probability", name) for name in ("LogisticRegression", "LogisticRegressionCV", "LinearDiscriminantAnalysis")),
     *(("decision", name) for name in (
-        "LinearSVC", "Perceptron", "RidgeClassifier", "RidgeClassifierCV", "SGDClassifier")),
+        "LinearSVC", "Perceptron", "RidgeClassifier", "RidgeClassifierCV", "SGDClassifier", "SGDOneClassSVM")),
     ("probability", "SGDClassifier"),
 }  # fmt: skip
 
@@ -63,7 +63,8 @@ def _is_linear_regressor(last: Any) -> bool:
 
 def _linear(graph: Graph, x: Columns, last: Any, output: str) -> str:
     weights = np.atleast_2d(np.asarray(last.coef_, np.float64)).T
-    offset = np.broadcast_to(np.asarray(last.intercept_, np.float64).reshape(-1), weights.shape[1])
+    added = -last.offset_ if type(last).__name__ == "SGDOneClassSVM" else last.intercept_
+    offset = np.broadcast_to(np.asarray(added, np.float64).reshape(-1), weights.shape[1])
     if output != "probability":
         return x.times(graph, weights, offset)
     if type(last).__name__ == "SGDClassifier" and (weights.shape[1] > 1 or last.loss == "modified_huber"):

@@ -83,6 +83,9 @@ def transformed(graph: Graph, x: Columns, step: Any) -> Columns | None:
         return Columns.plain(at, False, len(step.components_))
     if name == "TruncatedSVD":
         return Columns.plain(x.times(graph, step.components_.T), False, len(step.components_))
+    if name == "BernoulliRBM":
+        neurons = graph.add("Sigmoid", x.times(graph, step.components_.T, step.intercept_hidden_))
+        return Columns.plain(neurons, False, len(step.components_))
     if name == "Nystroem" and step.kernel in ("rbf", "linear", "poly", "polynomial", "sigmoid"):
         gamma = 1.0 / len(x.scale) if step.gamma is None else step.gamma
         form = {"kernel": step.kernel.removesuffix("nomial"), "gamma": gamma}
