@@ -152,9 +152,10 @@ class Route:
                 ratio *= CARRIED_ON
         return ratio
 
-    def only(self, steps: Iterable[type[Technique]]) -> Self:
-        """The same route with fewer steps."""
-        return dataclasses.replace(self, steps=tuple(steps))
+    def only(self, steps: Iterable[type[Technique]], left: float = 1.0) -> Self:
+        """The same route with fewer steps, of a model of which so much is left to compute."""
+        operations = None if self.operations is None else round(self.operations * left)
+        return dataclasses.replace(self, steps=tuple(steps), operations=operations)
 
     def space(self, target: Target, fits: Mapping[str, Sequence[Any]] | None = None) -> dict[str, Domain]:
         """The settings to search, by `technique.setting`; values that this machine can't serve are left out.

@@ -99,6 +99,8 @@ class Technique(Settings):
     """Whether it is worth nothing unless a later step quantizes."""
     mends: ClassVar[bool] = False
     """Whether it is worth nothing unless an earlier step has lost something."""
+    shrinks: ClassVar[str | None] = None
+    """What of a model's counts its `amount` leaves out a share of."""
     around: ClassVar[float | None] = None
     """The ratio, after over before, of what a call takes besides what it computes; None where `expects` covers that."""
     simplified: ClassVar[bool] = False

@@ -25,6 +25,7 @@ class Part:
         stores: Whether it compares what it is asked with samples that it was trained on.
         neighbours: Whether that is by their distance.
         machine: Whether it is a support vector machine.
+        linear: Whether it is one product.
         gamma: Of its kernel, as a number.
         rounds: Estimators of an ensemble.
         width: Numbers that a projection or selection gives.
@@ -35,6 +36,7 @@ class Part:
     stores: bool
     neighbours: bool
     machine: bool
+    linear: bool
     gamma: float | None
     rounds: int
     width: int | None
@@ -49,6 +51,7 @@ class Part:
             type(step).__name__, has,
             any(hasattr(one, name) for one in (step, inner, *getattr(inner, "estimators_", ())) for name in STORES),
             hasattr(step, "_fit_X"), hasattr(step, "support_vectors_"),
+            hasattr(step, "coef_") and not hasattr(step, "support_vectors_"),
             float(gamma) if isinstance(gamma, (int, float)) else None,
             int(getattr(step, "n_iter_", 0) if "max_bins" in has else len(getattr(step, "estimators_", ()))),
             _width(step, has),

@@ -17,6 +17,7 @@ from ..settings import choice, span
 from ..target import Target
 from ..technique import Context, Needs, Phase, Technique
 from ._asked import Array, asked
+from ._parts import parts
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -61,12 +62,12 @@ class DistillEstimator(Technique):
     def requires(self, model: Model, target: Target) -> None:
         if "trees" in model.counts:
             raise NotApplicable("an ensemble of trees is taught to a smaller one (distill-forest)")
+        if parts(model.payload)[-1].linear:
+            raise NotApplicable("it is linear already")
 
     def apply(self, model: Model, context: Context) -> Model:
         estimator, (result,) = load(model.path), model.signature.outputs
         *front, last = steps(estimator)
-        if hasattr(last, "coef_") and not hasattr(last, "support_vectors_"):
-            raise NotApplicable("it is linear already")
         classes = getattr(last, "classes_", None)
         found = asked(context, self.rows, self.swapped)
         x = pipeline.make_pipeline(*front).transform(found.input) if front else found.input
