@@ -63,7 +63,7 @@ def _whole(values: Any, name: str) -> Array:
     Raises:
         InvalidData: Something among texts is none, as NaN and None that stand for one that is missing.
     """
-    array = np.asanyarray(values)
+    array: Array = np.asanyarray(values)
     single = np.asarray(values, object) if isinstance(values, (list, tuple)) else array
     if array.dtype.kind in "UO" and single.dtype == object and any(isinstance(one, str) for one in single.flat):
         for row, one in enumerate(single.flat):

@@ -115,7 +115,9 @@ def test_onnx_answers_as_scikit_learn_does(kind: Any, tmp_path: Path) -> None:
     expected = own(estimator, x[300:400])
     off = np.abs(found - expected).reshape(100, -1).max(axis=1) / np.abs(expected).max()
     assert (off > 1e-3).sum() <= 1, "one sample may lie on an edge"
-    assert "off by" in model.notes[0]
+    names = [type(step).__name__ for step in pipes(kind)]
+    told = f"{names[0]} as ONNX" if len(names) == 1 else f" and {names[-1]} as one graph of ONNX"
+    assert f"{told}: off by" in model.notes[0] and names[0] in model.notes[0]
     foreign = {node.domain for node in formats.onnx.graph_of(model).graph.node} - {""}
     assert not foreign or kind not in OWN
 
@@ -225,6 +227,7 @@ def test_a_huge_pipeline(tmp_path: Path) -> None:
     model, found = as_onnx(estimator, matrix(x), tmp_path)
     np.testing.assert_allclose(found, estimator.predict_proba(x), atol=1e-5)
     assert len(formats.onnx.graph_of(model).graph.node) == 6, "all of it is folded into one product"
+    assert model.notes[0].startswith("80 steps and LogisticRegression as one graph of ONNX: off by ")
 
 
 class OfScikitLearn(TechniqueCase):

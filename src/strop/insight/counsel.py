@@ -94,7 +94,7 @@ def _steps(model: Model, target: Target, found: Found) -> Iterator[Advice]:
         settings = ", ".join(f"{name} {value}" for name, value in step.settings().items() if name in step.strengths())
         why = f"{about}. Of the {inside:.0%} of a call that the model itself takes, {expected:.2g}x is expected to stay"
         why += f" ({settings})" if settings else ""
-        if technique.shrinks in model.counts:
+        if technique.shrinks and technique.shrinks in model.counts:
             count, amount = model.counts[technique.shrinks], step.settings()["amount"]
             why += f", with {max(1, round(count * (1 - amount))):,} of its {count:,} {technique.shrinks}"
         why += f"; it needs {needed(technique.needs)}" if needed(technique.needs) else ""

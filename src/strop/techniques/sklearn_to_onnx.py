@@ -30,6 +30,7 @@ else:
 _IR = 8
 SAMPLES = 300
 CLOSE = 1e-3  # of the largest output: float32 arithmetic comes to less
+NAMED = 6  # steps, that a note lists
 APART = 0.01  # the share of samples that may lie on an edge, where rounding takes another neighbour or vote
 
 
@@ -165,5 +166,15 @@ def _held_to(estimator: Any, made: Model, signature: Signature, samples: Data) -
             f"the graph answers otherwise than scikit-learn: on {apart.sum()} of {len(off)} samples it is off by up to "
             f"{np.nanmax(off):.2g} of the largest output"
         )
-    said = f"as ONNX it is off by {off[~apart].max(initial=0):.1g} of the largest output, on {len(off)} samples"
+    most = off[~apart].max(initial=0)
+    said = f"{_named(steps(estimator))}: off by {most:.1g} of the largest output, on {len(off)} samples"
     return said + (f"; {apart.sum()} more lie on an edge, and fall on its other side" if apart.any() else "")
+
+
+def _named(chain: Sequence[Any]) -> str:
+    """What became ONNX: pre-processing is in what is measured, and in what is handed over."""
+    names = [type(step).__name__ for step in chain]
+    if len(names) == 1:
+        return f"{names[0]} as ONNX"
+    before = ", ".join(names[:-1]) if len(names) <= NAMED else f"{len(names) - 1} steps"
+    return f"{before} and {names[-1]} as one graph of ONNX"
