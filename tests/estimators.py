@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ from sklearn import compose, datasets, feature_extraction, impute, linear_model,
 
 from strop import formats
 from strop.data import Data
-from strop.formats.sklearn import SklearnFormat
+from strop.formats.sklearn import Called, SklearnFormat, load
+from strop.learning import Training
 from strop.model import Model
+from strop.target import Target
+from strop.technique import Context, Technique, apply
 
 Array = np.ndarray[Any, Any]
 FORMAT = SklearnFormat()
+ONE = Target(threads=1)
 
 
 @functools.cache
@@ -91,3 +96,18 @@ def own(estimator: Any, x: Any) -> Array:
 
 def matrix(x: Array) -> Data:
     return Data({"x": np.asarray(x, np.float64)})
+
+
+def made(
+    technique: Technique, model: Model, folder: Path, data: Data | None = None, train: Data | None = None
+) -> Model:
+    """What a technique makes, of data to hold it to or to train with."""
+    (folder / "made").mkdir(parents=True)
+    lesson: dict[str, Any] = {}
+    if train:
+        lesson = {"train": train, "training": Training(), "deadline": time.monotonic() + 60}
+    return apply(technique, model, Context(data, model, ONE, 0, folder / "made", **lesson))
+
+
+def answers(model: Model, x: Any) -> Array:
+    return Called(load(model.path), model.signature)({"x": x})

@@ -11,13 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strop.errors import InvalidPlan, NotApplicable
-from strop.model import FOREST, LIGHTGBM, NATIVE, ONNX_TREES, Format, Model, Signature, Tensor
+from strop.model import FOREST, LIGHTGBM, NATIVE, ONNX_TREES, TORCH, Format, Model, Signature, Tensor
 from strop.plan import CONVERSIONS, Candidate, Route, routes
 from strop.runtime import Runner, Runtime
+from strop.runtimes import Onnxruntime, Openvino
 from strop.settings import Span, choice, span
 from strop.target import Target
 from strop.technique import Context, Needs, Phase, Technique
-from strop.techniques import DistillForest, Retune, TruncateRounds
+from strop.techniques import (
+    DistillForest,
+    DynamicInt8,
+    OpenvinoInt8,
+    Retune,
+    Simplify,
+    StaticInt8,
+    ToOnnx,
+    ToOpenvino,
+    TruncateRounds,
+)
 from strop.testing import FakeCalibrate, FakeCompile, FakeFault, FakeRound, FakeRuntime, FakeStrip, fake_model
 
 FORMATS = [Format(name) for name in ("red", "green", "blue")]
@@ -263,3 +274,69 @@ def test_the_rounds_of_a_forest_are_chosen_once() -> None:
     red = type("Red", (Loads,), {"loads": frozenset({FOREST})})
     found, _ = routes(Model(FOREST, None, SIGNATURE), TARGET, ALL, steps, [red])
     assert labels(found) == {"red", "distill-forest + red", "retune + red", "truncate-rounds + red"}
+
+
+def test_of_a_tiny_model_int8_is_tried_after_float32() -> None:
+    """And of one that computes much before it, in the order that it had where nothing is known of the model."""
+    pytest.importorskip("openvino")
+    steps = [ToOnnx, Simplify, DynamicInt8, StaticInt8, ToOpenvino, OpenvinoInt8]
+    ends: list[type[Runtime]] = [Onnxruntime, Openvino]
+    orders = {}
+    for operations in (0, 1_000, 40_000, 10_000_000_000):
+        model = Model(TORCH, None, SIGNATURE, counts={"operations": operations} if operations else {})
+        found, _ = routes(model, TARGET, ALL, steps, ends)
+        orders[operations] = [route.label for route in found]
+    float32 = "to-onnx + simplify + onnxruntime"
+    for tiny in (1_000, 40_000):
+        assert orders[tiny][:2] == [float32, "to-onnx + onnxruntime"]
+    assert orders[10_000_000_000] == orders[0]
+    assert "int8" in orders[0][0] and orders[0].index(float32) > 4
+    batched = Target(threads=1, batch=1000)
+    found, _ = routes(Model(TORCH, None, SIGNATURE, counts={"operations": 40_000}), batched, ALL, steps, ends)
+    assert "int8" in found[0].label, "there is much to compute in a call"
+
+
+def test_what_is_left_to_compute_after_shrinking_counts() -> None:
+    @dataclass(frozen=True)
+    class Half(Shrinks):
+        amount: float = span(0.9, 0.2, 0.9, strength=True)
+
+        def expects(self, target: Target) -> float:
+            return 1 - self.amount
+
+    class Eight(Shrinks):
+        phase: ClassVar[Phase] = Phase.QUANTIZE
+        around: ClassVar[float | None] = 1.5
+
+        def expects(self, target: Target) -> float:
+            return 0.25
+
+    red = type("Red", (Loads,), {"loads": frozenset({FORMATS[0]})})
+    whole = Route((Eight,), red, operations=1_000_000)
+    assert whole.expects(TARGET) == pytest.approx((150_000 + 250_000) / 1_100_000)
+    both = Route((Half, Eight), red, operations=1_000_000)
+    assert both.expects(TARGET) == pytest.approx(0.1 * (150_000 + 25_000) / 200_000)
+    assert both.only((Eight,), 0.1).expects(TARGET) == pytest.approx((150_000 + 25_000) / 200_000)
+    assert Route((Eight,), red).expects(TARGET) == 0.25
+
+
+def test_steps_that_the_signature_forbids_or_that_find_nothing_to_do_are_not_planned() -> None:
+    class Wary(Shrinks):
+        accepts: ClassVar[frozenset[Format]] = frozenset({FORMATS[1]})
+
+        def takes(self, signature: Signature) -> None:
+            if signature.inputs[0].dtype == "float32":
+                raise NotApplicable("its input is float32")
+
+    class Tidy(Shrinks):
+        accepts: ClassVar[frozenset[Format]] = frozenset({FORMATS[1]})
+        phase: ClassVar[Phase] = Phase.SIMPLIFY
+
+    ways = [
+        type(name, (Shrinks,), {"returns": FORMATS[1], "simplified": name == "Neat", "phase": Phase.CONVERT})
+        for name in ("Neat", "Rough")
+    ]
+    green = type("Green", (Loads,), {"loads": frozenset({FORMATS[1]})})
+    found, refused = routes(Model(FORMATS[0], None, SIGNATURE), TARGET, ALL, [*ways, Wary, Tidy], [green])
+    assert labels(found) == {"neat + green", "rough + green", "rough + tidy + green"}
+    assert refused == {"wary": "its input is float32"}

@@ -49,10 +49,30 @@ def in_memory(source: object) -> dict[str, Array]:
             f"{type(source).__name__} is none of these."
         )
     try:
-        return {str(name): _of_text(np.asanyarray(values)) for name, values in source.items()}
+        return {str(name): _of_text(_whole(values, str(name))) for name, values in source.items()}
+    except StropError:
+        raise
     except Exception as error:  # of the user's own classes too
         said = f"{type(error).__name__}: {told(error)}"
         raise InvalidData(f"An array must have one shape for all samples ({said}). Pad the samples to one.") from error
+
+
+def _whole(values: Any, name: str) -> Array:
+    """As NumPy has it, but for what it would spell out among texts.
+
+    Raises:
+        InvalidData: Something among texts is none, as NaN and None that stand for one that is missing.
+    """
+    array: Array = np.asanyarray(values)
+    single = np.asarray(values, object) if isinstance(values, (list, tuple)) else array
+    if array.dtype.kind in "UO" and single.dtype == object and any(isinstance(one, str) for one in single.flat):
+        for row, one in enumerate(single.flat):
+            if not isinstance(one, str):
+                raise InvalidData(
+                    f"Texts must stand among texts alone, and {name!r} has {told(one, repr)} at place {row}. Fill or "
+                    "drop it."
+                )
+    return array
 
 
 def _of_text(array: Array) -> Array:
@@ -234,7 +254,7 @@ def from_table(
                 if name in arrays:
                     arrays[name][rows] = numbers(column, *place, wide_as, name in gaps)
                 elif name in words:
-                    words[name].append(named(column, *place))
+                    words[name].append(named(column, *place, () if stacked or name not in features else table.blank))
         start += len(batch)
     if stacked:
         arrays[inputs[0]] = whole

@@ -134,8 +134,14 @@ def numbers(column: Any, name: str, path: Path, start: int, wide: int | None, mi
     return np.asarray(values.to_numpy(False)).reshape(len(column), wide)
 
 
-def named(column: Any, name: str, path: Path, start: int) -> Array:
+def named(column: Any, name: str, path: Path, start: int, blank: Collection[str] = ()) -> Array:
     """The values of a column of text, or of a dictionary: [rows].
+
+    Args:
+        column: Of the batch.
+        name: Its name; `path` is the file's, for messages.
+        start: The row of the file that the batch begins at.
+        blank: Texts that may stand for none, where a model looks at the column.
 
     Raises:
         InvalidData: A value is missing, or is neither text nor a number.
@@ -152,7 +158,14 @@ def named(column: Any, name: str, path: Path, start: int) -> Array:
             f"Columns must hold numbers, booleans, text, or lists of numbers, and {name!r} holds {column.type}. "
             "Convert it."
         )
-    return np.array(column.to_pylist(), dtype=str)
+    values = np.array(column.to_pylist(), dtype=str)
+    if blank and (found := np.isin(values, sorted(blank))).any():
+        row = int(found.argmax())
+        raise InvalidData(
+            f"Columns must be complete, and {name!r} of {path} has {str(values[row])!r} in row {start + row}, which in "
+            "a CSV may be a text or none. Fill or drop it; where it is a text, give a frame or a parquet file."
+        )
+    return values
 
 
 def _complete(column: Any, name: str, path: Path, start: int) -> None:

@@ -299,6 +299,15 @@ class ModelFormat(ABC):
         """
         return model
 
+    def operations(self, model: Model) -> int | None:
+        """Multiply-adds for one sample in matrix products and convolutions, or a bound from above; None where that is
+        not known.
+
+        Args:
+            model: On disk.
+        """
+        return model.counts.get("operations")
+
     def structure(self, model: Model, samples: Batch | None = None) -> Structure:
         """What the model is made of, for a profile.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from . import runtimes, techniques
+from . import formats, runtimes, techniques
 from ._lazy import installed
 from .errors import NotApplicable, TechniqueError
 from .model import Format, Model
@@ -18,6 +18,9 @@ from .settings import Choice, Domain, Span
 from .target import Target
 from .technique import Needs, Phase, Technique, check
 
+AROUND = 100_000
+"""Multiply-adds that take as long as what a call costs besides: two products of n x n at batch 1 through ONNX Runtime
+took 5.8, 6.9, 9.2, 14.6 and 98 us for n = 16, 64, 128, 256 and 512 (VNNI, 1 thread)."""
 CARRIED_ON = 2.0  # int8 that a converter carries on lost its quality on 4 of the 6 real models; native int8 comes first
 NEEDED = {
     Needs.SAMPLES: "samples, which are not given",
@@ -73,11 +76,13 @@ class Route:
 
     Attributes:
         most: The greatest strength to try of steps that train, where there is little to train with.
+        operations: Multiply-adds for one sample of the model that it starts from; None where that is not known.
     """
 
     steps: tuple[type[Technique], ...]
     runtime: type[Runtime]
     most: float = 1.0
+    operations: int | None = None
 
     @property
     def label(self) -> str:
@@ -134,12 +139,23 @@ class Route:
 
     def expects(self, target: Target) -> float:
         """The ratio of latency to expect before anything is measured."""
-        ratio = self.runtime.expects(target)
+        ratio, operations = self.runtime.expects(target), (self.operations or 0) * target.batch
         for place, step in enumerate(self.steps):
-            ratio *= step().expects(target)
+            expected = step().expects(target)
+            if step.around is None or self.operations is None:
+                ratio *= expected
+            else:  # of a tiny model, what is computed is the least
+                ratio *= (AROUND * step.around + operations * expected) / (AROUND + operations)
+            if step.strengths():
+                operations = round(operations * expected)
             if step.quantizes and any(later.phase == Phase.CONVERT for later in self.steps[place + 1 :]):
                 ratio *= CARRIED_ON
         return ratio
+
+    def only(self, steps: Iterable[type[Technique]], left: float = 1.0) -> Self:
+        """The same route with fewer steps, of a model of which so much is left to compute."""
+        operations = None if self.operations is None else round(self.operations * left)
+        return dataclasses.replace(self, steps=tuple(steps), operations=operations)
 
     def space(self, target: Target, fits: Mapping[str, Sequence[Any]] | None = None) -> dict[str, Domain]:
         """The settings to search, by `technique.setting`; values that this machine can't serve are left out.
@@ -199,9 +215,9 @@ def routes(
     refused: dict[str, str] = {}
     usable: list[type[Technique]] = []
     known = techniques.all_techniques() if known is None else known
-    formats = reached(model.format, known)
+    reachable = reached(model.format, known)
     for technique in known:
-        if not technique.accepts & formats:
+        if not technique.accepts & reachable:
             continue
         if missing := technique.needs & ~have:
             refused[technique.label()] = f"needs {_words(missing)}"
@@ -220,8 +236,9 @@ def routes(
             refused[runtime.label()] = f"is not installed; pip install 'strop[{runtime.extra}]' brings it"
         else:
             ends.append(runtime)
+    operations = next((known.operations(model) for known in formats.all_formats() if known.name == model.format), None)
     found = [
-        Route(steps, runtime, most)
+        Route(steps, runtime, most, operations)
         for steps, format in _chains(usable, model.format, ())
         if _complete(steps)
         for runtime in ends
@@ -270,16 +287,19 @@ def _fits(step: type[Technique], format: Format, before: tuple[type[Technique], 
         return False
     if before and before[-1].returns and before[-1].phase == Phase.COMPILE:
         return False  # tied to its runtime
+    if before and before[-1].simplified and step.phase == Phase.SIMPLIFY:
+        return False
     same_format = not before or before[-1].returns is None
     return not before or not same_format or step.phase >= before[-1].phase
 
 
 def _refusal(technique: type[Technique], model: Model, target: Target) -> str | None:
     """Why a technique's defaults do not fit the model as given; None where they do, or where it starts elsewhere."""
-    if model.format not in technique.accepts:
-        return None
     try:
-        check(technique(), model, target)
+        if model.format in technique.accepts:
+            check(technique(), model, target)
+        else:
+            technique().takes(model.signature)
     except TechniqueError as error:
         return str(error)
     return None

@@ -10,7 +10,7 @@ from typing import Any
 from . import formats, jobs
 from ._plain import given as checked
 from .comparison import TIME, fit, host, random_inputs
-from .insight import PROFILING, UNTOLD, Found, advise, examine
+from .insight import PROFILING, UNTOLD, Found, advise, examine, unfit
 from .model import Model
 from .prepare import check_target
 from .reading import read_for
@@ -44,9 +44,9 @@ def profile(
 
     Returns:
         Plain data. `seconds` of one call, `layers` (overhead first; what is not known is None), `memory` in bytes,
-        `advice`, the most expected gain first; `bound_by`, `overhead` or `model`; `structure`, what the format tells of
-        the model; `told`, the same in words; and `model`, `calls` and `notes`. Times and shares have `value`, `low` and
-        `high`; operations are those of one call.
+        `advice`, the most expected gain first; `unfit`, the techniques that do not fit, and why; `bound_by`, `overhead`
+        or `model`; `structure`, what the format tells of the model; `told`, the same in words; and `model`, `calls` and
+        `notes`. Times and shares have `value`, `low` and `high`; operations are those of one call.
 
     Raises:
         UnsupportedModel: Its format can't be taken apart.
@@ -101,6 +101,7 @@ def _plain(given: Hosted, ready: Hosted, found: Found, notes: list[str]) -> dict
         "layers": layers,
         "memory": found.memory,
         "advice": [asdict(advice) for advice in advise(model, ready.runtime, target, found)],
+        "unfit": unfit(model, target),
         "structure": dict(structure.facts),
         "told": dict(structure.told),
         "model": {"format": model.format, "size": model.size, "runtime": str(ready.runtime),

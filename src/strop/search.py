@@ -282,7 +282,8 @@ class RouteSearch:
 
     def _whole(self, route: Route) -> float:
         """What a route came to without the steps that shrink, limits that it broke aside; else what is expected."""
-        plain = Route(tuple(step for step in route.steps if step not in route.shrinking), route.runtime)
+        left = math.prod(step().expects(self.target) for step in route.shrinking if step.strengths())
+        plain = route.only((step for step in route.steps if step not in route.shrinking), left)
         found = [
             score(outcome.report, self.goal) for candidate, outcome in self.tried
             if outcome.cause == "done" and core(self._route_of[candidate.key]) == core(plain)
@@ -329,7 +330,7 @@ class RouteSearch:
 
     def _mends(self, route: Route) -> bool:
         """Whether what prepares for int8 has something to mend: without it, the route broke a limit on quality."""
-        plain = Route(tuple(step for step in route.steps if not step.for_quantizing), route.runtime)
+        plain = route.only(step for step in route.steps if not step.for_quantizing)
         return plain.steps == route.steps or any(core(self._route_of[key]) == core(plain) for key in self._spoiled)
 
     def _waits(self, route: Route) -> bool:

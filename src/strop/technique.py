@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from .data import Data
 from .errors import ContractBroken, StropError, TechniqueError
 from .learning import Training
-from .model import Format, Model
+from .model import Format, Model, Signature
 from .settings import Settings
 from .target import Target
 
@@ -99,6 +99,12 @@ class Technique(Settings):
     """Whether it is worth nothing unless a later step quantizes."""
     mends: ClassVar[bool] = False
     """Whether it is worth nothing unless an earlier step has lost something."""
+    shrinks: ClassVar[str | None] = None
+    """What of a model's counts its `amount` leaves out a share of."""
+    around: ClassVar[float | None] = None
+    """The ratio, after over before, of what a call takes besides what it computes; None where `expects` covers that."""
+    simplified: ClassVar[bool] = False
+    """Whether what it returns leaves nothing for a step of the phase SIMPLIFY, which then does not follow it."""
     gains: ClassVar[frozenset[str] | None] = None
     """The metrics that it can improve, where they are few; it is left out where the goal speaks of none of them."""
 
@@ -108,6 +114,13 @@ class Technique(Settings):
         It orders the first trials, and says what is worth training.
         """
         return 1.0
+
+    def takes(self, signature: Signature) -> None:
+        """Refuse inputs or outputs that it fits in no format: no step changes them, so no route to it is planned.
+
+        Raises:
+            NotApplicable: Why not, in one sentence.
+        """
 
     def requires(self, model: Model, target: Target) -> None:
         """Refuse what this technique does not fit.
@@ -173,6 +186,7 @@ def check(technique: Technique, model: Model, target: Target) -> None:
         TechniqueError: It failed to say.
     """
     with _blamed(technique, model):
+        technique.takes(model.signature)
         technique.requires(model, target)
 
 

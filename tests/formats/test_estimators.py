@@ -16,6 +16,7 @@ from sklearn import (
     ensemble,
     feature_extraction,
     gaussian_process,
+    impute,
     kernel_ridge,
     linear_model,
     model_selection,
@@ -123,6 +124,32 @@ def test_data_that_do_not_fit_columns_are_told(tmp_path: Path) -> None:
     assert not any(tensor.missing for tensor in signature.inputs), "what follows the scaler takes no NaN"
     with pytest.raises(InvalidData, match=r"'size' of the frame has none in row"):
         match(read_for(signature, (x, y)), signature)
+
+
+@pytest.mark.parametrize("gap", [None, np.nan])
+def test_text_that_is_missing_is_told_and_not_guessed_at(gap: float | None, tmp_path: Path) -> None:
+    """scikit-learn has a category for it; here text is text, and in a CSV nothing tells '' from none."""
+    x, y = frame()
+    x = x[["count", "city"]].astype({"city": object})
+    x.loc[4, "city"] = gap
+    kinds = pipeline.make_pipeline(impute.SimpleImputer(strategy="constant", fill_value="none", missing_values=gap),
+                                   preprocessing.OneHotEncoder())  # fmt: skip
+    for encoder in (preprocessing.OneHotEncoder(), kinds):
+        front = compose.make_column_transformer((encoder, ["city"]), ("passthrough", ["count"]))
+        signature = FORMAT.open(Pipe(front, linear_model.LogisticRegression()).fit(x, y)).signature
+        x.assign(y=y).to_csv(tmp_path / "d.csv", index=False)
+        x.assign(y=y).to_parquet(tmp_path / "d.parquet")
+        with pytest.raises(InvalidData, match="'city' of the frame has none in row 4"):
+            read_for(signature, (x, y))
+        with pytest.raises(InvalidData, match=r"'city' of .*d\.parquet has none in row 4"):
+            read_for(signature, tmp_path / "d.parquet", label="y")
+        with pytest.raises(InvalidData, match=r"'city' of .*d\.csv has '' in row 4, which in a CSV may be a text or"):
+            read_for(signature, tmp_path / "d.csv", label="y")
+    lines, of = texts()
+    told = Pipe(feature_extraction.text.TfidfVectorizer(), svm.LinearSVC()).fit(lines.tolist(), of)
+    data = ({"text": ["a", gap, "b"]}, of[:3])
+    with pytest.raises(InvalidData, match=f"'text' has {gap} at place 1"):
+        match(read_for(FORMAT.open(told).signature, data), FORMAT.open(told).signature)
 
 
 def test_numbers_of_a_frame_are_one_matrix_by_name(tmp_path: Path) -> None:

@@ -6,19 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn import neighbors, pipeline, preprocessing, svm
 
+from estimators import digits, stored
 from forests import grown
 from strop.formats.forest import save
-from strop.insight import Advice, Found, advise
+from strop.insight import Advice, Found, advise, unfit
 from strop.model import Model
 from strop.runtime import Runtime
-from strop.runtimes import Gtil, Native
+from strop.runtimes import Gtil, Native, Sklearn
 from strop.stats import Interval
 from strop.structure import Structure
 from strop.target import Target
-from strop.techniques import ToNative, TruncateRounds
+from strop.techniques import SklearnToOnnx, ToNative, TruncateRounds
 
 TARGET = Target(threads=1)
+Pipe = pipeline.make_pipeline
 COMPILED = ToNative().expects(TARGET) / Gtil.expects(TARGET)
 
 
@@ -69,3 +72,26 @@ def test_what_it_runs_on_already_is_no_advice(tmp_path: Path) -> None:
     advice = told(tmp_path, 0.0, runtime=Native())
     assert "to-native" not in advice
     assert advice["forest-to-onnx"].gain == 0.0, "of which less is expected than of what is measured"
+
+
+def test_of_a_pipeline_what_pays_is_told_by_its_samples_and_what_does_not_with_the_reason(tmp_path: Path) -> None:
+    pytest.importorskip("skl2onnx")
+    model = stored(Pipe(preprocessing.StandardScaler(), svm.SVC()).fit(*digits()), tmp_path)
+    structure = Structure((), {"steps": ["StandardScaler", "SVC"]})
+    share = Interval(0.5, 0.5, 0.5)
+    found = Found(structure, Interval(1e-3, 1e-3, 1e-3), Interval(5e-4, 5e-4, 5e-4), share, 0, 10, ())
+    advice = {one.technique: one for one in advise(model, Sklearn(), TARGET, found)}
+    assert advice["sklearn-to-onnx"].gain == pytest.approx(1 - SklearnToOnnx().expects(TARGET))
+    assert "whose time, pre-processing included, is expected to be 0.2x" in advice["sklearn-to-onnx"].why
+    count = model.counts["vectors"]
+    assert advice["low-rank-kernel"].why.endswith(f"with {round(count * 0.03)} of its {count} vectors")
+    assert advice["retune-estimator"].why.endswith("it needs train data")
+    assert not {"dynamic-int8", "openvino-int8", "truncate-rounds"} & advice.keys(), "which are for what it becomes"
+    why = unfit(model, TARGET)
+    assert why["to-forest"] == "it is no ensemble of trees"
+    assert "no neighbours" in why["condense-neighbors"] and not why.keys() & advice.keys()
+    model = stored(Pipe(preprocessing.StandardScaler(), svm.SVC(kernel="linear")).fit(*digits()), tmp_path / "linear")
+    assert unfit(model, TARGET)["low-rank-kernel"].startswith("its kernel is linear")
+    near = stored(neighbors.KNeighborsClassifier().fit(*digits()), tmp_path / "near")
+    advice = {one.technique: one for one in advise(near, Sklearn(), TARGET, found)}
+    assert "with 60 of its 600 neighbours" in advice["condense-neighbors"].why

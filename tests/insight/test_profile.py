@@ -110,7 +110,7 @@ def profiled(**changes: Any) -> dict[str, Any]:
     known = {"value": 2e-3, "low": 1.9e-3, "high": 2.2e-3}
     found: dict[str, Any] = {
         "seconds": known, "bound_by": None, "memory": 5_000_000, "calls": 100, "notes": [], "layers": [], "advice": [],
-        "structure": {}, "told": {},
+        "structure": {}, "told": {}, "unfit": {},
         "model": {"format": "forest", "size": 1000, "runtime": "gtil", "threads": 1, "batch": 1},
     }  # fmt: skip
     return {**found, **changes}
@@ -126,7 +126,7 @@ def test_text_of_little_and_of_much() -> None:
     much = profiled(
         structure={"columns": columns, "unused": [f"u{place}" for place in range(15)]}, bound_by="overhead",
         advice=[{"technique": "melt", "gain": 0.5, "why": "It is hot"}, {"technique": "cool", "gain": 0.0, "why": ""}],
-        notes=["it rained"],
+        unfit={"bend": "it is stiff"}, notes=["it rained"],
         layers=[
             {"name": "call", "seconds": {"value": 0.0, "low": 0.0, "high": 2e-7}, "share": None, "operations": 0},
         ],
@@ -134,7 +134,7 @@ def test_text_of_little_and_of_much() -> None:
     said = summarize(much)
     for words in (
         "and 2 columns more", "u11 and 3 more", " 50%  melt", "It is hot.", "no faster: cool", "it rained.",
-        "call  under 200 ns", "most of it is spent around the model",
+        "not bend: it is stiff", "call  under 200 ns", "most of it is spent around the model",
     ):  # fmt: skip
         assert words in " ".join(said.split()) or words in said, said
     assert "most of it is spent in the model itself" in " ".join(summarize(profiled(bound_by="model")).split())

@@ -14,6 +14,7 @@ from .._lazy import lazy
 from ..errors import UnsupportedModel, UntrustedModel
 from ..images import Preprocessing
 from ..model import ONNX, Model, ModelFormat, Signature, Tensor
+from ._onnx_operations import operations
 from ._pixels import with_pixels
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ else:
 
 ONE_FILE = 1 << 29
 """Bytes above which weights go to a file of their own: one file is held in memory twice while it is written."""
+
+TINY = 1 << 24
+"""Bytes up to which it is worth telling what a graph computes: a larger one computes much."""
 
 _DIGITS = 19
 """Of the largest offset that a file can have."""
@@ -59,6 +63,12 @@ class OnnxFormat(ModelFormat):
             UnsupportedModel: Its input is not what images come to, or takes no float32.
         """
         return save(with_pixels(load(model), preprocessing.settled(None, model.signature), model), folder, model)
+
+    def operations(self, model: Model) -> int | None:
+        """Of a graph that is small enough for this to matter."""
+        if model.size > TINY:
+            return None
+        return operations(graph_of(model), all(tensor.batched for tensor in model.signature.inputs))
 
 
 def read(source: Any) -> tuple[onnx.ModelProto, Path | None]:

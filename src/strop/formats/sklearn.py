@@ -97,6 +97,10 @@ class SklearnFormat(TreeFormat):
         with reading("scikit-learn", model.payload):
             return forest_of(load(model.payload))
 
+    def operations(self, model: Model) -> int | None:
+        """As many as numbers that were learned, but of trees: each is multiplied with once at the most."""
+        return None if "trees" in model.counts else model.counts["parameters"]
+
     def structure(self, model: Model, samples: Batch | None = None) -> Structure:
         if "trees" in model.counts:
             return super().structure(model, samples)

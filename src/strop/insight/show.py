@@ -24,7 +24,7 @@ def summarize(found: Mapping[str, Any]) -> str:
         lines.append(_paragraph("", f"not looked at: {', '.join(unused[:UNUSED])}{more}"))
     lines.append(_paragraph("time", _time(found)))
     lines.append(_paragraph("memory", f"{quantity(found['memory'], 'bytes')} at the peak, over that of the runtime"))
-    lines += _parts(found["layers"]) + _columns(facts.get("columns", [])) + _advice(found["advice"])
+    lines += _parts(found["layers"]) + _columns(facts.get("columns", [])) + _advice(found["advice"], found["unfit"])
     lines += ["", *(_paragraph("note", f"{note}.") for note in found["notes"])] if found["notes"] else []
     return "\n".join(lines)
 
@@ -69,7 +69,7 @@ def _columns(columns: Sequence[Mapping[str, Any]]) -> list[str]:
     return ["", "Columns", *_table(rows), *more]
 
 
-def _advice(advice: Sequence[Mapping[str, Any]]) -> list[str]:
+def _advice(advice: Sequence[Mapping[str, Any]], unfit: Mapping[str, str]) -> list[str]:
     worth = [one for one in advice if one["gain"] >= WORTH]
     lines = [
         "",
@@ -82,6 +82,8 @@ def _advice(advice: Sequence[Mapping[str, Any]]) -> list[str]:
         lines.append("  nothing known: keep the model as it is, or run it on a faster machine")
     if rest := [one["technique"] for one in advice if one["gain"] < WORTH]:
         lines.append(textwrap.fill(f"no faster: {', '.join(rest)}", WIDTH, initial_indent="  ", subsequent_indent="  "))
+    for name, why in unfit.items():
+        lines.append(textwrap.fill(f"not {name}: {why}", WIDTH, initial_indent="  ", subsequent_indent=" " * 8))
     return lines
 
 

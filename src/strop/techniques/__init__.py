@@ -29,6 +29,7 @@ from .quantize_tflite import TfliteFloat16, TfliteInt8, TfliteWeights
 from .reduce_inputs import ReduceInputs
 from .refit_leaves import RefitLeaves
 from .retune import Retune
+from .retune_estimator import RetuneEstimator
 from .simplify import Simplify
 from .simplify_forest import SimplifyForest
 from .sklearn_to_onnx import SklearnToOnnx
@@ -51,6 +52,7 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     ToOnnx,
     ToTflite,
     ReduceInputs,
+    RetuneEstimator,
     LowRankKernel,
     CondenseNeighbors,
     DistillEstimator,

@@ -75,6 +75,16 @@ class Expansion:
             return cls(_dense(estimator.X_train_), weights, np.full(1, mean), "rbf", gamma)
         raise NotApplicable(f"a {name} is no sum of a kernel's values")
 
+    @classmethod
+    def of_process(cls, kernel: Any, centers: Any) -> tuple[float, Self]:
+        """The factor of a Gaussian process's kernel, and the rest of it at some centers, without weights.
+
+        Raises:
+            NotApplicable: It is of another form.
+        """
+        constant, gamma = _of_process(kernel)
+        return constant, cls(_dense(centers), np.zeros((len(centers), 0)), np.zeros(0), "rbf", gamma)
+
 
 def _form(estimator: Any, gamma: float) -> dict[str, Any]:
     if estimator.kernel not in _FORMS:

@@ -16,6 +16,7 @@ from ..model import SKLEARN, Format, Model
 from ..settings import span
 from ..target import Target
 from ..technique import Context, Phase, Technique
+from ._parts import parts
 
 if TYPE_CHECKING:
     import threadpoolctl
@@ -48,6 +49,7 @@ class CondenseNeighbors(Technique):
     accepts: ClassVar[frozenset[Format]] = frozenset({SKLEARN})
     phase: ClassVar[Phase] = Phase.SHRINK
     chooses: ClassVar[str | None] = "estimator"
+    shrinks: ClassVar[str | None] = "neighbours"
 
     def expects(self, target: Target) -> float:
         return float(1 - 0.6 * self.amount)  # what checks of the input take stays
@@ -55,12 +57,12 @@ class CondenseNeighbors(Technique):
     def requires(self, model: Model, target: Target) -> None:
         if model.counts.get("neighbours", 0) < FEWEST:
             raise NotApplicable(f"it looks for no neighbours among {FEWEST} samples or more")
+        if (name := parts(model.payload)[-1].name) not in KINDS:
+            raise NotApplicable(f"a {name} does not go by a number of neighbours")
 
     def apply(self, model: Model, context: Context) -> Model:
         estimator = load(model.path)
         last = steps(estimator)[-1]
-        if type(last).__name__ not in KINDS:
-            raise NotApplicable(f"a {type(last).__name__} does not go by a number of neighbours")
         if not isinstance(last._fit_X, np.ndarray):
             raise NotApplicable("its samples are sparse, and means of them would not be")
         count = round(len(last._fit_X) * (1 - self.amount))

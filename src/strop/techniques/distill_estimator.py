@@ -17,6 +17,7 @@ from ..settings import choice, span
 from ..target import Target
 from ..technique import Context, Needs, Phase, Technique
 from ._asked import Array, asked
+from ._parts import parts
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -61,22 +62,20 @@ class DistillEstimator(Technique):
     def requires(self, model: Model, target: Target) -> None:
         if "trees" in model.counts:
             raise NotApplicable("an ensemble of trees is taught to a smaller one (distill-forest)")
+        if parts(model.payload)[-1].linear:
+            raise NotApplicable("it is linear already")
 
     def apply(self, model: Model, context: Context) -> Model:
         estimator, (result,) = load(model.path), model.signature.outputs
         *front, last = steps(estimator)
-        if hasattr(last, "coef_") and not hasattr(last, "support_vectors_"):
-            raise NotApplicable("it is linear already")
         classes = getattr(last, "classes_", None)
-        if result.name == "decision" and (self.student == "network" or classes is None):
-            raise NotApplicable("a network of scikit-learn's gives no decision values; teach a linear student")
         found = asked(context, self.rows, self.swapped)
         x = pipeline.make_pipeline(*front).transform(found.input) if front else found.input
         scaler = preprocessing.MaxAbsScaler() if sparse.issparse(x) else preprocessing.StandardScaler()
         x = scaler.fit_transform(x)
         learn = _network if self.student == "network" else _linear
         student = learn(x, found.scores, result.name, classes, self.width, context)
-        made = pipeline.make_pipeline(*front, scaler, student)
+        made = pipeline.make_pipeline(*front, scaler, *student)
         stored = SklearnFormat().store(dataclasses.replace(model, payload=made, files=()), context.folder)
         return dataclasses.replace(stored, signature=model.signature)
 
@@ -86,31 +85,47 @@ class DistillEstimator(Technique):
         return round(float(WIDEST * (NARROWEST / WIDEST) ** self.amount))
 
 
-def _linear(x: Any, scores: Array, output: str, classes: Any, width: int, context: Context) -> Any:
+def _linear(x: Any, scores: Array, output: str, classes: Any, width: int, context: Context) -> list[Any]:
     fitted = linear_model.Ridge().fit(x, scores)
     if output == "prediction":
         fitted.coef_, fitted.intercept_ = fitted.coef_.reshape(-1), float(np.ravel(fitted.intercept_)[0])
-        return fitted
+        return [fitted]
+    return [_product(np.atleast_2d(fitted.coef_), np.atleast_1d(fitted.intercept_), output, classes)]
+
+
+def _product(coefficients: Array, offset: Array, output: str, classes: Any) -> Any:
+    """A linear estimator [outputs, features] that classifies, or detects outliers."""
+    known = {"coef_": coefficients, "n_features_in_": coefficients.shape[1], "n_iter_": 1}
+    if classes is None:
+        return _as_fitted(linear_model.SGDOneClassSVM(), offset_=-offset, **known)
     made = linear_model.LogisticRegression() if output == "probability" else svm.LinearSVC()
-    coefficients, offset = np.atleast_2d(fitted.coef_), np.atleast_1d(fitted.intercept_)
-    _as_fitted(made, coef_=coefficients, intercept_=offset, classes_=classes, n_features_in_=x.shape[1], n_iter_=1)
-    return made
+    return _as_fitted(made, intercept_=offset, classes_=classes, **known)
 
 
-def _network(x: Any, scores: Array, output: str, classes: Any, width: int, context: Context) -> Any:
+def _network(x: Any, scores: Array, output: str, classes: Any, width: int, context: Context) -> list[Any]:
+    """One hidden layer. No network of scikit-learn's gives decision values: its neurons are then a step of their own,
+    as a Boltzmann machine has them, and a linear estimator follows.
+    """
     mean, spread = scores.mean(axis=0), np.maximum(scores.std(axis=0), 1e-12)
     wanted = ((scores - mean) / spread).astype(np.float32)
     fitted = neural_network.MLPRegressor(
-        hidden_layer_sizes=(width,), batch_size=min(BATCH, len(wanted)), random_state=context.seed
-    )
+        hidden_layer_sizes=(width,), batch_size=min(BATCH, len(wanted)), random_state=context.seed,
+        activation="logistic" if output == "decision" else "relu",
+    )  # fmt: skip
     (first, last), (bias, offset) = _fit(fitted, x.astype(np.float32), wanted, context)
-    layers = {"coefs_": [first, last * spread], "intercepts_": [bias, offset * spread + mean]}
+    last, offset = last * spread, offset * spread + mean
+    if output == "decision":
+        hidden = {"components_": np.ascontiguousarray(first.T), "intercept_hidden_": bias}
+        neurons = _as_fitted(neural_network.BernoulliRBM(width), n_features_in_=x.shape[1], **hidden)
+        return [neurons, _product(np.ascontiguousarray(last.T), offset, output, classes)]
+    layers = {"coefs_": [first, last], "intercepts_": [bias, offset]}
     known = {"n_layers_": 3, "n_outputs_": scores.shape[1], "n_features_in_": x.shape[1], "n_iter_": 1, **layers}
     if output == "prediction":
-        return _as_fitted(neural_network.MLPRegressor(hidden_layer_sizes=(width,)), out_activation_="identity", **known)
+        made = neural_network.MLPRegressor(hidden_layer_sizes=(width,))
+        return [_as_fitted(made, out_activation_="identity", **known)]
     known |= {"classes_": classes, "_label_binarizer": preprocessing.LabelBinarizer().fit(classes)}
     link = "softmax" if scores.shape[1] > 1 else "logistic"
-    return _as_fitted(neural_network.MLPClassifier(hidden_layer_sizes=(width,)), out_activation_=link, **known)
+    return [_as_fitted(neural_network.MLPClassifier(hidden_layer_sizes=(width,)), out_activation_=link, **known)]
 
 
 def _fit(fitted: Any, x: Any, wanted: Array, context: Context) -> tuple[list[Array], list[Array]]:

@@ -20,6 +20,7 @@ from ..settings import span
 from ..target import Target
 from ..technique import Context, Phase, Technique, remaining
 from ._kernels import Array, Expansion
+from ._parts import parts
 
 if TYPE_CHECKING:
     import threadpoolctl
@@ -58,6 +59,7 @@ class LowRankKernel(Technique):
     accepts: ClassVar[frozenset[Format]] = frozenset({SKLEARN})
     phase: ClassVar[Phase] = Phase.SHRINK
     chooses: ClassVar[str | None] = "estimator"
+    shrinks: ClassVar[str | None] = "vectors"
 
     def expects(self, target: Target) -> float:
         return float(1 - 0.8 * self.amount)  # what checks of the input take stays
@@ -65,13 +67,13 @@ class LowRankKernel(Technique):
     def requires(self, model: Model, target: Target) -> None:
         if model.counts.get("vectors", 0) < FEWEST:
             raise NotApplicable(f"it is no kernel machine of {FEWEST} vectors or more")
+        if parts(model.payload)[-1].has["kernel"] == "linear":
+            raise NotApplicable("its kernel is linear, and its vectors become one product by themselves")
 
     def apply(self, model: Model, context: Context) -> Model:
         estimator = load(model.path)
         last = steps(estimator)[-1]
         sums = Expansion.of(last)
-        if sums.kernel == "linear":
-            raise NotApplicable("its kernel is linear, and its vectors become one product by themselves")
         if getattr(last, "_sparse", False):
             raise NotApplicable("its vectors are sparse, and means of them would not be")
         sizes = [int(n) for n in last._n_support] if hasattr(last, "classes_") else [len(sums.centers)]

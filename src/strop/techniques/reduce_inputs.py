@@ -9,21 +9,24 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from .._lazy import lazy
-from ..errors import NotApplicable, TechniqueError
-from ..formats.sklearn import Called, SklearnFormat, load, steps
+from ..errors import NotApplicable
+from ..formats.sklearn import SklearnFormat, load, steps
 from ..model import SKLEARN, Format, Model
 from ..settings import choice, span
-from ..target import Target, usable_cores
+from ..target import Target
 from ..technique import Context, Needs, Phase, Technique
-from ..training.trees import FEWEST
+from ..training.sklearn import refusing
+from ._anew import fitted, given
 
 if TYPE_CHECKING:
-    import threadpoolctl
-    from sklearn import base, decomposition, feature_selection, pipeline
+    from sklearn import base, decomposition, feature_selection, linear_model, pipeline, preprocessing, svm
 else:
     base, decomposition = lazy("sklearn.base"), lazy("sklearn.decomposition")
     feature_selection, pipeline = lazy("sklearn.feature_selection"), lazy("sklearn.pipeline")
-    threadpoolctl = lazy("threadpoolctl")
+    linear_model, svm = lazy("sklearn.linear_model"), lazy("sklearn.svm")
+    preprocessing = lazy("sklearn.preprocessing")
+
+PENALTY = 0.01  # of the least under which nothing is left
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,12 @@ class ReduceInputs(Technique):
 
     Attributes:
         by: `projection` is PCA, of texts and other sparse features truncated SVD; `selection` keeps the columns that
-            tell most by themselves of the labels (an F test).
+            tell most by themselves of the labels (an F test), `sparsity` those that a linear model with an L1 penalty
+            weighs most (Tibshirani 1996).
         amount: The share of numbers to do without.
     """
 
-    by: str = choice("projection", "selection")
+    by: str = choice("projection", "selection", "sparsity")
     amount: float = span(0.5, 0.1, 0.95, strength=True)
 
     accepts: ClassVar[frozenset[Format]] = frozenset({SKLEARN})
@@ -51,50 +55,42 @@ class ReduceInputs(Technique):
             raise NotApplicable("an ensemble of trees does without features as a forest (drop-features)")
 
     def apply(self, model: Model, context: Context) -> Model:
-        if context.train is None:
-            raise TechniqueError("training needs train data, and none are given")
         *front, last = steps(load(model.path))
-        labels = _labels(context, last)
-        called = Called(load(model.path), model.signature)
-        given = called.input(context.train.batch(0, len(context.train)))
-        x = pipeline.make_pipeline(*front).transform(given) if front else given
+        x, labels = given(context, last)
+        if labels is None and self.by != "projection":
+            raise NotApplicable("what a column tells is seen by labels, and a detector of outliers has none")
+        x = pipeline.make_pipeline(*front).transform(x) if front else x
         count = round(x.shape[1] * (1 - self.amount))
         if not 1 <= count < x.shape[1]:
             raise NotApplicable(f"of {x.shape[1]} numbers, {count} would be left")
-        reducer = self._reducer(hasattr(x, "tocsr"), count, hasattr(last, "classes_"), context.seed)
-        fitted = base.clone(last)
-        fixed = {"random_state": context.seed, "n_jobs": len(usable_cores()), "verbose": 0}
-        fitted.set_params(**{name: fixed[name] for name in fixed.keys() & fitted.get_params(deep=False).keys()})
-        context.progress(0.0, "training it anew")
-        with threadpoolctl.threadpool_limits(len(usable_cores())):
-            fitted.fit(reducer.fit_transform(x, labels), labels)
-        made = pipeline.make_pipeline(*front, reducer, fitted)
+        with refusing():
+            reducer = self._reducer(x, labels, count, hasattr(last, "classes_"), context.seed)
+            x = reducer.transform(x)
+        learned = fitted(base.clone(last), x, labels, context)
+        made = pipeline.make_pipeline(*front, reducer, learned)
         stored = SklearnFormat().store(dataclasses.replace(model, payload=made, files=()), context.folder)
         return dataclasses.replace(stored, signature=model.signature)
 
-    def _reducer(self, sparse: bool, count: int, classifies: bool, seed: int) -> Any:
-        if self.by == "selection":
-            test = feature_selection.f_classif if classifies else feature_selection.f_regression
-            return feature_selection.SelectKBest(test, k=count)
-        if sparse:
-            return decomposition.TruncatedSVD(count, random_state=seed)
-        return decomposition.PCA(count, random_state=seed)
+    def _reducer(self, x: Any, labels: Any, count: int, classifies: bool, seed: int) -> Any:
+        """What takes the columns to fewer, fitted."""
+        if self.by == "projection":
+            kind = decomposition.TruncatedSVD if hasattr(x, "tocsr") else decomposition.PCA
+            return kind(count, random_state=seed).fit(x)
+        test = feature_selection.f_classif if classifies else feature_selection.f_regression
+        made = feature_selection.SelectKBest(test, k=count).fit(x, labels)
+        if self.by == "sparsity":
+            made.scores_ = _weights(x, labels, classifies, seed)
+        return made
 
 
-def _labels(context: Context, last: Any) -> np.ndarray[Any, Any]:
-    """The labels as the estimator was trained with them.
-
-    Raises:
-        NotApplicable: There are none, too few, or other ones than it knows.
-    """
-    given = context.train.label_array() if context.train is not None else None
-    if given is None or given.ndim != 1:
-        raise NotApplicable("training it anew needs one label a sample, and the train data have none")
-    if len(given) < FEWEST:
-        raise NotApplicable(f"training needs {FEWEST} samples at the least, and there are {len(given)}")
-    if not hasattr(last, "classes_"):
-        return given
-    missing = np.setdiff1d(np.arange(len(last.classes_)), given)
-    if given.dtype.kind not in "iub" or len(missing) or given.max() >= len(last.classes_):
-        raise NotApplicable(f"labels must be all of its {len(last.classes_)} classes, by number from 0")
-    return np.asarray(last.classes_[given])
+def _weights(x: Any, labels: Any, classifies: bool, seed: int) -> Any:
+    """How much a linear model under an L1 penalty weighs each column, all of one scale: [columns], many of them 0."""
+    scaler = preprocessing.MaxAbsScaler() if hasattr(x, "tocsr") else preprocessing.StandardScaler()
+    x = scaler.fit_transform(x)
+    if classifies:
+        learned = svm.LinearSVC(penalty="l1", dual=False, random_state=seed).fit(x, labels)
+    else:
+        wanted = labels - labels.mean()
+        most = float(np.abs(x.T @ wanted).max()) / len(wanted)  # of the penalty, at which all weights are 0
+        learned = linear_model.Lasso(max(PENALTY * most, 1e-12)).fit(x, wanted)
+    return np.abs(np.atleast_2d(learned.coef_)).max(axis=0)

@@ -16,7 +16,8 @@ from ..formats.sklearn import Called, load, steps
 from ..model import ONNX, SKLEARN, Format, Model, Signature, Tensor
 from ..target import Target
 from ..technique import Context, Needs, Phase, Technique
-from ._estimator_graph import DOUBLE, FLOAT, Columns, answered, transformed
+from ._estimator_answers import answered, check
+from ._estimator_graph import DOUBLE, FLOAT, Columns, transformed
 from ._graph import Graph
 from ._onnxruntime import runner
 from ._skl2onnx import OPSETS, translated
@@ -29,6 +30,7 @@ else:
 _IR = 8
 SAMPLES = 300
 CLOSE = 1e-3  # of the largest output: float32 arithmetic comes to less
+NAMED = 6  # steps, that a note lists
 APART = 0.01  # the share of samples that may lie on an edge, where rounding takes another neighbour or vote
 
 
@@ -45,6 +47,7 @@ class SklearnToOnnx(Technique):
     returns: ClassVar[Format | None] = ONNX
     phase: ClassVar[Phase] = Phase.CONVERT
     needs: ClassVar[Needs] = Needs.SAMPLES
+    simplified: ClassVar[bool] = True  # what skl2onnx adds for nothing, a runtime drops when it loads the graph
 
     def expects(self, target: Target) -> float:
         return 0.2  # of one row; most of what scikit-learn takes for that is checks of the input
@@ -64,6 +67,7 @@ class SklearnToOnnx(Technique):
 
 def _proto(chain: Sequence[Any], signature: Signature) -> onnx.ModelProto:
     """The first steps by skl2onnx, as few as can be, and the others here; the last by it too, where it must be."""
+    check(chain[-1])
     reasons = []
     for count in range(len(chain) + 1):
         graph, (result,) = Graph("float32"), signature.outputs
@@ -162,5 +166,15 @@ def _held_to(estimator: Any, made: Model, signature: Signature, samples: Data) -
             f"the graph answers otherwise than scikit-learn: on {apart.sum()} of {len(off)} samples it is off by up to "
             f"{np.nanmax(off):.2g} of the largest output"
         )
-    said = f"as ONNX it is off by {off[~apart].max(initial=0):.1g} of the largest output, on {len(off)} samples"
+    most = off[~apart].max(initial=0)
+    said = f"{_named(steps(estimator))}: off by {most:.1g} of the largest output, on {len(off)} samples"
     return said + (f"; {apart.sum()} more lie on an edge, and fall on its other side" if apart.any() else "")
+
+
+def _named(chain: Sequence[Any]) -> str:
+    """What became ONNX: pre-processing is in what is measured, and in what is handed over."""
+    names = [type(step).__name__ for step in chain]
+    if len(names) == 1:
+        return f"{names[0]} as ONNX"
+    before = ", ".join(names[:-1]) if len(names) <= NAMED else f"{len(names) - 1} steps"
+    return f"{before} and {names[-1]} as one graph of ONNX"

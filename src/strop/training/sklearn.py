@@ -41,7 +41,7 @@ class Sklearn(Library):
             labels = first.classes_[lesson.classes(len(first.classes_)).astype(np.int64)]
             if missing := sorted(set(first.classes_.tolist()) - set(labels.tolist())):
                 raise NotApplicable(f"the train data have no sample of class {missing[0]!r}, which it knows")
-        with _refusing(), threadpoolctl.threadpool_limits(lesson.threads, "openmp"):
+        with refusing(), threadpoolctl.threadpool_limits(lesson.threads, "openmp"):
             made = base.clone(first).set_params(
                 **_changed(first, forest, changes), **_of_columns(first, lesson.kept), **_fixed(first, lesson)
             )
@@ -158,7 +158,7 @@ def _matrix(first: Any, lesson: Lesson) -> Array:
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
+def refusing() -> Iterator[None]:
     """Turns what scikit-learn does not fit into a refusal; of its warnings, none is about what was given here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
