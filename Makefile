@@ -34,6 +34,6 @@ $(VENV)/demo.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/test.stamp: pyproject.toml constraints.txt | $(BIN)/python
-	@echo 'Installing strop and what its tests need into $(VENV) (2 GB) ...'
-	@$(INSTALL) --editable '.[openvino,torch,trees,litert,dev]'
+	@echo 'Installing strop and what its tests need into $(VENV) (3 GB) ...'
+	@$(INSTALL) --editable '.[openvino,torch,trees,tensorflow,dev]'
 	@touch $(VENV)/demo.stamp $@

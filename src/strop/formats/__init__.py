@@ -14,10 +14,12 @@ from ..model import Model, ModelFormat
 from ._pickled import is_pickle, unpickle
 from .catboost import CatboostFormat
 from .forest import ForestFormat, NativeFormat
+from .keras import KerasFormat
 from .lightgbm import LightgbmFormat
 from .onnx import OnnxFormat
 from .onnx_trees import OnnxTreesFormat
 from .openvino import OpenvinoFormat
+from .saved_model import SavedModelFormat
 from .sklearn import SklearnFormat
 from .tflite import TfliteFormat
 from .torch import TorchFormat
@@ -28,6 +30,8 @@ FORMATS: tuple[ModelFormat, ...] = (
     OnnxFormat(),
     OpenvinoFormat(),
     TfliteFormat(),
+    KerasFormat(),  # before PyTorch, on which a live one is a module too
+    SavedModelFormat(),
     TorchFormat(),
     LightgbmFormat(),
     XgboostFormat(),
@@ -96,6 +100,4 @@ def _hint(source: object) -> str:
         return " Weights alone are no model: give the module that they were filled into."
     if isinstance(source, type):
         return f" Give an instance: {source.__name__}()."
-    if isinstance(source, Path) and source.suffix in (".h5", ".keras"):
-        return " Export it to ONNX and give that file."
     return ""
