@@ -222,7 +222,7 @@ def _searcher(
     found, refused = routes(
         setting.workshop.original, request.target, have, asked=setting.goal.metrics, most=request.most
     )
-    as_given = Candidate(*reference(setting.workshop.original.format))
+    as_given = Candidate(*reference(setting.workshop.original.format, request.target))
     found = [route for route in found if route.candidate() != as_given]
     tell(Planned(tuple(route.label for route in found), refused))
     with as_written(run / JOURNAL):

@@ -19,7 +19,7 @@ from strop.model import KERAS, ONNX, TFLITE, Model
 from strop.plan import routes
 from strop.prepare import reference
 from strop.runtime import predict
-from strop.runtimes import Onnxruntime
+from strop.runtimes import Litert, Onnxruntime
 from strop.target import Target
 from strop.technique import Context, Needs, Technique, apply
 from strop.techniques import KerasToOnnx, KerasToTflite, TfliteWeights
@@ -131,10 +131,12 @@ def test_dynamic_range_comes_after_the_conversion(tmp_path: Path) -> None:
 
 def test_routes_lead_to_all_runtimes_and_a_phone_gets_tflite(tmp_path: Path) -> None:
     model = kerases.stored(kerases.dense(), tmp_path)
-    assert reference(KERAS)[0] == (KerasToOnnx(),)
-    found, _ = routes(model, Target(threads=1), Needs.SAMPLES)
+    phone = Target(threads=1, kind="mobile")
+    assert reference(KERAS, kerases.ONE) == ((KerasToOnnx(),), Onnxruntime())
+    assert reference(KERAS, phone) == ((KerasToTflite(),), Litert()), "or what is handed over would be no .tflite"
+    found, _ = routes(model, kerases.ONE, Needs.SAMPLES)
     labels = {route.label for route in found}
     assert {"keras-to-onnx + onnxruntime", "keras-to-tflite + tflite-weights + litert"} <= labels
-    phone, _ = routes(model, Target(threads=1, kind="mobile"), Needs.SAMPLES)
-    assert phone and all(route.label.startswith("keras-to-tflite") for route in phone)
+    fitting, _ = routes(model, phone, Needs.SAMPLES)
+    assert fitting and all(route.label.startswith("keras-to-tflite") for route in fitting)
     assert {route.steps[0].returns for route in found} == {ONNX, TFLITE}
