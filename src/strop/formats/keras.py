@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -21,6 +22,11 @@ from .tensorflow import Function, distinct, numbers
 FILE = "model.keras"
 _CODE = frozenset({"FlaxLayer", "JaxLayer", "Lambda", "TFSMLayer", "TorchModuleWrapper", "__lambda__", "__typespec__"})
 """Of what Keras defines itself: what holds code, or leads to a file that does."""
+_MODULES = re.compile(
+    r"builtins|keras|keras\.(src\.)?(activations|constraints|dtype_policies|initializers|layers|models|ops|quantizers|random"
+    r"|regularizers)(\.\w+)*"
+)
+"""Where what models are made of is found. Others of Keras's own functions download and unpack files."""
 _OLD = (".h5", ".hdf5")
 
 
@@ -49,7 +55,8 @@ class KerasFormat(ModelFormat):
         live = source if path is None else _read(path)
         name = str(path or type(live).__name__)
         _check(live, name)
-        signature = _signature(live, name) if live.inputs else Signature((), ())  # of no graph until it is stored
+        drawn = getattr(live, "inputs", None)  # a class of the user's own has no graph until it is stored
+        signature = _signature(live, name) if drawn else Signature((), ())
         counts = {"parameters": int(live.count_params())}
         return Model(KERAS, path or source, signature, (path,) if path else (), counts=counts)
 
@@ -170,9 +177,9 @@ def _is_foreign(kind: str, config: dict[str, Any]) -> bool:
     module, registered = config.get("module"), config.get("registered_name")
     if kind.startswith("__") and module is None:
         return False  # a tensor, a slice
-    if kind == "function":
-        return registered not in (None, "function")
-    return str(module).partition(".")[0] not in ("keras", "builtins") or ">" in str(registered)
+    if kind == "function" and registered not in (None, "function"):
+        return True
+    return not _MODULES.fullmatch(str(module)) or ">" in str(registered)
 
 
 def _exported(live: Any, folder: Path) -> Model:

@@ -28,9 +28,7 @@ def converting() -> Iterator[None]:
         yield
 
 
-def check(
-    function: Function, made: Model, context: Context, answer: Callable[[Arrays], Arrays], fixed: int | None = None
-) -> None:
+def check(function: Function, made: Model, context: Context, answer: Callable[[Arrays], Arrays]) -> None:
     """Hold what was made of a function to what that answers.
 
     Args:
@@ -38,7 +36,6 @@ def check(
         made: What was made of it.
         context: Holds the samples.
         answer: Runs what was made.
-        fixed: The only number of samples that it takes.
 
     Raises:
         TechniqueError: It answers otherwise, its inputs or outputs are others, or there are no samples.
@@ -48,13 +45,13 @@ def check(
         raise TechniqueError(f"the converter changed inputs and outputs from {before} to {after}")
     if context.calibration is None or not len(context.calibration):
         raise TechniqueError("converting needs a few samples to be checked on, and there are none")
-    _, fed = next(calls(function.signature, context.calibration, SAMPLES))
-    tensors, batch = function.signature.inputs, next(fed)
-    given = {tensor.name: np.asarray(batch[tensor.name], tensor.dtype) for tensor in tensors}
-    batched = {tensor.name for tensor in tensors if tensor.batched}
-    whole = {tensor.fixed_batch for tensor in tensors} - {None}
+    tensors = made.signature.inputs
+    _, fed = next(calls(made.signature, context.calibration, SAMPLES))
+    batch = next(fed)
+    samples = {tensor.name: np.asarray(batch[tensor.name], tensor.dtype) for tensor in tensors}
+    fixed = next((tensor.fixed_batch for tensor in tensors if tensor.fixed_batch), None)
     with silenced():
-        hold(given, batched, answer, function, fixed or next(iter(whole), None))
+        hold(samples, {tensor.name for tensor in tensors if tensor.batched}, answer, function, fixed)
 
 
 def named(graph: Any, kinds: Collection[str]) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ from .._lazy import lazy
 from ..errors import TechniqueError
 from ..formats.keras import function_of
 from ..formats.onnx import save
-from ..formats.tensorflow import Function, given, output
+from ..formats.tensorflow import Function, given, output, set_threads
 from ..model import KERAS, ONNX, SAVED_MODEL, Format, Model
 from ..technique import Context, Needs, Phase, Technique
 from ._parity import Arrays
@@ -39,6 +39,7 @@ class KerasToOnnx(Technique):
     lossless: ClassVar[bool] = True
 
     def apply(self, model: Model, context: Context) -> Model:
+        set_threads(context.target.threads)
         function = function_of(model)
         proto = _converted(function)
         made = save(proto, context.folder, model)

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from .._lazy import lazy
 from .._quiet import tensorflow
-from ..errors import NotApplicable, TechniqueError
+from ..errors import TechniqueError
 from ..formats.keras import function_of
-from ..formats.tensorflow import Function, given, output
+from ..formats.tensorflow import Function, given, output, set_threads
 from ..formats.tflite import TfliteFormat
 from ..model import KERAS, SAVED_MODEL, TFLITE, Format, Model
 from ..technique import Context, Needs, Phase, Technique
@@ -32,7 +32,7 @@ _FIXED = "requires element_shape to be static"
 class KerasToTflite(Technique):
     """Convert to TFLite in float32, with LiteRT's builtin operators only, and hold it to what the original answers.
 
-    A recurrent layer becomes a loop over steps that is tied to the number of samples in a call.
+    A recurrent layer becomes a loop over steps that takes the target's batch, and no other.
     """
 
     accepts: ClassVar[frozenset[Format]] = frozenset({KERAS, SAVED_MODEL})
@@ -42,16 +42,12 @@ class KerasToTflite(Technique):
     lossless: ClassVar[bool] = True
 
     def apply(self, model: Model, context: Context) -> Model:
-        function, fixed = function_of(model), None
+        set_threads(context.target.threads)
+        function = function_of(model)
         try:
             content = _converted(function, None)
         except _TiedToBatch:
-            if (fixed := context.target.batch) > 1:
-                raise NotApplicable(
-                    f"TFLite runs its recurrent layers with one number of samples a call, and {fixed} would leave the "
-                    "last call short: take a batch of 1"
-                ) from None
-            content = _converted(function, fixed)
+            content = _converted(function, context.target.batch)
         inputs, outputs = function.signature.inputs, function.signature.outputs
         path = context.folder / "model.tflite"
         path.write_bytes(tool.renamed(
@@ -67,7 +63,7 @@ class KerasToTflite(Technique):
             with converting():
                 return dict(call(**samples))
 
-        check(function, made, context, answer, fixed)
+        check(function, made, context, answer)
         return made
 
 
