@@ -45,18 +45,19 @@ def nncf() -> Iterator[Any]:
 
 
 def keras() -> Any:
-    """Import Keras, on TensorFlow unless it is there already on another backend.
+    """Import Keras, unless it is there already.
 
-    In a job it comes without what it would import only because that is installed, for plots and frames: half of its
-    time. Who has it beside their own code gets all of it.
+    In a job it runs on TensorFlow, and comes without what it would import only because that is installed, for plots and
+    frames: half of its time. Beside the user's own code it is as the user has it.
 
     Raises:
         MissingDependency: It is not installed.
     """
     if "keras" not in sys.modules:
-        os.environ["KERAS_BACKEND"] = "tensorflow"
+        own = multiprocessing.parent_process() is not None
+        os.environ["KERAS_BACKEND"] = "tensorflow" if own else os.environ.get("KERAS_BACKEND", "tensorflow")
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        needless = ("matplotlib", "pandas", "sklearn") if multiprocessing.parent_process() else ()
+        needless = ("matplotlib", "pandas", "sklearn") if own else ()
         with silenced(), hushed(), contextlib.ExitStack() as hidden:
             for name in needless:
                 hidden.enter_context(_hidden(name))

@@ -76,7 +76,8 @@ def optimize(
 
     Args:
         model: A file, a folder, a live model object, or `module:function` that returns one.
-        weights: A file of weights for a PyTorch module: safetensors, or a state dict that holds tensors only.
+        weights: A file of weights for a live model: safetensors, or a state dict that holds tensors only, for a PyTorch
+            module; `.weights.h5` or `.keras` for a Keras model.
         trust_pickle: Whether a pickle may be read, which runs the code in it: only from whom you trust.
         data: Samples to judge by: a path (`.npz`, `.npy`, folder of `.npy`, `.parquet`, `.csv`), `module:function`, a
             mapping of arrays, or a pair `(x, labels)`. Axis 0 is samples; names are those of the model's inputs.
