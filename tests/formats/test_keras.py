@@ -15,7 +15,7 @@ import pytest
 import kerases
 from kerases import keras, layers, tensorflow
 from strop import formats
-from strop._lazy import installed
+from strop._lazy import installed, require
 from strop.data import Data, match
 from strop.errors import InvalidData, UnsupportedModel, UntrustedModel
 from strop.formats.keras import KerasFormat, function_of
@@ -24,6 +24,7 @@ from strop.model import KERAS, SAVED_MODEL
 from strop.testing import FormatCase
 
 pytestmark = kerases.QUIET
+SavedModel = require("tensorflow.core.protobuf.saved_model_pb2").SavedModel
 
 
 class TestKeras(FormatCase):
@@ -219,7 +220,14 @@ def test_what_runs_as_soon_as_it_is_loaded_is_refused(tmp_path: Path) -> None:
     pairs = tf.lookup.KeyValueTensorInitializer([1, 2], [3.0, 4.0], "int64", "float32")
     table = tf.lookup.StaticHashTable(pairs, 0.0)
     folder = exported(tmp_path / "table", lambda x: {"y": x + table.lookup(tf.cast(x, "int64"))}, table=table)
-    with pytest.raises(UntrustedModel, match="a resource"):
+    with pytest.raises(UntrustedModel, match=r"a resource, a tf\.StaticHashTable"):
+        formats.open(folder)
+    content = SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    for node in content.meta_graphs[0].object_graph_def.nodes:
+        if node.WhichOneof("kind") == "resource":
+            node.user_object.identifier = "_generic_user_object"  # its registered name alone makes a table of it
+    (folder / "saved_model.pb").write_bytes(content.SerializeToString())
+    with pytest.raises(UntrustedModel, match=r"holds .*a tf\.StaticHashTable"):
         formats.open(folder)
     with pytest.raises(UnsupportedModel, match=r"'serving_default'.*signatures: .*other"):
         formats.open(exported(tmp_path / "other", lambda x: {"y": x}, "other"))

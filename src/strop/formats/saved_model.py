@@ -27,6 +27,8 @@ _WORDS = frozenset({
 """Attributes in which a word chooses how to compute. In others one may be a file, a library or a host."""
 _OBJECTS = frozenset({"user_object", "function", "bare_concrete_function", "variable", "constant", "captured_tensor"})
 """What loading makes without running anything of the graph."""
+_CONSTANT = "tf.TrackableConstant"
+"""Of the classes that a name may stand for: the one that only holds numbers."""
 _TEXT = 7  # DT_STRING
 
 
@@ -135,8 +137,10 @@ def _strange(graph: Any) -> Iterator[str]:
         kind = node.WhichOneof("kind")
         if kind not in _OBJECTS:
             yield f"a {kind or 'nameless object'}"
-        if node.saveable_objects:
-            yield "functions that restore it"
+        if node.registered_name not in ("", _CONSTANT):
+            yield f"a {node.registered_name}"
+        if node.saveable_objects or node.registered_saver:
+            yield "what restores it in its own way"
     functions = {function.signature.name: function for function in graph.graph_def.library.function}
     ahead, seen = [*graph.object_graph_def.concrete_functions], set[str]()
     while ahead:
