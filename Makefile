@@ -34,6 +34,6 @@ $(VENV)/demo.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/test.stamp: pyproject.toml constraints.txt | $(BIN)/python
-	@echo 'Installing strop and what its tests need into $(VENV) (2 GB) ...'
-	@$(INSTALL) --editable '.[openvino,torch,trees,litert,images,dev]'
+	@echo 'Installing strop and what its tests need into $(VENV) (3 GB) ...'
+	@$(INSTALL) --editable '.[openvino,torch,trees,tensorflow,images,dev]'
 	@touch $(VENV)/demo.stamp $@

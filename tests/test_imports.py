@@ -14,9 +14,9 @@ import pytest
 import strop
 
 HEAVY = {
-    "catboost", "lightgbm", "nncf", "onnx", "onnxruntime", "onnxslim", "openvino", "optuna", "pandas", "plotly",
-    "pyarrow", "pydantic", "rich", "safetensors", "scipy", "sklearn", "skops", "tensorflow", "torch", "transformers",
-    "typer", "xgboost",
+    "catboost", "keras", "lightgbm", "nncf", "onnx", "onnxruntime", "onnxslim", "openvino", "optuna", "pandas",
+    "plotly", "pyarrow", "pydantic", "rich", "safetensors", "scipy", "sklearn", "skops", "tensorflow", "torch",
+    "transformers", "typer", "xgboost",
 }  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import multiprocessing
 import os
 import sys
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ._lazy import require
+from .errors import RunFailed
 
 
 def openvino() -> Any:
@@ -40,6 +42,43 @@ def nncf() -> Iterator[Any]:
         module = require("nncf", "openvino")
         logging.getLogger("nncf").setLevel(logging.ERROR)
         yield module
+
+
+def keras() -> Any:
+    """Import Keras, unless it is there already.
+
+    In a job it runs on TensorFlow, and comes without what it would import only because that is installed, for plots and
+    frames: half of its time. Beside the user's own code it is as the user has it.
+
+    Raises:
+        MissingDependency: It is not installed.
+    """
+    if "keras" not in sys.modules:
+        own = multiprocessing.parent_process() is not None
+        os.environ["KERAS_BACKEND"] = "tensorflow" if own else os.environ.get("KERAS_BACKEND", "tensorflow")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        needless = ("matplotlib", "pandas", "sklearn") if own else ()
+        with silenced(), hushed(), contextlib.ExitStack() as hidden:
+            for name in needless:
+                hidden.enter_context(_hidden(name))
+            require("tensorflow", "tensorflow")
+            require("keras", "tensorflow")
+    return sys.modules["keras"]
+
+
+def tensorflow() -> Any:
+    """Import TensorFlow, and Keras on it.
+
+    Raises:
+        MissingDependency: It is not installed.
+        RunFailed: Keras is there already, on another backend.
+    """
+    if (backend := keras().config.backend()) != "tensorflow":
+        raise RunFailed(
+            f"Keras models are run and converted on TensorFlow, and in this process Keras runs on {backend}. Do it in "
+            "a process in which KERAS_BACKEND is not set."
+        )
+    return require("tensorflow", "tensorflow")
 
 
 @contextlib.contextmanager

@@ -108,7 +108,7 @@ def loadable(workshop: Workshop, limits: jobs.Limits) -> Hosted:
         UnsupportedModel: It can't be.
     """
     model = workshop.original
-    steps, runtime = reference(model.format)
+    steps, runtime = reference(model.format, workshop.target)
     if steps:
         ended = jobs.run(workshop.build, steps, limits=limits)
         if isinstance(ended.error, TechniqueError):
@@ -197,7 +197,8 @@ def measure_original(run: RunDir, setting: Setting, limits: jobs.Limits, tell: L
     with as_written(path):
         report.figures["latency.p50"], report.figures[metrics.find(setting.goal.objective).name]
     tell(Measured(report))
-    candidate = Candidate(reference(setting.workshop.original.format)[0], setting.original.runtime)
+    steps, _ = reference(setting.workshop.original.format, setting.workshop.target)
+    candidate = Candidate(steps, setting.original.runtime)
     return Finding(candidate, setting.original.model.to_json(run.root), report, 0.95, False), seconds
 
 

@@ -31,6 +31,8 @@ ONNX = Format("onnx")
 ONNX_TREES = Format("onnx-trees")
 OPENVINO = Format("openvino")
 TFLITE = Format("tflite")
+KERAS = Format("keras")
+SAVED_MODEL = Format("saved-model")
 TORCH = Format("torch")
 TORCH_PROGRAM = Format("torch-program")
 LIGHTGBM = Format("lightgbm")
@@ -275,8 +277,8 @@ class ModelFormat(ABC):
             UntrustedModel: The file could run code.
         """
         raise UnsupportedModel(
-            f"Weights of their own go with a PyTorch module, and this is a model in {self.name}, which holds its "
-            "weights itself. Leave out --weights."
+            f"Weights of their own go with a live model of PyTorch or Keras, and this is one in {self.name}, which "
+            "holds its weights itself. Leave out --weights."
         )
 
     def store(self, model: Model, folder: Path) -> Model:

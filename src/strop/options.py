@@ -21,7 +21,9 @@ Trust = Annotated[
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option(help="The original's weights, where it is module:factory: .safetensors, or a state dict."),
+    typer.Option(
+        help="Weights of an original that is module:factory: .safetensors, a state dict, .weights.h5 or .keras."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Text = Annotated[str | None, typer.Option()]

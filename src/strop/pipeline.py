@@ -78,7 +78,8 @@ def optimize(
 
     Args:
         model: A file, a folder, a live model object, or `module:function` that returns one.
-        weights: A file of weights for a PyTorch module: safetensors, or a state dict that holds tensors only.
+        weights: A file of weights for a live model: safetensors, or a state dict that holds tensors only, for a PyTorch
+            module; `.weights.h5` or `.keras` for a Keras model.
         trust_pickle: Whether a pickle may be read, which runs the code in it: only from whom you trust.
         data: Samples to judge by: a path (`.npz`, `.npy`, folder of `.npy`, `.parquet`, `.csv`), `module:function`, a
             mapping of arrays, or a pair `(x, labels)`. Axis 0 is samples; names are those of the model's inputs.
@@ -228,7 +229,7 @@ def _searcher(
     found, refused = routes(
         setting.workshop.original, request.target, have, asked=setting.goal.metrics, most=request.most
     )
-    as_given = Candidate(*reference(setting.workshop.original.format))
+    as_given = Candidate(*reference(setting.workshop.original.format, request.target))
     found = [route for route in found if route.candidate() != as_given]
     tell(Planned(tuple(route.label for route in found), refused))
     with as_written(run / JOURNAL):

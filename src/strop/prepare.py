@@ -301,13 +301,19 @@ def complete(model: Model, data: Data, limits: jobs.Limits = jobs.Limits(LONGEST
     return ended.value or model
 
 
-def reference(format: Format) -> tuple[tuple[Technique, ...], Runtime]:
+def reference(format: Format, target: Target | None = None) -> tuple[tuple[Technique, ...], Runtime]:
     """What the original is measured on: the first runtime that loads its format, or what a converter makes of it.
+
+    Args:
+        format: Of the original.
+        target: Of converters, one to a format that it takes comes first: the original may be what is handed over.
 
     Raises:
         UnsupportedModel: None that is installed does.
     """
     converters = [step for step in techniques.all_techniques() if format in step.accepts and step.returns]
+    if target is not None:
+        converters.sort(key=lambda step: not target.allows(str(step.returns)))
     known = [runtime for runtime in runtimes.all_runtimes() if not runtime.as_given and not runtime.partial]
     for steps, loadable in (((), format), *(((step,), step.returns) for step in converters)):
         for runtime in known:
@@ -415,6 +421,9 @@ def environment() -> dict[str, Any]:
         "nncf",
         "ai-edge-litert",
         "ai-edge-quantizer",
+        "tensorflow-cpu",
+        "keras",
+        "tf2onnx",
         "optuna",
         "torch",
         "lightgbm",

@@ -172,10 +172,22 @@ def apply(technique: Technique, model: Model, context: Context) -> Model:
         raise ContractBroken(
             f"{technique.label()} changed the signature from {model.signature.names()} to {result.signature.names()}"
         )
-    signature = replace(model.signature)  # what data told about axes and state stays as it was
+    signature = _as_tied(model.signature, result.signature)
     history = (*model.history, str(technique))
     counts, notes = result.counts or model.counts, result.notes or model.notes
     return replace(result, signature=signature, history=history, counts=counts, notes=notes)
+
+
+def _as_tied(given: Signature, made: Signature) -> Signature:
+    """What data told about axes and state stays as it was; a number of samples that a step ties a model to is told."""
+    inputs, outputs = (
+        tuple(
+            replace(old, shape=(new.fixed_batch, *old.shape[1:])) if new.fixed_batch and old.batched else old
+            for old, new in zip(before, after, strict=True)
+        )
+        for before, after in ((given.inputs, made.inputs), (given.outputs, made.outputs))
+    )
+    return replace(given, inputs=inputs, outputs=outputs)
 
 
 def check(technique: Technique, model: Model, target: Target) -> None:

@@ -16,10 +16,12 @@ from ..model import Model, ModelFormat
 from ._pickled import is_pickle, unpickle
 from .catboost import CatboostFormat
 from .forest import ForestFormat, NativeFormat
+from .keras import KerasFormat
 from .lightgbm import LightgbmFormat
 from .onnx import OnnxFormat
 from .onnx_trees import OnnxTreesFormat
 from .openvino import OpenvinoFormat
+from .saved_model import SavedModelFormat
 from .sklearn import SklearnFormat, load
 from .tflite import TfliteFormat
 from .torch import TorchFormat
@@ -30,6 +32,8 @@ FORMATS: tuple[ModelFormat, ...] = (
     OnnxFormat(),
     OpenvinoFormat(),
     TfliteFormat(),
+    KerasFormat(),  # before PyTorch, on which a live one is a module too
+    SavedModelFormat(),
     TorchFormat(),
     LightgbmFormat(),
     XgboostFormat(),
@@ -132,6 +136,4 @@ def _hint(source: object) -> str:
         return " Weights alone are no model: give the module that they were filled into."
     if isinstance(source, type):
         return f" Give an instance: {source.__name__}()."
-    if isinstance(source, Path) and source.suffix in (".h5", ".keras"):
-        return " Export it to ONNX and give that file."
     return ""

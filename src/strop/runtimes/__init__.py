@@ -13,6 +13,7 @@ from .daal4py import Daal4py
 from .eager import Eager
 from .gtil import Gtil
 from .inductor import Inductor
+from .keras import Keras
 from .lightgbm import Lightgbm
 from .litert import Litert
 from .lleaves import Lleaves
@@ -29,6 +30,7 @@ BUILTIN: tuple[type[Runtime], ...] = (
     Litert,
     Inductor,
     Eager,
+    Keras,
     Lightgbm,
     Xgboost,
     Catboost,

@@ -16,6 +16,8 @@ from .distill_forest import DistillForest
 from .drop_features import DropFeatures
 from .factorize import Factorize
 from .forest_to_onnx import ForestToOnnx
+from .keras_to_onnx import KerasToOnnx
+from .keras_to_tflite import KerasToTflite
 from .low_rank_kernel import LowRankKernel
 from .optimize_onnx import OptimizeOnnx
 from .prune_channels import PruneChannels
@@ -50,6 +52,8 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     PruneWeights,
     QuantizeAware,
     ToOnnx,
+    KerasToOnnx,
+    KerasToTflite,
     ToTflite,
     ReduceInputs,
     RetuneEstimator,

@@ -92,6 +92,21 @@ def prepared(model: Model) -> Source:
     return Source(model.path, content, graph, layers, _ends(live))
 
 
+def renamed(content: bytes, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> bytes:
+    """A file whose inputs and outputs have other names, in the order given.
+
+    Args:
+        content: The file.
+        inputs: What they are called now, each with its new name; likewise `outputs`.
+    """
+    graph, live = read(content), flatbuffers.read_model_from_bytearray(bytearray(content))
+    given = {new: graph.inputs[old] for old, new in inputs.items()}
+    results = {new: graph.outputs[old] for old, new in outputs.items()}
+    live.subgraphs[0].inputs, live.subgraphs[0].outputs = list(given.values()), list(results.values())
+    _sign(live, given, results)
+    return bytes(flatbuffers.convert_object_to_bytearray(live))
+
+
 def recipe(add: Recipe, kept: Iterable[str] = ()) -> Any:
     """How a model is to be quantized.
 

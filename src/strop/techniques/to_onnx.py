@@ -10,7 +10,8 @@ from ..errors import TechniqueError
 from ..formats.onnx import save
 from ..model import ONNX, TORCH, Format, Model
 from ..technique import Context, Needs, Phase, Technique
-from ._export import Arrays, Tensors, export, exporting
+from ._export import Tensors, export, exporting
+from ._parity import Arrays
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -9,7 +9,8 @@ from .._lazy import lazy
 from ..formats.torch_program import graph_of, load, save
 from ..model import TORCH, TORCH_PROGRAM, Format, Model
 from ..technique import Context, Needs, Phase, Technique
-from ._export import Arrays, Tensors, export
+from ._export import Tensors, export
+from ._parity import Arrays
 
 if TYPE_CHECKING:
     import torch
