@@ -11,8 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from strop._tools import Tool
-from strop.errors import MissingDependency, TechniqueError
+from strop._tools import LITERT_TORCH, Tool, find
+from strop.cli import app
+from strop.errors import InvalidPlan, MissingDependency, TechniqueError
+from strop.model import TORCH, Model, Signature
+from strop.prepare import check_target, reference
+from strop.target import Target
 
 
 @pytest.fixture(autouse=True)
@@ -85,3 +89,20 @@ def test_the_converter_ends_with_who_began_it(tmp_path: Path) -> None:
         parent.kill()
     psutil.wait_procs([child], 20)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_tools_go_by_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert find("litert-torch") is LITERT_TORCH
+    with pytest.raises(InvalidPlan, match="There are: litert-torch"):
+        find("nothing")
+    with pytest.raises(SystemExit) as ended:
+        app(["doctor", "--install", "nothing"])
+    assert ended.value.code == 2
+    assert "There is no tool 'nothing'" in capsys.readouterr().err
+
+
+def test_a_phone_is_refused_with_the_command_before_anything_is_spent() -> None:
+    model = Model(TORCH, None, Signature((), ()))
+    with pytest.raises(InvalidPlan, match=r"to-tflite does, with litert-torch .*strop doctor --install litert-torch"):
+        check_target(Target(threads=1, kind="mobile"), model)
+    assert reference(TORCH, Target(threads=1, kind="mobile"))[0][0].label() == "to-onnx"

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import MissingDependency, TechniqueError
+from .errors import InvalidPlan, MissingDependency, TechniqueError
 
 READY = "ready"
 """The file that is written last: an environment without it is not complete."""
@@ -124,3 +124,15 @@ def _environment() -> dict[str, str]:
 
 LITERT_TORCH = Tool(("litert-torch==0.10.0", "torch==2.13.0"), 1.8, "it needs pydantic 2.11, and strop a later one")
 TOOLS = (LITERT_TORCH,)
+
+
+def find(name: str) -> Tool:
+    """The tool of that name.
+
+    Raises:
+        InvalidPlan: There is none.
+    """
+    for tool in TOOLS:
+        if tool.name == name:
+            return tool
+    raise InvalidPlan(f"There is no tool {name!r}. There are: {', '.join(tool.name for tool in TOOLS)}.")

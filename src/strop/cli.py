@@ -271,10 +271,23 @@ def techniques(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    install: Annotated[
+        str | None, typer.Option(help="Make the environment of a tool that can't live beside strop: litert-torch.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Measure what this machine can do, in some ten seconds, and say what is installed and what is missing."""
 
     def work() -> int:
+        if install is not None:
+            from ._tools import find
+
+            tool = find(install)
+            say(f"{tool.name}: {tool.gigabytes:g} GB, some minutes")
+            tool.install()
+            say(f"{tool.name} is ready")
+            return Exit.MET
         from .doctor import describe, examine
         from .findings import conclude
         from .machine import measure

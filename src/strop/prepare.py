@@ -311,7 +311,8 @@ def reference(format: Format, target: Target | None = None) -> tuple[tuple[Techn
     Raises:
         UnsupportedModel: None that is installed does.
     """
-    converters = [step for step in techniques.all_techniques() if format in step.accepts and step.returns]
+    there = (step for step in techniques.all_techniques() if not step.lacks())
+    converters = [step for step in there if format in step.accepts and step.returns]
     if target is not None:
         converters.sort(key=lambda step: not target.allows(str(step.returns)))
     known = [runtime for runtime in runtimes.all_runtimes() if not runtime.as_given and not runtime.partial]
@@ -391,10 +392,13 @@ def check_target(target: Target, model: Model) -> None:
     known = {str(format) for runtime in runtimes.all_runtimes() if not runtime.as_given for format in runtime.loads}
     if unknown := [name for name in target.formats if not any(covers(name, format) for format in known)]:
         raise InvalidPlan(f"formats must be among {', '.join(sorted(known))}, not {', '.join(sorted(unknown))}.")
-    if target.mobile and not set(target.formats) & reached(model.format, techniques.all_techniques()):
+    every = techniques.all_techniques()
+    if target.mobile and not set(target.formats) & reached(model.format, [step for step in every if not step.lacks()]):
+        would = [step for step in every if step.lacks() and set(target.formats) & reached(model.format, [step])]
+        how = f"{would[0].label()} does, with {would[0].lacks()}" if would else "Convert it, and give the file"
         raise InvalidPlan(
             f"a target that is mobile takes {' or '.join(target.formats)}, and nothing here makes that of a model in "
-            f"{model.format}. Convert it, and give the file."
+            f"{model.format}. {how}."
         )
 
 

@@ -108,6 +108,11 @@ class Technique(Settings):
     gains: ClassVar[frozenset[str] | None] = None
     """The metrics that it can improve, where they are few; it is left out where the goal speaks of none of them."""
 
+    @classmethod
+    def lacks(cls) -> str:
+        """What must be made here before it can be used at all, with the command; empty where nothing must."""
+        return ""
+
     def expects(self, target: Target) -> float:
         """The ratio of latency, after over before, to expect of these settings before anything is built.
 

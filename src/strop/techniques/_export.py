@@ -46,16 +46,19 @@ class Exported:
     samples: Tensors
     batched: frozenset[str]
 
-    def check(self, answer: Callable[[Tensors], Arrays]) -> None:
+    def check(self, answer: Callable[[Tensors], Arrays], fixed: int | None = None) -> None:
         """Hold what was made of the program to what the module answers, for several numbers of samples: a graph may
         be tied to the one that it was exported with.
+
+        Args:
+            fixed: The only number that it takes; None for any.
 
         Raises:
             TechniqueError: It answers otherwise.
         """
         hold(
             self.samples, self.batched, answer,
-            lambda few: {name: tensor.numpy() for name, tensor in run(self.module, few).items()},
+            lambda few: {name: tensor.numpy() for name, tensor in run(self.module, few).items()}, fixed,
         )  # fmt: skip
 
 

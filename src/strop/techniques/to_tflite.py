@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from .._lazy import lazy
 from .._tools import LITERT_TORCH
-from ..errors import NotApplicable, TechniqueError
+from ..errors import NotApplicable
 from ..formats.tflite import TfliteFormat
 from ..model import TFLITE, TORCH, Format, Model
 from ..target import Target
 from ..technique import Context, Needs, Phase, Technique, remaining
 from . import _litert_torch
 from . import _tflite as tool
-from ._export import SAMPLES, Arrays, Tensors, export
+from ._export import Tensors, export
+from ._parity import SAMPLES, Arrays
 
 if TYPE_CHECKING:
     import torch
@@ -36,9 +37,13 @@ class ToTflite(Technique):
     needs: ClassVar[Needs] = Needs.SAMPLES
     lossless: ClassVar[bool] = True
 
+    @classmethod
+    def lacks(cls) -> str:
+        return "" if LITERT_TORCH.ready else f"litert-torch in an environment of its own: {LITERT_TORCH.command}"
+
     def requires(self, model: Model, target: Target) -> None:
-        if not LITERT_TORCH.ready:
-            raise NotApplicable(f"needs litert-torch in an environment of its own: {LITERT_TORCH.command}")
+        if lacks := self.lacks():
+            raise NotApplicable(f"needs {lacks}")
 
     def apply(self, model: Model, context: Context) -> Model:
         exported = export(model, context)
@@ -51,14 +56,13 @@ class ToTflite(Technique):
         sides = (model.signature.inputs, model.signature.outputs)
         inputs, outputs = ([tensor.name for tensor in side] for side in sides)
         tool.rename(path, inputs, outputs)
+        made = TfliteFormat().open(path)
+        fixed = next((tensor.fixed_batch for tensor in made.signature.inputs if tensor.fixed_batch), None)
         with tool.quiet():
             step = tool.runner(path.read_bytes(), context)
 
             def answer(samples: Tensors) -> Arrays:
-                try:
-                    return step({name: tensor.numpy() for name, tensor in samples.items()})
-                except RuntimeError as error:
-                    raise TechniqueError(f"the file is tied to the sizes that it was made with: {error}") from error
+                return step({name: tensor.numpy() for name, tensor in samples.items()})
 
-            exported.check(answer)
-        return TfliteFormat().open(path)
+            exported.check(answer, fixed)
+        return made
