@@ -98,6 +98,10 @@ class Training:
         own = self.augment is None or callable(self.augment) or (isinstance(self.augment, str) and ":" in self.augment)
         _must(own, "augment", "a function or module:function", self)
         _must(all(isinstance(text, str) for text in self.keep), "keep", "names of layers or features", self)
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if kind in (float, float | None) and value is not None:
+                object.__setattr__(self, name, float(value))  # `2` and `2.0` are the same plan
 
     @property
     def rate(self) -> float:

@@ -143,7 +143,7 @@ def _run(plan: TunePlan, as_json: bool) -> int:
 
 
 def _arguments(plan: TunePlan) -> dict[str, Any]:
-    """What of the plan depends on whether an estimator is fitted, or a function trains.
+    """What of the plan depends on whether an estimator or a module is fitted, or a function trains.
 
     Raises:
         StropError: Model, data or space can't be used.
@@ -151,13 +151,13 @@ def _arguments(plan: TunePlan) -> dict[str, Any]:
     from .tune.space import Space
 
     space = planfile.read_space(plan.space) if isinstance(plan.space, Path) else plan.space
-    if plan.training is not None:
-        raise InvalidPlan("[training] says how modules of PyTorch are trained, and no module is tuned. Leave it out.")
     if space is not None:
         space = Space.of(space)
         if not any(space.grids):
             raise InvalidPlan("The space names no parameter. Name some and what to try: C = [0.1, 1, 10].")
     if plan.data is None:
+        if plan.training is not None:
+            raise InvalidPlan("[training] trains a module of PyTorch on samples, and there are none. Name them: data.")
         if not is_call(plan.model):
             raise InvalidPlan(
                 f"{plan.model} needs samples to fit on. Give them with --data FILE (.parquet, .csv, .npz)."
@@ -169,7 +169,7 @@ def _arguments(plan: TunePlan) -> dict[str, Any]:
             )
         _check_takes_a_trial(plan.model)
         return {"model": plan.model, "space": space}
-    return _of_estimator(plan, space)
+    return _of_samples(plan, space)
 
 
 def _check_takes_a_trial(source: str) -> None:
@@ -186,10 +186,10 @@ def _check_takes_a_trial(source: str) -> None:
         return
 
 
-def _of_estimator(plan: TunePlan, space: Any) -> dict[str, Any]:
+def _of_samples(plan: TunePlan, space: Any) -> dict[str, Any]:
     from . import formats
     from .tune.saving import check_out
-    from .tune.tables import read_samples
+    from .tune.tables import read_arrays, read_samples
 
     if space is None:
         raise InvalidPlan(
@@ -197,13 +197,23 @@ def _of_estimator(plan: TunePlan, space: Any) -> dict[str, Any]:
             "file given by --space."
         )
     assert plan.data is not None
-    estimator = formats.estimator(plan.model, plan.trust_pickle)
-    if plan.out is not None:
-        check_out(plan.out, estimator)
-    samples = read_samples(plan.data, estimator, plan.label, plan.group)
-    options = {"cv": plan.cv, "holdout": plan.holdout, "rungs": plan.rungs, "batch": plan.batch}
+    if plan.training is not None:
+        if not is_call(plan.model):
+            raise InvalidPlan(f"[training] trains what module:factory makes, and {plan.model} names none.")
+        if plan.out is not None:
+            raise InvalidPlan("out takes estimators as .skops, and a module is none. Leave it out; the run keeps all.")
+        model: Any = plan.model
+        samples = read_arrays(plan.data, plan.label, plan.group)
+    else:
+        model = formats.estimator(plan.model, plan.trust_pickle)
+        if plan.out is not None:
+            check_out(plan.out, model)
+        samples = read_samples(plan.data, model, plan.label, plan.group)
+    options = {
+        "cv": plan.cv, "holdout": plan.holdout, "rungs": plan.rungs, "batch": plan.batch, "training": plan.training,
+    }  # fmt: skip
     return {
-        "model": estimator, "space": space, "X": samples.X, "y": samples.y, "groups": samples.groups,
+        "model": model, "space": space, "X": samples.X, "y": samples.y, "groups": samples.groups,
         **{name: value for name, value in options.items() if value is not None},
     }  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,47 @@ def test_the_journal_shows_the_values_of_parameters(here: Path) -> None:
     trials = optuna.load_study(study_name=study.study_name, storage=storage).trials
     assert {trial.params["max_depth"] for trial in trials} <= {"1", "2", "None"}
     assert {type(trial.params["min_samples_leaf"]) for trial in trials} == {int}
+
+
+def test_a_module_is_tuned_by_how_it_is_trained(here: Path) -> None:
+    pytest.importorskip("torch", reason="comes with the extra torch")
+    (here / "own_nets.py").write_text(
+        "import torch\n\ndef net(width=4):\n"
+        "    return torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.ReLU(), torch.nn.Linear(width, 3))\n"
+    )
+    plan = """
+model = "own_nets:net"
+data = "iris.csv"
+label = "kind"
+maximize = "accuracy"
+trials = 2
+cv = 2
+threads = 1
+run = "run"
+[training]
+epochs = 2
+[space]
+learning_rate = {low = 1e-3, high = 1e-1, log = true}
+width = [4, 8]
+"""
+    (here / "strop.toml").write_text(plan)
+    said = strop("--json")
+    assert said.exit_code == 0, said.stderr
+    found = json.loads(said.stdout)
+    assert {row["state"] for row in found["trials"]} <= {"done", "dropped"}
+    assert any("param_width" in row for row in found["trials"])
+    again = strop("--resume", "run", "--trials", 3, "--json")
+    assert again.exit_code == 0, again.stderr
+    assert len(json.loads(again.stdout)["trials"]) == len(found["trials"]) + 1
+    for change, words in (
+        (("own_nets:net", "tree.skops"), "trains what module:factory makes, and .*tree.skops names none"),
+        (('data = "iris.csv"\nlabel = "kind"\n', ""), "trains a module of PyTorch on samples"),
+        (('run = "run"', 'out = "net.skops"'), "out takes estimators as .skops"),
+    ):
+        (here / "strop.toml").write_text(plan.replace(*change))
+        refused = strop()
+        assert refused.exit_code == 2
+        assert re.search(words, " ".join(refused.stderr.split()))
 
 
 def test_an_estimator_and_a_space_by_flags(here: Path) -> None:

@@ -68,6 +68,24 @@ def read_samples(source: str, estimator: Any, label: str | None = None, group: s
     return found
 
 
+def read_arrays(source: str, label: str | None = None, group: str | None = None) -> Samples:
+    """Read samples for a module: an array, or arrays by the names of its inputs; of a table, its columns of numbers.
+
+    Args:
+        source: A path as of `strop.optimize`, or `module:function`.
+        label: The label column or array; else `labels`, `label` or `y`, where there is one.
+        group: The one that says which samples belong together.
+
+    Raises:
+        InvalidData: It is missing or broken, or lacks what is asked for.
+    """
+    table = not is_call(source) and Path(source).suffix.lower() in (".parquet", ".csv")
+    data = read(source if is_call(source) else Path(source), ["x"] if table else [], label=label, group=group)
+    inputs = {name: np.asarray(array) for name, array in data.inputs.items()}
+    X = next(iter(inputs.values())) if len(inputs) == 1 else inputs
+    return Samples(X, None if data.labels is None else np.asarray(data.labels), _array(data.groups))
+
+
 def _open(path: Path) -> Table:
     if not path.is_file():
         raise InvalidData(f"There is no data at {path}. Give a file, a folder of .npy files, or `module:function`.")
