@@ -200,7 +200,20 @@ def test_killed_searches_go_on_and_repeat_nothing(tmp_path: Path) -> None:
 def test_interrupt_keeps_the_best_so_far(tmp_path: Path) -> None:
     model, data = make(tmp_path / "m", seconds=0.002)
     flags = ["--threads", "1", "--limit", "accuracy >= 90% of original", "--budget", "5m", "--json"]
-    command = [sys.executable, "-m", "strop", "optimize", model, "--data", data, *flags, "--out", tmp_path / "b"]
+    command = [
+        "env",
+        "--default-signal=INT",
+        sys.executable,
+        "-m",
+        "strop",
+        "optimize",
+        model,
+        "--data",
+        data,
+        *flags,
+        "--out",
+        tmp_path / "b",
+    ]
     search = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(tmp_path / "plugins")},
