@@ -242,7 +242,7 @@ def test_sparse_frames_text_labels_and_pipelines() -> None:
 
 
 def test_polars_frames() -> None:
-    polars = pytest.importorskip("polars")
+    polars = pytest.importorskip("polars", reason="comes with the extra dev")
     found = tuned(data=polars.DataFrame(X), labels=polars.Series(y), budget=Budget(600, 3))
     assert found.verdict == "met"
 
