@@ -97,6 +97,14 @@ def test_a_limit_is_kept_and_judged_against_the_estimator_as_given() -> None:
     assert json.dumps(found.to_json())
 
 
+def test_the_score_of_a_pipeline_is_that_of_its_last_step_on_what_no_fold_has_seen() -> None:
+    pipeline = make_pipeline(StandardScaler(), GaussianNB())
+    found = tuned(pipeline, {"gaussiannb__var_smoothing": [1e-9, 1e-2]}, MORE, MORE_Y, holdout=0.2)
+    assert found.judged_on == "200 samples that no fold has seen"
+    _, held = _held_out(MORE, MORE_Y)
+    assert found.estimate.value == pytest.approx(found.estimator.score(MORE[held], MORE_Y[held]), abs=1e-12)
+
+
 def test_limits_that_nothing_keeps_are_infeasible_and_the_closest_is_told() -> None:
     found = tuned(goal="accuracy >= 0.999; maximize score", space={"max_depth": [1, 2]})
     assert found.verdict == "infeasible"

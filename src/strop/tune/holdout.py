@@ -74,7 +74,7 @@ def quality(
     """Original and candidate on the hold-out, by strop's own metric; None where there is none for a scorer."""
     name = measure.house
     if name == OWN:
-        name = _plain_score({getattr(type(fitted), "score", None) for fitted in (original, candidate)})
+        name = _plain_score({getattr(type(_last(fitted)), "score", None) for fitted in (original, candidate)})
     labels = np.asarray(y)
     if name is None or labels.ndim != 1:
         return None
@@ -83,6 +83,15 @@ def quality(
     before, after = ({"answers": _answers(fitted, X, name)} for fitted in (original, candidate))
     seen: Any = Seen(before, after, labels, groups, seed)
     return metrics.find(name).measure(seen)
+
+
+def _last(fitted: Any) -> Any:
+    """Of a pipeline the last step, whose score is its own."""
+    from sklearn.pipeline import Pipeline
+
+    while type(fitted) is Pipeline:
+        fitted = fitted.steps[-1][1]
+    return fitted
 
 
 def _plain_score(own: Collection[Any]) -> str | None:
