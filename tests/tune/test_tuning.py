@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +295,22 @@ def test_fits_run_side_by_side_and_take_what_is_defined_here() -> None:
     assert [trial.state for trial in found.trials].count("failed") == 2
     beside = cross_val_score(GaussianNB(), X, y, n_jobs=2, error_score="raise")  # joblib's processes are its own
     assert len(beside) == 5
+
+
+class Sleepy(GaussianNB):
+    """Takes a minute for one value."""
+
+    def fit(self, X: Any, y: Any) -> Sleepy:
+        time.sleep(60 if self.var_smoothing == 1 else 0)
+        return super().fit(X, y)
+
+
+def test_what_still_runs_when_the_time_is_over_is_cut() -> None:
+    begun = time.monotonic()
+    found = tuned(Sleepy(), {"var_smoothing": [1e-9, 1]}, threads=2, budget=Budget(5))
+    assert time.monotonic() - begun < 30
+    assert found.ended == "the time was used up"
+    assert {trial.state for trial in found.trials} == {"done", "dropped"}
 
 
 def test_an_interrupt_keeps_what_is_done() -> None:

@@ -177,7 +177,12 @@ class _Loop:
                     pass
                 if not self._flying:
                     break
-                for future in self.workers.done():
+                some = any(trial.state == "done" for trial in self.trials.values())
+                ended = self.workers.done(self.stop_at - time.monotonic() if some else None)
+                if not ended:  # what still runs is cut
+                    self.why = "the time was used up"
+                    break
+                for future in ended:
                     self._end(future)
         except KeyboardInterrupt:
             self.why = "it was interrupted"

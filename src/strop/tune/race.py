@@ -150,7 +150,11 @@ class Race:
                 self._submit(*self._queue.popleft())
             if not self._flying:
                 return
-            for future in self.workers.done():
+            ended = self.workers.done(None if self.best is None else self.stop_at - time.monotonic())
+            if not ended:  # what still runs is cut
+                self.why = "the time was used up"
+                return
+            for future in ended:
                 self._take(future)
 
     def _submit(self, trial: Trial, stage: Stage) -> None:

@@ -109,7 +109,8 @@ def search(
             `hyperband`.
         holdout: Share of the samples that no fold sees; where they would be less than 100, or `cv` lists rows, none are
             held out, and the figures are those of the folds, corrected for the choice.
-        budget: Seconds and trials; 100 trials where it names none.
+        budget: Seconds and trials; 100 trials where it names none. What still runs when the time is over is cut, once
+            something can be told; on one core only between fits.
         threads: Cores to use: fits run side by side, each on one of them. All by default.
         batch: Samples in one call that is timed.
         seed: Of every random choice.

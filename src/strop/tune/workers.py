@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, TypeVar
@@ -61,8 +62,9 @@ class Workers:
         return future
 
     def done(self, timeout: float | None = None) -> set[Future[Any]]:
-        """What has ended since, waiting for one at least."""
-        ended, self._flying = wait(self._flying, timeout, FIRST_COMPLETED)
+        """What has ended since, waiting for one at least; nothing where none does within `timeout` seconds."""
+        bound = None if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
+        ended, self._flying = wait(self._flying, bound, FIRST_COMPLETED)
         return ended
 
     @property
