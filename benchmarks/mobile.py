@@ -98,7 +98,7 @@ def fashion(budget: str) -> list[str]:
     judged = {"pixels": parts.confirm.batch(0, len(parts.confirm))["pixels"], "labels": parts.confirm.label_array()}
     for name, steps in VARIANTS.items():
         made = built(float32, original, steps, parts.calibration, f"fashion/{name.replace(' ', '-')}")
-        found = strop.compare(float32.path, made.path, judged, metric="accuracy", target=ONE)
+        found = strop.compare(float32.path, made.path, judged, metric=("accuracy", "size.compressed"), target=ONE)
         lines += [row("float32", found["original"], None)] * (name == next(iter(VARIANTS)))
         lines.append(row(name, found["candidate"], found))
     lines += ["", "`strop optimize model.keras --target mobile`, minimizing latency.p50:", ""]
