@@ -22,6 +22,7 @@ from strop.model import Model
 from strop.target import Target
 from strop.technique import Context, Technique, apply
 from strop.techniques import ClusterWeights, TfliteFloat16, TfliteInt8, TfliteWeights
+from strop.techniques import _tflite as tool
 from strop.techniques.cluster_tflite import clustered
 from strop.testing import Example, TechniqueCase
 
@@ -80,6 +81,18 @@ def test_clusters_are_those_of_k_means() -> None:
     np.testing.assert_array_equal(clustered(np.full(2000, 3, np.float32), 16), np.full(2000, 3))
     odd = np.array([np.nan, np.inf, 1.0], np.float32)
     np.testing.assert_array_equal(clustered(odd, 16), odd)
+
+
+def test_vectors_that_are_alike_are_written_once(tmp_path: Path) -> None:
+    """The two convolutions and the dense layer have zero points of their own lengths, their biases the same again."""
+    example = tflites.example(tmp_path / "model")
+    made = tflites.quantize(TfliteInt8(), example, tmp_path / "made")
+    live = tool.flatbuffers.read_model_from_bytearray(bytearray(made.path.read_bytes()))
+    plain = tmp_path / "plain.tflite"
+    plain.write_bytes(tool.flatbuffers.convert_object_to_bytearray(live))
+    assert plain.stat().st_size - made.size > 8 * (8 + 18 + 10)
+    before, after = (tflites.answers(model, example.data) for model in (formats.open(plain), made))
+    assert {name: array.tobytes() for name, array in before.items()} == {n: a.tobytes() for n, a in after.items()}
 
 
 def test_smaller_types_make_smaller_files(tmp_path: Path) -> None:

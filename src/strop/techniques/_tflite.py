@@ -20,6 +20,7 @@ from ..formats.tflite import Graph, Operator, TfliteFormat, has_weights, is_half
 from ..model import Batch, Model
 from ..technique import Context
 from ._calibration import Step
+from ._tflite_writing import content as written
 
 litert = lazy("ai_edge_litert.interpreter", "litert")
 flatbuffers = lazy("ai_edge_litert.tools.flatbuffer_utils", "litert")
@@ -88,7 +89,7 @@ def prepared(model: Model) -> Source:
     live = flatbuffers.read_model_from_bytearray(bytearray(model.path.read_bytes()))
     _sign(live, graph.inputs, graph.outputs)
     layers = {number: _scope(graph, one) for number, one in enumerate(graph.operators) if has_weights(graph, one)}
-    content = bytes(flatbuffers.convert_object_to_bytearray(live))
+    content = written(live)
     return Source(model.path, content, graph, layers, _ends(live))
 
 
@@ -104,7 +105,7 @@ def renamed(content: bytes, inputs: Mapping[str, str], outputs: Mapping[str, str
     results = {new: graph.outputs[old] for old, new in outputs.items()}
     live.subgraphs[0].inputs, live.subgraphs[0].outputs = list(given.values()), list(results.values())
     _sign(live, given, results)
-    return bytes(flatbuffers.convert_object_to_bytearray(live))
+    return written(live)
 
 
 def recipe(add: Recipe, kept: Iterable[str] = ()) -> Any:
@@ -174,7 +175,7 @@ def save(content: bytes, source: Source, folder: Path, *, half: bool = False) ->
         sides.append({name: moved[place] for name, place in names.items()})
     _sign(live, *sides)
     path = folder / "model.tflite"
-    path.write_bytes(flatbuffers.convert_object_to_bytearray(live))
+    path.write_bytes(written(live))
     append(path, source.path)
     graph = read(path)
     if not (is_half(graph) if half else is_quantized(graph)):
@@ -218,7 +219,7 @@ def _parted(source: Source, kept: Collection[str]) -> tuple[bytes, dict[str, str
         for number in who:
             inputs = part.operators[number].inputs
             part.operators[number].inputs = [len(part.tensors) - 1 if at == place else int(at) for at in inputs]
-    return bytes(flatbuffers.convert_object_to_bytearray(live)), copies
+    return written(live), copies
 
 
 def rename(path: Path, inputs: Iterable[str], outputs: Iterable[str]) -> None:
@@ -226,7 +227,7 @@ def rename(path: Path, inputs: Iterable[str], outputs: Iterable[str]) -> None:
     live = flatbuffers.read_model_from_bytearray(bytearray(path.read_bytes()))
     sides = (dict(zip(names, ends, strict=True)) for names, ends in zip((inputs, outputs), _ends(live), strict=True))
     _sign(live, *sides)
-    path.write_bytes(flatbuffers.convert_object_to_bytearray(live))
+    path.write_bytes(written(live))
 
 
 def append(path: Path, source: Path) -> None:

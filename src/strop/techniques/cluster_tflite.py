@@ -15,6 +15,7 @@ from ..settings import choice
 from ..target import Target
 from ..technique import Context, Phase, Technique
 from . import _tflite as tool
+from ._tflite_writing import content
 
 if TYPE_CHECKING:
     from sklearn import cluster
@@ -53,7 +54,7 @@ class ClusterWeights(Technique):
             weights = np.array(live.buffers[buffer].data, np.uint8).view("<f4")
             live.buffers[buffer].data = clustered(weights, self.clusters, context.seed).view(np.uint8)
         path = context.folder / "model.tflite"
-        path.write_bytes(tool.flatbuffers.convert_object_to_bytearray(live))
+        path.write_bytes(content(live))
         tool.append(path, model.path)
         return TfliteFormat().open(path)
 
