@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,22 +105,80 @@ def function_of(model: Model) -> Function:
     Raises:
         UnsupportedModel, UntrustedModel: As for `open`.
     """
-    tensorflow()
     if model.format == SAVED_MODEL:
         return saved_model.function_of(model)
-    with hushed():
-        live = _read(model.path)
-    inputs, tree = _given(live), keras().tree
-
-    def packed(flat: Any) -> Any:
-        return tree.pack_sequence_as(inputs, list(flat))
-
+    live = load(model)
+    inputs, tree, call = _given(live), keras().tree, flat(live)
     return Function(
         _signature(live, str(model.path)),
-        lambda *flat: tree.flatten(live(packed(flat), training=False)),
-        lambda flat: tree.flatten(live.predict_on_batch(packed(flat))),
+        lambda *tensors: call(tensors, False),
+        lambda arrays: tree.flatten(live.predict_on_batch(tree.pack_sequence_as(inputs, list(arrays)))),
         [variable.value for variable in live.variables],
     )
+
+
+def load(model: Model) -> Any:
+    """The live model of a file, on TensorFlow, free for the caller to change.
+
+    Raises:
+        UnsupportedModel, UntrustedModel: As for `open`.
+    """
+    tensorflow()
+    with hushed():
+        return _read(model.path)
+
+
+def save(live: Any, folder: Path) -> Model:
+    """Write a live model that holds Keras's own layers only."""
+    room = KerasFormat()
+    return room.store(room.open(live), folder)
+
+
+def flat(live: Any) -> Callable[[Sequence[Any], bool], list[Any]]:
+    """A live model as a function of flat tensors, in the signature's order, and of whether it is being trained."""
+    inputs, tree = _given(live), keras().tree
+
+    def call(tensors: Sequence[Any], training: bool) -> list[Any]:
+        found: list[Any] = tree.flatten(live(tree.pack_sequence_as(inputs, list(tensors)), training=training))
+        return found
+
+    return call
+
+
+def layers_of(live: Any) -> dict[str, Any]:
+    """All layers by name; those of a model within the model as `outer/inner`."""
+    found = {}
+    for layer in getattr(live, "layers", ()):
+        found[layer.name] = layer
+        found |= {f"{layer.name}/{name}": inner for name, inner in layers_of(layer).items()}
+    return found
+
+
+def dressed(student: Any, original: Any) -> Any:
+    """A live model whose inputs and outputs are called and held together as another's.
+
+    One input or output may have any name, of several all must have the other's.
+
+    Raises:
+        UnsupportedModel: Inputs or outputs are others.
+    """
+    (takes, gives), (wanted, asked) = (
+        [{t.name: t for t in side} for side in (signature.inputs, signature.outputs)]
+        for signature in (_signature(student, "the student"), _signature(original, "the original"))
+    )
+    tree, layers, pairs = keras().tree, keras().layers, ((takes, wanted, "inputs"), (gives, asked, "outputs"))
+    for own, others, side in pairs:
+        if len(own) != len(others) or (len(own) > 1 and set(own) != set(others)):
+            raise UnsupportedModel(
+                f"A student must have the original's {side} ({', '.join(others)}), and this one has {', '.join(own)}. "
+                "Name them so."
+            )
+    given = {name: keras().Input(tensor.shape[1:], name=name, dtype=tensor.dtype) for name, tensor in wanted.items()}
+    by_student = [given[name] if name in given else next(iter(given.values())) for name in takes]
+    made = dict(zip(gives, flat(student)(by_student, False), strict=True))
+    results = [layers.Identity(name=name)(made[name] if name in made else next(iter(made.values()))) for name in asked]
+    inputs = tree.pack_sequence_as(_given(original), list(given.values()))
+    return keras().Model(inputs, tree.pack_sequence_as(_returned(original), results))
 
 
 def _read(path: Path) -> Any:
@@ -207,17 +265,11 @@ def _check(live: Any, name: str) -> None:
             f"A Keras model must be built, and {name} has no weights yet. Call it once on a few samples, or begin it "
             "with keras.Input(shape)."
         )
-    if kept := [layer.name for layer in _layers(live) if getattr(layer, "stateful", False)]:
+    if kept := [layer.name for layer in layers_of(live).values() if getattr(layer, "stateful", False)]:
         raise UnsupportedModel(
             f"An answer must depend on its inputs alone, and {', '.join(kept)} of {name} keeps a state from call to "
             "call. Build it with stateful=False, its state as an input and an output."
         )
-
-
-def _layers(live: Any) -> Iterator[Any]:
-    for layer in getattr(live, "layers", ()):
-        yield layer
-        yield from _layers(layer)
 
 
 def _given(live: Any) -> Any:
@@ -225,9 +277,13 @@ def _given(live: Any) -> Any:
     return live.inputs[0] if isinstance(live, keras().Sequential) else live.input
 
 
+def _returned(live: Any) -> Any:
+    """The structure that a model answers."""
+    return live.outputs[0] if isinstance(live, keras().Sequential) else live.output
+
+
 def _signature(live: Any, name: str) -> Signature:
-    outputs = live.outputs[0] if isinstance(live, keras().Sequential) else live.output
-    return Signature(_tensors(_given(live), name), _tensors(outputs, name))
+    return Signature(_tensors(_given(live), name), _tensors(_returned(live), name))
 
 
 def _tensors(structure: Any, model: str) -> tuple[Any, ...]:

@@ -15,6 +15,7 @@ from ..settings import choice
 from ..target import Target
 from ..technique import Context, Phase, Technique
 from . import _tflite as tool
+from ._magnitude import SMALL
 from ._tflite_writing import content
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 else:
     cluster = lazy("sklearn.cluster")
 
-SMALL = 1024  # numbers in a weight, under which it is left alone
 BINS = 4096
 Array = np.ndarray[Any, Any]
 
