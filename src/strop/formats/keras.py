@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from .._archives import check_expansion
 from .._plain import told
 from .._quiet import hushed, keras, silenced, tensorflow
 from ..errors import StropError, UnsupportedModel, UntrustedModel
+from ..images import Preprocessing
 from ..model import KERAS, SAVED_MODEL, Model, ModelFormat, Signature
 from . import saved_model
+from ._keras_ends import dressed, flat, given, returned, with_pixels
 from .tensorflow import Function, distinct, numbers
 
 FILE = "model.keras"
@@ -83,6 +85,14 @@ class KerasFormat(ModelFormat):
             ) from error
         return source
 
+    def folded(self, model: Model, preprocessing: Preprocessing, folder: Path) -> Model:
+        """Write it as a model within one that takes pixels and scales them.
+
+        Raises:
+            UnsupportedModel: Its input is not what images come to.
+        """
+        return save(with_pixels(load(model), model.signature, preprocessing.settled(None, model.signature)), folder)
+
     def store(self, model: Model, folder: Path) -> Model:
         """Write a live model as model.keras; as a SavedModel where it holds more than Keras's own layers.
 
@@ -108,7 +118,7 @@ def function_of(model: Model) -> Function:
     if model.format == SAVED_MODEL:
         return saved_model.function_of(model)
     live = load(model)
-    inputs, tree, call = _given(live), keras().tree, flat(live)
+    inputs, tree, call = given(live), keras().tree, flat(live)
     return Function(
         _signature(live, str(model.path)),
         lambda *tensors: call(tensors, False),
@@ -134,15 +144,14 @@ def save(live: Any, folder: Path) -> Model:
     return room.store(room.open(live), folder)
 
 
-def flat(live: Any) -> Callable[[Sequence[Any], bool], list[Any]]:
-    """A live model as a function of flat tensors, in the signature's order, and of whether it is being trained."""
-    inputs, tree = _given(live), keras().tree
+def worn(student: Any, original: Any) -> Any:
+    """A live model whose inputs and outputs are called and held together as another's: see `dressed`.
 
-    def call(tensors: Sequence[Any], training: bool) -> list[Any]:
-        found: list[Any] = tree.flatten(live(tree.pack_sequence_as(inputs, list(tensors)), training=training))
-        return found
-
-    return call
+    Raises:
+        UnsupportedModel: Inputs or outputs are others.
+    """
+    own, wanted = _signature(student, "the student"), _signature(original, "the original")
+    return dressed(student, own, original, wanted)
 
 
 def layers_of(live: Any) -> dict[str, Any]:
@@ -152,33 +161,6 @@ def layers_of(live: Any) -> dict[str, Any]:
         found[layer.name] = layer
         found |= {f"{layer.name}/{name}": inner for name, inner in layers_of(layer).items()}
     return found
-
-
-def dressed(student: Any, original: Any) -> Any:
-    """A live model whose inputs and outputs are called and held together as another's.
-
-    One input or output may have any name, of several all must have the other's.
-
-    Raises:
-        UnsupportedModel: Inputs or outputs are others.
-    """
-    (takes, gives), (wanted, asked) = (
-        [{t.name: t for t in side} for side in (signature.inputs, signature.outputs)]
-        for signature in (_signature(student, "the student"), _signature(original, "the original"))
-    )
-    tree, layers, pairs = keras().tree, keras().layers, ((takes, wanted, "inputs"), (gives, asked, "outputs"))
-    for own, others, side in pairs:
-        if len(own) != len(others) or (len(own) > 1 and set(own) != set(others)):
-            raise UnsupportedModel(
-                f"A student must have the original's {side} ({', '.join(others)}), and this one has {', '.join(own)}. "
-                "Name them so."
-            )
-    given = {name: keras().Input(tensor.shape[1:], name=name, dtype=tensor.dtype) for name, tensor in wanted.items()}
-    by_student = [given[name] if name in given else next(iter(given.values())) for name in takes]
-    made = dict(zip(gives, flat(student)(by_student, False), strict=True))
-    results = [layers.Identity(name=name)(made[name] if name in made else next(iter(made.values()))) for name in asked]
-    inputs = tree.pack_sequence_as(_given(original), list(given.values()))
-    return keras().Model(inputs, tree.pack_sequence_as(_returned(original), results))
 
 
 def _read(path: Path) -> Any:
@@ -272,18 +254,8 @@ def _check(live: Any, name: str) -> None:
         )
 
 
-def _given(live: Any) -> Any:
-    """The structure that a model is called with."""
-    return live.inputs[0] if isinstance(live, keras().Sequential) else live.input
-
-
-def _returned(live: Any) -> Any:
-    """The structure that a model answers."""
-    return live.outputs[0] if isinstance(live, keras().Sequential) else live.output
-
-
 def _signature(live: Any, name: str) -> Signature:
-    return Signature(_tensors(_given(live), name), _tensors(_returned(live), name))
+    return Signature(_tensors(given(live), name), _tensors(returned(live), name))
 
 
 def _tensors(structure: Any, model: str) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..errors import NotApplicable, TechniqueError
-from ..formats.keras import dressed
+from ..formats.keras import worn
 from ..model import KERAS, Format, Model
 from ..target import Target
 from ..technique import Context, Needs, Phase, Technique
@@ -34,5 +34,5 @@ class DistillKeras(Technique):
     def apply(self, model: Model, context: Context) -> Model:
         if context.student is None:
             raise TechniqueError("there is no student")
-        student = dressed(keras.begin(context.student, context), keras.begin(model, context))
+        student = worn(keras.begin(context.student, context), keras.begin(model, context))
         return keras.saved(keras.retrain(student, context), context)

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from .._quiet import keras as library
 from ..errors import NotApplicable
-from ..formats.keras import flat, layers_of, load
+from ..formats._keras_ends import flat
+from ..formats.keras import layers_of, load
 from ..model import KERAS, Format, Model
 from ..technique import Context, Needs, Phase, Technique
 from ..training import keras

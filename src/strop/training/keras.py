@@ -16,7 +16,8 @@ import numpy as np
 
 from .._quiet import keras, silenced, tensorflow
 from ..errors import NotApplicable, TechniqueError
-from ..formats.keras import KerasFormat, flat, function_of, layers_of, load, save
+from ..formats._keras_ends import flat
+from ..formats.keras import KerasFormat, function_of, layers_of, load, save
 from ..formats.tensorflow import set_threads
 from ..learning import Training
 from ..model import Model
@@ -100,8 +101,13 @@ def is_kernel(variable: Any) -> bool:
 def kept(live: Any, patterns: Collection[str]) -> set[str]:
     """The names of the layers that a user names, and of all within them."""
     names = layers_of(live)
-    found = [name for name in names if any(fnmatch(name, given) for given in patterns)]
+    found = [name for name in names if any(is_named(name, given) for given in patterns)]
     return {name for name in names if any(name == one or name.startswith(f"{one}/") for one in found)}
+
+
+def is_named(layer: str, pattern: str) -> bool:
+    """Whether a pattern is that of a layer, by its name within its model or by the whole of `outer/inner`."""
+    return fnmatch(layer, pattern) or fnmatch(layer.rpartition("/")[2], pattern)
 
 
 class _Teacher:

@@ -14,7 +14,7 @@ from .._lazy import lazy
 from .._plain import told
 from ..data import Data
 from ..errors import InvalidPlan, StropError, TechniqueError, UnsupportedModel
-from ..formats.keras import dressed, layers_of
+from ..formats.keras import layers_of, worn
 from ..formats.torch import as_tensor, given_to, load, run
 from ..learning import Training
 from ..model import KERAS, TORCH, Batch, Model
@@ -74,14 +74,14 @@ def first_step(module: torch.nn.Module, context: Context) -> None:
 def _rehearse_keras(context: Context) -> None:
     training = settings_of(context)
     live = keras.begin(context.original, context)
-    _check_kept(training, list(layers_of(live)))
+    _check_kept(training, [name for path in layers_of(live) for name in {path, path.rpartition("/")[2]}])
     if training.features:
         raise InvalidPlan(
             f"features of the training compares inner layers of PyTorch modules, and is {training.features:g} for a "
             "model of Keras. Leave it out: teach is what the original weighs."
         )
     if context.student is not None:
-        live = dressed(keras.begin(context.student, context), live)
+        live = worn(keras.begin(context.student, context), live)
     with _tried(context) as few:
         keras.one_step(live, few)
 
