@@ -69,9 +69,14 @@ def cnn() -> Any:
     ]))  # fmt: skip
 
 
-def recurrent() -> Any:
-    """A recurrent layer over five steps."""
-    return seeded(lambda: keras.Sequential([keras.Input((5, 3), name="steps"), layers.LSTM(4, name="memory")]))
+def recurrent(kind: str = "LSTM", steps: int | None = 5) -> Any:
+    """A recurrent layer over some steps, and a dense one."""
+
+    def make() -> Any:
+        layer = layers.Bidirectional(layers.LSTM(4)) if kind == "both ways" else getattr(layers, kind)(4)
+        return keras.Sequential([keras.Input((steps, 3), name="steps"), layer, layers.Dense(4, name="memory")])
+
+    return seeded(make)
 
 
 class Scaled(layers.Layer):  # type: ignore[misc]

@@ -19,6 +19,8 @@ PRODUCTS = ("CONV_2D", "CONV_2D_TRANSPOSE", "DEPTHWISE_CONV_2D", "FULLY_CONNECTE
 """Operators with weights that compute in integers, in the quantizer's spelling."""
 ENDS = "(?#ends).*"
 """As `tool.ALL`, but a pattern of its own: the quantizer heeds patterns in the order in which they first came."""
+LOOPS = frozenset({"IF", "WHILE"})
+"""Operators that run graphs of their own."""
 _BITS = {"int4": 4, "int8": 8, "int16": 16}
 
 
@@ -139,7 +141,11 @@ class TfliteInt8(Technique):
         return 0.4  # the same two with VNNI: 0.40 and 0.18
 
     def requires(self, model: Model, target: Target) -> None:
-        tool.check(model)
+        if loops := sorted({operator.kind for operator in tool.check(model).operators} & LOOPS):
+            raise NotApplicable(
+                f"has {' and '.join(loops)}, as recurrent layers are converted to, and what is in there is not looked "
+                "into for ranges; tflite-weights takes it"
+            )
         _check_type(self.activations, target)
         _check_recipe(self.recipe, model, target)
 
