@@ -8,7 +8,7 @@ from typing import Any
 from .._quiet import keras
 from ..errors import UnsupportedModel
 from ..images import Preprocessing
-from ..model import Signature
+from ..model import Signature, Tensor
 
 
 def given(live: Any) -> Any:
@@ -53,12 +53,13 @@ def dressed(student: Any, own: Signature, original: Any, wanted: Signature) -> A
                 f"A student must have the original's {side} ({', '.join(others)}), and this one has "
                 f"{', '.join(names)}. Name them so."
             )
-    taken = {t.name: keras().Input(t.shape[1:], name=t.name, dtype=t.dtype) for t in wanted.inputs}
+    called = _names(given(original), wanted.inputs)
+    taken = {t.name: keras().Input(t.shape[1:], name=called[t.name], dtype=t.dtype) for t in wanted.inputs}
     alone = next(iter(taken.values()))
     made = flat(student)([taken.get(tensor.name, alone) for tensor in own.inputs], False)
     found = {tensor.name: value for tensor, value in zip(own.outputs, made, strict=True)}
-    results = {tensor.name: found.get(tensor.name, made[0]) for tensor in wanted.outputs}
-    return _around(original, list(taken.values()), results)
+    results = [found.get(tensor.name, made[0]) for tensor in wanted.outputs]
+    return _around(original, wanted, list(taken.values()), results)
 
 
 def with_pixels(live: Any, signature: Signature, preprocessing: Preprocessing) -> Any:
@@ -74,16 +75,21 @@ def with_pixels(live: Any, signature: Signature, preprocessing: Preprocessing) -
             f"{', '.join(map(str, inputs))}. Leave out fold."
         )
     sizes, first = inputs[0].shape[1:], preprocessing.layout == "nchw"
-    pixels = keras().Input((*sizes[1:], sizes[0]) if first else sizes, name=inputs[0].name, dtype="uint8")
+    name = _names(given(live), inputs)[inputs[0].name]
+    pixels = keras().Input((*sizes[1:], sizes[0]) if first else sizes, name=name, dtype="uint8")
     factor, offset = (values.tolist() for values in preprocessing.coefficients())
-    x = layers.Rescaling(factor, offset, name="scaled")(pixels)
-    x = layers.Permute((3, 1, 2), name="channels_first")(x) if first else x
-    made = flat(live)([x], False)
-    return _around(live, [pixels], {t.name: value for t, value in zip(signature.outputs, made, strict=True)})
+    x = layers.Rescaling(factor, offset)(pixels)
+    x = layers.Permute((3, 1, 2))(x) if first else x
+    return _around(live, signature, [pixels], flat(live)([x], False))
 
 
-def _around(like: Any, inputs: Sequence[Any], results: Mapping[str, Any]) -> Any:
-    """A model from inputs to results, held together as another's."""
-    tree, identity = keras().tree, keras().layers.Identity
-    named = [identity(name=name)(value) for name, value in results.items()]
+def _names(structure: Any, tensors: Sequence[Tensor]) -> dict[str, str | None]:
+    """How the layers at the ends are called: as their tensors, unless the keys of a mapping are what names these."""
+    return {tensor.name: None if isinstance(structure, Mapping) else tensor.name for tensor in tensors}
+
+
+def _around(like: Any, signature: Signature, inputs: Sequence[Any], results: Sequence[Any]) -> Any:
+    """A model from inputs to results, called and held together as another's."""
+    tree, names = keras().tree, _names(returned(like), signature.outputs).values()
+    named = [keras().layers.Identity(name=name)(value) for name, value in zip(names, results, strict=True)]
     return keras().Model(tree.pack_sequence_as(given(like), list(inputs)), tree.pack_sequence_as(returned(like), named))
