@@ -8,7 +8,7 @@ from typing import Any
 from .._quiet import keras
 from ..errors import UnsupportedModel
 from ..images import Preprocessing
-from ..model import Signature, Tensor
+from ..model import Signature
 
 
 def given(live: Any) -> Any:
@@ -53,8 +53,7 @@ def dressed(student: Any, own: Signature, original: Any, wanted: Signature) -> A
                 f"A student must have the original's {side} ({', '.join(others)}), and this one has "
                 f"{', '.join(names)}. Name them so."
             )
-    called = _names(given(original), wanted.inputs)
-    taken = {t.name: keras().Input(t.shape[1:], name=called[t.name], dtype=t.dtype) for t in wanted.inputs}
+    taken = {t.name: keras().Input(t.shape[1:], name=t.name, dtype=t.dtype) for t in wanted.inputs}
     alone = next(iter(taken.values()))
     made = flat(student)([taken.get(tensor.name, alone) for tensor in own.inputs], False)
     found = {tensor.name: value for tensor, value in zip(own.outputs, made, strict=True)}
@@ -75,21 +74,16 @@ def with_pixels(live: Any, signature: Signature, preprocessing: Preprocessing) -
             f"{', '.join(map(str, inputs))}. Leave out fold."
         )
     sizes, first = inputs[0].shape[1:], preprocessing.layout == "nchw"
-    name = _names(given(live), inputs)[inputs[0].name]
-    pixels = keras().Input((*sizes[1:], sizes[0]) if first else sizes, name=name, dtype="uint8")
+    pixels = keras().Input((*sizes[1:], sizes[0]) if first else sizes, name=inputs[0].name, dtype="uint8")
     factor, offset = (values.tolist() for values in preprocessing.coefficients())
     x = layers.Rescaling(factor, offset)(pixels)
     x = layers.Permute((3, 1, 2))(x) if first else x
     return _around(live, signature, [pixels], flat(live)([x], False))
 
 
-def _names(structure: Any, tensors: Sequence[Tensor]) -> dict[str, str | None]:
-    """How the layers at the ends are called: as their tensors, unless the keys of a mapping are what names these."""
-    return {tensor.name: None if isinstance(structure, Mapping) else tensor.name for tensor in tensors}
-
-
 def _around(like: Any, signature: Signature, inputs: Sequence[Any], results: Sequence[Any]) -> Any:
     """A model from inputs to results, called and held together as another's."""
-    tree, names = keras().tree, _names(returned(like), signature.outputs).values()
-    named = [keras().layers.Identity(name=name)(value) for name, value in zip(names, results, strict=True)]
-    return keras().Model(tree.pack_sequence_as(given(like), list(inputs)), tree.pack_sequence_as(returned(like), named))
+    tree, ends, identity = keras().tree, returned(like), keras().layers.Identity
+    names = [None if isinstance(ends, Mapping) else tensor.name for tensor in signature.outputs]  # else by its keys
+    named = [identity(name=name)(value) for name, value in zip(names, results, strict=True)]
+    return keras().Model(tree.pack_sequence_as(given(like), list(inputs)), tree.pack_sequence_as(ends, named))
