@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -295,6 +296,22 @@ def test_fits_run_side_by_side_and_take_what_is_defined_here() -> None:
     assert [trial.state for trial in found.trials].count("failed") == 2
     beside = cross_val_score(GaussianNB(), X, y, n_jobs=2, error_score="raise")  # joblib's processes are its own
     assert len(beside) == 5
+
+
+class Fatal(LogisticRegression):
+    """Kills its process at one value."""
+
+    def fit(self, X: Any, y: Any) -> Fatal:
+        if self.C == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().fit(X, y)
+
+
+def test_a_fit_that_kills_its_process_costs_that_candidate_only() -> None:
+    found = tuned(Fatal(), {"C": [0.1, 2.0, 3.0]}, X / 16, threads=2)
+    assert [trial.params["C"] for trial in found.trials if trial.state == "failed"] == [2.0]
+    assert "its process died with SIGKILL" in next(trial.why for trial in found.trials if trial.state == "failed")
+    assert len(found.trials) == 4
 
 
 class Sleepy(GaussianNB):

@@ -40,7 +40,7 @@ from .result import Figure, Tuned
 from .space import Space
 from .store import STUDY, Store
 from .trials import Trial
-from .workers import Workers
+from .workers import Workers, died
 
 if TYPE_CHECKING:
     import optuna
@@ -212,18 +212,11 @@ class _Loop:
         return True
 
     def _end(self, future: Future[Any]) -> None:
-        if future not in self._flying:
-            return
         trial = self._flying.pop(future)
         try:
             state, values, why, seconds = future.result()
         except BrokenExecutor as error:
-            state, values, why, seconds = "failed", {}, f"its process died: {str(error).splitlines()[0]}", 0.0
-            lost = list(self._flying.values())
-            self._flying.clear()
-            self.workers.renew()
-            for other in lost:
-                self._tell(other, "failed", {}, "the process of another died, and this one with it", 0.0)
+            state, values, why, seconds = "failed", {}, died(error), 0.0
         self._tell(trial, state, values, why, seconds)
 
     def _tell(self, trial: optuna.trial.Trial, state: str, values: dict[str, float], why: str, seconds: float) -> None:

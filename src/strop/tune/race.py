@@ -21,14 +21,13 @@ from .measures import Judge
 from .racing import Noise, standard_error
 from .store import Store
 from .trials import Trial
-from .workers import Workers
+from .workers import Workers, died
 
 Array = np.ndarray[Any, Any]
 Rows = tuple[Array, Array]
 
 LEAST = 100  # trials before it is asked whether more would gain anything: a model of the space needs some to learn by
 BROKEN = 0.1  # a violation of a limit that more folds won't mend
-DEATHS = 2  # of its process, after which a candidate is to blame
 
 
 @dataclass
@@ -68,7 +67,6 @@ class Race:
         self._journal = self.store.study(self.judge.goal.direction) if self.store else None
         self._written = {t.user_attrs.get("candidate") for t in self._journal.trials} if self._journal else set()
         self._scales = Scales.of(self.asking.space)
-        self._deaths: dict[int, int] = {}
         self._leaders: list[Trial | None] = []  # after each trial that ended
 
     def run(self, first: Trial) -> None:
@@ -170,22 +168,11 @@ class Race:
         self._flying[future] = trial, stage
 
     def _take(self, future: Future[Fit]) -> None:
-        if future not in self._flying:  # of a pool that died
-            return
         trial, stage = self._flying.pop(future)
         try:
             found = future.result()
-        except BrokenExecutor as error:  # one process died, and takes what flies with it: whose it was shows again
-            flown = [(trial, stage), *self._flying.values()]
-            self._flying.clear()
-            self.workers.renew()
-            for other, at in flown:
-                self._deaths[id(other)] = self._deaths.get(id(other), 0) + 1
-                if self._deaths[id(other)] >= DEATHS:
-                    self._end_stage(other, at, Fit(error=f"its process died: {str(error).splitlines()[0]}"))
-                else:
-                    self._queue.append((other, at))
-            return
+        except BrokenExecutor as error:
+            found = Fit(error=died(error))
         if found.error != "there was no time left":
             if self.store:
                 self.store.add(_key(trial), stage, found)
