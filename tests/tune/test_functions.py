@@ -63,6 +63,12 @@ def test_functions_run_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(found.trials) == 8
 
 
+def test_what_is_no_number_is_told_and_nothing_is_beside_an_original_that_there_is_not() -> None:
+    with pytest.raises(RunFailed, match="it returned None, not a number, or one for each metric"):
+        search(lambda trial: None, {"n": [1]}, threads=1)
+    assert "original" not in str(search(lambda trial: trial.params["n"], {"n": [1, 2]}, threads=1))
+
+
 def test_what_fails_costs_that_trial_only_and_where_all_do_the_cause_is_told() -> None:
     def moody(trial: Any) -> float:
         if trial.params["n"] % 2:

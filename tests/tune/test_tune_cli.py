@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from typer.testing import CliRunner, Result
 from strop.cli import app
 from strop.errors import InvalidPlan, StropError
 from strop.planfile import TunePlan, read, read_space
+from strop.terminal import Reporter
 from strop.tune.space import Space
 from strop.tune.tables import read_samples
 
@@ -185,6 +188,31 @@ def test_a_function_with_a_space(here: Path) -> None:
     assert (here / "run" / "report.html").exists()
 
 
+def test_what_a_function_prints_is_no_result(here: Path) -> None:
+    (here / "own_prints.py").write_text(
+        "def train(trial):\n    print('loud')\n    return trial.suggest_int('n', 1, 2)\n"
+    )
+    command = [sys.executable, "-m", "strop", "tune", "own_prints:train", "--trials", "2", "--threads", "2", "--json"]
+    said = subprocess.run(command, capture_output=True, text=True)
+    assert json.loads(said.stdout)["verdict"] == "met"
+    assert "loud" in said.stderr
+
+
+def test_an_interrupted_run_says_how_it_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(reporter: Reporter, event: Any) -> None:
+        if "x=3" in str(event):
+            raise KeyboardInterrupt
+
+    (here / "space.json").write_text('{"x": [1, 2, 3, 4, 5]}')
+    words = ["own_models:train", "--space", "space.json", "--sampler", "grid", "--threads", 1]
+    with monkeypatch.context() as patched:
+        patched.setattr(Reporter, "__call__", interrupt)
+        said = strop(*words, "--run", "my run")
+    assert said.exit_code == 0, said.stderr
+    assert "it goes on with: strop tune --resume 'my run'" in said.stdout
+    assert "every point of the space was tried" in strop("--resume", "my run").stdout
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -196,6 +224,7 @@ def test_a_function_with_a_space(here: Path) -> None:
         (["tree.skops", "--data", "iris.npz", "--space", "down.json"], "must go from a low to a high above it"),
         (["tree.skops", "--data", "none.csv", "--space", "depth.json"], "There is no data at none.csv"),
         (["tree.skops", "--data", "iris.csv", "--space", "depth.json"], "--label NAME"),
+        (["own_models:make", "--data", "iris.csv", "--space", "depth.json"], "--label NAME"),
         (["tree.skops", "--data", "iris.csv", "--label", "kin", "--space", "depth.json"], "Did you mean 'kind'?"),
         (["tree.skops", "--data", "iris.npz", "--space", "depth.json", "--out", "best.pkl"], "Name it as best.skops"),
         (["none.skops", "--data", "iris.npz", "--space", "depth.json"], "none.skops does not"),

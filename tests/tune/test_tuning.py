@@ -345,6 +345,20 @@ def test_an_interrupt_keeps_what_is_done() -> None:
     assert found.estimator.predict(X).shape == y.shape
 
 
+def test_an_interrupt_before_anything_is_judged_is_one() -> None:
+    class Interrupted(DecisionTreeClassifier):  # type: ignore[misc]
+        def fit(self, X: Any, y: Any) -> Any:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tuned(Interrupted())
+
+
+def test_why_a_metric_is_no_number_is_told() -> None:
+    with pytest.raises(RunFailed, match=r"log_loss is not a number on any fold \(AttributeError.*'predict_proba'\)"):
+        tuned(LinearSVC(), {"C": [1, 2]}, X / 16, goal="minimize log_loss")
+
+
 SCRIPT = """
 import os, signal, sys, time
 from sklearn.datasets import load_digits

@@ -39,7 +39,7 @@ from .race import spelled
 from .result import Figure, Tuned
 from .space import Space
 from .store import STUDY, Store
-from .trials import Trial
+from .trials import INTERRUPTED, Trial
 from .workers import Workers, died
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ else:
     optuna = lazy("optuna")
     optuna_journal = lazy("optuna.storages.journal")
 
-WHAT = "a function of a trial that returns a number, or one for each metric of the goal"
+NUMBERS = "a number, or one for each metric of the goal"
+WHAT = f"a function of a trial that returns {NUMBERS}"
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ def search_function(
     Raises:
         InvalidGoal: A limit is against an original, and there is none.
         RunFailed: No trial came to its end.
+        KeyboardInterrupt: It came before there was anything to tell.
     """
     if against := [limit for limit in goal.limits if limit.relative or limit.scope == "drop"]:
         raise InvalidGoal(f"`{against[0]}` is against an original, and a function has none. Write the number itself.")
@@ -185,7 +187,7 @@ class _Loop:
                 for future in ended:
                     self._end(future)
         except KeyboardInterrupt:
-            self.why = "it was interrupted"
+            self.why = INTERRUPTED
         finally:
             self.workers.stop()
 
@@ -222,7 +224,7 @@ class _Loop:
     def _tell(self, trial: optuna.trial.Trial, state: str, values: dict[str, float], why: str, seconds: float) -> None:
         missing = [name for name in self.judge.measures if name not in values]
         if state == "done" and missing:
-            state, why = "failed", f"it returned no {missing[0]}: it must return {WHAT}"
+            state, why = "failed", f"it returned no {missing[0]}: it must return {NUMBERS}"
         if state == "done" and any(math.isnan(values[name]) for name in self.judge.measures):
             state, why = "failed", "what it returned is not a number"
         told: dict[str, Any] = {"state": state, "why": why, "values": values, "seconds": seconds}
@@ -278,6 +280,8 @@ class _Loop:
     def conclude(self, begun: float) -> Tuned:
         done = [trial for _, trial in sorted(self.trials.items()) if trial.state == "done"]
         if not done:
+            if self.why == INTERRUPTED:
+                raise KeyboardInterrupt
             causes = [trial.why for trial in self.trials.values() if trial.why]
             raise RunFailed(f"no trial came to its end: {causes[0] if causes else self.why}. Look at the function.")
         goal = self.judge.goal
@@ -317,12 +321,15 @@ def _train(task: Task, trial_id: int, number: int, params: dict[str, Any] | None
     try:
         function = named(task.function, WHAT, InvalidPlan) if isinstance(task.function, str) else task.function
         returned = function(trial)
-        values = dict(returned) if isinstance(returned, Mapping) else {task.objective: returned}
-        found = {str(name): float(value) for name, value in values.items()}
     except optuna.TrialPruned:
         return "dropped", {}, "behind others", time.perf_counter() - begun
     except Exception as error:  # of the user's own: it costs this trial, and is told
         return "failed", {}, f"{type(error).__name__}: {told(error)[:300]}", time.perf_counter() - begun
+    try:
+        values = dict(returned) if isinstance(returned, Mapping) else {task.objective: returned}
+        found = {str(name): float(value) for name, value in values.items()}
+    except (TypeError, ValueError):
+        return "failed", {}, f"it returned {told(returned, repr)}, not {NUMBERS}", time.perf_counter() - begun
     return "done", found, "", time.perf_counter() - begun
 
 

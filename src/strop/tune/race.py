@@ -20,7 +20,7 @@ from .history import Scales
 from .measures import Judge
 from .racing import Noise, standard_error
 from .store import Store
-from .trials import Trial
+from .trials import INTERRUPTED, Trial
 from .workers import Workers, died
 
 Array = np.ndarray[Any, Any]
@@ -76,7 +76,7 @@ class Race:
             self._drain()
             self._drain(self._next)
         except KeyboardInterrupt:
-            self.why = "it was interrupted"
+            self.why = INTERRUPTED
         finally:
             self.workers.stop()
         for trial in self.trials:
@@ -194,7 +194,7 @@ class Race:
 
     def _end_original(self, trial: Trial) -> None:
         if not self.folds:
-            self._end(trial, "failed", f"its {self.judge.goal.objective} is not a number on any fold")
+            self._end(trial, "failed", self._no_number(trial, " on any fold"))
             return
         self.best = trial
         self._end(trial, "done")
@@ -204,7 +204,7 @@ class Race:
         assert trial.asked is not None
         value = found.values[self.judge.goal.objective]
         if math.isnan(value):
-            self._end(trial, "failed", f"its {self.judge.goal.objective} is not a number")
+            self._end(trial, "failed", self._no_number(trial))
             return
         smallest = min(stage.share for stage in self.splits)
         trial.asked.trial.report(value, round(stage.share / smallest))
@@ -217,7 +217,7 @@ class Race:
         seen = [fold for fold in trial.full if fold in self.folds]
         objective = self.judge.goal.objective
         if seen and np.isnan(trial.folds(objective, seen)).any():
-            self._end(trial, "failed", f"its {objective} is not a number")
+            self._end(trial, "failed", self._no_number(trial))
             return
         whole = len(seen) == len(self.folds)
         if whole:
@@ -241,6 +241,10 @@ class Race:
             if self.rank(trial) < self.rank(self.best):
                 self.best = trial
         self._end(trial, "done")
+
+    def _no_number(self, trial: Trial, where: str = "") -> str:
+        cause = next((f" ({fit.unscored})" for fit in trial.fits.values() if fit.unscored), "")
+        return f"its {self.judge.goal.objective} is not a number{where}{cause}"
 
     def _kept(self, trial: Trial) -> bool:
         return self.rank(trial)[0] == 0

@@ -141,7 +141,8 @@ class Tuned:
 
         lines = [f"{self.verdict}: {spelled(self.params)}"]
         for name, figure in self.figures.items():
-            beside = f" {share(figure.ratio)} of the original's" if self.params else ""
+            compared = self.params and self.estimator is not None  # what a function trains has no original
+            beside = f" {share(figure.ratio)} of the original's" if compared else ""
             lines.append(f"  {name} {spread(figure.candidate, figure.unit)}{beside}")
         lines += [f"  {judged.verdict:<12} {judged.limit}" for judged in self.limits]
         lines.append(f"  judged on {self.judged_on}")

@@ -176,6 +176,9 @@ def _array(groups: Any) -> Any:
 
 
 def _needs_labels(estimator: Any) -> bool:
+    """Whether it learns from labels: of a pipeline, whose own tags don't say it, its last step."""
+    if hasattr(estimator, "steps"):
+        return _needs_labels(estimator.steps[-1][1])
     tags = _tags(estimator)
     return tags is not None and bool(tags.target_tags.required)
 

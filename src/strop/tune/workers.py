@@ -163,4 +163,5 @@ def _executor(count: int, folder: str, path: tuple[str, ...]) -> Any:
 
 def _begin(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    os.dup2(2, 1)  # what a user's own functions print; standard output is for results
     die_with_parent(parent)
