@@ -19,6 +19,7 @@ from .folds import Case, Fit, Stage, fit
 from .history import Scales
 from .measures import Judge
 from .racing import Noise, standard_error
+from .space import label
 from .store import Store
 from .trials import INTERRUPTED, Trial
 from .workers import Workers, died
@@ -312,10 +313,10 @@ class Race:
 
 
 def spelled(params: Mapping[str, Any]) -> str:
-    """Parameters as people read them."""
+    """Parameters as people read them, on one line."""
     row = {name.removeprefix("param_"): value for name, value in Trial(params).row(0).items() if name[:6] == "param_"}
-    shown = (f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values())
-    return ", ".join(f"{name}={value}" for name, value in zip(row, shown, strict=True)) or "as given"
+    shown = (f"{value:.4g}" if isinstance(value, float) else label(value) for value in row.values())
+    return ", ".join(f"{label(name)}={value}" for name, value in zip(row, shown, strict=True)) or "as given"
 
 
 def _key(trial: Trial) -> str:
