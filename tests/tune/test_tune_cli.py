@@ -213,6 +213,29 @@ def test_an_interrupted_run_says_how_it_goes_on(here: Path, monkeypatch: pytest.
     assert "every point of the space was tried" in strop("--resume", "my run").stdout
 
 
+def test_a_run_that_was_damaged_goes_on_or_says_so(here: Path) -> None:
+    words = ("tree.skops", "--data", "iris.npz", "--space", "depth.json", "--trials", 2, "--threads", 1, "--run", "run")
+    first = strop(*words)
+    assert first.exit_code == 0, first.stderr
+    kept, noise = (here / "run" / "fits.jsonl").read_bytes(), bytes(range(128, 256)) + b"\n\xff"
+    (here / "run" / "fits.jsonl").write_bytes(noise + b"\n" + kept)
+    assert strop(*words).exit_code == 0
+    assert len((here / "run" / "fits.jsonl").read_bytes().splitlines()) == len(kept.splitlines()) + 2, (
+        "none is repeated"
+    )
+    (here / "run" / "journal.log").write_bytes(noise)
+    damaged = strop(*words)
+    assert damaged.exit_code == 2, damaged.output
+    assert re.search(r"journal.log is not what strop wrote .* Remove it: all fits are kept", damaged.stderr)
+    (here / "run" / "journal.log").unlink()
+    assert strop(*words).exit_code == 0
+    train = ("own_models:train", "--space", "x.json", "--threads", 1, "--run", "other")
+    (here / "x.json").write_text('{"x": [1, 2]}')
+    assert strop(*train).exit_code == 0
+    (here / "other" / "journal.log").write_bytes(noise)
+    assert "journal.log is not what strop wrote" in strop(*train).stderr
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -230,6 +253,7 @@ def test_an_interrupted_run_says_how_it_goes_on(here: Path, monkeypatch: pytest.
         (["none.skops", "--data", "iris.npz", "--space", "depth.json"], "none.skops does not"),
         (["own_models:seven", "--data", "iris.npz", "--space", "depth.json"], "and gives 7"),
         (["own_models:train", "--space", "depth.json", "--cv", "3"], "has no use for cv"),
+        (["tree.skops", "--data", "gaps.npz", "--space", "depth.json"], "gaps.npz has none in row 2"),
         (["tree.skops", "--space", "depth.json"], "needs samples to fit on"),
         (["own_models:seven", "--space", "depth.json"], "can't be called with a trial"),
         (["--resume", "run", "--seed", "3"], "leave out seed"),
@@ -238,6 +262,7 @@ def test_an_interrupted_run_says_how_it_goes_on(here: Path, monkeypatch: pytest.
     ],
 )
 def test_what_can_not_be_used_is_told_in_one_paragraph(here: Path, words: list[str], told: str) -> None:
+    np.savez(here / "gaps.npz", x=np.eye(4), labels=[0, 1, np.nan, 0])
     (here / "empty.json").write_text("{}")
     (here / "bare.toml").write_text("C = [1, 2]\n")
     (here / "strange.json").write_text('{"depht": [1, 2]}')

@@ -310,6 +310,7 @@ class Fatal(LogisticRegression):
 def test_a_fit_that_kills_its_process_costs_that_candidate_only() -> None:
     found = tuned(Fatal(), {"C": [0.1, 2.0, 3.0]}, X / 16, threads=2)
     assert [trial.params["C"] for trial in found.trials if trial.state == "failed"] == [2.0]
+    assert "of which 1 failed" in str(found)
     assert "its process died with SIGKILL" in next(trial.why for trial in found.trials if trial.state == "failed")
     assert len(found.trials) == 4
 
@@ -357,6 +358,8 @@ def test_an_interrupt_before_anything_is_judged_is_one() -> None:
 def test_why_a_metric_is_no_number_is_told() -> None:
     with pytest.raises(RunFailed, match=r"log_loss is not a number on any fold \(AttributeError.*'predict_proba'\)"):
         tuned(LinearSVC(), {"C": [1, 2]}, X / 16, goal="minimize log_loss")
+    with pytest.raises(RunFailed, match=r"ValueError: Input X contains NaN"):  # and not the advice that follows it
+        tuned(LinearSVC(), {"C": [1, 2]}, np.where(X == 16, np.nan, X))
 
 
 SCRIPT = """

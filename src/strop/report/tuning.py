@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _STYLE = """
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1rem }
 .plot { min-width: 0; height: 19rem } .plot > div { height: 100% } meter { width: 60% }
-.keys { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: 0 1.2rem } h1, p, li, td { overflow-wrap: anywhere }
+.keys { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: 0 1.2rem }
+h1, p, li, td { overflow-wrap: anywhere }
 .plot .main-svg { background: none !important } .plot svg text { fill: currentColor !important }
 .plot .hoverlayer text { fill: #fff !important } .why { white-space: normal; min-width: 14rem }
 """

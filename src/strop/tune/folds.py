@@ -174,6 +174,8 @@ def _cause(error: Exception) -> str:
 
 
 def _last(quoted: object) -> str:
-    """The error at whose end a traceback stands."""
-    name, _, what = str(quoted).strip().splitlines()[-1].partition(":")
+    """The error that a quoted traceback tells, after its last frame; further lines of it are advice."""
+    lines = str(quoted).strip().splitlines()
+    frame = max((place for place, line in enumerate(lines) if line.startswith('  File "')), default=0)
+    name, _, what = next((line for line in lines[frame:] if line[:1].strip()), lines[-1]).partition(":")
     return f"{name.rpartition('.')[2]}: {told(what.strip())}"

@@ -38,7 +38,7 @@ from .measures import Judge, of_function
 from .race import spelled
 from .result import Figure, Tuned
 from .space import Space
-from .store import STUDY, Store
+from .store import STUDY, Store, readable
 from .trials import INTERRUPTED, Trial
 from .workers import Workers, died
 
@@ -66,10 +66,15 @@ class Training:
 
 @dataclass(frozen=True)
 class Task:
-    """What a process needs to go on with a trial of a journal."""
+    """What a process needs to go on with a trial of a journal.
+
+    Attributes:
+        begun: Of the host's clock: a later search may have another journal in the same place.
+    """
 
     function: str | Callable[..., Any]
     journal: Path
+    begun: float
     objective: str
     direction: str
     sampler: Sampler
@@ -136,8 +141,9 @@ def search_function(
         store = Store.open(run if run is not None else Path(folder) / "run", asked)
         try:
             journal = store.run / JOURNAL
-            task = Task(function, journal, goal.objective, goal.direction, chosen, pruner, seed)
-            loop = _Loop(task, space, Judge(goal, of_function(goal)), most, begun + seconds, workers, listener)
+            task = Task(function, journal, begun, goal.objective, goal.direction, chosen, pruner, seed)
+            with readable(journal, "Start a new run"):
+                loop = _Loop(task, space, Judge(goal, of_function(goal)), most, begun + seconds, workers, listener)
             loop.run()
             return loop.conclude(begun)
         finally:
@@ -334,7 +340,7 @@ def _train(task: Task, trial_id: int, number: int, params: dict[str, Any] | None
 
 
 @functools.lru_cache(maxsize=2)
-def _storage(journal: Path) -> optuna.storages.BaseStorage:
+def _storage(journal: Path, begun: float) -> optuna.storages.BaseStorage:
     return optuna.storages.JournalStorage(optuna_journal.JournalFileBackend(str(journal)))
 
 
@@ -344,6 +350,6 @@ def _study(task: Task, seed: int) -> optuna.Study:
     pruner = optuna.pruners.SuccessiveHalvingPruner() if halving else optuna.pruners.HyperbandPruner()
     direction: Any = task.direction
     return optuna.create_study(
-        study_name=STUDY, storage=_storage(task.journal), direction=direction, load_if_exists=True, pruner=pruner,
-        sampler=sampler_of(task.sampler, seed, conditional=True),
+        study_name=STUDY, storage=_storage(task.journal, task.begun), direction=direction, load_if_exists=True,
+        pruner=pruner, sampler=sampler_of(task.sampler, seed, conditional=True),
     )  # fmt: skip

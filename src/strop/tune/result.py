@@ -151,8 +151,10 @@ class Tuned:
             lines.append(f"  {counted(len(self.ties), 'candidate')} can't be told from it by the folds: {shown}")
         if self.importance:
             lines.append("  importance: " + ", ".join(f"{name} {by:.2f}" for name, by in self.importance.items()))
+        failed = sum(trial.state == "failed" for trial in self.trials)
+        lost = f", of which {failed} failed" if failed else ""
         lines.append(
-            f"  {counted(len(self.trials), 'candidate')} in {duration(self.seconds)}; ended because {self.ended}"
+            f"  {counted(len(self.trials), 'candidate')} in {duration(self.seconds)}{lost}; ended because {self.ended}"
         )
         return "\n".join(lines)
 
