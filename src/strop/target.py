@@ -120,5 +120,5 @@ class Target:
     @property
     def int8_saturates(self) -> bool:
         """Whether U8S8 products are summed in 16 bits, and so may saturate: x86 without VNNI or AMX."""
-        return platform.machine() in ("x86_64", "AMD64") and not instruction_sets() & {
+        return not self.mobile and platform.machine() in ("x86_64", "AMD64") and not instruction_sets() & {
             "avx512_vnni", "avx_vnni", "amx_int8"}  # fmt: skip
