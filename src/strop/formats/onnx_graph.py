@@ -8,7 +8,7 @@ import numpy as np
 
 from .._lazy import lazy
 from ..errors import NotApplicable
-from .onnx import stored_bytes, tensor_bytes
+from ._onnx_tensors import stored_bytes, tensor_bytes
 
 if TYPE_CHECKING:
     import onnx
@@ -50,8 +50,8 @@ def prepared(proto: onnx.ModelProto) -> onnx.ModelProto:
         NotApplicable: The opset can't be raised.
     """
     proto = _raised(_inlined(proto))
-    _store_constants(proto.graph)
-    _infer_shapes(proto)
+    store_constants(proto.graph)
+    infer_shapes(proto)
     _name_nodes(proto.graph, {""})
     return proto
 
@@ -104,7 +104,7 @@ def _raised(proto: onnx.ModelProto) -> onnx.ModelProto:
     return raised
 
 
-def _store_constants(graph: onnx.GraphProto) -> None:
+def store_constants(graph: onnx.GraphProto) -> None:
     outputs = {value.name for value in graph.output}
     for position in reversed(range(len(graph.node))):
         node = graph.node[position]
@@ -130,7 +130,7 @@ def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
     return None
 
 
-def _infer_shapes(proto: onnx.ModelProto) -> None:
+def infer_shapes(proto: onnx.ModelProto) -> None:
     """Infer all shapes on a copy without the large weights: only small tensors (axes, target shapes) decide shapes."""
     graph = proto.graph
     del graph.value_info[:]
