@@ -18,17 +18,25 @@ CONVERSIONS = ("Convert", "Reshape", "Unsqueeze", "Transpose")
 """What may lie between a constant and the layer that uses it: it is computed once, when the model is loaded."""
 
 
-def structure_of(model: Model, fed: Mapping[str, tuple[int, ...]], samples: int) -> Structure:
+def structure_of(
+    model: Model, fed: Mapping[str, tuple[int, ...]], samples: int, offsets: Mapping[str, int]
+) -> Structure:
     """Take a graph apart.
 
     Args:
+        offsets: Where in the file of weights each constant lies, by name: several may share a place.
         fed: Shapes of the inputs of one call.
         samples: That such a call carries.
     """
     graph = openvino().Core().read_model(str(model.path))
     graph.reshape({graph.input(name): list(shape) for name, shape in fed.items()})
     layers: list[Layer] = []
-    owned: set[int] = set()
+    owned: set[int | str] = set()
+
+    def place(weight: Any) -> int | str:
+        name = str(weight.get_friendly_name())
+        return offsets.get(name, name)
+
     values: dict[str, float] = {}
     kinds, types, between = Counter[str](), Counter[str](), Counter[str]()
     free = []
@@ -39,8 +47,8 @@ def structure_of(model: Model, fed: Mapping[str, tuple[int, ...]], samples: int)
                 values[_value(port)] = _size(port) / samples
             continue
         weights = [found for port in op.inputs() if (found := _constant(port.get_source_output().get_node()))]
-        new = [weight for weight in weights if _place(weight) not in owned]
-        owned |= {_place(weight) for weight in new}
+        new = list({place(weight): weight for weight in weights if place(weight) not in owned}.values())
+        owned |= set(map(place, new))
         for weight in new:
             types[_type(weight.output(0))] += weight.get_byte_size()
         passed = sum(weight.get_byte_size() for weight in weights)
@@ -75,10 +83,6 @@ def _constant(op: Any) -> Any:
     while op.get_type_name() in CONVERSIONS:
         op = op.input(0).get_source_output().get_node()
     return op if op.get_type_name() == "Constant" else None
-
-
-def _place(weight: Any) -> int:
-    return int(weight.get_tensor_view().data.__array_interface__["data"][0]) if weight.get_byte_size() else id(weight)
 
 
 def _value(port: Any) -> str:
