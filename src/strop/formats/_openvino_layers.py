@@ -10,7 +10,7 @@ from typing import Any
 from .._quiet import openvino
 from ..model import Model
 from ..structure import Layer, Structure
-from ._told import told
+from ._told import UNUSED, told
 
 LOOKUPS = ("Gather", "GatherND", "GatherElements")
 """Operators that read of a table what they give, and no more."""
@@ -19,23 +19,23 @@ CONVERSIONS = ("Convert", "Reshape", "Unsqueeze", "Transpose")
 
 
 def structure_of(
-    model: Model, fed: Mapping[str, tuple[int, ...]], samples: int, offsets: Mapping[str, int]
+    model: Model, fed: Mapping[str, tuple[int, ...]], samples: int, stored: Mapping[str, tuple[int, int]]
 ) -> Structure:
     """Take a graph apart.
 
     Args:
-        offsets: Where in the file of weights each constant lies, by name: several may share a place.
+        stored: Where in the file of weights each constant lies, and its bytes, by name; several may share a place. On
+            the way OpenVINO makes others, which are no weights.
         fed: Shapes of the inputs of one call.
         samples: That such a call carries.
     """
     graph = openvino().Core().read_model(str(model.path))
     graph.reshape({graph.input(name): list(shape) for name, shape in fed.items()})
     layers: list[Layer] = []
-    owned: set[int | str] = set()
+    owned: set[tuple[int, int]] = set()
 
-    def place(weight: Any) -> int | str:
-        name = str(weight.get_friendly_name())
-        return offsets.get(name, name)
+    def place(weight: Any) -> tuple[int, int] | None:
+        return stored.get(str(weight.get_friendly_name()))
 
     values: dict[str, float] = {}
     kinds, types, between = Counter[str](), Counter[str](), Counter[str]()
@@ -47,9 +47,9 @@ def structure_of(
                 values[_value(port)] = _size(port) / samples
             continue
         weights = [found for port in op.inputs() if (found := _constant(port.get_source_output().get_node()))]
-        new = list({place(weight): weight for weight in weights if place(weight) not in owned}.values())
-        owned |= set(map(place, new))
-        for weight in new:
+        new = {at: weight for weight in weights if (at := place(weight)) is not None and at not in owned}
+        owned |= new.keys()
+        for weight in new.values():
             types[_type(weight.output(0))] += weight.get_byte_size()
         passed = sum(weight.get_byte_size() for weight in weights)
         known = all(port.get_partial_shape().is_static for port in op.outputs())
@@ -62,8 +62,8 @@ def structure_of(
         layers.append(
             Layer(
                 op.get_friendly_name(), kind, _multiply_adds(op, kind) / samples if known else 0.0,
-                sum(weight.get_byte_size() for weight in new),
-                sum(math.prod(weight.get_output_shape(0)) for weight in new),
+                sum(size for _, size in new),
+                sum(math.prod(weight.get_output_shape(0)) for weight in new.values()),
                 tuple(
                     _value(port.get_source_output()) for port in op.inputs()
                     if _constant(port.get_source_output().get_node()) is None
@@ -72,6 +72,8 @@ def structure_of(
                 sum(map(_size, op.outputs())) if kind in LOOKUPS and known else passed,
             )
         )  # fmt: skip
+    if left := sum(size for _, size in set(stored.values()) - owned):
+        layers.append(Layer(UNUSED, "", 0, left))
     results = tuple(_value(op.input(0).get_source_output()) for op in graph.get_results())
     facts, said = told(layers, kinds, types, dict(between.most_common()))
     missing = (f"the sizes of what {free[0]} computes can't be told, nor how much",) if free else ()
