@@ -19,6 +19,7 @@ from .insight import (
     advise,
     bound_by,
     examine,
+    guide,
     layers,
     observe,
     peaks,
@@ -57,13 +58,14 @@ def profile(
         weights: A file of weights, where the model is a module, as for `optimize`.
 
     Returns:
-        Plain data. `seconds` of one call, `layers` (overhead first, then the others in the order in which they run;
-        what is not known is None), `memory` in bytes, `held`, what of it are weights and values between layers, and
-        where they are most; `advice`, the most expected gain first; `unfit`, the techniques that do not fit, and why;
-        `bound_by`: `compute`, `memory`, `conversion` or `overhead`, and `shares`, the share of a call that each binds;
-        where the runtime has no profiler, `overhead` or `model`; `peaks` of this machine; `structure`, what the format
-        tells of the model; `told`, the same in words; and `model`, `calls` and `notes`. Times and shares have `value`,
-        `low` and `high` (layers that a profiler tells of have no bounds); operations are those of one call.
+        Plain data. `seconds` of one call; `layers`, overhead first, then the others in the order in which they run
+        (what is not known is None); `bound_by`: `compute`, `memory`, `conversion` or `overhead`, and `shares`, the
+        share of a call that each binds; where the runtime has no profiler, `overhead` or `model`, and none; `memory` in
+        bytes, and `held`, how much of it are weights and values between layers, and where they are most; `peaks` of
+        this machine; `energy`; `advice`, the most expected gain first; `unfit`, the techniques that do not fit, and
+        why; `guide`, what fits each use and the data; `structure`, what the format tells of the model; `told`, the same
+        in words; and `model`, `calls` and `notes`. Times and shares have `value`, `low` and `high` (layers that a
+        profiler tells of have no bounds); operations are those of one call.
 
     Raises:
         UnsupportedModel: Its format can't be taken apart.
@@ -89,7 +91,7 @@ def profile(
         notes = list(found.notes)
         if made_up:
             notes.append("the inputs were random numbers; --data FILE tells how it is on your own")
-        return _plain(hosted, ready, found, known, len(samples), notes)
+        return _plain(hosted, ready, found, known, None if made_up else samples, notes)
 
 
 def _timed(hosted: Hosted, samples: Data, given: bool, folder: Path, seed: int) -> Found:
@@ -115,12 +117,13 @@ def _shortened(model: Model, folder: Path) -> tuple[Model | None, list[str]]:
 
 
 def _plain(
-    given: Hosted, ready: Hosted, found: Found, known: Peaks | None, samples: int, notes: list[str]
+    given: Hosted, ready: Hosted, found: Found, known: Peaks | None, data: Data | None, notes: list[str]
 ) -> dict[str, Any]:
     model, target, structure = given.model, given.target, found.structure
     bound = None if found.share is None else "overhead" if found.share.value >= 0.5 else "model"
     if found.rows and found.overhead:
         bound = bound_by(found.rows, found.overhead.value) or bound
+    advice = advise(model, ready.runtime, target, found)
     return {
         "seconds": asdict(found.seconds),
         "bound_by": bound,
@@ -129,7 +132,8 @@ def _plain(
         "memory": found.memory,
         "held": found.held and asdict(found.held),
         "peaks": known and asdict(known),
-        "advice": [asdict(advice) for advice in advise(model, ready.runtime, target, found)],
+        "advice": [asdict(one) for one in advice],
+        "guide": [asdict(one) for one in guide(model, target, found, advice, data)],
         "unfit": unfit(model, target),
         "structure": dict(structure.facts),
         "told": dict(structure.told),

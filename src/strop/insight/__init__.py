@@ -1,6 +1,7 @@
 """Insight: where a model's time goes, and what would help."""
 
 from .counsel import Advice, advise, unfit
+from .guidance import Guide, guide
 from .observe import observe
 from .peaks import Peaks, peaks
 from .plain import layers
@@ -9,6 +10,6 @@ from .show import WIDTH, summarize
 from .split import PROFILING, UNTOLD, Found, examine
 
 __all__ = [
-    "PROFILING", "UNTOLD", "WIDTH", "Advice", "Found", "Peaks", "Row", "advise", "bound_by", "examine", "layers",
-    "observe", "peaks", "shares_of", "summarize", "unfit",
+    "PROFILING", "UNTOLD", "WIDTH", "Advice", "Found", "Guide", "Peaks", "Row", "advise", "bound_by", "examine",
+    "guide", "layers", "observe", "peaks", "shares_of", "summarize", "unfit",
 ]  # fmt: skip

@@ -15,11 +15,10 @@ UNUSED = 12  # columns, that are named
 NOT_FITTING = 5  # techniques that don't fit, that are named with the reason
 WORTH = 0.03  # a gain under this is none
 BOUND = {
-    "overhead": "what it takes to begin and to hand data over, not the work itself",
-    "model": "the model itself",
-    "compute": "computing",
-    "memory": "moving data",
-    "conversion": "changing types and layouts of data",
+    "compute": "computing (compute)",
+    "memory": "reading and writing data (memory)",
+    "conversion": "changing types and layouts (conversion)",
+    "overhead": "beginning and handing over (overhead)",
 }
 
 
@@ -43,7 +42,7 @@ def summarize(found: Mapping[str, Any], width: int = WIDTH) -> str:
         page.say("types", "layers compute " + ", ".join(f"{kind} ({n:,})" for kind, n in facts["computed"].items()))
     page.say("time", _time(found))
     if bound := _bound(found):
-        page.say("bound by", bound)
+        page.say("goes to", bound)
     page.say("memory", _memory(found))
     if found.get("peaks"):
         page.say("machine", _machine(found["peaks"]))
@@ -51,6 +50,10 @@ def summarize(found: Mapping[str, Any], width: int = WIDTH) -> str:
         page.say("energy", found["energy"])
     page.add(*layer_table(found["layers"], page.width), *_columns(facts.get("columns", [])))
     _advise(page, found["advice"], found["unfit"])
+    if guides := found.get("guide"):
+        page.add("", "What fits the case")
+        for one in guides:
+            page.fill(f"{one['case']}: {one_line(one['said'])}", "  ", " " * 8)
     if found["notes"]:
         page.add("")
         for note in found["notes"]:
@@ -87,7 +90,7 @@ def _time(found: Mapping[str, Any]) -> str:
 def _bound(found: Mapping[str, Any]) -> str:
     shares = found.get("shares") or {}
     known = sorted(((share, kind) for kind, share in shares.items() if share >= 0.005), reverse=True)
-    return ", ".join(f"{share:.0%} of a call by {BOUND[kind]} ({kind})" for share, kind in known)
+    return ", ".join(f"{share:.0%} {BOUND[kind]}" for share, kind in known)
 
 
 def _memory(found: Mapping[str, Any]) -> str:
@@ -130,8 +133,9 @@ def _advise(page: _Page, advice: Sequence[Mapping[str, Any]], unfit: Mapping[str
         page.fill(one_line(f"{one['why']}."), " " * 8, " " * 8)
     if not worth:
         page.add("  nothing known: keep the model as it is, or run it on a faster machine")
-    if rest := [one for one in advice if one["gain"] < WORTH]:
-        page.fill(f"no faster: {', '.join(one['technique'] for one in rest)}", "  ", "  ")
+    for one in advice:
+        if one["gain"] < WORTH:
+            page.fill(one_line(f"no faster by {one['technique']}: {one['why']}."), "  ", " " * 8)
     for name, why in list(unfit.items())[:NOT_FITTING]:
         page.fill(one_line(f"not {name}: {why}"), "  ", " " * 8)
     if len(unfit) > NOT_FITTING:
