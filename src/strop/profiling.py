@@ -123,7 +123,7 @@ def _plain(
     bound = None if found.share is None else "overhead" if found.share.value >= 0.5 else "model"
     if found.rows and found.overhead:
         bound = bound_by(found.rows, found.overhead.value) or bound
-    advice = advise(model, ready.runtime, target, found)
+    advice = advise(model, ready, target, found)
     return {
         "seconds": asdict(found.seconds),
         "bound_by": bound,

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .. import techniques
-from ..errors import TechniqueError
+from ..errors import StropError, TechniqueError
 from ..model import KERAS, ONNX, OPENVINO, SAVED_MODEL, TFLITE, TORCH, Model
 from ..plan import Route, needed, routes
 from ..runtime import Runtime
+from ..server import Hosted
 from ..target import Target
 from ..technique import Needs, Technique, check
 from ..units import quantity
@@ -44,17 +45,17 @@ class Advice:
     why: str
 
 
-def advise(model: Model, runtime: Runtime, target: Target, found: Found) -> list[Advice]:
+def advise(model: Model, ready: Hosted, target: Target, found: Found) -> list[Advice]:
     """What fits a model, by expected gain: nothing is built, what was measured of the call is weighed by what each
     technique expects.
 
     Args:
         model: As given.
-        runtime: What it is measured on.
+        ready: The model as it is measured, converted where it had to be, and what runs it.
         target: Where it will run.
         found: What was measured.
     """
-    given = [*_conversions(model, runtime, target, found), *_steps(model, target, found)]
+    given = [*_conversions(model, ready.runtime, target, found), *_steps(model, ready.model, target, found)]
     return sorted(given, key=lambda advice: -advice.gain)
 
 
@@ -85,18 +86,19 @@ def _conversions(model: Model, runtime: Runtime, target: Target, found: Found) -
         yield Advice(label, _gain(least + (1 - overhead) * expected), why)
 
 
-def _steps(model: Model, target: Target, found: Found) -> Iterator[Advice]:
-    """What makes the model itself smaller, in the format it has or in one that holds the same."""
+def _steps(model: Model, measured: Model, target: Target, found: Found) -> Iterator[Advice]:
+    """What makes the model itself smaller, in the format it has, was measured in, or in one that holds the same."""
     known = [step for route in _routes(model, target) for step in route.steps]
-    formats = {model.format} | {step.returns for step in known if step.lossless}
+    formats = {model.format, measured.format} | {step.returns for step in known if step.lossless}
     inside = 1 - (found.share.value if found.share else 0.0)
     for technique in techniques.all_techniques():
         if technique.returns or technique.mends or technique.gains is not None or not technique.accepts & formats:
             continue
         step = technique()
         try:
-            check(step, model, target)
-        except TechniqueError:
+            as_run = model.format not in technique.accepts and measured.format in technique.accepts
+            check(step, measured if as_run else model, target)
+        except StropError:  # of one for a format in between: it can't be asked about this file
             continue
         expected = step.expects(target)
         if technique.quantizes:

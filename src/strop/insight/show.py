@@ -14,6 +14,7 @@ COLUMNS = 10  # of a table, that are listed
 UNUSED = 12  # columns, that are named
 NOT_FITTING = 5  # techniques that don't fit, that are named with the reason
 WORTH = 0.03  # a gain under this is none
+WIDTHS = {"f32": "in f32 (floats of 32 bits)", "int8": "in int8 (integers of 8 bits)", "bf16": "in bf16 (floats of 16)"}
 BOUND = {
     "compute": "computing (compute)",
     "memory": "reading and writing data (memory)",
@@ -42,7 +43,7 @@ def summarize(found: Mapping[str, Any], width: int = WIDTH) -> str:
         page.say("types", "layers compute " + ", ".join(f"{kind} ({n:,})" for kind, n in facts["computed"].items()))
     page.say("time", _time(found))
     if bound := _bound(found):
-        page.say("goes to", bound)
+        page.say("spent on", bound)
     page.say("memory", _memory(found))
     if found.get("peaks"):
         page.say("machine", _machine(found["peaks"]))
@@ -104,11 +105,11 @@ def _memory(found: Mapping[str, Any]) -> str:
 
 
 def _machine(peaks: Mapping[str, Any]) -> str:
-    rates = ", ".join(f"{rate / 1e9:,.0f} in {kind}" for kind, rate in peaks["rates"].items())
+    rates = " and ".join(f"{rate / 1e9:,.0f} {WIDTHS.get(kind, kind)}" for kind, rate in peaks["rates"].items())
     return (
-        f"at the most {rates} billion operations a second (two a multiply-add), {peaks['memory'] / 1e9:.0f} GB/s from "
-        f"memory and {peaks['cache'] / 1e9:.0f} near the cores, as measured here; an operator with nothing to do takes "
-        f"{quantity(peaks['start'], 's')}"
+        f"measured here, at the most: {rates} billion operations a second (a multiply-add is two); "
+        f"{peaks['memory'] / 1e9:.0f} GB/s from memory and {peaks['cache'] / 1e9:.0f} GB/s from the caches near the "
+        f"cores; a layer with nothing to do takes {quantity(peaks['start'], 's')}"
     )
 
 
