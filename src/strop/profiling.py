@@ -131,6 +131,7 @@ def _plain(
         "layers": layers(found, target.batch),
         "memory": found.memory,
         "held": found.held and asdict(found.held),
+        "energy": asdict(found.spent) if found.spent else {"why": found.unmetered} if found.unmetered else None,
         "peaks": known and asdict(known),
         "advice": [asdict(one) for one in advice],
         "guide": [asdict(one) for one in guide(model, target, found, advice, data)],

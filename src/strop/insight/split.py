@@ -9,6 +9,7 @@ from pathlib import Path
 from .. import formats
 from ..data import Data
 from ..jobs import PATIENCE
+from ..metering import Spent
 from ..metric import Timing
 from ..model import Model
 from ..server import Hosted, Server
@@ -39,6 +40,8 @@ class Found:
         notes: What to know of how it was measured, in sentences.
         rows: What ran in a call, where the runtime tells.
         held: What a call holds in memory, where the format tells.
+        spent: What the processor draws for it, where that was metered.
+        unmetered: Why it was not.
     """
 
     structure: Structure
@@ -50,6 +53,8 @@ class Found:
     notes: tuple[str, ...]
     rows: tuple[Row, ...] = ()
     held: Held | None = None
+    spent: Spent | None = None
+    unmetered: str = ""
 
     @property
     def rest(self) -> Interval | None:
