@@ -84,6 +84,8 @@ def profile(
         watched = jobs.run(observe, ready, folder / "data", known, limits=LIMITS)
         if watched.cause == "refused":
             found = _timed(ready, samples, made_up is None, folder / "beside", seed)
+            if len(found.structure.layers) > 1:
+                found = replace(found, notes=(*found.notes, watched.reason))
         else:
             watched.raise_unless_done()
             assert watched.value is not None

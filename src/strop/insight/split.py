@@ -17,7 +17,7 @@ from ..stats import Interval, Replicates, bootstrap_timing
 from ..structure import Structure
 from ..timing import Effort, Turns, one_at_a_time
 from ..units import counted
-from .memory import Held
+from .memory import Held, held
 from .roofline import Row
 
 PROFILING = Effort(pairs=4, blocks=6, width=0.03)
@@ -116,7 +116,7 @@ def examine(
     return Found(
         structure, timed.original(), _overhead(timed, left) if known else None,
         _share(timed.ratio(), left) if known else None, memory, sum(map(len, (b for p in timing.original for b in p))),
-        tuple(notes),
+        tuple(notes), held=held(structure, hosted.target.batch),
     )  # fmt: skip
 
 
