@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._lazy import lazy
+from ..dataflow import Dataflow
 from ..errors import UnsupportedModel, UntrustedModel
 from ..images import Preprocessing
 from ..model import ONNX, Model, ModelFormat, Signature, Tensor
+from ._onnx_inside import dataflow_of, shift, tap, tensor_bytes
 from ._onnx_operations import operations
 from ._pixels import with_pixels
 
@@ -70,6 +71,29 @@ class OnnxFormat(ModelFormat):
             return None
         return operations(graph_of(model), all(tensor.batched for tensor in model.signature.inputs))
 
+    def dataflow(self, model: Model) -> Dataflow:
+        """Of the main graph; weights in files of their own are not read."""
+        return dataflow_of(graph_of(model))
+
+    def tapped(
+        self, model: Model, values: Sequence[str], folder: Path, given: Sequence[Tensor] | None = None
+    ) -> Model:
+        """Write it with values in between as outputs, their types and shapes left open."""
+        proto = load(model)
+        added = tap(proto, values, given)
+        inner = tuple(Tensor(name, "float32", ()) for name in added)
+        own = model.signature.outputs if given is None else ()
+        inputs = (*model.signature.inputs, *(given or ()))
+        files = write(proto, folder)
+        return replace(model, payload=files[0], files=files, signature=Signature(inputs, (*own, *inner)))
+
+    def shifted(self, model: Model, values: Sequence[str], folder: Path) -> tuple[Model, tuple[str, ...]]:
+        """Write it with a sum behind each value."""
+        proto = load(model)
+        added = shift(proto, values)
+        files = write(proto, folder)
+        return replace(model, payload=files[0], files=files), added
+
 
 def read(source: Any) -> tuple[onnx.ModelProto, Path | None]:
     """A live proto as it is, or the one in a file, and that file; weights in files of their own are not loaded.
@@ -106,6 +130,12 @@ def save(proto: onnx.ModelProto, folder: Path, like: Model, *, one_file: int | N
         like: The model it was made from, whose knowledge of batch axes and states carries over by name.
         one_file: Bytes above which weights go to a file of their own; None for `ONE_FILE`.
     """
+    write(proto, folder, one_file=one_file)
+    return reopened(folder / "model.onnx", like)
+
+
+def write(proto: onnx.ModelProto, folder: Path, *, one_file: int | None = None) -> tuple[Path, ...]:
+    """The files that `save` writes, the main one first."""
     scratch = folder / ".part"
     scratch.mkdir(parents=True)
     large = stored_bytes(proto) > (ONE_FILE if one_file is None else one_file)
@@ -117,7 +147,7 @@ def save(proto: onnx.ModelProto, folder: Path, like: Model, *, one_file: int | N
             os.fsync(stream.fileno())
         os.replace(scratch / name, folder / name)
     scratch.rmdir()
-    return reopened(folder / "model.onnx", like)
+    return tuple(folder / name for name in ("model.onnx", "model.onnx.data")[: 1 + large])
 
 
 def reopened(path: Path, like: Model) -> Model:
@@ -148,11 +178,6 @@ def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 def stored_bytes(proto: onnx.ModelProto) -> int:
     """Bytes of all weights, by their shapes: protobuf's own ByteSize would serialize them in memory."""
     return sum(tensor_bytes(tensor) for tensor in tensors(proto.graph))
-
-
-def tensor_bytes(tensor: onnx.TensorProto) -> int:
-    """Bytes of one stored tensor, by its shape."""
-    return math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
 
 
 def _attribute_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:

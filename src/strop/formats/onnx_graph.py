@@ -8,7 +8,8 @@ import numpy as np
 
 from .._lazy import lazy
 from ..errors import NotApplicable
-from .onnx import stored_bytes, tensor_bytes
+from ._onnx_inside import tensor_bytes
+from .onnx import stored_bytes
 
 if TYPE_CHECKING:
     import onnx
