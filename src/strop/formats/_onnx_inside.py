@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ BETWEEN = frozenset({
 """What ONNX Runtime computes in int8 where inputs and output are rounded; all else is restored to floats first."""
 OPEN_ENDED = frozenset({"Gemm", "MatMul"})
 """Of these, the ones whose output need not be rounded."""
+_WEIGHTS = (".weight", ".w_0", "/kernel")
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
@@ -221,16 +223,18 @@ def _precision(
 
 
 def _place(node: onnx.NodeProto) -> str:
-    """The module within a PyTorch model that an operator was exported from."""
+    """Where an operator came from: the layer that its weights are named after, or the module that was exported."""
+    for value in node.input:
+        for end in _WEIGHTS:
+            if value.endswith(end) and value != end:
+                return value.removesuffix(end)
+    scopes: object = None
     for entry in node.metadata_props:
         if entry.key == _SCOPES:
-            try:
+            with contextlib.suppress(ValueError, SyntaxError, MemoryError, RecursionError):
                 scopes = ast.literal_eval(entry.value)
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
-                return ""
-            inner = [scope for scope in scopes[:-1] if isinstance(scope, str) and scope] if isinstance(scopes, list) else []
-            return inner[-1] if inner else ""
-    return ""
+    inner = [scope for scope in scopes[:-1] if isinstance(scope, str) and scope] if isinstance(scopes, list) else []
+    return inner[-1] if inner else ""
 
 
 def _reads(node: onnx.NodeProto) -> Iterator[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .._quiet import nncf, openvino
+from ..dataflow import Dataflow
 from ..errors import NotApplicable
 from ..formats.openvino import has_attention, is_quantized, operators, save
 from ..model import OPENVINO, Batch, Format, Model, Signature, Tensor
@@ -92,6 +93,13 @@ class OpenvinoInt8(Technique):
             if not any(op.get_type_name() == "FakeQuantize" for op in result.get_ops()):
                 raise NotApplicable("none of its operators can be computed in int8")
             return save(result, context.folder)
+
+    def spared(self, made: Dataflow) -> Mapping[str, str]:
+        return {
+            one.name: f"NNCF quantizes products and what hands their integers on, and {one.kind} is neither"
+            for one in made.operators
+            if one.kind not in WEIGHTED
+        }
 
     def _ranges(self, model: Model) -> str:
         floats = [t for t in model.signature.inputs if t.dtype.startswith("float") and not t.feedback]
