@@ -152,6 +152,12 @@ def operators(model: Model) -> frozenset[str]:
     return frozenset(layer.get("type", "") for layer in root.iterfind("layers/layer"))
 
 
+def layer_names(model: Model) -> frozenset[str]:
+    """The names of all layers but constants."""
+    root = ElementTree.parse(model.path).getroot()
+    return frozenset(x.get("name", "") for x in root.iterfind("layers/layer") if x.get("type") != "Const")
+
+
 def is_quantized(model: Model) -> bool:
     """Whether activations are quantized, or weights stored as 8-bit or smaller integers."""
     root = ElementTree.parse(model.path).getroot()
