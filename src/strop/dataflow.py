@@ -16,8 +16,8 @@ class Operator:
         kind: The kind of work, in the format's spelling.
         inputs: The values that it reads, stored ones included.
         outputs: The values that it makes.
-        precision: What it computes in, as far as the file tells: `int8`, `int8, as it runs` (ranges of activations are
-            found in each call), `int8 weights` (kept small, and computed in floats), or a dtype.
+        precision: What it computes in, as far as the file tells: `f32`, `bf16`, `f16`, `int8`, `dynamic int8` (ranges
+            of activations are found in each call), or `int8 weights` (held small, and computed in floats).
         place: Where in the source it came from, as the layers of a PyTorch module; empty where that is not known.
     """
 
@@ -25,7 +25,7 @@ class Operator:
     kind: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    precision: str = "float32"
+    precision: str = "f32"
     place: str = ""
 
 
@@ -67,4 +67,7 @@ class Dataflow:
     def names(self) -> dict[str, str]:
         """All names of what operators make, each with the one that operators have."""
         made = {output for operator in self.operators for output in operator.outputs if output}
-        return {**{alias: name for alias, name in self.aliases.items() if name in made}, **{name: name for name in made}}
+        return {
+            **{alias: name for alias, name in self.aliases.items() if name in made},
+            **{name: name for name in made},
+        }

@@ -342,9 +342,7 @@ class ModelFormat(ABC):
             f"decision trees; this is a model in {self.name}. strop compare measures it as a whole."
         )
 
-    def tapped(
-        self, model: Model, values: Sequence[str], folder: Path, given: Sequence[Tensor] | None = None
-    ) -> Model:
+    def tapped(self, model: Model, values: Sequence[str], folder: Path, given: Sequence[Tensor] | None = None) -> Model:
         """Write the model with values in between as further outputs, behind those of the model itself: each as it is
         read, which is rounded where all that read it are given it rounded.
 

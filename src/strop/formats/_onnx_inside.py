@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,10 +21,12 @@ else:
 
 ROUND, RESTORE = "QuantizeLinear", "DequantizeLinear"
 INTEGER = frozenset({
-    "MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "DynamicQuantizeLSTM", "QAttention",
+    "MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "DynamicQuantizeLSTM",
+    "QAttention",
 })  # fmt: skip
 """Operators that take integers of activations, which are mostly rounded as they run."""
 STATIC = frozenset({"QLinearConv", "QLinearMatMul", "QLinearAdd", "QGemm", "QLinearGlobalAveragePool", "QLinearConcat"})
+FLOATS = {"float16": "f16", "float32": "f32", "float64": "f64", "bfloat16": "bf16"}
 BETWEEN = frozenset({
     "Add", "ArgMax", "AveragePool", "Concat", "Conv", "ConvTranspose", "Expand", "Flatten", "Gather", "Gemm",
     "GlobalAveragePool", "LeakyRelu", "MatMul", "MaxPool", "Mul", "Pad", "Reshape", "Resize", "Sigmoid", "Slice",
@@ -39,7 +40,7 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def dataflow_of(proto: onnx.ModelProto) -> Dataflow:
-    """What a graph computes; graphs within control flow are not looked into."""
+    """What a graph computes, whose nodes have names of their own; those within control flow are not looked into."""
     graph = proto.graph
     stored = {tensor.name: _stored(tensor) for tensor in graph.initializer}
     stored |= {sparse.values.name: _stored(sparse.values) for sparse in graph.sparse_initializer}
@@ -62,10 +63,10 @@ def dataflow_of(proto: onnx.ModelProto) -> Dataflow:
     }
     operators = tuple(
         Operator(
-            name, node.op_type, tuple(_reads(node)), tuple(filter(None, node.output)), _precision(node, makers, readers, stored),
-            _place(node),
+            node.name, node.op_type, tuple(_reads(node)), tuple(filter(None, node.output)),
+            _precision(node, makers, readers, stored), _place(node),
         )
-        for name, node in zip(names(nodes), nodes, strict=True)
+        for node in nodes
     )  # fmt: skip
     opaque = tuple(one.name for one, node in zip(operators, nodes, strict=True) if any(_within(node)))
     inputs = tuple(value.name for value in graph.input if value.name not in stored)
@@ -75,15 +76,6 @@ def dataflow_of(proto: onnx.ModelProto) -> Dataflow:
 def tensor_bytes(tensor: onnx.TensorProto) -> int:
     """Bytes of one stored tensor, by its shape."""
     return math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-
-
-def names(nodes: Sequence[onnx.NodeProto]) -> list[str]:
-    """A name for each node: its own, or, where it has none or shares it, one of operator, place and output."""
-    taken = Counter(node.name for node in nodes)
-    return [
-        node.name if node.name and taken[node.name] == 1 else f"{node.op_type}_{place}:{next(iter(node.output), '')}"
-        for place, node in enumerate(nodes)
-    ]
 
 
 def tap(proto: onnx.ModelProto, values: Sequence[str], given: Sequence[Tensor] | None) -> tuple[str, ...]:
@@ -202,7 +194,7 @@ def _precision(
     stored: Mapping[str, Stored],
 ) -> str:
     if node.op_type in INTEGER:
-        return "int8, as it runs"
+        return "dynamic int8"
     if node.op_type in STATIC:
         return "int8"
     if node.op_type == "MatMulNBits":
@@ -218,8 +210,8 @@ def _precision(
             return "int8"
         if any(stored[makers[value].input[0]].bytes > 4 for value in weights):
             return f"{stored[makers[next(iter(weights))].input[0]].dtype.removeprefix('u')} weights"
-    floats = [stored[value].dtype for value in node.input if value in stored and "float" in stored[value].dtype]
-    return floats[0] if floats else "float32"
+    floats = [stored[value].dtype for value in node.input if value in stored and stored[value].dtype in FLOATS]
+    return FLOATS[floats[0]] if floats else "f32"
 
 
 def _place(node: onnx.NodeProto) -> str:
@@ -241,7 +233,7 @@ def _reads(node: onnx.NodeProto) -> Iterator[str]:
     """All values that a node reads, those that graphs within it take from around it included."""
     yield from filter(None, node.input)
     for graph in _within(node):
-        made = {value.name for value in (*graph.input, *graph.initializer)}
+        made = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
         made |= {output for inner in graph.node for output in inner.output}
         yield from dict.fromkeys(value for inner in graph.node for value in _reads(inner) if value not in made)
 
@@ -254,10 +246,9 @@ def _within(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 
 def _stored(tensor: onnx.TensorProto) -> Stored:
-    name = onnx.TensorProto.DataType.Name(tensor.data_type)
-    if name in ("INT4", "UINT4"):  # two lie in a byte
-        return Stored(name.lower(), (math.prod(tensor.dims) + 1) // 2)
-    return Stored(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).name, tensor_bytes(tensor))
+    dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    packed = dtype in ("int4", "uint4")  # two lie in a byte
+    return Stored(dtype, (math.prod(tensor.dims) + 1) // 2 if packed else tensor_bytes(tensor))
 
 
 def _constant(node: onnx.NodeProto) -> Stored:

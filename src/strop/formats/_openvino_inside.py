@@ -57,7 +57,9 @@ def dataflow_of(root: Element) -> Dataflow:
         found.append(Operator(layer.get("name") or "", kind, tuple(filter(None, reads)), tuple(makes), precision))
         makers |= dict.fromkeys(makes, found[-1])
     opaque = tuple(
-        str(layer.get("name")) for layer in layers if layer.find("body") is not None or layer.find("then_body") is not None
+        str(layer.get("name"))
+        for layer in layers
+        if layer.find("body") is not None or layer.find("then_body") is not None
     )
     outputs = tuple(ends.values())
     return Dataflow(tuple(found), stored, tuple(inputs), outputs, _seen_as(found, outputs), aliases, opaque)
@@ -117,9 +119,7 @@ def _ports(graph: Any) -> dict[str, Any]:
 
 
 def _rounded(port: Any) -> Any:
-    return next(
-        one.get_node().output(0) for one in port.get_target_inputs() if one.get_node().get_type_name() == ROUND
-    )
+    return next(one.get_node().output(0) for one in port.get_target_inputs() if one.get_node().get_type_name() == ROUND)
 
 
 def _names(layers: Sequence[Element]) -> tuple[dict[tuple[str | None, str | None], str], dict[str, str]]:
@@ -138,8 +138,8 @@ def _precision(
     layer: Element, kind: str, reads: Sequence[str], makers: Mapping[str, Operator], stored: Mapping[str, Stored]
 ) -> str:
     port = layer.find("output/port")
-    own = {"FP32": "float32", "FP16": "float16", "BF16": "bfloat16", "FP64": "float64"}.get(
-        (port.get("precision") or "").upper() if port is not None else "", "float32"
+    own = {"FP16": "f16", "BF16": "bf16", "FP64": "f64"}.get(
+        (port.get("precision") or "").upper() if port is not None else "", "f32"
     )
     if kind not in PRODUCTS | PASSING | {"Gather"}:
         return own

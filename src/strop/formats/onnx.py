@@ -15,6 +15,7 @@ from ..errors import UnsupportedModel, UntrustedModel
 from ..images import Preprocessing
 from ..model import ONNX, Model, ModelFormat, Signature, Tensor
 from ._onnx_inside import dataflow_of, shift, tap, tensor_bytes
+from ._onnx_names import named
 from ._onnx_operations import operations
 from ._pixels import with_pixels
 
@@ -73,13 +74,11 @@ class OnnxFormat(ModelFormat):
 
     def dataflow(self, model: Model) -> Dataflow:
         """Of the main graph; weights in files of their own are not read."""
-        return dataflow_of(graph_of(model))
+        return dataflow_of(named(graph_of(model) if model.files else load(model)))
 
-    def tapped(
-        self, model: Model, values: Sequence[str], folder: Path, given: Sequence[Tensor] | None = None
-    ) -> Model:
+    def tapped(self, model: Model, values: Sequence[str], folder: Path, given: Sequence[Tensor] | None = None) -> Model:
         """Write it with values in between as outputs, their types and shapes left open."""
-        proto = load(model)
+        proto = named(load(model))
         added = tap(proto, values, given)
         inner = tuple(Tensor(name, "float32", ()) for name in added)
         own = model.signature.outputs if given is None else ()
@@ -89,7 +88,7 @@ class OnnxFormat(ModelFormat):
 
     def shifted(self, model: Model, values: Sequence[str], folder: Path) -> tuple[Model, tuple[str, ...]]:
         """Write it with a sum behind each value."""
-        proto = load(model)
+        proto = named(load(model))
         added = shift(proto, values)
         files = write(proto, folder)
         return replace(model, payload=files[0], files=files), added

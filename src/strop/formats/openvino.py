@@ -63,9 +63,7 @@ class OpenvinoFormat(ModelFormat):
         """Of the main graph, read without loading OpenVINO."""
         return dataflow_of(ElementTree.parse(model.path).getroot())
 
-    def tapped(
-        self, model: Model, values: Sequence[str], folder: Path, given: Sequence[Tensor] | None = None
-    ) -> Model:
+    def tapped(self, model: Model, values: Sequence[str], folder: Path, given: Sequence[Tensor] | None = None) -> Model:
         graph = openvino().Core().read_model(str(model.path))
         names = tap(graph, self.dataflow(model), values, given)
         path = folder / "model.xml"

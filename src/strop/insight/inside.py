@@ -16,7 +16,8 @@ from ..data import Data
 from ..errors import NotApplicable, RunFailed, UnsupportedModel
 from ..model import Tensor
 from ..runtime import calls
-from ..server import Hosted
+from ..server import Hosted, first_feeds
+from ..timing import one_at_a_time
 from .likeness import Likeness
 from .opened import Faithful, Opened, apart, fed
 from .parts import PRODUCTS, Part, parts, plain, shared
@@ -50,12 +51,21 @@ class Seen:
         all: Error accumulated up to there.
         harm: Power of the change of the outputs over their own, where this layer alone is as in the candidate; None
             where that was not tried.
+        seconds: That it takes in a call of the original and of the candidate; None where their runtimes don't tell.
+        ran: What the candidate computed it in, as its runtime tells; empty where it does not.
     """
 
     part: Part
     own: Likeness = field(default_factory=Likeness)
     all: Likeness = field(default_factory=Likeness)
     harm: float | None = None
+    seconds: list[float | None] = field(default_factory=lambda: [None, None])
+    ran: str = ""
+
+    @property
+    def precision(self) -> str:
+        """What the candidate computes it in."""
+        return self.ran if self.ran and "weights" not in self.part.precision else self.part.precision
 
 
 @dataclass
@@ -68,7 +78,7 @@ class Inside:
         samples: That were looked into.
         tried: That were used to tell the harm of single layers; 0 where it could not be told.
         rest: Bytes of both models that belong to no layer: the graph itself, names, what no float comes from.
-        unmatched: Operators of the original, without those that only change how numbers are held, whose layer ends in
+        outside: Operators of the original, without those that only change how numbers are held, whose layer ends in
             none of the values compared.
         notes: What to know of it, in sentences.
     """
@@ -78,7 +88,7 @@ class Inside:
     samples: int
     tried: int
     rest: tuple[int, int]
-    unmatched: int
+    outside: int
     notes: list[str]
 
 
@@ -101,6 +111,7 @@ def look(original: Hosted, candidate: Hosted, data: Path, folder: Path) -> Insid
     pair = _Pair(original, candidate, Data.load(data), folder)
     inside = pair.compare()
     pair.harm(inside)
+    pair.time(inside)
     return inside
 
 
@@ -109,7 +120,7 @@ class _Pair:
         self.sides, self.data, self.folder, self.notes = (original, candidate), data, folder, list[str]()
         self.original, self.candidate = original, candidate
         self.flows = [formats.format_of(side.model.format).dataflow(side.model) for side in self.sides]
-        self.values = shared(*self.flows)
+        self.values = shared(self.flows[0], self.flows[1])
         for flow, whose in zip(self.flows, ("original", "candidate"), strict=True):
             if flow.opaque:
                 self.notes.append(
@@ -120,7 +131,7 @@ class _Pair:
         self.right = [_answer(side, feed) for side in self.sides]
         self._choose(feed)
         self._open(feed)
-        self.parts = parts(*self.flows, self.values)
+        self.parts = parts(self.flows[0], self.flows[1], self.values)
 
     def _choose(self, feed: Mapping[str, Array]) -> None:
         """Keep the values that are floats of one shape, and no more of them than fit into memory."""
@@ -247,6 +258,29 @@ class _Pair:
         known = signal > 0
         for place, seen in enumerate(inside.layers):
             seen.harm = float((noise[place][known] / signal[known]).mean()) if known.any() else None
+
+    def time(self, inside: Inside) -> None:
+        """Tell what each layer takes in either model, as its runtime's profiler has it."""
+        with one_at_a_time():
+            for place, (side, whose) in enumerate(zip(self.sides, ("original", "candidate"), strict=True)):
+                feeds = first_feeds(side.model.signature, self.data, side.target.batch)[1]
+                try:
+                    told = side.runtime.layer_times(side.model, side.target, feeds)
+                except (NotApplicable, RunFailed) as error:
+                    inside.notes.append(f"what each layer of the {whose} takes can't be told: {error}")
+                    continue
+                homes = {
+                    operator.name: seen
+                    for seen in inside.layers
+                    for operator in (seen.part.original, seen.part.candidate)[place]
+                }
+                for one in told:
+                    found = [homes[name] for name in one.layers if name in homes]
+                    if found:  # where several were fused into one, the last of them has it all
+                        found[-1].seconds[place] = (found[-1].seconds[place] or 0.0) + one.seconds
+                    for seen in found if place else ():
+                        if seen.part.counterpart is not None and seen.part.counterpart.name in one.layers:
+                            seen.ran = one.precision or seen.ran
 
 
 def _answer(hosted: Hosted, feed: Mapping[str, Array]) -> dict[str, Array]:

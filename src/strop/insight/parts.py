@@ -43,8 +43,8 @@ class Part:
         found: The same as the candidate calls it.
         original: Operators of the original; `candidate` likewise.
         main: Of the original's operators, the one that it is named after.
+        counterpart: Of the candidate's, the one that does the same; None where nothing is left of it.
         bytes: Stored in the files for it, before and after.
-        precision: What the candidate computes it in, as far as its file tells.
     """
 
     value: str
@@ -52,13 +52,13 @@ class Part:
     original: tuple[Operator, ...]
     candidate: tuple[Operator, ...]
     main: Operator
+    counterpart: Operator | None
     bytes: tuple[int, int]
-    precision: str
 
     @property
-    def integer(self) -> bool:
-        """Whether the candidate holds or computes some of it in integers."""
-        return "int" in self.precision
+    def precision(self) -> str:
+        """What the candidate computes it in, as far as its file tells."""
+        return (self.counterpart or self.main).precision
 
 
 def shared(original: Dataflow, candidate: Dataflow) -> list[tuple[str, str]]:
@@ -73,12 +73,12 @@ def shared(original: Dataflow, candidate: Dataflow) -> list[tuple[str, str]]:
     found, covered = list[tuple[str, str]](), set[str]()
     for operator in reversed(original.operators):
         for value in operator.outputs:
-            name = next((known[alias] for alias in (value, *aliases[value]) if alias in known), None)
+            name = next((known[alias] for alias in (value, *aliases[value]) if alias in known), "")
             follows = _goes_on(value, original, readers, fixed) and covered.issuperset(readers[value][0].outputs)
-            if value in fixed or (name is None and not follows):
+            if value in fixed or not (name or follows):
                 continue
             covered.add(value)
-            if not follows and name is not None:
+            if not follows:
                 found.append((value, name))
     times = Counter(name for _, name in found)
     return [(value, name) for value, name in reversed(found) if times[name] == 1]
@@ -92,14 +92,11 @@ def parts(original: Dataflow, candidate: Dataflow, values: Sequence[tuple[str, s
     for place, (value, found) in enumerate(values):
         first, second = before.operators[place], after.operators[place]
         maker = before.makers[value]
-        main = _main(first, maker)
-        alike = next((one for one in second if one.name == main.name and one.kind == main.kind), None)
-        last = after.makers.get(found)
-        counterpart = alike or (_main(second, last) if last is not None else None)
-        precision = counterpart.precision if counterpart is not None else main.precision
-        made.append(
-            Part(value, found, first, second, main, (before.bytes[place], after.bytes[place]), precision)
-        )
+        main = _main(before.moving(first), maker)
+        theirs, last = after.moving(second), after.makers.get(found)
+        alike = next((one for one in theirs if one.name == main.name and one.kind == main.kind), None)
+        counterpart = alike or (_main(theirs, last) if last is not None else None)
+        made.append(Part(value, found, first, second, main, counterpart, (before.bytes[place], after.bytes[place])))
     return made
 
 
@@ -117,9 +114,7 @@ def plain(kind: str) -> str:
     return kind.lower().replace("_", "")
 
 
-def _goes_on(
-    value: str, flow: Dataflow, readers: dict[str, list[Operator]], fixed: Collection[str]
-) -> bool:
+def _goes_on(value: str, flow: Dataflow, readers: dict[str, list[Operator]], fixed: Collection[str]) -> bool:
     users = readers.get(value, [])
     if len(users) != 1 or value in flow.outputs:
         return False
@@ -159,7 +154,7 @@ class _Regions:
     """
 
     def __init__(self, flow: Dataflow, values: Sequence[str]):
-        self.flow = flow
+        self._fixed = constant(flow)
         self.makers = {output: operator for operator in flow.operators for output in operator.outputs}
         self._ends: dict[str, int] = {}
         for place, value in enumerate(values):
@@ -178,6 +173,10 @@ class _Regions:
             stored = {name for one in own for name in one.inputs if name in flow.stored} - kept
             kept |= stored
             self.bytes.append(sum(flow.stored[name].bytes for name in stored))
+
+    def moving(self, operators: Sequence[Operator]) -> list[Operator]:
+        """Without those that work on what is stored alone."""
+        return [one for one in operators if not self._fixed.issuperset(one.outputs)]
 
     def _behind(self, value: str, place: int) -> Iterator[Operator]:
         """All operators that a value is made by, back to the values before it."""

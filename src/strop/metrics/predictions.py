@@ -46,7 +46,9 @@ class Predictions:
         return np.arange(len(self.original)) // max(1, len(self.original) // max(1, self.samples))
 
 
-def predictions(original: Outputs, candidate: Outputs, labels: Array | None, classes: bool = False) -> Predictions | None:
+def predictions(
+    original: Outputs, candidate: Outputs, labels: Array | None, classes: bool = False
+) -> Predictions | None:
     """The predictions of both, where the outputs are those of a classifier.
 
     They are where labels are classes that they tell apart; else where they hold integers, or probabilities of classes.

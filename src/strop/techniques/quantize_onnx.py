@@ -92,9 +92,14 @@ class DynamicInt8(Technique):
         return _quantized(model, context, quantize)
 
     def spared(self, made: Dataflow) -> Mapping[str, str]:
-        known, both = self._operators(), "multiplies two activations, and only products with stored weights are quantized"
+        known, both = (
+            self._operators(),
+            "multiplies two activations, and only products with stored weights are quantized",
+        )
         return {
-            one.name: both if one.kind in known else f"{one.kind} is none of the operators that {self.label()} quantizes"
+            one.name: both
+            if one.kind in known
+            else f"{one.kind} is none of the operators that {self.label()} quantizes"
             for one in made.operators
             if one.kind not in known or (one.kind == "MatMul" and not set(one.inputs) & set(made.stored))
         }
