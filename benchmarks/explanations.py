@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from models import CACHE, CASES
 
+from models import CACHE, CASES
 from strop import Target, Technique, explain, formats
 from strop.data import match
 from strop.insight.printed import printed

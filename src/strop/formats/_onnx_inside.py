@@ -13,6 +13,7 @@ import numpy as np
 from .._lazy import lazy
 from ..dataflow import Dataflow, Operator, Stored
 from ..model import Tensor
+from ._onnx_tensors import tensor_bytes
 
 if TYPE_CHECKING:
     import onnx
@@ -71,11 +72,6 @@ def dataflow_of(proto: onnx.ModelProto) -> Dataflow:
     opaque = tuple(one.name for one, node in zip(operators, nodes, strict=True) if any(_within(node)))
     inputs = tuple(value.name for value in graph.input if value.name not in stored)
     return Dataflow(operators, stored, inputs, tuple(value.name for value in graph.output), seen_as, opaque=opaque)
-
-
-def tensor_bytes(tensor: onnx.TensorProto) -> int:
-    """Bytes of one stored tensor, by its shape."""
-    return math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
 
 
 def tap(proto: onnx.ModelProto, values: Sequence[str], given: Sequence[Tensor] | None) -> tuple[str, ...]:

@@ -12,7 +12,9 @@ from typing import Any
 from .._quiet import openvino
 from ..dataflow import Dataflow
 from ..errors import UnsupportedModel
-from ..model import OPENVINO, Model, ModelFormat, Signature, Tensor
+from ..model import OPENVINO, Batch, Model, ModelFormat, Signature, Tensor
+from ..structure import Structure
+from ._call import call_shapes
 from ._openvino_inside import dataflow_of, tap
 
 _DTYPES = {
@@ -72,6 +74,19 @@ class OpenvinoFormat(ModelFormat):
         own = model.signature.outputs if given is None else ()
         signature = Signature((*model.signature.inputs, *(given or ())), (*own, *inner))
         return replace(model, payload=path, files=(path, path.with_suffix(".bin")), signature=signature)
+
+    def structure(self, model: Model, samples: Batch | None = None) -> Structure:
+        """Operators as they are in the file, with their multiply-adds and the bytes of their weights."""
+        from ._openvino_layers import structure_of
+
+        shapes, carried = call_shapes(model.signature, samples)
+        try:
+            return structure_of(model, shapes, carried)
+        except RuntimeError as error:
+            said = str(error).strip().splitlines()[-1][:300]
+            raise UnsupportedModel(
+                f"{model.path} must be a graph that OpenVINO reads: {said}. Export it again."
+            ) from error
 
 
 def save(model: Any, folder: Path, *, half: bool = False) -> Model:

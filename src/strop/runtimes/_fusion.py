@@ -18,6 +18,7 @@ def origins(given: onnx.GraphProto, optimized: onnx.GraphProto) -> list[tuple[st
     that it computes and those that are there without it. Where it computes a value of a new name, in a layout of its
     own, the name of the node tells which one that was. Every node of `given` is counted once; one that is folded into
     constants, or of no use, belongs to none, and to a node that was put in between (a reorder, a cast) belongs none.
+    Constants are no layers.
 
     Args:
         given: Node names are unique.
@@ -37,7 +38,7 @@ def origins(given: onnx.GraphProto, optimized: onnx.GraphProto) -> list[tuple[st
         open_ends = list(own)
         while open_ends:
             node = producer.get(open_ends.pop())
-            if node is None or node.name in claimed:
+            if node is None or node.name in claimed or node.op_type == "Constant":
                 continue
             claimed.add(node.name)
             mine.add(node.name)

@@ -12,8 +12,8 @@ import numpy as np
 
 from .._lazy import lazy
 from ..errors import NotApplicable
-from ..formats._onnx_names import named
 from ..formats.onnx import load, save
+from ..formats.onnx_graph import named
 from ..model import Batch, Model
 from ..runtime import LayerTime, Profiled
 from ._fusion import origins
