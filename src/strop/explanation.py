@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from . import formats, jobs, metrics
 from ._plain import given as checked
@@ -14,13 +14,20 @@ from .bundle import Bundle, run_samples
 from .comparison import TIME, fit, host, is_bundle, preprocessing_of
 from .data import Data
 from .images import Preprocessing
-from .insight import story
+from .insight import forest_story, story
+from .insight.forests import SAMPLES, compare
 from .insight.inside import TRIED, Inside, look
 from .insight.samples import samples
+from .model import Model
 from .prepare import check_target
 from .reading import read_for
 from .server import Hosted
 from .target import Target
+from .units import counted
+
+LIMITS = jobs.Limits(TIME, 1 << 62)
+
+T = TypeVar("T")
 
 
 def explain(
@@ -75,19 +82,34 @@ def explain(
         )
         check_target(target, first.model)
         given = read_for(first.model.signature, data, preprocessing=preprocessing, label=label, storage=folder)
+        given_models = first.model, second.model
         first, second = fit(given, first, second, folder / "data")
         for name, side in (("original", first), ("candidate", second)):
             run_samples(side, folder / "data", folder / f"{name}.npz")
-        (folder / "opened").mkdir()
-        ended = jobs.run(_inside, first, second, folder / "data", folder / "opened", limits=jobs.Limits(TIME, 1 << 62))
-        ended.raise_unless_done("the models could not be looked into")
-        assert ended.value is not None
         changed = _samples(first, folder, metric)
-        return _plain((first, second), ended.value, changed, _reasons(candidate, second))
+        whole = _plain((first, second), changed)
+        if "trees" in given_models[0].counts:
+            forest = _done(jobs.run(_trees, *given_models, folder / "data", limits=LIMITS))
+            return {**whole, **forest, "said": [*forest["said"], *story.changed(changed)]}
+        (folder / "opened").mkdir()
+        inside = _done(jobs.run(look, first, second, folder / "data", folder / "opened", limits=LIMITS))
+        return {**whole, **_layers(inside, changed, _reasons(candidate, second))}
 
 
-def _inside(first: Hosted, second: Hosted, data: Path, folder: Path) -> Inside:
-    return look(first, second, data, folder)
+def _done(ended: jobs.Ended[T]) -> T:
+    ended.raise_unless_done("the models could not be looked into")
+    assert ended.value is not None
+    return ended.value
+
+
+def _trees(first: Model, second: Model, data: Path) -> dict[str, Any]:
+    """What changed from an ensemble of trees to another; runs in a job."""
+    forests = [formats.format_of(model.format).forest(model) for model in (first, second)]
+    (rows,) = first.signature.inputs
+    samples = Data.load(data)
+    found = compare(forests[0], forests[1], samples.batch(0, min(len(samples), SAMPLES))[rows.name])
+    found["scores"] = story.likeness(found["scores"])
+    return {"forest": found, "said": forest_story.tell(found), "looked_at": found["samples"]}
 
 
 def _samples(first: Hosted, folder: Path, metric: str | None) -> dict[str, Any]:
@@ -109,30 +131,33 @@ def _reasons(candidate: object, hosted: Hosted) -> Mapping[str, str]:
     return found
 
 
-def _plain(
-    sides: tuple[Hosted, Hosted], found: Inside, changed: Mapping[str, Any], reasons: Mapping[str, str]
-) -> dict[str, Any]:
-    layers, kept = story.layers(found), story.floats(found, reasons)
+def _plain(sides: tuple[Hosted, Hosted], changed: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of any two models."""
     before, after = (
         {"format": side.model.format, "runtime": str(side.runtime), "size": side.model.size} for side in sides
     )
-    notes = list(found.notes)
+    return {
+        "said": [], "layers": [], "outputs": {}, "rest": {"original": 0, "candidate": 0}, "floats": [],
+        "samples": dict(changed), "forest": None, "original": before, "candidate": after, "looked_at": 0, "tried": 0,
+        "notes": [],
+    }  # fmt: skip
+
+
+def _layers(found: Inside, changed: Mapping[str, Any], reasons: Mapping[str, str]) -> dict[str, Any]:
+    """What is told of two models whose layers were held to each other."""
+    layers, notes = story.layers(found), list(found.notes)
     if found.outside:
         notes.append(
             f"{found.outside} products of the original end in no value that both models know, and are not looked at"
         )
-    if found.tried and found.tried < TRIED:
-        notes.append(f"shares were told by {found.tried} samples, since each takes a call for every layer")
+    if 0 < found.tried < min(TRIED, found.samples):
+        notes.append(f"shares were told by {counted(found.tried, 'sample')}, since each takes a call for every layer")
     return {
-        "said": story.tell(found, layers, kept, changed),
+        "said": [*story.tell(found, layers), *story.changed(changed)],
         "layers": layers,
         "outputs": {name: story.likeness(one) for name, one in found.outputs.items()},
         "rest": dict(zip(("original", "candidate"), found.rest, strict=True)),
-        "floats": kept,
-        "samples": dict(changed),
-        "forest": None,
-        "original": before,
-        "candidate": after,
+        "floats": story.floats(found, reasons),
         "looked_at": found.samples,
         "tried": found.tried,
         "notes": notes,

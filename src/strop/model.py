@@ -17,6 +17,7 @@ import numpy as np
 from ._plain import restore
 from .dataflow import Dataflow
 from .errors import NotApplicable, RunFailed, UnsupportedModel
+from .forest import Forest
 from .structure import Structure
 
 Batch: TypeAlias = Mapping[str, np.ndarray[Any, Any]]
@@ -327,6 +328,15 @@ class ModelFormat(ABC):
             "A profile takes decision trees, pipelines of scikit-learn's and TFLite models apart so far, and this is a "
             f"model in {self.name} ({', '.join([*known, files])}). strop benchmark measures it as a whole."
         )
+
+    def forest(self, model: Model) -> Forest:
+        """Read the trees, checked (`Forest.check`), so that `Forest.predict` gives what the library's own call gives.
+
+        Raises:
+            UnsupportedModel: It is no ensemble of trees, the file is broken, or it holds what is more than trees
+                (linear leaves, text features).
+        """
+        raise UnsupportedModel(f"A model in {self.name} is no ensemble of decision trees.")
 
     def dataflow(self, model: Model) -> Dataflow:
         """What the model computes, operator by operator, for an explanation.

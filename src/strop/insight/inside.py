@@ -15,7 +15,7 @@ from .. import formats
 from ..data import Data
 from ..errors import NotApplicable, RunFailed, UnsupportedModel
 from ..model import Tensor
-from ..runtime import calls
+from ..runtime import LayerTime, calls
 from ..server import Hosted, first_feeds
 from ..timing import one_at_a_time
 from .likeness import Likeness
@@ -47,6 +47,7 @@ class Seen:
 
     Attributes:
         part: The layer.
+        place: Its number, in the original's order.
         own: Error introduced there: the candidate's layer is given what the original's is given.
         all: Error accumulated up to there.
         harm: Power of the change of the outputs over their own, where this layer alone is as in the candidate; None
@@ -56,6 +57,7 @@ class Seen:
     """
 
     part: Part
+    place: int
     own: Likeness = field(default_factory=Likeness)
     all: Likeness = field(default_factory=Likeness)
     harm: float | None = None
@@ -187,7 +189,7 @@ class _Pair:
 
     def compare(self) -> Inside:
         """Add up errors over all samples."""
-        layers = [Seen(part) for part in self.parts]
+        layers = [Seen(part, place) for place, part in enumerate(self.parts)]
         outputs = {tensor.name: Likeness() for tensor in self.original.model.signature.visible_outputs}
         names = [found for _, found in self.values]
         self.alone = Opened(self.candidate, names, self.folder / "alone", self.tensors)
@@ -275,12 +277,19 @@ class _Pair:
                     for operator in (seen.part.original, seen.part.candidate)[place]
                 }
                 for one in told:
-                    found = [homes[name] for name in one.layers if name in homes]
-                    if found:  # where several were fused into one, the last of them has it all
-                        found[-1].seconds[place] = (found[-1].seconds[place] or 0.0) + one.seconds
-                    for seen in found if place else ():
-                        if seen.part.counterpart is not None and seen.part.counterpart.name in one.layers:
-                            seen.ran = one.precision or seen.ran
+                    _ascribe(one, [homes[name] for name in one.layers if name in homes], place)
+
+
+def _ascribe(one: LayerTime, found: Sequence[Seen], place: int) -> None:
+    """Give what was timed to a layer; of several that were fused into one, to the last whose main operator it ran."""
+    mains = [
+        seen for seen in found if (main := (seen.part.main, seen.part.counterpart)[place]) and main.name in one.layers
+    ]
+    if found:
+        seen = max(mains or found, key=lambda seen: seen.place)
+        seen.seconds[place] = (seen.seconds[place] or 0.0) + one.seconds
+    for seen in mains if place else ():
+        seen.ran = one.precision or seen.ran
 
 
 def _answer(hosted: Hosted, feed: Mapping[str, Array]) -> dict[str, Array]:

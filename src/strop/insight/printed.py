@@ -33,6 +33,8 @@ def printed(found: Mapping[str, Any], width: int = WIDEST) -> str:
     lines = [*_filled(" ".join(found["said"]), width), "", *_sizes(found, width)]
     if found["layers"]:
         lines += ["", *_layers(found, width)]
+    if found["forest"]:
+        lines += ["", *_trees(found["forest"], width)]
     lines += _floats(found["floats"], width) + _samples(found["samples"])
     for note in found["notes"]:
         lines += _filled(f"note: {note}", width, 6)
@@ -75,6 +77,19 @@ def _layers(found: Mapping[str, Any], width: int) -> Iterator[str]:
         more = f", {share(sum(known))} of the error together" if known else ""
         yield f"  and {counted(len(rest), 'layer')} more{more}; --json has all of them"
     yield from _filled(LEGEND, width, 2, "  ")
+
+
+def _trees(forest: Mapping[str, Any], width: int) -> Iterator[str]:
+    ranked = sorted((one for one in forest["by_tree"] if one["share"]), key=lambda one: -one["share"])
+    shown = sorted(ranked[:LISTED], key=lambda one: (one["original"] is None, one["original"] or one["candidate"]))
+    if forest["anew"] or not shown:
+        return
+    rows = [["tree", "of scores", "so far", "of all", "what changed"]]
+    for one in shown:
+        number = one["candidate"] if one["original"] is None else one["original"]
+        rows.append([f"{number:,}", share(one["error"]), share(one["accumulated"]), share(one["share"]), one["what"]])
+    yield f"Trees that matter most, {len(shown)} of {len(ranked):,} that changed (by {forest['samples']:,} samples)"
+    yield from _table(rows, width)
 
 
 def _change(both: Mapping[str, float | None], unit: str) -> str:

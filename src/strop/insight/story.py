@@ -87,13 +87,9 @@ def _why(seen: Seen, reasons: Mapping[str, str]) -> str:
     return UNKNOWN
 
 
-def tell(
-    found: Inside, plain: Sequence[Mapping[str, Any]], kept: Sequence[Mapping[str, str]], predictions: Mapping[str, Any]
-) -> list[str]:
-    """What it all comes to, in sentences that need no other knowledge."""
-    return [
-        *_outputs(found), *_origin(found, plain), *_additive(found), *_precisions(plain, kept), *_changed(predictions),
-    ]  # fmt: skip
+def tell(found: Inside, plain: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the layers come to, in sentences that need no other knowledge."""
+    return [*_outputs(found), *_origin(found, plain), *_additive(found), *_precisions(plain)]
 
 
 def _outputs(found: Inside) -> list[str]:
@@ -146,7 +142,7 @@ def _additive(found: Inside) -> list[str]:
     ]
 
 
-def _precisions(plain: Sequence[Mapping[str, Any]], kept: Sequence[Mapping[str, str]]) -> list[str]:
+def _precisions(plain: Sequence[Mapping[str, Any]]) -> list[str]:
     kinds = Counter(one["precision"] for one in plain)
     if len(kinds) < 2:
         return []
@@ -154,7 +150,8 @@ def _precisions(plain: Sequence[Mapping[str, Any]], kept: Sequence[Mapping[str, 
     return [f"Of the {counted(len(plain), 'layer')}, {listed}."]
 
 
-def _changed(found: Mapping[str, Any]) -> list[str]:
+def changed(found: Mapping[str, Any]) -> list[str]:
+    """How many predictions changed, as a sentence; none where there are no predictions."""
     if found["changed"] is None:
         return []
     if not found["changed"]:
