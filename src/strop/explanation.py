@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,10 +77,9 @@ def explain(
     preprocessing = preprocessing_of(preprocessing, candidate, original)
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
-        first, second = (
-            host(source, folder / name, target, trust_pickle, file, preprocessing)
-            for name, source, file in (("original", original, weights), ("candidate", candidate, None))
-        )
+        second = host(candidate, folder / "candidate", target, trust_pickle, preprocessing=preprocessing)
+        alike = replace(target, formats=(str(second.model.format),))  # of two conversions, the one to that format
+        first = host(original, folder / "original", alike, trust_pickle, weights, preprocessing)
         check_target(target, first.model)
         given = read_for(first.model.signature, data, preprocessing=preprocessing, label=label, storage=folder)
         given_models = first.model, second.model

@@ -67,7 +67,8 @@ def _origin(found: Mapping[str, Any]) -> Iterator[str]:
     total, count = 0.0, 0
     while total < HALF and count < len(ranked):
         total, count = total + ranked[count], count + 1
-    yield f"{share(total)} of what single trees change comes from {counted(count, 'tree')} of {len(found['by_tree']):,}."
+    where = f"{counted(count, 'tree')} of {len(found['by_tree']):,}"
+    yield f"{share(total)} of what single trees change comes from {where}."
 
 
 def _counted(number: int, noun: str) -> str:

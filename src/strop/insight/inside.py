@@ -264,12 +264,13 @@ class _Pair:
     def time(self, inside: Inside) -> None:
         """Tell what each layer takes in either model, as its runtime's profiler has it."""
         with one_at_a_time():
-            for place, (side, whose) in enumerate(zip(self.sides, ("original", "candidate"), strict=True)):
+            for place, side in enumerate(self.sides):
                 feeds = first_feeds(side.model.signature, self.data, side.target.batch)[1]
                 try:
                     told = side.runtime.layer_times(side.model, side.target, feeds)
                 except (NotApplicable, RunFailed) as error:
-                    inside.notes.append(f"what each layer of the {whose} takes can't be told: {error}")
+                    note = f"what each layer takes can't be told: {error}"
+                    inside.notes += [] if note in inside.notes else [note]
                     continue
                 homes = {
                     operator.name: seen

@@ -9,13 +9,13 @@ import numpy as np
 
 from .._lazy import lazy
 from ..errors import NotApplicable
+from ..formats._tflite_writing import content
 from ..formats.tflite import Graph, TfliteFormat, has_weights
 from ..model import TFLITE, Format, Model
 from ..settings import choice
 from ..target import Target
 from ..technique import Context, Phase, Technique
 from . import _tflite as tool
-from ._tflite_writing import content
 
 if TYPE_CHECKING:
     from sklearn import cluster

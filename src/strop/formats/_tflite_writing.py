@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from .._lazy import require
 
 IDENTIFIER = b"TFL3"
+KEY = "serving_default"
 
 
 def content(live: Any) -> bytes:
@@ -33,3 +35,17 @@ def content(live: Any) -> bytes:
     made = Sharing()
     made.Finish(live.Pack(made), IDENTIFIER)
     return bytes(made.Output())
+
+
+def sign(live: Any, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> None:
+    """Give a model one signature."""
+    schema = require("ai_edge_litert.schema_py_generated", "litert")
+    made = schema.SignatureDefT()
+    made.signatureKey, made.subgraphIndex = KEY.encode(), 0
+    made.inputs, made.outputs = [], []
+    for side, names in ((made.inputs, inputs), (made.outputs, outputs)):
+        for name, place in names.items():
+            entry = schema.TensorMapT()
+            entry.name, entry.tensorIndex = name.encode(), place
+            side.append(entry)
+    live.signatureDefs = [made]
