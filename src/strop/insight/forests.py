@@ -16,6 +16,8 @@ SAMPLES = 5000
 """At the most, by which the scores of single trees are compared."""
 ALIKE = 0.5
 """Share of a tree's splits that must be another's for it to have been made of that."""
+NEAR = 0.1
+"""Share of the span of a column's thresholds, up to which one that moved is still the same."""
 AHEAD = 20
 """Trees in a row that may have been left out, where one is looked for."""
 MOST = 1 << 24
@@ -29,6 +31,7 @@ class Walk:
     Attributes:
         kept: Splits of the same column and threshold (or categories).
         moved: By how much thresholds of others moved.
+        near: How many of these moved by little, of all that is between the column's thresholds.
         gone: Splits that are there no more.
         other: Splits of the candidate that come from none of the original's.
         merged: Leaves that became part of another.
@@ -37,6 +40,7 @@ class Walk:
 
     kept: int = 0
     moved: list[float] = field(default_factory=list)
+    near: int = 0
     gone: int = 0
     other: int = 0
     merged: int = 0
@@ -46,7 +50,7 @@ class Walk:
     def alike(self) -> float:
         """Share of the candidate's splits that come from the original's; 1 where it has none."""
         whole = self.kept + len(self.moved) + self.other
-        return (self.kept + len(self.moved)) / whole if whole else 1.0
+        return (self.kept + self.near) / whole if whole else 1.0
 
     @property
     def same(self) -> bool:
@@ -67,14 +71,14 @@ def walk(first: Forest, second: Forest, trees: tuple[int, int]) -> Walk:
         elif second.feature[b] < 0:
             found.gone += _splits(first, a)
             found.merged += _splits(first, a)  # a tree has one leaf more than splits
-        elif first.feature[a] == second.feature[b] and (first.subset[a] < 0) == (second.subset[b] < 0):
-            _note(first, second, a, b, found)
-            waiting += [(int(first.left[a]), int(second.left[b])), (int(first.right[a]), int(second.right[b]))]
         elif (child := _child(first, second, a, b)) is not None:
             lost = int(first.left[a] + first.right[a]) - child
             found.gone += 1 + _splits(first, lost)
             found.merged += 1 + _splits(first, lost)
             waiting.append((child, b))
+        elif first.feature[a] == second.feature[b] and (first.subset[a] < 0) == (second.subset[b] < 0):
+            _note(first, second, a, b, found)
+            waiting += [(int(first.left[a]), int(second.left[b])), (int(first.right[a]), int(second.right[b]))]
         else:
             found.gone += _splits(first, a)
             found.other += _splits(second, b)
@@ -94,7 +98,7 @@ def compare(first: Forest, second: Forest, x: Array) -> dict[str, Any]:
     """
     x = x[:SAMPLES]
     pairs = match(first, second)
-    anew = sum(b is not None for _, b in pairs) < ALIKE * max(1, second.trees)
+    anew = sum(a is not None and b is not None for a, b in pairs) < ALIKE * max(1, second.trees)
     if anew:
         pairs = [(None, tree) for tree in range(second.trees)] + [(tree, None) for tree in range(first.trees)]
     walks: dict[tuple[int | None, int | None], Walk] = {
@@ -181,10 +185,21 @@ def _note(first: Forest, second: Forest, a: int, b: int, found: Walk) -> None:
     else:
         change = abs(float(second.threshold[b]) - float(first.threshold[a]))
         found.moved.append(change if np.isfinite(change) else 0.0)
+        found.near += change <= NEAR * _span(first, int(first.feature[a]))
+
+
+def _span(forest: Forest, feature: int) -> float:
+    """From the least threshold of a column to the greatest."""
+    found = forest.threshold[(forest.feature == feature) & (forest.subset < 0)]
+    found = found[np.isfinite(found)]
+    return float(np.ptp(found)) if len(found) else 0.0
 
 
 def _child(first: Forest, second: Forest, a: int, b: int) -> int | None:
-    """The child of a split that took its place, since it is decided: the one that splits as what is there now."""
+    """The child of a split that took its place, since it is decided: the one that splits as what is there now, where
+    the split itself does not."""
+    if first.feature[a] == second.feature[b] and first.threshold[a] == second.threshold[b]:
+        return None
     for child in (int(first.left[a]), int(first.right[a])):
         if first.feature[child] == second.feature[b] and first.threshold[child] == second.threshold[b]:
             return child

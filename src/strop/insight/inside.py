@@ -94,7 +94,7 @@ class Inside:
     notes: list[str]
 
 
-def look(original: Hosted, candidate: Hosted, data: Path, folder: Path) -> Inside:
+def look(original: Hosted, candidate: Hosted, data: Path, folder: Path, timed: bool = True) -> Inside:
     """Run both models on the same samples, and hold their values in between to each other.
 
     Each layer is also run by itself: all values that both models know become inputs of the candidate, and are given as
@@ -105,6 +105,7 @@ def look(original: Hosted, candidate: Hosted, data: Path, folder: Path) -> Insid
         candidate: Another one, of the same inputs and outputs.
         data: Folder of stored samples.
         folder: An empty one, to write into.
+        timed: Whether to tell what each layer takes, too: some two seconds for either model.
 
     Raises:
         UnsupportedModel: A format can't be looked into, or no value is known to both models.
@@ -113,7 +114,8 @@ def look(original: Hosted, candidate: Hosted, data: Path, folder: Path) -> Insid
     pair = _Pair(original, candidate, Data.load(data), folder)
     inside = pair.compare()
     pair.harm(inside)
-    pair.time(inside)
+    if timed:
+        pair.time(inside)
     return inside
 
 
@@ -249,10 +251,9 @@ class _Pair:
             results = runner({**feed, **still})
             signal += [_power(results[name]) for name in names]
             for place in harmful:
-                shift = own[place].astype(np.float32) - values[place].astype(np.float32)
-                shift[~np.isfinite(shift)] = 0
+                shift = _difference(own[place].astype(np.float32), values[place].astype(np.float32))
                 moved = runner({**feed, **still, added[place]: shift})
-                noise[place] += [_power(moved[name] - results[name]) for name in names]
+                noise[place] += [_power(_difference(moved[name], results[name])) for name in names]
             inside.tried += 1
             if (time.monotonic() - begun) * (inside.tried + 1) / inside.tried > TRYING:
                 break
@@ -299,6 +300,14 @@ def _answer(hosted: Hosted, feed: Mapping[str, Array]) -> dict[str, Array]:
         return dict(runner(fed(hosted, feed)))
     finally:
         runner.close()
+
+
+def _difference(first: Array, second: Array) -> Array:
+    """What two arrays are apart where both are finite, and 0 elsewhere."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        apart: Array = first - second
+    apart[~np.isfinite(apart)] = 0
+    return apart
 
 
 def _power(values: Array) -> float:

@@ -78,12 +78,8 @@ def _why(seen: Seen, reasons: Mapping[str, str]) -> str:
     part = seen.part
     if part.counterpart is not None and part.counterpart.name in reasons:
         return reasons[part.counterpart.name]
-    if "int" in part.precision:
-        return (
-            f"its numbers are rounded to 8 bits, and the runtime computes {part.main.kind} in {seen.ran} all the same"
-        )
-    if any("quantize" in one.kind.lower() for one in part.candidate):
-        return f"its numbers are rounded to 8 bits, and the runtime has nothing that computes {part.main.kind} in them"
+    if "int" in part.precision or any("quantize" in one.kind.lower() for one in part.candidate):
+        return f"its numbers are rounded to 8 bits, but the runtime computes {part.main.kind} itself in {seen.precision}"
     return UNKNOWN
 
 
