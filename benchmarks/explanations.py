@@ -69,7 +69,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="explained-") as scratch:
             text = explained(pair, CACHE / case.name, case.group, Path(scratch))
         file = HERE / f"{pair.name.replace(', ', '-').replace(' ', '-')}.txt"
-        file.write_text(f"{pair.name}\n\n{text}\n")
+        made = " + ".join(str(find(name).of(settings)) for name, settings in pair.steps)
+        head = (
+            f"{pair.case}, made smaller by {made} with {CALIBRATION} samples, explained by others. Rows count from 0."
+        )
+        file.write_text(f"{head}\n\n{text}\n")
         print(file.read_text(), flush=True)
 
 

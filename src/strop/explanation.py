@@ -24,8 +24,10 @@ from .prepare import check_target
 from .reading import read_for
 from .server import Hosted
 from .target import Target
+from .timing import Effort
 from .units import counted
 
+EXPLAINING = Effort()
 LIMITS = jobs.Limits(TIME, 1 << 62)
 
 T = TypeVar("T")
@@ -82,17 +84,20 @@ def explain(
         first = host(original, folder / "original", alike, trust_pickle, weights, preprocessing)
         check_target(target, first.model)
         given = read_for(first.model.signature, data, preprocessing=preprocessing, label=label, storage=folder)
-        given_models = first.model, second.model
+        models = first.model, second.model
         first, second = fit(given, first, second, folder / "data")
+        trees = "trees" in models[0].counts
         for name, side in (("original", first), ("candidate", second)):
+            if not trees:
+                formats.format_of(side.model.format).dataflow(side.model)  # refuses before anything is run
             run_samples(side, folder / "data", folder / f"{name}.npz")
         changed = _samples(first, folder, metric)
         whole = _plain((first, second), changed)
-        if "trees" in given_models[0].counts:
-            forest = _done(jobs.run(_trees, *given_models, folder / "data", limits=LIMITS))
+        if trees:
+            forest = _done(jobs.run(_trees, *models, folder / "data", limits=LIMITS))
             return {**whole, **forest, "said": [*forest["said"], *story.changed(changed)]}
         (folder / "opened").mkdir()
-        inside = _done(jobs.run(look, first, second, folder / "data", folder / "opened", limits=LIMITS))
+        inside = _done(jobs.run(look, first, second, folder / "data", folder / "opened", EXPLAINING, limits=LIMITS))
         return {**whole, **_layers(inside, changed, _reasons(candidate, second))}
 
 

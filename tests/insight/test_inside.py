@@ -67,7 +67,7 @@ def seen(original: Path, candidate: Path, inputs: dict[str, np.ndarray], folder:
     pair = [host(path, folder / f"host{place}", target) for place, path in enumerate((original, candidate))]
     first, second = fit(read_for(pair[0].model.signature, inputs), pair[0], pair[1], folder / "data")
     (folder / "opened").mkdir()
-    return look(first, second, folder / "data", folder / "opened", timed=False)
+    return look(first, second, folder / "data", folder / "opened")
 
 
 def saved(proto: onnx.ModelProto, path: Path) -> Path:

@@ -17,7 +17,7 @@ from ..errors import NotApplicable, RunFailed, UnsupportedModel
 from ..model import Tensor
 from ..runtime import LayerTime, calls
 from ..server import Hosted, first_feeds
-from ..timing import one_at_a_time
+from ..timing import Effort, one_at_a_time
 from .likeness import Likeness
 from .opened import Faithful, Opened, apart, fed
 from .parts import PRODUCTS, Part, parts, plain, shared
@@ -67,7 +67,8 @@ class Seen:
     @property
     def precision(self) -> str:
         """What the candidate computes it in."""
-        return self.ran if self.ran and "weights" not in self.part.precision else self.part.precision
+        told = self.part.precision
+        return self.ran if self.ran and " " not in told else told  # `int8 weights` says more than what they are used in
 
 
 @dataclass
@@ -94,7 +95,7 @@ class Inside:
     notes: list[str]
 
 
-def look(original: Hosted, candidate: Hosted, data: Path, folder: Path, timed: bool = True) -> Inside:
+def look(original: Hosted, candidate: Hosted, data: Path, folder: Path, effort: Effort | None = None) -> Inside:
     """Run both models on the same samples, and hold their values in between to each other.
 
     Each layer is also run by itself: all values that both models know become inputs of the candidate, and are given as
@@ -105,7 +106,7 @@ def look(original: Hosted, candidate: Hosted, data: Path, folder: Path, timed: b
         candidate: Another one, of the same inputs and outputs.
         data: Folder of stored samples.
         folder: An empty one, to write into.
-        timed: Whether to tell what each layer takes, too: some two seconds for either model.
+        effort: By whose lock to wait, to tell what each layer takes; None to leave that out.
 
     Raises:
         UnsupportedModel: A format can't be looked into, or no value is known to both models.
@@ -114,8 +115,9 @@ def look(original: Hosted, candidate: Hosted, data: Path, folder: Path, timed: b
     pair = _Pair(original, candidate, Data.load(data), folder)
     inside = pair.compare()
     pair.harm(inside)
-    if timed:
-        pair.time(inside)
+    if effort is not None:
+        with one_at_a_time(effort.lock):
+            pair.time(inside)
     return inside
 
 
@@ -264,22 +266,21 @@ class _Pair:
 
     def time(self, inside: Inside) -> None:
         """Tell what each layer takes in either model, as its runtime's profiler has it."""
-        with one_at_a_time():
-            for place, side in enumerate(self.sides):
-                feeds = first_feeds(side.model.signature, self.data, side.target.batch)[1]
-                try:
-                    told = side.runtime.layer_times(side.model, side.target, feeds)
-                except (NotApplicable, RunFailed) as error:
-                    note = f"what each layer takes can't be told: {error}"
-                    inside.notes += [] if note in inside.notes else [note]
-                    continue
-                homes = {
-                    operator.name: seen
-                    for seen in inside.layers
-                    for operator in (seen.part.original, seen.part.candidate)[place]
-                }
-                for one in told:
-                    _ascribe(one, [homes[name] for name in one.layers if name in homes], place)
+        for place, side in enumerate(self.sides):
+            feeds = first_feeds(side.model.signature, self.data, side.target.batch)[1]
+            try:
+                told = side.runtime.layer_times(side.model, side.target, feeds)
+            except (NotApplicable, RunFailed) as error:
+                note = f"what each layer takes can't be told: {error}"
+                inside.notes += [] if note in inside.notes else [note]
+                continue
+            homes = {
+                operator.name: seen
+                for seen in inside.layers
+                for operator in (seen.part.original, seen.part.candidate)[place]
+            }
+            for one in told:
+                _ascribe(one, [homes[name] for name in one.layers if name in homes], place)
 
 
 def _ascribe(one: LayerTime, found: Sequence[Seen], place: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..units import counted
@@ -12,9 +12,9 @@ from .inside import Inside, Seen
 from .likeness import Likeness
 
 NAMED = 3  # layers that a sentence names
+WRAPPED = "module."  # what PyTorch's names begin with where strop exported them
 HALF = 0.5  # of the error, that the worst layers are named up to
 NEGLIGIBLE = 1e-10  # power of an error over that of the outputs, that is rounding of f32
-UNKNOWN = "not known: a bundle would tell the settings that it was made with"
 
 
 def layers(found: Inside) -> list[dict[str, Any]]:
@@ -49,7 +49,7 @@ def likeness(found: Likeness) -> dict[str, Any]:
 
 def labels(found: Sequence[Seen]) -> list[str]:
     """What each layer is called: where it came from, if the model tells, else the name of its operator."""
-    places = [seen.part.main.place or seen.part.main.name for seen in found]
+    places = [seen.part.main.place.removeprefix(WRAPPED) or seen.part.main.name for seen in found]
     kinds = [f"{place} {seen.part.main.kind}" for place, seen in zip(places, found, strict=True)]
     once, twice = Counter(places), Counter(kinds)
     return [
@@ -65,22 +65,22 @@ def floats(found: Inside, reasons: Mapping[str, str]) -> list[dict[str, str]]:
         found: What was seen.
         reasons: By name of the candidate's operators, why those that made it left them alone.
     """
-    if not any("int" in seen.precision for seen in found.layers):
-        return []
+    integer = {seen.part.main.kind for seen in found.layers if "int" in seen.precision}
     return [
-        {"layer": label, "operator": seen.part.main.kind, "why": _why(seen, reasons)}
+        {"layer": label, "operator": seen.part.main.kind, "why": _why(seen, reasons, integer)}
         for label, seen in zip(labels(found.layers), found.layers, strict=True)
-        if "int" not in seen.precision and seen.part.candidate
+        if integer and "int" not in seen.precision and seen.part.candidate
     ]
 
 
-def _why(seen: Seen, reasons: Mapping[str, str]) -> str:
-    part = seen.part
+def _why(seen: Seen, reasons: Mapping[str, str], integer: Collection[str]) -> str:
+    part, kind = seen.part, seen.part.main.kind
     if part.counterpart is not None and part.counterpart.name in reasons:
         return reasons[part.counterpart.name]
     if "int" in part.precision or any("quantize" in one.kind.lower() for one in part.candidate):
-        return f"its numbers are rounded to 8 bits, but the runtime computes {part.main.kind} itself in {seen.precision}"
-    return UNKNOWN
+        return f"numbers are rounded to 8 bits before or after it, and the runtime computes {kind} itself in floats"
+    which = f"other {kind} are in integers, and this is not" if kind in integer else f"no {kind} is in integers"
+    return f"{which}; why is not known without a bundle, which has the settings that made it"
 
 
 def tell(found: Inside, plain: Sequence[Mapping[str, Any]]) -> list[str]:
