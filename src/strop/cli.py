@@ -99,12 +99,13 @@ def optimize(
 
 @app.command()
 def profile(
-    model: Annotated[str, typer.Argument(help="A model or a bundle; of trees, scikit-learn's pipelines or TFLite.")],
+    model: Annotated[str, typer.Argument(help="A model or a bundle.")],
     data: Annotated[str | None, typer.Option(help="Inputs to run; random ones by default.")] = None,
     label: Text = None,
     threads: Threads = None,
     batch: Batch = None,
     seed: Seed = None,
+    weights: Weights = None,
     trust_pickle: Trust = False,
     as_json: Json = False,
     debug: bool = False,
@@ -112,15 +113,18 @@ def profile(
     """Take a model apart: what it is made of, where the time of a call goes, and what would help."""
 
     def work() -> int:
-        from .insight import summarize
+        from shutil import get_terminal_size
+
+        from .insight import WIDTH, summarize
         from .profiling import profile as measure
         from .terminal import console
 
         with aside(), console().status("measuring"):
             found = measure(
-                model, data, label=label, target=target_of(threads, batch), seed=seed or 0, trust_pickle=trust_pickle
-            )
-        print_json(found) if as_json else say(summarize(found))
+                model, data, label=label, target=target_of(threads, batch), seed=seed or 0, trust_pickle=trust_pickle,
+                weights=weights,
+            )  # fmt: skip
+        print_json(found) if as_json else say(summarize(found, get_terminal_size((WIDTH, 24)).columns))
         return Exit.MET
 
     finish(work, debug)

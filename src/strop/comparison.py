@@ -229,10 +229,9 @@ def fit(given: Data, original: Hosted, candidate: Hosted, folder: Path) -> tuple
         InvalidPlan: A call is to carry more samples than there are.
     """
     check_batch(candidate.target, len(given))
-    original, candidate = (
-        _ready(given, hosted, folder.parent / name)
-        for name, hosted in (("original", original), ("candidate", candidate))
-    )
+    same = candidate is original
+    original = _ready(given, original, folder.parent / "original")
+    candidate = original if same else _ready(given, candidate, folder.parent / "candidate")
     if _floating(original.model.signature.names()) != _floating(candidate.model.signature.names()):
         raise InvalidData(
             f"both models must have the same inputs and outputs. The original has {_spelled(original)}; the other has "

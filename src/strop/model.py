@@ -325,8 +325,8 @@ class ModelFormat(ABC):
         known = [f"{number:,} {name}" for name, number in model.counts.items()]
         files = f"{model.size:,} bytes on disk"
         raise UnsupportedModel(
-            "A profile takes decision trees, pipelines of scikit-learn's and TFLite models apart so far, and this is a "
-            f"model in {self.name} ({', '.join([*known, files])}). strop benchmark measures it as a whole."
+            f"A profile takes apart what strop knows the parts of, and of a model in {self.name} it knows none "
+            f"({', '.join([*known, files])}). strop benchmark measures it as a whole."
         )
 
     def forest(self, model: Model) -> Forest:

@@ -137,11 +137,19 @@ class Route:
                 found.append((value - first[key]) / abs(end - first[key]) if value != first[key] else 0.0)
         return sum(found) / len(found) if found and candidate.runtime == type(candidate.runtime)() else None
 
-    def expects(self, target: Target) -> float:
-        """The ratio of latency to expect before anything is measured."""
+    def expects(self, target: Target, untouched: float = 0.0) -> float:
+        """The ratio of latency to expect before any candidate is measured: it orders a search and a profile's advice.
+
+        Args:
+            target: Where the model will run.
+            untouched: The share of the time that is spent on no matrix products or the like, which are what a step that
+                quantizes makes faster; where a profile has told it.
+        """
         ratio, operations = self.runtime.expects(target), (self.operations or 0) * target.batch
         for place, step in enumerate(self.steps):
             expected = step().expects(target)
+            if step.quantizes:
+                expected = untouched + (1 - untouched) * expected
             if step.around is None or self.operations is None:
                 ratio *= expected
             else:  # of a tiny model, what is computed is the least

@@ -58,11 +58,14 @@ class Profiled:
 
     Attributes:
         layers: What ran in a call, in order. Together they take less than it does; the rest is overhead.
-        calls: Seconds of calls without the profiler, which took turns with those that it told of.
+        calls: Seconds of calls without the profiler, which took turns with those that it told of; those in which other
+            work had the cores are not counted.
+        waited: The share of the time in which it had.
     """
 
     layers: tuple[LayerTime, ...]
     calls: Array
+    waited: float = 0.0
 
 
 @dataclass(frozen=True)

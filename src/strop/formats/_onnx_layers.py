@@ -10,7 +10,7 @@ from .._lazy import lazy
 from ..structure import Layer, Structure
 from ._onnx_shapes import Shaped, bodies_of, shapes
 from ._onnx_work import multiply_adds
-from ._told import told
+from ._told import UNUSED, told
 from .onnx_graph import named
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ else:
 
 LOOKUPS = ("Gather", "GatherND", "GatherElements", "GatherBlockQuantized")
 """Operators that read of a table what they give, and no more."""
-UNUSED = "weights that nothing reads"
 
 
 def structure_of(proto: onnx.ModelProto, fed: Mapping[str, tuple[int, ...]], samples: int) -> Structure:

@@ -50,17 +50,18 @@ def shapes(proto: onnx.ModelProto, fed: Mapping[str, tuple[int, ...]]) -> dict[s
         fed: Shapes of inputs.
     """
     graph = proto.graph
+    proto.ir_version = max(proto.ir_version, 8)  # before 4, weights had to be inputs too
     store_constants(graph)
+    _forget(graph)
     for value in graph.input:
         if value.name in fed:
             _fix(value, fed[value.name])
     found: dict[str, Shaped] = {}
     for _ in range(ROUNDS):
         try:
-            infer_shapes(proto)
+            found = dict(_known(infer_shapes(proto)))
         except (RuntimeError, ValueError):  # it is odd; a runtime may take it all the same
             return found
-        found = dict(_known(graph))
         if not _compute(proto, found):
             break
     return found
@@ -76,6 +77,15 @@ def _fix(value: onnx.ValueInfoProto, sizes: tuple[int, ...]) -> None:
     del shape.dim[:]
     for size in sizes:
         shape.dim.add().dim_value = size
+
+
+def _forget(graph: onnx.GraphProto) -> None:
+    """Drop the shapes that bodies declare: they name sizes that are known here."""
+    for body in bodies(graph):
+        del body.value_info[:]
+        for value in body.output:
+            value.type.tensor_type.ClearField("shape")
+        _forget(body)
 
 
 def _known(graph: onnx.GraphProto) -> Iterator[tuple[str, Shaped]]:

@@ -10,7 +10,7 @@ from typing import Any
 from .._quiet import openvino
 from ..model import Model
 from ..structure import Layer, Structure
-from ._told import told
+from ._told import UNUSED, told
 
 LOOKUPS = ("Gather", "GatherND", "GatherElements")
 """Operators that read of a table what they give, and no more."""
@@ -18,17 +18,25 @@ CONVERSIONS = ("Convert", "Reshape", "Unsqueeze", "Transpose")
 """What may lie between a constant and the layer that uses it: it is computed once, when the model is loaded."""
 
 
-def structure_of(model: Model, fed: Mapping[str, tuple[int, ...]], samples: int) -> Structure:
+def structure_of(
+    model: Model, fed: Mapping[str, tuple[int, ...]], samples: int, stored: Mapping[str, tuple[int, int]]
+) -> Structure:
     """Take a graph apart.
 
     Args:
+        stored: Where in the file of weights each constant lies, and its bytes, by name; several may share a place. On
+            the way OpenVINO makes others, which are no weights.
         fed: Shapes of the inputs of one call.
         samples: That such a call carries.
     """
     graph = openvino().Core().read_model(str(model.path))
     graph.reshape({graph.input(name): list(shape) for name, shape in fed.items()})
     layers: list[Layer] = []
-    owned: set[int] = set()
+    owned: set[tuple[int, int]] = set()
+
+    def place(weight: Any) -> tuple[int, int] | None:
+        return stored.get(str(weight.get_friendly_name()))
+
     values: dict[str, float] = {}
     kinds, types, between = Counter[str](), Counter[str](), Counter[str]()
     free = []
@@ -39,9 +47,9 @@ def structure_of(model: Model, fed: Mapping[str, tuple[int, ...]], samples: int)
                 values[_value(port)] = _size(port) / samples
             continue
         weights = [found for port in op.inputs() if (found := _constant(port.get_source_output().get_node()))]
-        new = [weight for weight in weights if _place(weight) not in owned]
-        owned |= {_place(weight) for weight in new}
-        for weight in new:
+        new = {at: weight for weight in weights if (at := place(weight)) is not None and at not in owned}
+        owned |= new.keys()
+        for weight in new.values():
             types[_type(weight.output(0))] += weight.get_byte_size()
         passed = sum(weight.get_byte_size() for weight in weights)
         known = all(port.get_partial_shape().is_static for port in op.outputs())
@@ -54,8 +62,8 @@ def structure_of(model: Model, fed: Mapping[str, tuple[int, ...]], samples: int)
         layers.append(
             Layer(
                 op.get_friendly_name(), kind, _multiply_adds(op, kind) / samples if known else 0.0,
-                sum(weight.get_byte_size() for weight in new),
-                sum(math.prod(weight.get_output_shape(0)) for weight in new),
+                sum(size for _, size in new),
+                sum(math.prod(weight.get_output_shape(0)) for weight in new.values()),
                 tuple(
                     _value(port.get_source_output()) for port in op.inputs()
                     if _constant(port.get_source_output().get_node()) is None
@@ -64,6 +72,8 @@ def structure_of(model: Model, fed: Mapping[str, tuple[int, ...]], samples: int)
                 sum(map(_size, op.outputs())) if kind in LOOKUPS and known else passed,
             )
         )  # fmt: skip
+    if left := sum(size for _, size in set(stored.values()) - owned):
+        layers.append(Layer(UNUSED, "", 0, left))
     results = tuple(_value(op.input(0).get_source_output()) for op in graph.get_results())
     facts, said = told(layers, kinds, types, dict(between.most_common()))
     missing = (f"the sizes of what {free[0]} computes can't be told, nor how much",) if free else ()
@@ -75,10 +85,6 @@ def _constant(op: Any) -> Any:
     while op.get_type_name() in CONVERSIONS:
         op = op.input(0).get_source_output().get_node()
     return op if op.get_type_name() == "Constant" else None
-
-
-def _place(weight: Any) -> int:
-    return int(weight.get_tensor_view().data.__array_interface__["data"][0]) if weight.get_byte_size() else id(weight)
 
 
 def _value(port: Any) -> str:

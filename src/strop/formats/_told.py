@@ -9,6 +9,7 @@ from typing import Any
 from ..structure import Layer
 from ..units import quantity
 
+UNUSED = "constants that no layer reads"
 SHOWN = 8  # kinds of operators that are named
 
 

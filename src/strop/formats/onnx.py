@@ -18,7 +18,6 @@ from ..structure import Structure
 from ._call import call_shapes
 from ._onnx_inside import dataflow_of, shift, tap
 from ._onnx_layers import structure_of
-from ._onnx_operations import operations
 from ._onnx_tensors import attribute_tensors, stored_bytes, tensors
 from ._pixels import with_pixels
 from .onnx_graph import named
@@ -77,10 +76,11 @@ class OnnxFormat(ModelFormat):
         return structure_of(proto, *call_shapes(model.signature, samples))
 
     def operations(self, model: Model) -> int | None:
-        """Of a graph that is small enough for this to matter."""
+        """Of a graph that is small enough for this to matter; None where a size is free, or a loop hides how many."""
         if model.size > TINY:
             return None
-        return operations(graph_of(model), all(tensor.batched for tensor in model.signature.inputs))
+        found = self.structure(model)
+        return None if found.missing else round(found.operations)
 
     def dataflow(self, model: Model) -> Dataflow:
         """Of the main graph; weights in files of their own are not read."""

@@ -130,8 +130,12 @@ def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
     return None
 
 
-def infer_shapes(proto: onnx.ModelProto) -> None:
-    """Infer all shapes on a copy without the large weights: only small tensors (axes, target shapes) decide shapes."""
+def infer_shapes(proto: onnx.ModelProto) -> onnx.GraphProto:
+    """Infer all shapes on a copy without the large weights: only small tensors (axes, target shapes) decide shapes.
+
+    Returns:
+        That copy, which knows them in the bodies of branches and loops too.
+    """
     graph = proto.graph
     del graph.value_info[:]
     for value in graph.output:
@@ -151,3 +155,4 @@ def infer_shapes(proto: onnx.ModelProto) -> None:
     graph.value_info.extend(inferred.value_info)
     for value, known in zip(graph.output, inferred.output, strict=True):
         value.CopyFrom(known)
+    return inferred

@@ -81,7 +81,7 @@ class OpenvinoFormat(ModelFormat):
 
         shapes, carried = call_shapes(model.signature, samples)
         try:
-            return structure_of(model, shapes, carried)
+            return structure_of(model, shapes, carried, _constants(model))
         except RuntimeError as error:
             said = str(error).strip().splitlines()[-1][:300]
             raise UnsupportedModel(
@@ -163,6 +163,15 @@ def operators(model: Model) -> frozenset[str]:
     """The types of all operators, in OpenVINO's spelling."""
     root = ElementTree.parse(model.path).getroot()
     return frozenset(layer.get("type", "") for layer in root.iterfind("layers/layer"))
+
+
+def _constants(model: Model) -> dict[str, tuple[int, int]]:
+    """Where in the file of weights each constant lies, and its bytes, by name; several may share a place."""
+    found = {}
+    for layer in ElementTree.parse(model.path).getroot().iterfind("layers/layer[@type='Const']"):
+        if (data := layer.find("data")) is not None:
+            found[layer.get("name", "")] = int(data.get("offset", 0)), int(data.get("size", 0))
+    return found
 
 
 def layer_names(model: Model) -> frozenset[str]:

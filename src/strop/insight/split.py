@@ -16,6 +16,8 @@ from ..stats import Interval, Replicates, bootstrap_timing
 from ..structure import Structure
 from ..timing import Effort, Turns, one_at_a_time
 from ..units import counted
+from .memory import Held
+from .roofline import Row
 
 PROFILING = Effort(pairs=4, blocks=6, width=0.03)
 LOOKED_AT = 1000  # samples whose ways through the model are counted
@@ -35,6 +37,8 @@ class Found:
         memory: Peak resident bytes over those of its runtime.
         calls: That were timed.
         notes: What to know of how it was measured, in sentences.
+        rows: What ran in a call, where the runtime tells.
+        held: What a call holds in memory, where the format tells.
     """
 
     structure: Structure
@@ -44,6 +48,8 @@ class Found:
     memory: int
     calls: int
     notes: tuple[str, ...]
+    rows: tuple[Row, ...] = ()
+    held: Held | None = None
 
     @property
     def rest(self) -> Interval | None:

@@ -36,7 +36,7 @@ Session = Callable[[str, Mapping[str, str]], Any]
 """A file, and entries of a session's configuration: `profile` and `optimized` are a prefix and a path to write to."""
 
 
-def profiled(session: Session, model: Model, batches: Sequence[Batch]) -> Profiled:
+def profiled(session: Session, model: Model, batches: Sequence[Batch], threads: int) -> Profiled:
     """Run a copy of a graph whose nodes all have names, with the profiler and without.
 
     Raises:
@@ -57,7 +57,7 @@ def profiled(session: Session, model: Model, batches: Sequence[Batch]) -> Profil
         def bound(session: Any) -> list[Callable[[], object]]:
             return [lambda feed=dict(batch): session.run(names, feed) for batch in batches]  # type: ignore[misc]
 
-        turns = take_turns(bound(plain), bound(observed), len(optimized.node))
+        turns = take_turns(bound(plain), bound(observed), len(optimized.node), threads)
         log = json.loads(Path(observed.end_profiling()).read_bytes())
     logged = _durations(log, {node.name for node in optimized.node})
     stands_for = {node.name: found for node, found in zip(optimized.node, origins(graph, optimized), strict=True)}
@@ -71,7 +71,7 @@ def profiled(session: Session, model: Model, batches: Sequence[Batch]) -> Profil
         LayerTime(name, told["op_name"], float(taken), stands_for[name], _precision(told))
         for (name, (_, told)), taken in zip(logged.items(), seconds, strict=True)
     )
-    return Profiled(layers, turns.plain)
+    return Profiled(layers, turns.plain, turns.waited)
 
 
 def _durations(log: Sequence[Mapping[str, Any]], names: set[str]) -> dict[str, tuple[list[int], Mapping[str, Any]]]:

@@ -15,7 +15,7 @@ from ._profiled import EACH, per_layer, take_turns
 PRECISIONS = {"i8": "int8", "u8": "int8", "f64": "f64", "f32": "f32", "f16": "f16", "bf16": "bf16"}
 
 
-def profiled(compiled: Callable[[bool], Any], model: Model, batches: Sequence[Batch]) -> Profiled:
+def profiled(compiled: Callable[[bool], Any], model: Model, batches: Sequence[Batch], threads: int) -> Profiled:
     """Run a model with performance counters and without.
 
     Args:
@@ -29,7 +29,9 @@ def profiled(compiled: Callable[[bool], Any], model: Model, batches: Sequence[Ba
         return [lambda feed=dict(batch): request.infer(feed, share_inputs=True) for batch in batches]  # type: ignore[misc]
 
     told = {op.get_friendly_name(): _info(op) for op in counting.get_runtime_model().get_ops()}
-    turns = take_turns(bound(plain), bound(counted), len(told), lambda: logs.append(counted.get_profiling_info()))
+    turns = take_turns(
+        bound(plain), bound(counted), len(told), threads, lambda: logs.append(counted.get_profiling_info())
+    )
     ran = [entry for entry in logs[-1] if entry.status == entry.Status.EXECUTED]
     seconds = per_layer(_means(logs, [entry.node_name for entry in ran], turns.kept), turns)
     own = layer_names(model)
@@ -40,7 +42,7 @@ def profiled(compiled: Callable[[bool], Any], model: Model, batches: Sequence[Ba
         )
         for entry, taken in zip(ran, seconds, strict=True)
     )  # fmt: skip
-    return Profiled(layers, turns.plain)
+    return Profiled(layers, turns.plain, turns.waited)
 
 
 def _means(logs: Sequence[Sequence[Any]], names: Sequence[str], kept: Array) -> Array:

@@ -15,8 +15,9 @@ from ..runtime import Array
 EACH = 2  # calls of either kind in a turn
 WARM = 3  # turns that do not count
 LEAST, MOST = 9, 100  # turns that do
-SECONDS = 2.0  # after which no further turn is begun
-EVENTS = 400_000  # that the logs of all turns may hold
+SECONDS = 2.0  # after which no further turn is begun, if there are enough that nothing disturbed
+PATIENCE = 6.0  # after which none is begun at all, but for those that it takes
+EVENTS = 100_000  # that the logs of all turns may hold
 TRUNCATED = 0.5e-6  # seconds that are lost on average where a profiler tells whole microseconds
 QUIET = 0.02  # of a turn, that waiting for a core may take
 
@@ -26,13 +27,15 @@ class Turns:
     """What was timed.
 
     Attributes:
-        plain: Seconds of each call without the profiler.
-        profiled: Of each call with it.
+        plain: Seconds of each call without the profiler, and without those in which its threads had no core.
+        profiled: Of each call with it, likewise.
+        waited: The share of the time in which they had none.
         kept: Their places among all turns. In each there were `EACH` calls with the profiler, of which the last counts.
     """
 
     plain: Array
     profiled: Array
+    waited: float
     kept: Array
 
 
@@ -40,6 +43,7 @@ def take_turns(
     plain: Sequence[Callable[[], object]],
     profiled: Sequence[Callable[[], object]],
     layers: int,
+    threads: int,
     after: Callable[[], object] = lambda: None,
 ) -> Turns:
     """Time bound calls without a profiler and with it, one after another.
@@ -51,24 +55,38 @@ def take_turns(
         plain: One call a batch, of a model that is loaded without the profiler.
         profiled: The same, with it.
         layers: That a log of one call has.
+        threads: That work on a call.
         after: What is done, out of the time, after each turn.
     """
-    taken: list[tuple[float, ...]] = []
-    most = WARM + max(LEAST, min(MOST, EVENTS // max(1, layers)))
-    end = time.perf_counter() + SECONDS
-    while len(taken) < WARM + LEAST or (len(taken) < most and time.perf_counter() < end):
-        turn, lost, spent = len(taken) % len(plain), 0.0, []
-        for calls in (plain, profiled):
-            calls[turn - 1]()
-            before = waited()
-            spent.append(_timed(calls[turn]))
-            lost += waited() - before
+    taken: list[tuple[tuple[float, float], tuple[float, float]]] = []
+    most = WARM + max(LEAST, min(MOST, EVENTS // max(1, EACH * layers)))
+    begun = time.perf_counter()
+
+    def enough() -> bool:
+        quiet = sum(lost < QUIET * spent for (spent, lost), _ in taken[WARM:])
+        passed = time.perf_counter() - begun
+        if len(taken) < WARM + LEAST:
+            return False
+        return len(taken) >= most or passed > PATIENCE or (quiet >= LEAST and passed > SECONDS)
+
+    while not enough():
+        turn = len(taken) % len(plain)
+        plain[turn - 1]()
+        without = _timed(plain[turn], threads)
+        profiled[turn - 1]()
+        taken.append((without, _timed(profiled[turn], threads)))
         after()
-        taken.append((*spent, lost / sum(spent)))
     found = np.array(taken)
-    order = WARM + np.argsort(found[WARM:, 2], kind="stable")
-    kept = np.sort(order[: max(LEAST, int((found[WARM:, 2] < QUIET).sum()))])
-    return Turns(found[kept, 0], found[kept, 1], kept)
+    first, second = _quietest(found[:, 0]), _quietest(found[:, 1])
+    spent, lost = found[first, 0].T
+    return Turns(spent - lost, found[second, 1] @ (1, -1), float(lost.sum() / spent.sum()), second)
+
+
+def _quietest(calls: Array) -> Array:
+    """The places of the calls of `[spent, lost]` that nothing disturbed, or of those that were disturbed the least."""
+    lost = calls[WARM:, 1] / calls[WARM:, 0]
+    order = np.argsort(lost, kind="stable")
+    return WARM + np.sort(order[: max(LEAST, int((lost < QUIET).sum()))])
 
 
 def per_layer(logged: Array, turns: Turns) -> Array:
@@ -100,7 +118,9 @@ def _even(found: Array, excess: float, most: float) -> Array:
     return off
 
 
-def _timed(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def _timed(call: Callable[[], object], threads: int) -> tuple[float, float]:
+    """Seconds that a call takes, and how many of them its threads had no core."""
+    before, start = waited(), time.perf_counter()
     call()
-    return time.perf_counter() - start
+    spent = time.perf_counter() - start
+    return spent, min(0.9 * spent, (waited() - before) / threads)

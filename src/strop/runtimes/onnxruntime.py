@@ -70,7 +70,7 @@ class Onnxruntime(Runtime):
             return self._session(file, self.threads or target.threads, written)
 
         try:
-            return profiled(session, model, batches)
+            return profiled(session, model, batches, self.threads or target.threads)
         except NotApplicable:
             raise
         except Exception as error:

@@ -61,7 +61,7 @@ class Openvino(Runtime):
             return self._compiled(str(model.path), self.threads or target.threads, counting)
 
         try:
-            return profiled(compiled, model, batches)
+            return profiled(compiled, model, batches, self.threads or target.threads)
         except RuntimeError as error:
             raise RunFailed(f"OpenVINO can't profile {model.path.name}: {_last_line(error)}") from error
 
