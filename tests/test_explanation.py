@@ -82,10 +82,6 @@ def test_a_candidate_is_explained_on_the_command_line(pair: Path) -> None:
     )
     assert found["samples"]["rows"] == np.flatnonzero(before != after).tolist()
     assert found["samples"]["decisions"] == 64
-
-
-def test_what_a_person_is_shown_fits_the_terminal(pair: Path) -> None:
-    found = explain(pair / "model.onnx", pair / "made" / "model.onnx", pair / "data.npz", target=ONE)
     for width in (80, 110):
         text = printed(found, width)
         assert all(len(line) <= width for line in text.splitlines()), text
@@ -222,13 +218,11 @@ def test_forests_are_explained_tree_by_tree(tmp_path: Path) -> None:
     from dataclasses import replace
 
     save(replace(forest, roots=forest.roots[:4], output=forest.output[:4]).without_unused_nodes(), tmp_path / "made")
-    np.savez(tmp_path / "data.npz", x=RNG(1).normal(size=(60, 4)))
-    words = ("explain", tmp_path / "given" / "forest.npz", tmp_path / "made" / "forest.npz")
-    result = run(*words, "--data", tmp_path / "data.npz", "--threads", 1)
-    assert result.exit_code == 0, (result.output, result.exception)
-    assert "2 trees left out." in result.stdout and "Trees that matter most, 2 of 2" in result.stdout
-    found = json.loads(run(*words, "--data", tmp_path / "data.npz", "--threads", 1, "--json").stdout)
+    paths = [tmp_path / name / "forest.npz" for name in ("given", "made")]
+    found = explain(*paths, {"x": RNG(1).normal(size=(60, 4))}, target=ONE)
     assert found["forest"]["trees"]["removed"] == [4, 5] and found["layers"] == []
+    assert "2 trees left out." in printed(found) and "Trees that matter most, 2 of 2" in printed(found)
+    json.dumps(found)
 
 
 def test_what_can_not_be_explained_is_refused_in_one_paragraph(tmp_path: Path, pair: Path) -> None:

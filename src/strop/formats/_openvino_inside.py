@@ -38,12 +38,16 @@ def dataflow_of(root: Element) -> Dataflow:
         sources[edge.get("to-layer"), edge.get("to-port")] = value
         if edge.get("to-layer") in results:
             ends[edge.get("to-layer")] = value
-    stored = {
-        called[layer.get("id"), port.get("id")]: _stored(layer)
-        for layer in layers
-        if layer.get("type") == "Const"
-        for port in layer.iterfind("output/port")
-    }
+    stored, places = dict[str, Stored](), set[str | None]()
+    for layer in layers:
+        if layer.get("type") == "Const":
+            data = layer.find("data")
+            place = None if data is None else data.get("offset")
+            again = place is not None and place in places  # constants that are alike lie in one place
+            places.add(place)
+            stored |= {
+                called[layer.get("id"), port.get("id")]: _stored(data, again) for port in layer.iterfind("output/port")
+            }
     inputs = [called[layer.get("id"), port.get("id")] for layer in layers if layer.get("type") == "Parameter"
               for port in layer.iterfind("output/port")]  # fmt: skip
     found, makers = [], dict[str, Operator]()
@@ -203,8 +207,7 @@ def _seen_as(operators: Sequence[Operator], outputs: Sequence[str]) -> dict[str,
     }
 
 
-def _stored(layer: Element) -> Stored:
-    data = layer.find("data")
+def _stored(data: Element | None, again: bool) -> Stored:
     if data is None:
         return Stored("", 0)
     kind = data.get("element_type") or ""
@@ -214,4 +217,5 @@ def _stored(layer: Element) -> Stored:
     dtype = names.get(kind) or (f"{sign}{kind[1:]}" if sign and kind[1:].isdecimal() else kind)
     bits = int("".join(filter(str.isdigit, kind)) or 8)
     size = data.get("size") or ""
-    return Stored(dtype, int(size) if size.isdecimal() else -(-math.prod(sizes) * bits // 8))
+    whole = int(size) if size.isdecimal() else -(-math.prod(sizes) * bits // 8)
+    return Stored(dtype, 0 if again else whole)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..units import counted, quantity
 from .story import share
+from .table import one_line, shortened, table
 
 WIDEST = 110  # characters of a line, at the most
 NARROW = 100  # below which times are left out
@@ -71,7 +72,7 @@ def _layers(found: Mapping[str, Any], width: int) -> Iterator[str]:
         rows.append([*row, _change(layer["seconds"], "s")] if timed else row)
     many = f"the {len(shown)} that matter most of " if rest else ""
     yield f"Layer by layer ({many}{counted(len(layers), 'layer')}, by {counted(found['looked_at'], 'sample')})"
-    yield from _table(rows, width)
+    yield from _named(rows, width)
     if rest:
         known = [layer["share"] for layer in rest if layer["share"] is not None]
         more = f", {share(sum(known))} of the error together" if known else ""
@@ -89,7 +90,7 @@ def _trees(forest: Mapping[str, Any], width: int) -> Iterator[str]:
         number = one["candidate"] if one["original"] is None else one["original"]
         rows.append([f"{number:,}", share(one["error"]), share(one["accumulated"]), share(one["share"]), one["what"]])
     yield f"Trees that matter most, {len(shown)} of {len(ranked):,} that changed (by {forest['samples']:,} samples)"
-    yield from _table(rows, width)
+    yield from table(rows)
 
 
 def _change(both: Mapping[str, float | None], unit: str) -> str:
@@ -122,31 +123,26 @@ def _samples(found: Mapping[str, Any]) -> list[str]:
     if found["changed"] is None:
         rows = [["row", "off by", "cosine"]]
         rows += [[str(one["row"]), share(one["error"]), f"{one['cosine']:.4f}"] for one in found["worst"][:5]]
-        return ["", "The samples that are farthest off", *_table(rows, WIDEST)]
+        return ["", "The samples that are farthest off", *table(rows)]
     steps = any(one["step"] is not None for one in found["worst"])
     rows = [["row", *(["step"] if steps else []), "label", "original", "candidate", "margin"]]
     for one in found["worst"]:
         cells = [one["label"], one["original"], one["candidate"]]
         margin = "-" if one["margin"] is None else f"{one['margin']:.3g}"
         place = [f"{one['row']:,}", *([str(one["step"])] if steps else [])]
-        rows.append([*place, *("-" if cell is None else str(cell)[:20] for cell in cells), margin])
+        rows.append([*place, *("-" if cell is None else one_line(str(cell))[:20] for cell in cells), margin])
     title = f"Predictions that changed, {len(found['worst'])} of {found['changed']:,}, those by the widest margin first"
-    return ["", title, *_table(rows, WIDEST)]
+    return ["", title, *table(rows)]
 
 
-def _table(rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
-    cells = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    room = width - 2 - sum(cells[1:]) - 2 * (len(cells) - 1)
-    cells[0] = max(12, min(cells[0], LONGEST if room >= LONGEST else room))
-    for row in rows:
-        first = _short(row[0], cells[0])
-        yield "  " + "  ".join(cell.ljust(size) for cell, size in zip((first, *row[1:]), cells, strict=True)).rstrip()
-
-
-def _short(name: str, longest: int) -> str:
-    """The end of a long name, which tells more than its beginning."""
-    return name if len(name) <= longest else f"..{name[2 - longest :]}"
+def _named(rows: Sequence[Sequence[str]], width: int) -> Iterable[str]:
+    """Rows whose first column, of names, is cut to what is left of a line."""
+    others = sum(max(map(len, column)) + 2 for column in list(zip(*rows, strict=True))[1:])
+    room = max(12, min(LONGEST, width - 2 - others))
+    return table([[shortened(one_line(name), room), *rest] for name, *rest in rows])
 
 
 def _filled(text: str, width: int, indent: int = 0, first: str = "") -> list[str]:
-    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=" " * indent, break_on_hyphens=False)
+    return textwrap.wrap(
+        one_line(text), width, initial_indent=first, subsequent_indent=" " * indent, break_on_hyphens=False
+    )
