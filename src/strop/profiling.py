@@ -84,6 +84,8 @@ def profile(
         watched = jobs.run(observe, ready, folder / "data", known, limits=LIMITS)
         if watched.cause == "refused":
             found = _timed(ready, samples, made_up is None, folder / "beside", seed)
+            if len(found.structure.layers) > 1:
+                found = replace(found, notes=(*found.notes, watched.reason))
         else:
             watched.raise_unless_done()
             assert watched.value is not None
@@ -131,6 +133,7 @@ def _plain(
         "layers": layers(found, target.batch),
         "memory": found.memory,
         "held": found.held and asdict(found.held),
+        "energy": asdict(found.spent) if found.spent else {"why": found.unmetered} if found.unmetered else None,
         "peaks": known and asdict(known),
         "advice": [asdict(one) for one in advice],
         "guide": [asdict(one) for one in guide(model, target, found, advice, data)],

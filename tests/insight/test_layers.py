@@ -143,6 +143,14 @@ def test_openvino_s_sizes_are_those_of_its_weights_file(tmp_path: Path) -> None:
     assert found.bytes == model.files[1].stat().st_size
 
 
+def test_zeros_among_weights_are_counted(tmp_path: Path) -> None:
+    proto = models.mlp()
+    weights = np.zeros((16, 32), np.float32)
+    weights[:4] = 1
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, proto.graph.initializer[0].name))
+    assert taken_apart(proto, {}, tmp_path).facts["zeros"] == pytest.approx(384 / (512 + 128))
+
+
 def test_what_a_loop_holds_is_told_as_a_whole(tmp_path: Path) -> None:
     proto = onnx.parser.parse_model(
         """<ir_version: 8, opset_import: ["" : 17]>

@@ -14,8 +14,8 @@ from strop import formats
 from strop.errors import NotApplicable
 from strop.model import ONNX, Batch, Model
 from strop.runtime import Profiled, Runtime
-from strop.runtimes import Gtil, Onnxruntime, Openvino
-from strop.runtimes._profiled import _even
+from strop.runtimes import Eager, Gtil, Onnxruntime, Openvino
+from strop.runtimes._profiled import _calm, _even
 from strop.target import Target
 from strop.technique import Context, apply
 from strop.techniques import ToOpenvino
@@ -92,6 +92,22 @@ def test_openvino_tells_by_the_names_in_its_file(tmp_path: Path) -> None:
     assert any(layer.precision == "f32" for layer in fused)
 
 
+def test_modules_are_told_by_their_names(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from strop.formats.torch import TorchFormat
+
+    tanh = torch.nn.Tanh()
+    net = torch.nn.Sequential(torch.nn.Linear(16, 32), tanh, torch.nn.Linear(32, 32), tanh)
+    room = TorchFormat()
+    batch = {"input": models.floats(16)}
+    model = room.fit(room.store(room.open(net), tmp_path), batch)
+    found = ran(model, batch, Eager())
+    assert [(layer.operator, layer.layers) for layer in found.layers] == [
+        ("Linear", ("0",)), ("Tanh", ("1",)), ("Linear", ("2",)),
+    ]  # fmt: skip
+    assert found.layers[0].precision == "f32" and len(found.calls)
+
+
 def test_int8_is_told(tmp_path: Path) -> None:
     given = models.case("quantized", tmp_path)
     batch = {name: array[:1] for name, array in given.data.inputs.items()}
@@ -113,6 +129,12 @@ def test_what_a_profiler_takes_is_taken_off_evenly_and_no_layer_below_zero() -> 
     np.testing.assert_allclose(_even(found, 6.0, 9.0), [1.0, 2.5, 2.5])
     np.testing.assert_allclose(_even(found, 6.0, 1.5), [1.0, 1.5, 1.5])
     np.testing.assert_allclose(_even(found, -1.0, 9.0), 0.0)
+
+
+def test_what_a_call_waited_is_taken_off_where_it_took_longer_than_others() -> None:
+    logged = np.array([[1.0, 10.0], [1.0, 14.0], [3.0, 10.0]])
+    np.testing.assert_allclose(_calm(logged, np.array([0.0, 4.0, 2.0])), [[1, 10], [1, 10], [1, 10]])
+    np.testing.assert_allclose(_calm(logged[:1], np.array([5.5])), [[0.5, 5.0]], err_msg="in every call")
 
 
 def test_a_runtime_without_a_profiler_says_so(tmp_path: Path) -> None:

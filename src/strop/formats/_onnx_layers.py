@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from .._lazy import lazy
 from ..structure import Layer, Structure
@@ -15,8 +17,10 @@ from .onnx_graph import named
 
 if TYPE_CHECKING:
     import onnx
+    from onnx import numpy_helper
 else:
     onnx = lazy("onnx")
+    numpy_helper = lazy("onnx.numpy_helper")
 
 LOOKUPS = ("Gather", "GatherND", "GatherElements", "GatherBlockQuantized")
 """Operators that read of a table what they give, and no more."""
@@ -51,7 +55,19 @@ def structure_of(proto: onnx.ModelProto, fed: Mapping[str, tuple[int, ...]], sam
             types[_type(weight.type)] += weight.bytes
     kinds = Counter(node.op_type for node in nodes.node)
     facts, said = told(layers, kinds, types, _types_between(nodes.node, known, graph.weights))
+    facts["zeros"] = _zeros(stored.values())
     return Structure(tuple(layers), facts, said, sizes, results, missing)
+
+
+def _zeros(stored: Iterable[onnx.TensorProto]) -> float:
+    """The share of zeros among the floats of all matrices and kernels that are in the file itself."""
+    zeros = count = 0
+    for tensor in stored:
+        inside = tensor.data_location != onnx.TensorProto.EXTERNAL
+        if inside and tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1:
+            values = numpy_helper.to_array(tensor)
+            zeros, count = zeros + values.size - int(np.count_nonzero(values)), count + values.size
+    return zeros / count if count else 0.0
 
 
 class _Graph:

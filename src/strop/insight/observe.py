@@ -11,7 +11,9 @@ import numpy as np
 from .. import formats
 from ..data import Data
 from ..disturbance import quiet_cores
+from ..errors import NotMeasurable
 from ..jobs import PATIENCE
+from ..metering import Spent, of_one
 from ..runtime import Array, Profiled
 from ..server import Hosted, Server, first_feeds
 from ..stats import Interval
@@ -46,6 +48,7 @@ def observe(hosted: Hosted, data: Path, peaks: Peaks | None) -> Found:
     with one_at_a_time() as waited:
         with Server(hosted, target.cores()) as server:
             memory = server.memory(data)
+        spent, why = _metered(hosted, data)
         pin(quiet_cores(target.threads))
         profiled = hosted.runtime.profiled(model, target, list(itertools.islice(feeds, FEEDS)))
     seconds = _median(profiled.calls)
@@ -53,8 +56,17 @@ def observe(hosted: Hosted, data: Path, peaks: Peaks | None) -> Found:
     overhead, share = _overhead(seconds, found)
     notes = [*structure.missing, *_said(profiled, seconds, waited)]
     return Found(
-        structure, seconds, overhead, share, memory, len(profiled.calls), tuple(notes), found, held(structure, carried)
-    )
+        structure, seconds, overhead, share, memory, len(profiled.calls), tuple(notes), found,
+        held(structure, carried), spent, why,
+    )  # fmt: skip
+
+
+def _metered(hosted: Hosted, data: Path) -> tuple[Spent | None, str]:
+    """What a call draws; or why that can't be told."""
+    try:
+        return of_one(hosted, data), ""
+    except NotMeasurable as error:
+        return None, str(error)
 
 
 def _overhead(seconds: Interval, found: tuple[Row, ...]) -> tuple[Interval, Interval]:

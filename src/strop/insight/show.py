@@ -47,8 +47,8 @@ def summarize(found: Mapping[str, Any], width: int = WIDTH) -> str:
     page.say("memory", _memory(found))
     if found.get("peaks"):
         page.say("machine", _machine(found["peaks"]))
-    if found.get("energy"):
-        page.say("energy", found["energy"])
+    if energy := found.get("energy"):
+        page.say("energy", _energy(energy))
     page.add(*layer_table(found["layers"], page.width), *_columns(facts.get("columns", [])))
     _advise(page, found["advice"], found["unfit"])
     if guides := found.get("guide"):
@@ -102,6 +102,15 @@ def _memory(found: Mapping[str, Any]) -> str:
             f"{quantity(held['most'], 'bytes')} at the most, while {held['at']} runs, if layers run one by one"
         )
     return said
+
+
+def _energy(energy: Mapping[str, Any]) -> str:
+    if "why" in energy:
+        return f"not measurable here: {energy['why']}"
+    return (
+        f"{spread(stored(energy['joules']), 'J')} a call, {quantity(energy['watts'], 'W')} while it runs "
+        f"({energy['source']}; what the processor draws anyway is in there)"
+    )
 
 
 def _machine(peaks: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from .. import formats
 from ..data import Data
 from ..jobs import PATIENCE
+from ..metering import Spent
 from ..metric import Timing
 from ..model import Model
 from ..server import Hosted, Server
@@ -16,7 +17,7 @@ from ..stats import Interval, Replicates, bootstrap_timing
 from ..structure import Structure
 from ..timing import Effort, Turns, one_at_a_time
 from ..units import counted
-from .memory import Held
+from .memory import Held, held
 from .roofline import Row
 
 PROFILING = Effort(pairs=4, blocks=6, width=0.03)
@@ -39,6 +40,8 @@ class Found:
         notes: What to know of how it was measured, in sentences.
         rows: What ran in a call, where the runtime tells.
         held: What a call holds in memory, where the format tells.
+        spent: What the processor draws for it, where that was metered.
+        unmetered: Why it was not.
     """
 
     structure: Structure
@@ -50,6 +53,8 @@ class Found:
     notes: tuple[str, ...]
     rows: tuple[Row, ...] = ()
     held: Held | None = None
+    spent: Spent | None = None
+    unmetered: str = ""
 
     @property
     def rest(self) -> Interval | None:
@@ -111,7 +116,7 @@ def examine(
     return Found(
         structure, timed.original(), _overhead(timed, left) if known else None,
         _share(timed.ratio(), left) if known else None, memory, sum(map(len, (b for p in timing.original for b in p))),
-        tuple(notes),
+        tuple(notes), held=held(structure, hosted.target.batch),
     )  # fmt: skip
 
 

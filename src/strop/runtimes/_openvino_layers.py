@@ -33,7 +33,7 @@ def profiled(compiled: Callable[[bool], Any], model: Model, batches: Sequence[Ba
         bound(plain), bound(counted), len(told), threads, lambda: logs.append(counted.get_profiling_info())
     )
     ran = [entry for entry in logs[-1] if entry.status == entry.Status.EXECUTED]
-    seconds = per_layer(_means(logs, [entry.node_name for entry in ran], turns.kept), turns)
+    seconds = per_layer(_means(logs, [entry.node_name for entry in ran], turns.kept)[None], turns)
     own = layer_names(model)
     layers = tuple(
         LayerTime(

@@ -206,6 +206,18 @@ class RuntimeCase:
         runner.close()
         assert spent < 0.1, f"{self.runtime.label()} spent {spent:.2f} s of 0.5 s idle"
 
+    def test_tells_what_layers_take_or_that_it_cannot(self, tmp_path: Path) -> None:
+        example = self.example(tmp_path / "model")
+        try:
+            found = self.runtime().profiled(example.model, Target(threads=1), [_call(example, 0)])
+        except NotApplicable as error:
+            assert str(error).strip(), "a refusal needs a reason"
+            return
+        assert found.layers and len(found.calls)
+        assert all(layer.name and layer.operator and layer.seconds >= 0 for layer in found.layers)
+        told = [name for layer in found.layers for name in layer.layers]
+        assert len(told) == len(set(told)), "a layer of the file is part of one thing that runs"
+
     def test_what_it_cannot_load_is_a_named_error(self, tmp_path: Path) -> None:
         model = self.broken(tmp_path)
         try:
