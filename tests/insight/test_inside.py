@@ -268,6 +268,20 @@ def test_infinite_values_are_left_out_where_the_original_has_them_and_told_where
     ]
 
 
+def test_floats_of_16_bits_are_looked_into(tmp_path: Path) -> None:
+    half = [
+        numpy_helper.from_array(numpy_helper.to_array(weight(name, 8, 8)).astype(np.float16), name) for name in "wv"
+    ]
+    proto = build("g (float16[N, 8] x) => (float16[N, 8] y) { h = MatMul(x, w) r = Relu(h) y = MatMul(r, v) }", half)
+    source, changed = saved(proto, tmp_path / "a.onnx"), tmp_path / "b.onnx"
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(numpy_helper.to_array(half[0]) * np.float16(1.5), "w"))
+    inputs = {"x": RNG(0).normal(size=(12, 8)).astype(np.float16)}
+    found = seen(source, saved(proto, changed), inputs, tmp_path)
+    assert [round(one.own.share, 2) for one in found.layers] == [0.25, 0.0]
+    assert found.tried and (found.layers[0].harm or 0) == pytest.approx(found.outputs["y"].share, rel=0.01)
+    assert {one.precision for one in found.layers} == {"f16"}
+
+
 def test_tflite_layers_too(tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert")
     from strop.testing import Example

@@ -14,6 +14,7 @@ from .._lazy import lazy
 from ..dataflow import Dataflow, Operator, Stored
 from ..model import Tensor
 from ._onnx_tensors import tensor_bytes
+from .onnx_graph import opset
 
 if TYPE_CHECKING:
     import onnx
@@ -36,6 +37,8 @@ BETWEEN = frozenset({
 """What ONNX Runtime computes in int8 where inputs and output are rounded; all else is restored to floats first."""
 OPEN_ENDED = frozenset({"Gemm", "MatMul"})
 """Of these, the ones whose output need not be rounded."""
+CAST_LIKE = 15
+"""The first opset that has it."""
 _WEIGHTS = (".weight", ".w_0", "/kernel")
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
@@ -126,13 +129,21 @@ def shift(proto: onnx.ModelProto, values: Sequence[str]) -> tuple[str, ...]:
     for value in values:
         added.append(_free(f"{value}/shift", taken))
         graph.input.append(onnx.helper.make_tensor_value_info(added[-1], onnx.TensorProto.FLOAT, None))
-    sums = {own[value]: onnx.helper.make_node("Add", [own[value], extra], [value], f"{extra}/add")
-            for value, extra in zip(values, added, strict=True)}  # fmt: skip
+    sums = {own[value]: _sum(proto, own[value], extra, value) for value, extra in zip(values, added, strict=True)}
     del graph.node[:]
     for node in nodes:
         graph.node.append(node)
-        graph.node.extend(sums[output] for output in node.output if output in sums)
+        for output in node.output:
+            graph.node.extend(sums.get(output, ()))
     return tuple(added)
+
+
+def _sum(proto: onnx.ModelProto, first: str, second: str, result: str) -> list[onnx.NodeProto]:
+    """Nodes that add what is float32 to what may be a float of another width."""
+    if opset(proto) < CAST_LIKE:
+        return [onnx.helper.make_node("Add", [first, second], [result], f"{second}/add")]
+    cast = onnx.helper.make_node("CastLike", [second, first], [f"{second}/cast"], f"{second}/cast")
+    return [cast, onnx.helper.make_node("Add", [first, f"{second}/cast"], [result], f"{second}/add")]
 
 
 def _copy(graph: onnx.GraphProto, node: onnx.NodeProto, source: str, taken: set[str]) -> str:

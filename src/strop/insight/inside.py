@@ -15,7 +15,7 @@ from .. import formats
 from ..data import Data
 from ..errors import NotApplicable, RunFailed, UnsupportedModel
 from ..model import Tensor
-from ..runtime import LayerTime, calls
+from ..runtime import LayerTime, Runner, calls
 from ..server import Hosted, first_feeds
 from ..timing import Effort, one_at_a_time
 from .likeness import Likeness
@@ -233,20 +233,15 @@ class _Pair:
                 yield feeds[0], found[0], found[1]
 
     def harm(self, inside: Inside) -> None:
-        """Tell what each layer's error does to the outputs, as far as time allows."""
-        folder = self.folder / "shifted"
-        folder.mkdir()
-        room = formats.format_of(self.original.model.format)
-        try:
-            model, added = room.shifted(self.original.model, [value for value, _ in self.values], folder)
-            runner = self.original.runtime.load(model, self.original.target)
-        except (NotApplicable, RunFailed) as error:
-            inside.notes.append(f"what the error of a single layer does to the outputs can't be told: {error}")
+        """Tell what each layer's error does to the outputs, that of the largest errors first, as far as time allows."""
+        opened = self._shifted()
+        if opened is None:
             return
+        (runner, added), names, begun = opened, list(inside.outputs), time.monotonic()
         harmful = [place for place, seen in enumerate(inside.layers) if seen.own.noise or seen.own.lost]
-        names = list(inside.outputs)
+        harmful.sort(key=lambda place: -inside.layers[place].own.share)
         noise, signal = np.zeros((len(inside.layers), len(names))), np.zeros(len(names))
-        begun = time.monotonic()
+        tried = set(range(len(inside.layers))) - set(harmful)
         for feed, (_, values), _ in self._runs(min(TRIED, self.count)):
             own = self._own(feed, values)
             still = {name: np.zeros(value.shape, np.float32) for name, value in zip(added, values, strict=True)}
@@ -256,13 +251,30 @@ class _Pair:
                 shift = _difference(own[place].astype(np.float32), values[place].astype(np.float32))
                 moved = runner({**feed, **still, added[place]: shift})
                 noise[place] += [_power(_difference(moved[name], results[name])) for name in names]
+                tried.add(place)
+                if not inside.tried and time.monotonic() - begun > TRYING:
+                    break
             inside.tried += 1
             if (time.monotonic() - begun) * (inside.tried + 1) / inside.tried > TRYING:
                 break
         runner.close()
+        if left := len(inside.layers) - len(tried):
+            inside.notes.append(f"what they do to the outputs was not tried of the {left:,} layers of the least errors")
         known = signal > 0
-        for place, seen in enumerate(inside.layers):
-            seen.harm = float((noise[place][known] / signal[known]).mean()) if known.any() else None
+        for place in tried if known.any() else ():
+            inside.layers[place].harm = float((noise[place][known] / signal[known]).mean())
+
+    def _shifted(self) -> tuple[Runner, tuple[str, ...]] | None:
+        """The original, loaded so that something can be added to each value, and the names of what is added."""
+        folder = self.folder / "shifted"
+        folder.mkdir()
+        room = formats.format_of(self.original.model.format)
+        try:
+            model, added = room.shifted(self.original.model, [value for value, _ in self.values], folder)
+            return self.original.runtime.load(model, self.original.target), added
+        except (NotApplicable, RunFailed) as error:
+            self.notes.append(f"what the error of a single layer does to the outputs can't be told: {error}")
+            return None
 
     def time(self, inside: Inside) -> None:
         """Tell what each layer takes in either model, as its runtime's profiler has it."""

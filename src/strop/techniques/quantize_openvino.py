@@ -139,6 +139,9 @@ class OpenvinoInt8Weights(Technique):
     phase: ClassVar[Phase] = Phase.QUANTIZE
     quantizes: ClassVar[bool] = True
 
+    def spared(self, made: Dataflow) -> Mapping[str, str]:
+        return {one.name: f"{one.kind} has no weights" for one in made.operators if one.kind not in WEIGHTED}
+
     def requires(self, model: Model, target: Target) -> None:
         _check(model)
 
