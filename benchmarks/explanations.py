@@ -24,7 +24,7 @@ from strop.technique import Context, apply
 from strop.techniques import find
 
 HERE = Path(__file__).parent / "explanations"
-CALIBRATION = 100  # samples; the others are explained
+CALIBRATION = 60  # samples; the others are explained
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,9 @@ PAIRS = (
     ),
     Pair("minilm-l6, static int8", "minilm-l6", (("static-int8", {}),)),
     Pair("minilm-l6, dynamic int8", "minilm-l6", (("dynamic-int8", {}),)),
+    Pair("minilm-l6, int8 of OpenVINO", "minilm-l6", (("to-openvino", {}), ("openvino-int8", {}))),
     Pair("pp-ocrv4-rec, int8 of OpenVINO", "pp-ocrv4-rec", (("to-openvino", {}), ("openvino-int8", {}))),
+    Pair("pp-ocrv4-det, int8 of OpenVINO", "pp-ocrv4-det", (("to-openvino", {}), ("openvino-int8", {}))),
 )  # fmt: skip
 
 
@@ -70,9 +72,7 @@ def main() -> None:
             text = explained(pair, CACHE / case.name, case.group, Path(scratch))
         file = HERE / f"{pair.name.replace(', ', '-').replace(' ', '-')}.txt"
         made = " + ".join(str(find(name).of(settings)) for name, settings in pair.steps)
-        head = (
-            f"{pair.case}, made smaller by {made} with {CALIBRATION} samples, explained by others. Rows count from 0."
-        )
+        head = f"{pair.case}, quantized by {made} with {CALIBRATION} samples; explained by others, the rows from 0 on."
         file.write_text(f"{head}\n\n{text}\n")
         print(file.read_text(), flush=True)
 
