@@ -17,8 +17,10 @@ from .data import Data
 from .images import Preprocessing
 from .insight import forest_story, story
 from .insight.forests import SAMPLES, compare
-from .insight.inside import TRIED, Inside, look
+from .insight.harm import TRIED
+from .insight.inside import look
 from .insight.samples import samples
+from .insight.seen import Inside
 from .model import Model
 from .prepare import check_target
 from .reading import read_for

@@ -14,7 +14,8 @@ from strop import formats
 from strop.comparison import fit, host
 from strop.errors import UnsupportedModel
 from strop.insight import story
-from strop.insight.inside import Inside, look
+from strop.insight.inside import look
+from strop.insight.seen import Inside
 from strop.reading import read_for
 from strop.target import Target
 from strop.technique import Context, Technique, apply

@@ -16,8 +16,9 @@ from ..images import Preprocessing
 from ..model import ONNX, Batch, Model, ModelFormat, Signature, Tensor
 from ..structure import Structure
 from ._call import call_shapes
-from ._onnx_inside import dataflow_of, shift, tap
+from ._onnx_inside import dataflow_of
 from ._onnx_layers import structure_of
+from ._onnx_taps import shift, tap
 from ._onnx_tensors import attribute_tensors, stored_bytes, tensors
 from ._pixels import with_pixels
 from .onnx_graph import named

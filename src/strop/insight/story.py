@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..units import counted
-from .inside import Inside, Seen
 from .likeness import Likeness
+from .seen import Inside, Seen
 
 NAMED = 3  # layers that a sentence names
 WRAPPED = "module."  # what PyTorch's names begin with where strop exported them
