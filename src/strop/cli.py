@@ -1,4 +1,4 @@
-"""The shell: `strop optimize`, `profile`, `compare`, `benchmark`, `verify`, `tune`, `techniques`, `doctor`, `demo`."""
+"""The shell: `strop optimize`, `profile`, `compare`, `explain`, `benchmark`, `verify`, `tune`, `techniques`, ..."""
 
 from __future__ import annotations
 
@@ -164,6 +164,42 @@ def compare(
             seed=seed or 0, trust_pickle=trust_pickle, weights=weights,
         )  # fmt: skip
         return _show_comparison(found, as_json)
+
+    finish(work, debug)
+
+
+@app.command()
+def explain(
+    original: Annotated[str, typer.Argument(help="A model.")],
+    candidate: Annotated[str, typer.Argument(help="What was made of it: a model, or a bundle.")],
+    data: Annotated[str, typer.Option(help="Samples to run.")],
+    metric: Annotated[
+        str | None, typer.Option(help="agreement: the greatest output is a prediction, though no label says so.")
+    ] = None,
+    label: Text = None,
+    threads: Threads = None,
+    batch: Batch = None,
+    weights: Weights = None,
+    trust_pickle: Trust = False,
+    as_json: Json = False,
+    debug: bool = False,
+) -> None:
+    """Say where the error of a candidate comes from: which layers, which samples, and what stayed as it was."""
+
+    def work() -> int:
+        from shutil import get_terminal_size
+
+        from .explanation import explain as look
+        from .insight.printed import WIDEST, printed
+        from .terminal import console
+
+        with aside(), console().status("looking into both models"):
+            found = look(
+                original, candidate, data, metric=metric, label=label, target=target_of(threads, batch),
+                trust_pickle=trust_pickle, weights=weights,
+            )  # fmt: skip
+        print_json(found) if as_json else say(printed(found, get_terminal_size((WIDEST, 24)).columns))
+        return Exit.MET
 
     finish(work, debug)
 

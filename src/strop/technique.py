@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .data import Data
+from .dataflow import Dataflow
 from .errors import ContractBroken, StropError, TechniqueError
 from .learning import Training
 from .model import Format, Model, Signature
@@ -133,6 +134,14 @@ class Technique(Settings):
         Raises:
             NotApplicable: Why not, in one sentence.
         """
+
+    def spared(self, made: Dataflow) -> Mapping[str, str]:
+        """Which operators of a model that it made these settings left in float, and why, as half a sentence.
+
+        Args:
+            made: What the model computes.
+        """
+        return {}
 
     @abstractmethod
     def apply(self, model: Model, context: Context) -> Model:

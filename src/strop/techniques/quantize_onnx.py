@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import platform
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from .._quiet import silenced
+from ..dataflow import Dataflow
 from ..errors import NotApplicable
 from ..formats.onnx import graph_of, load, save
 from ..formats.onnx_graph import is_quantized, prepared
@@ -90,6 +91,19 @@ class DynamicInt8(Technique):
 
         return _quantized(model, context, quantize)
 
+    def spared(self, made: Dataflow) -> Mapping[str, str]:
+        known, both = (
+            self._operators(),
+            "multiplies two activations, and only products with stored weights are quantized",
+        )
+        return {
+            one.name: both
+            if one.kind in known
+            else f"{one.kind} is none of the operators that {self.label()} quantizes"
+            for one in made.operators
+            if one.kind not in known or (one.kind == "MatMul" and not set(one.inputs) & set(made.stored))
+        }
+
     def _operators(self) -> frozenset[str]:
         tables = {"Gather", "EmbedLayerNormalization"} if self.embeddings else set()
         return MATRICES | {"LSTM", "Attention"} | tables | ({"Conv"} if self.convolutions else set())
@@ -162,6 +176,18 @@ class StaticInt8(Technique):
 
         return _quantized(model, context, quantize)
 
+    def spared(self, made: Dataflow) -> Mapping[str, str]:
+        known, named = set(self._operators()), self._named()
+        weighted = [one.name for one in made.operators if one.kind in MATRICES | CONVOLUTIONS]
+        ends = {weighted[0], weighted[-1]} if self.exclude == "ends" and weighted else set()
+        found = {
+            one.name: f"{one.kind} is none of the operators that {self.label()} quantizes (operators={self.operators})"
+            for one in made.operators
+            if one.kind not in known
+        }
+        found |= dict.fromkeys(ends, "the setting exclude=ends keeps the first and the last operator with weights")
+        return found | {one.name: "the setting nodes names it" for one in made.operators if _is_named(one.name, named)}
+
     def _calibrate(
         self, source: Path, ranges: Path, operators: list[str], model: Model, context: Context, large: bool
     ) -> None:
@@ -195,10 +221,14 @@ class StaticInt8(Technique):
         import onnx
 
         nodes = onnx.load(source, load_external_data=False).graph.node
-        # Optimizing appends what it did to a node's name: `/fc/MatMul` becomes `/fc/MatMul/MatMulAddFusion`.
-        kept = [n.name for n in nodes if any(n.name == name or n.name.startswith(f"{name}/") for name in self._named())]
+        kept = [node.name for node in nodes if _is_named(node.name, self._named())]
         weighted = [n.name for n in nodes if n.op_type in MATRICES | CONVOLUTIONS]
         return kept + ([weighted[0], weighted[-1]] if self.exclude == "ends" and weighted else [])
+
+
+def _is_named(node: str, names: Sequence[str]) -> bool:
+    # Optimizing appends what it did to a node's name: `/fc/MatMul` becomes `/fc/MatMul/MatMulAddFusion`.
+    return any(node == name or node.startswith(f"{name}/") for name in names)
 
 
 def _prepare_biases(path: Path) -> None:

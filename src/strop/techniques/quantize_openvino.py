@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .._quiet import nncf, openvino
+from ..dataflow import Dataflow
 from ..errors import NotApplicable
 from ..formats.openvino import has_attention, is_quantized, operators, save
 from ..model import OPENVINO, Batch, Format, Model, Signature, Tensor
@@ -93,6 +94,13 @@ class OpenvinoInt8(Technique):
                 raise NotApplicable("none of its operators can be computed in int8")
             return save(result, context.folder)
 
+    def spared(self, made: Dataflow) -> Mapping[str, str]:
+        return {
+            one.name: f"NNCF quantizes products and what hands their integers on, and {one.kind} is neither"
+            for one in made.operators
+            if one.kind not in WEIGHTED
+        }
+
     def _ranges(self, model: Model) -> str:
         floats = [t for t in model.signature.inputs if t.dtype.startswith("float") and not t.feedback]
         few = bool(floats) and all(len(t.shape) <= 2 or _values(t) <= FEW for t in floats)
@@ -130,6 +138,9 @@ class OpenvinoInt8Weights(Technique):
     accepts: ClassVar[frozenset[Format]] = frozenset({OPENVINO})
     phase: ClassVar[Phase] = Phase.QUANTIZE
     quantizes: ClassVar[bool] = True
+
+    def spared(self, made: Dataflow) -> Mapping[str, str]:
+        return {one.name: f"{one.kind} has no weights" for one in made.operators if one.kind not in WEIGHTED}
 
     def requires(self, model: Model, target: Target) -> None:
         _check(model)
