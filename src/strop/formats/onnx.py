@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 from .._lazy import lazy
 from ..errors import UnsupportedModel, UntrustedModel
 from ..images import Preprocessing
-from ..model import ONNX, Model, ModelFormat, Signature, Tensor
+from ..model import ONNX, Batch, Model, ModelFormat, Signature, Tensor
+from ..structure import Structure
+from ._call import call_shapes
+from ._onnx_layers import structure_of
 from ._onnx_operations import operations
+from ._onnx_tensors import attribute_tensors, stored_bytes, tensors
 from ._pixels import with_pixels
 
 if TYPE_CHECKING:
@@ -63,6 +65,12 @@ class OnnxFormat(ModelFormat):
             UnsupportedModel: Its input is not what images come to, or takes no float32.
         """
         return save(with_pixels(load(model), preprocessing.settled(None, model.signature), model), folder, model)
+
+    def structure(self, model: Model, samples: Batch | None = None) -> Structure:
+        """Nodes as they are in the file, with their multiply-adds and the bytes of their weights."""
+        proto = onnx.ModelProto()
+        proto.CopyFrom(graph_of(model))
+        return structure_of(proto, *call_shapes(model.signature, samples))
 
     def operations(self, model: Model) -> int | None:
         """Of a graph that is small enough for this to matter."""
@@ -136,34 +144,6 @@ def graph_of(model: Model) -> onnx.ModelProto:
     return model.payload if is_proto(model.payload) else _parse(model.path)
 
 
-def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Every stored tensor of a graph and its subgraphs: initializers, and those in attributes."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        yield from _attribute_tensors(node)
-
-
-def stored_bytes(proto: onnx.ModelProto) -> int:
-    """Bytes of all weights, by their shapes: protobuf's own ByteSize would serialize them in memory."""
-    return sum(tensor_bytes(tensor) for tensor in tensors(proto.graph))
-
-
-def tensor_bytes(tensor: onnx.TensorProto) -> int:
-    """Bytes of one stored tensor, by its shape."""
-    return math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-
-
-def _attribute_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("t"):
-            yield attribute.t
-        yield from attribute.tensors
-        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            yield from tensors(graph)
-
-
 def is_proto(source: object) -> bool:
     """Whether a source is a live `onnx.ModelProto`; onnx is not imported for it."""
     loaded = sys.modules.get("onnx")
@@ -208,7 +188,7 @@ def _unreadable(path: Path) -> str:
 
 def _external_files(proto: onnx.ModelProto, path: Path) -> list[Path]:
     nodes = (node for function in proto.functions for node in function.node)
-    stored = [*tensors(proto.graph), *(tensor for node in nodes for tensor in _attribute_tensors(node))]
+    stored = [*tensors(proto.graph), *(tensor for node in nodes for tensor in attribute_tensors(node))]
     files: dict[Path, None] = {}
     for tensor in stored:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:

@@ -9,7 +9,9 @@ from typing import Any
 
 from .._quiet import openvino
 from ..errors import UnsupportedModel
-from ..model import OPENVINO, Model, ModelFormat, Signature, Tensor
+from ..model import OPENVINO, Batch, Model, ModelFormat, Signature, Tensor
+from ..structure import Structure
+from ._call import call_shapes
 
 _DTYPES = {
     "f16": "float16", "f32": "float32", "f64": "float64", "boolean": "bool", "bool": "bool",
@@ -54,6 +56,19 @@ class OpenvinoFormat(ModelFormat):
         ) as error:  # an unknown encoding, a layer not there, no number
             said = f"{type(error).__name__}: {error}"
             raise UnsupportedModel(f"{path} must be a whole graph, and is broken ({said}). Export it again.") from error
+
+    def structure(self, model: Model, samples: Batch | None = None) -> Structure:
+        """Operators as they are in the file, with their multiply-adds and the bytes of their weights."""
+        from ._openvino_layers import structure_of
+
+        shapes, carried = call_shapes(model.signature, samples)
+        try:
+            return structure_of(model, shapes, carried)
+        except RuntimeError as error:
+            said = str(error).strip().splitlines()[-1][:300]
+            raise UnsupportedModel(
+                f"{model.path} must be a graph that OpenVINO reads: {said}. Export it again."
+            ) from error
 
 
 def save(model: Any, folder: Path, *, half: bool = False) -> Model:
@@ -130,6 +145,12 @@ def operators(model: Model) -> frozenset[str]:
     """The types of all operators, in OpenVINO's spelling."""
     root = ElementTree.parse(model.path).getroot()
     return frozenset(layer.get("type", "") for layer in root.iterfind("layers/layer"))
+
+
+def layer_names(model: Model) -> frozenset[str]:
+    """The names of all layers but constants."""
+    root = ElementTree.parse(model.path).getroot()
+    return frozenset(x.get("name", "") for x in root.iterfind("layers/layer") if x.get("type") != "Const")
 
 
 def is_quantized(model: Model) -> bool:

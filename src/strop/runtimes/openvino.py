@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,9 +11,10 @@ import numpy as np
 from .._quiet import openvino
 from ..errors import NotApplicable, RunFailed
 from ..model import OPENVINO, Batch, Format, Model
-from ..runtime import Runtime
+from ..runtime import Profiled, Runtime
 from ..settings import choice
 from ..target import Target, instruction_sets
+from ._openvino_layers import profiled
 
 # Without these OpenVINO accepts the hint and computes in float32 all the same.
 NATIVE = {"bf16": {"avx512_bf16", "amx_bf16", "bf16"}, "f16": {"avx512_fp16", "amx_fp16", "fphp"}}
@@ -55,11 +56,21 @@ class Openvino(Runtime):
         except RuntimeError as error:
             raise RunFailed(f"OpenVINO can't load {model.path.name}: {_last_line(error)}") from error
 
-    def _compiled(self, model: Any, threads: int) -> Any:
+    def profiled(self, model: Model, target: Target, batches: Sequence[Batch]) -> Profiled:
+        def compiled(counting: bool) -> Any:
+            return self._compiled(str(model.path), self.threads or target.threads, counting)
+
+        try:
+            return profiled(compiled, model, batches)
+        except RuntimeError as error:
+            raise RunFailed(f"OpenVINO can't profile {model.path.name}: {_last_line(error)}") from error
+
+    def _compiled(self, model: Any, threads: int, counting: bool = False) -> Any:
         options = {
             "INFERENCE_PRECISION_HINT": self.precision,
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
+            "PERF_COUNT": counting,
         }
         return openvino().Core().compile_model(model, "CPU", options)
 
