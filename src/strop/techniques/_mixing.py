@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from ..errors import NotApplicable, TechniqueError
 from ..model import Batch, Model
 from ..runtime import LayerTime
-from ..technique import Context
-from ._calibration import Step
+from ..technique import Context, Technique
+from ._calibration import Step, feeds
 from ._harm import error, harm, keep
 from ._mix import Costs, fastest
 
@@ -22,6 +24,7 @@ TRIED = 16
 """Samples by which the harm of single parts is compared."""
 REPAIRS = 5  # programs to solve, until one's mix keeps what is allowed
 EXACT = "f32"
+NAMED = 8  # groups in a sentence
 
 
 class Parts(Protocol):
@@ -63,6 +66,29 @@ class Found:
     expected: Sequence[Batch]
 
 
+def kept_folder(technique: Technique, model: Model, context: Context) -> Path:
+    """Where what was measured of a model lies: the same for every share of the error."""
+    settings = {name: value for name, value in technique.settings().items() if name not in technique.strengths()}
+    key = hashlib.sha256(json.dumps([model.digest(), settings], sort_keys=True).encode()).hexdigest()[:24]
+    kept = (context.shared or context.folder.parent) / f"{technique.label()}-{key}"
+    kept.mkdir(parents=True, exist_ok=True)
+    return kept
+
+
+def mixed(parts: Parts, share: float, model: Model, context: Context, kept: Path) -> Model:
+    """Write the fastest mix whose error is a share of that of the least exact precision throughout.
+
+    Raises:
+        NotApplicable: There is none, or it is the same precision throughout, which other techniques give.
+        TechniqueError: The deadline has passed.
+    """
+    given = list(feeds(model.signature, context, TRIED, lambda: parts.step(dict.fromkeys(parts.members, EXACT))))
+    mix = chosen(parts, share, given, context, kept)
+    if len(set(mix.values())) == 1:
+        raise NotApplicable(f"the fastest mix within {share:.0%} of its error is {mix.popitem()[1]} throughout")
+    return replace(parts.save(mix, context.folder), notes=(*model.notes, _told(mix)))
+
+
 def chosen(parts: Parts, share: float, given: Sequence[Batch], context: Context, kept: Path) -> dict[str, str]:
     """The fastest precisions whose error is a share of that of the least exact precision throughout.
 
@@ -93,7 +119,9 @@ def chosen(parts: Parts, share: float, given: Sequence[Batch], context: Context,
             break
         bound = min(1.0, bound * min(2.0, max(0.25, 0.95 * allowed / max(seen, 1e-300))))
     if best is None:
-        raise NotApplicable(f"no mix of {' and '.join(parts.precisions)} has {share:.0%} of the error of int8 throughout")
+        raise NotApplicable(
+            f"no mix of {' and '.join(parts.precisions)} has {share:.0%} of the error of int8 throughout"
+        )
     return best[1]
 
 
@@ -155,3 +183,12 @@ def _profile(parts: Parts, precisions: Mapping[str, str], context: Context) -> S
     context.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=context.folder, prefix=".scratch-") as folder:
         return context.layer_times(parts.save(precisions, Path(folder) / "model"))
+
+
+def _told(mix: Mapping[str, str]) -> str:
+    """Which groups have which precision, as a sentence."""
+    counts = Counter(mix.values())
+    exact = [group for group, precision in mix.items() if precision != "int8"]
+    said = ", ".join(f"{count} in {precision}" for precision, count in counts.most_common())
+    more = f" and {len(exact) - NAMED} more" if len(exact) > NAMED else ""
+    return f"Of {len(mix)} groups of layers {said}; not in int8: {', '.join(exact[:NAMED])}{more}."

@@ -14,8 +14,8 @@ from .._quiet import openvino
 HALVED = frozenset({
     "Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul",
     "Add", "AvgPool", "Clamp", "Concat", "Divide", "Elu", "Gelu", "HSigmoid", "HSwish", "HardSigmoid", "MVN", "MaxPool",
-    "Mish", "Multiply", "PRelu", "Pad", "ReduceMean", "Relu", "Reshape", "ScaledDotProductAttention", "Sigmoid", "Slice",
-    "Softmax", "Split", "Squeeze", "StridedSlice", "Subtract", "Swish", "Tanh", "Transpose", "Unsqueeze",
+    "Mish", "Multiply", "PRelu", "Pad", "ReduceMean", "Relu", "Reshape", "ScaledDotProductAttention", "Sigmoid",
+    "Slice", "Softmax", "Split", "Squeeze", "StridedSlice", "Subtract", "Swish", "Tanh", "Transpose", "Unsqueeze",
     "VariadicSplit",
 })  # fmt: skip
 """What may be computed in bf16, all floats that go in being of one type."""
@@ -97,9 +97,7 @@ class Grouped:
         for name, bias in self.biases.items():
             if wanted.get(name, "int8") != "int8":
                 _constant_input(nodes[name]).replace_source_output(bias.output(0))
-        halved = {
-            name for name, node in nodes.items() if wanted.get(name) == "bf16" and node.get_type_name() in HALVED
-        }
+        halved = {name for name, node in nodes.items() if wanted.get(name) == "bf16" and node.get_type_name() in HALVED}
         _halve(graph, nodes, halved)
         graph.validate_nodes_and_infer_types()
         if compressed:
@@ -110,10 +108,11 @@ class Grouped:
 
 
 def _is_weight(value: Any) -> bool:
-    node = value.get_node()
-    while node.get_type_name() in ("Reshape", "Convert"):
-        node = node.input_value(0).get_node()
-    return node.get_type_name() == FAKE and node.input_value(0).get_node().get_type_name() == "Constant"
+    kinds = [value.get_node().get_type_name()]
+    while kinds[-1] in ("Reshape", "Convert", FAKE):
+        value = value.get_node().input_value(0)
+        kinds.append(value.get_node().get_type_name())
+    return FAKE in kinds and kinds[-1] == "Constant"
 
 
 def _corrected(quantized: Any, original: Any) -> dict[str, Any]:
