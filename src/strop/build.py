@@ -208,7 +208,7 @@ class Workshop:
             samples, self.original, self.target, self.seed, part,
             train=Data.load(lessons.data) if lessons else None, training=lessons.training() if lessons else None,
             student=lessons.student if lessons else None, shared=self.folder / SHARED, kept=kept,
-            deadline=deadline, progress=progress, layer_times=partial(_layer_times, self.target, samples),
+            deadline=deadline, progress=progress, layer_times=partial(time_layers, self.target, samples),
         )  # fmt: skip
         try:
             made = apply(step, model, context)
@@ -223,7 +223,7 @@ class Workshop:
         return _made(home)
 
 
-def _layer_times(target: Target, samples: Data | None, model: Model) -> tuple[LayerTime, ...]:
+def time_layers(target: Target, samples: Data | None, model: Model) -> tuple[LayerTime, ...]:
     """What each layer takes, on the first runtime here that loads the model.
 
     Raises:

@@ -22,7 +22,7 @@ from ._mix import Costs, fastest
 
 TRIED = 16
 """Samples by which the harm of single parts is compared."""
-REPAIRS = 5  # programs to solve, until one's mix keeps what is allowed
+REPAIRS = 8  # programs to solve, until one's mix keeps what is allowed
 EXACT = "f32"
 NAMED = 8  # groups in a sentence
 
@@ -117,7 +117,7 @@ def chosen(parts: Parts, share: float, given: Sequence[Batch], context: Context,
             best = seconds, mix
         if seen <= allowed and (bound >= 1 or seen > 0.8 * allowed):
             break
-        bound = min(1.0, bound * min(2.0, max(0.25, 0.95 * allowed / max(seen, 1e-300))))
+        bound = min(1.0, bound * min(3.0, max(0.1, 0.95 * allowed / max(seen, 1e-300))))
     if best is None:
         raise NotApplicable(
             f"no mix of {' and '.join(parts.precisions)} has {share:.0%} of the error of int8 throughout"
