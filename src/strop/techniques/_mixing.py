@@ -85,7 +85,7 @@ def mixed(parts: Parts, share: float, model: Model, context: Context, kept: Path
     given = list(feeds(model.signature, context, TRIED, lambda: parts.step(dict.fromkeys(parts.members, EXACT))))
     mix = chosen(parts, share, given, context, kept)
     if len(set(mix.values())) == 1:
-        raise NotApplicable(f"the fastest mix within {share:.0%} of its error is {mix.popitem()[1]} throughout")
+        raise NotApplicable(f"the fastest mix within {share:.2g}x of its error is {mix.popitem()[1]} throughout")
     return replace(parts.save(mix, context.folder), notes=(*model.notes, _told(mix)))
 
 
