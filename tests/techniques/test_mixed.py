@@ -138,7 +138,7 @@ def test_less_error_is_had_for_more_time_and_nothing_is_measured_twice(tmp_path:
 
     (tmp_path / "shared").mkdir()
     found = []
-    for share in (0.3, 3e-3):
+    for share in (0.3, 1e-3):
         given = context(example, tmp_path / str(share), tmp_path / "shared")
         made = apply(MixedOnnx(error=share), example.model, replace(given, layer_times=counted))
         found.append((error(made, example), made.size))
