@@ -78,6 +78,14 @@ class OpenvinoInt8(Technique):
             raise NotApplicable(f"`auto` takes {self.range_estimator} for this model too")
 
     def apply(self, model: Model, context: Context) -> Model:
+        return save(self._quantized(model, context), context.folder)
+
+    def _quantized(self, model: Model, context: Context, compressed: bool = True) -> Any:
+        """The graph with FakeQuantize before each input that is quantized; its weights are stored as int8, or not yet.
+
+        Raises:
+            NotApplicable: There is none.
+        """
         with nncf() as library:
             graph = openvino().Core().read_model(str(model.path))
             transformer = self.scheme == "auto" and has_attention(model)
@@ -88,11 +96,11 @@ class OpenvinoInt8(Technique):
                 fast_bias_correction=self.fast_bias_correction,
                 subset_size=self.samples,
                 model_type=library.ModelType.TRANSFORMER if transformer else None,
-                advanced_parameters=self._advanced(model, context.target),
+                advanced_parameters=self._advanced(model, context.target, compressed),
             )
             if not any(op.get_type_name() == "FakeQuantize" for op in result.get_ops()):
                 raise NotApplicable("none of its operators can be computed in int8")
-            return save(result, context.folder)
+            return result
 
     def spared(self, made: Dataflow) -> Mapping[str, str]:
         return {
@@ -106,7 +114,7 @@ class OpenvinoInt8(Technique):
         few = bool(floats) and all(len(t.shape) <= 2 or _values(t) <= FEW for t in floats)
         return "minmax" if few and not has_attention(model) else "mean-minmax"
 
-    def _advanced(self, model: Model, target: Target) -> Any:
+    def _advanced(self, model: Model, target: Target, compressed: bool) -> Any:
         from nncf.quantization import advanced_parameters as advanced
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet as Ranges
 
@@ -117,6 +125,7 @@ class OpenvinoInt8(Technique):
         given = advanced.AdvancedQuantizationParameters(
             overflow_fix={"first": fixes.FIRST_LAYER, "all": fixes.ENABLE, "none": fixes.DISABLE}[half],
             smooth_quant_alphas=advanced.AdvancedSmoothQuantParameters(matmul=self.smooth_quant_alpha),
+            backend_params={"compress_weights": compressed},
         )
         ranges = self._ranges(model) if self.range_estimator == "auto" else self.range_estimator
         if ranges != "mean-minmax":
