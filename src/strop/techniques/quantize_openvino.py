@@ -38,7 +38,7 @@ class OpenvinoInt8(Technique):
             their extremes (`mean-minmax`), or of their `quantile`s. `auto` takes the mean, as NNCF does, but minmax
             where a sample holds few values: the mean of its extremes would cut off every other sample.
         half_range: Whose weights keep to half of the int8 range, so that products can't saturate: of all layers or the
-            `first` or `none`. `auto` is all where the CPU sums products in 16 bits, else the first, as NNCF does.
+            `first` or `none`. `auto` is all where the CPU sums products in 16 bits, else none.
         samples: Calibration samples.
     """
 
@@ -50,6 +50,7 @@ class OpenvinoInt8(Technique):
     half_range: str = choice("auto", "first", "none")
     samples: int = choice(300, 100)
 
+    version: ClassVar[int] = 2
     accepts: ClassVar[frozenset[Format]] = frozenset({OPENVINO})
     phase: ClassVar[Phase] = Phase.QUANTIZE
     quantizes: ClassVar[bool] = True
@@ -72,8 +73,8 @@ class OpenvinoInt8(Technique):
             raise NotApplicable("has no attention, so that SmoothQuant and another scheme change nothing")
         if self.scheme == "generic" and self.smooth_quant_alpha != ALPHA:
             raise NotApplicable("SmoothQuant belongs to the scheme of transformers, not to the generic one")
-        if self.half_range == "first" and not target.int8_saturates:
-            raise NotApplicable("this CPU never saturates, so that `auto` spares the first layer only, too")
+        if self.half_range != "auto" and not target.int8_saturates:
+            raise NotApplicable("this CPU never saturates, so that `auto` takes all 8 bits, and fewer gain nothing")
         if self.range_estimator == self._ranges(model):
             raise NotApplicable(f"`auto` takes {self.range_estimator} for this model too")
 
@@ -120,7 +121,7 @@ class OpenvinoInt8(Technique):
 
         half = self.half_range
         if half == "auto":
-            half = "all" if target.int8_saturates else "first"
+            half = "all" if target.int8_saturates else "none"
         fixes = advanced.OverflowFix
         given = advanced.AdvancedQuantizationParameters(
             overflow_fix={"first": fixes.FIRST_LAYER, "all": fixes.ENABLE, "none": fixes.DISABLE}[half],
