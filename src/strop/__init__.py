@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .comparison import benchmark, compare
     from .data import Data
     from .errors import Infeasible, StropError
+    from .explanation import explain
     from .goal import Goal
     from .images import Preprocessing
     from .learning import Training
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from .model import Model
     from .pipeline import optimize, resume
     from .prepare import Budget
+    from .profiling import profile
     from .result import Result
     from .runtime import Runtime
     from .target import Target
@@ -42,7 +44,9 @@ __all__ = [
     "Training",
     "benchmark",
     "compare",
+    "explain",
     "optimize",
+    "profile",
     "resume",
     "verify",
 ]
@@ -53,6 +57,7 @@ _HOMES = {
     "comparison": ("benchmark", "compare"),
     "data": ("Data",),
     "errors": ("Infeasible", "StropError"),
+    "explanation": ("explain",),
     "goal": ("Goal",),
     "images": ("Preprocessing",),
     "learning": ("Training",),
@@ -60,6 +65,7 @@ _HOMES = {
     "model": ("Model",),
     "pipeline": ("optimize", "resume"),
     "prepare": ("Budget",),
+    "profiling": ("profile",),
     "result": ("Result",),
     "runtime": ("Runtime",),
     "target": ("Target",),

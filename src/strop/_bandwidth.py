@@ -1,4 +1,4 @@
-"""Bandwidth: what the machine's caches hold, and how fast its memory is copied."""
+"""Bandwidth: what the machine's caches hold, and how fast they and its memory are copied."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ Array = np.ndarray[Any, Any]
 CPUS = Path("/sys/devices/system/cpu")
 TIMES = 4  # the last-level caches, that an array must hold to lie in memory (STREAM's rule)
 LEAST, MOST = 64 << 20, 1 << 30  # bytes of an array
+NEAR = 1 << 20  # bytes of a second-level cache, where the system does not tell
 SHARE = 1 / 8  # of the memory available, that an array may take
 
 
@@ -52,6 +53,19 @@ def bandwidth(cores: Sequence[Sequence[int]]) -> dict[int, Interval]:
         pin(own)
         found[len(own)] = _copied(len(own), size)
     return found
+
+
+def near(core: int) -> Interval:
+    """Copy an array that the core's own second-level cache holds, and count what is read and what is written.
+
+    Returns:
+        Bytes a second of one core.
+    """
+    pin([core])
+    own = [cache["bytes"] for cache in caches([core]) if cache["level"] == 2]
+    source = np.ones((own[0] if own else NEAR) // 4, np.uint8)  # with the copy, half of it
+    target = source.copy()
+    return median(in_turn({"copy": lambda: np.copyto(target, source)})["copy"] * 2 * source.nbytes)
 
 
 def array_bytes(cores: Sequence[int]) -> int:

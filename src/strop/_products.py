@@ -47,6 +47,7 @@ OPERATORS = {
 """Two, since they run on different kernels, of which only one may gain from int8."""
 
 LAYERS = 4  # in a row: between them int8 stays int8, as in a model
+MANY = 200  # operators that do next to nothing
 ROWS = 256  # of activations, a thread
 WIDTH = 16  # of an image
 
@@ -85,6 +86,26 @@ def products(runtime: str, cores: Sequence[int]) -> list[Product]:
     """
     pin(cores)
     return [product for operator in OPERATORS for product in _timed(runtime, operator, len(cores))]
+
+
+def start(runtime: str, cores: Sequence[int]) -> float:
+    """Seconds that an operator with next to nothing to do takes, among many of its kind.
+
+    To be called once a process, as `products`.
+    """
+    pin(cores)
+    call, _ = LIBRARIES[runtime][0](_idle(), "f32", len(cores))
+    return 1 / median(in_turn({"idle": call})["idle"]).high / MANY
+
+
+def _idle() -> onnx.ModelProto:
+    """Operators in a row, each on 16 numbers; no two of one kind are neighbours, so that none are made one."""
+    kinds = ("Sin", "Relu", "Cos", "Abs")
+    values = ["x", *map(str, range(1, MANY)), "y"]
+    nodes = [helper.make_node(kinds[at % len(kinds)], [values[at]], [values[at + 1]]) for at in range(MANY)]
+    ends = [[helper.make_tensor_value_info(end, onnx.TensorProto.FLOAT, [1, 16])] for end in ("x", "y")]
+    made = helper.make_graph(nodes, "idle", ends[0], ends[1])
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 def graph(operator: str, precision: str, threads: int, layers: int = LAYERS) -> onnx.ModelProto:

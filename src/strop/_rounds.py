@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,3 +54,17 @@ def _rate(call: Callable[[], object], seconds: float) -> float:
         count += 1
         if (taken := time.perf_counter() - start) >= seconds:
             return count / taken
+
+
+def waited(proc: Path = Path("/proc")) -> float:
+    """Seconds that all threads of this process have waited for a core (sched-stats of the kernel, second field)."""
+    total = 0
+    try:
+        for thread in os.scandir(proc / "self" / "task"):
+            try:
+                total += int((Path(thread.path) / "schedstat").read_text().split()[1])
+            except (OSError, IndexError):  # it has just ended, or the kernel keeps no such count
+                continue
+    except OSError:
+        return 0.0
+    return total / 1e9

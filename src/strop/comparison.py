@@ -86,7 +86,7 @@ def compare(
         StropError: A model or the data can't be used; the message says why.
     """
     target, own = checked(Target, target, "target"), texts(metric, "metric")
-    preprocessing = _preprocessing(preprocessing, candidate, original)
+    preprocessing = preprocessing_of(preprocessing, candidate, original)
     check_seed(seed)
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
@@ -137,7 +137,7 @@ def benchmark(
         As `compare`; for one model, it is measured against itself, so the ratios are the noise floor.
     """
     target = checked(Target, target, "target")
-    preprocessing = _preprocessing(preprocessing, other, model)
+    preprocessing = preprocessing_of(preprocessing, other, model)
     check_seed(seed)
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
@@ -187,7 +187,7 @@ def is_bundle(source: object) -> bool:
     return isinstance(source, (str, Path)) and (Path(source) / MANIFEST).exists()
 
 
-def _preprocessing(given: Preprocessing | None, *sources: object) -> Preprocessing | None:
+def preprocessing_of(given: Preprocessing | None, *sources: object) -> Preprocessing | None:
     """As given, or as the first bundle has it."""
     if given is not None:
         return checked(Preprocessing, given, "preprocessing")
@@ -229,10 +229,9 @@ def fit(given: Data, original: Hosted, candidate: Hosted, folder: Path) -> tuple
         InvalidPlan: A call is to carry more samples than there are.
     """
     check_batch(candidate.target, len(given))
-    original, candidate = (
-        _ready(given, hosted, folder.parent / name)
-        for name, hosted in (("original", original), ("candidate", candidate))
-    )
+    same = candidate is original
+    original = _ready(given, original, folder.parent / "original")
+    candidate = original if same else _ready(given, candidate, folder.parent / "candidate")
     if _floating(original.model.signature.names()) != _floating(candidate.model.signature.names()):
         raise InvalidData(
             f"both models must have the same inputs and outputs. The original has {_spelled(original)}; the other has "

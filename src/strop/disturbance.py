@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ._rounds import waited
 from .target import usable_cores
 
 PROC = Path("/proc")
@@ -71,7 +72,7 @@ class Watch:
     def _now(self) -> tuple[float, float, float]:
         times = _core_times()
         stolen = sum(times[core].stolen for core in self.cores if core in times)
-        return time.perf_counter(), _waited(), stolen
+        return time.perf_counter(), waited(PROC), stolen
 
 
 def quiet_cores(count: int) -> tuple[int, ...]:
@@ -107,20 +108,6 @@ def _core_times() -> Mapping[int, _CoreTimes]:
             user, nice, system, _, _, hard, soft, stolen = (int(count) / tick for count in counts[:8])
             found[int(name[3:])] = _CoreTimes(user + nice + system + hard + soft + stolen, stolen)
     return found
-
-
-def _waited() -> float:
-    """Seconds that all threads of this process have waited for a core (sched-stats of the kernel, second field)."""
-    total = 0
-    try:
-        for thread in os.scandir(PROC / "self" / "task"):
-            try:
-                total += int((Path(thread.path) / "schedstat").read_text().split()[1])
-            except (OSError, IndexError):  # it has just ended, or the kernel keeps no such count
-                continue
-    except OSError:
-        return 0.0
-    return total / 1e9
 
 
 def _frequency(cores: Sequence[int]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import energy
@@ -11,10 +12,26 @@ from .energy import Meter
 from .errors import NotMeasurable
 from .metric import Draw, Metering
 from .server import Hosted, Server
+from .stats import Interval
 
 PAIRS = 3  # fresh pairs of processes
 BLOCKS = 4  # metered blocks of each, in every pair
 SECONDS = 0.5  # length of a block: counters move a thousand times a second, and CPU time is told by the hundredth
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a model draws.
+
+    Attributes:
+        joules: Of a call: the mean of blocks, the least and the most.
+        watts: The mean while it runs.
+        source: What they are had from.
+    """
+
+    joules: Interval
+    watts: float
+    source: str
 
 
 def take_turns(original: Hosted, candidate: Hosted, data: Path) -> Metering:
@@ -50,6 +67,22 @@ def take_turns(original: Hosted, candidate: Hosted, data: Path) -> Metering:
         metering.original.append(ours)
         metering.candidate.append(theirs)
     return metering
+
+
+def of_one(hosted: Hosted, data: Path) -> Spent:
+    """Meter one model alone: what the processor draws for a call of it.
+
+    Raises:
+        NotMeasurable: There is no meter, or it failed.
+    """
+    meter = energy.meter()
+    with Server(hosted, quiet_cores(hosted.target.threads)) as server:
+        server.prepare(data, hosted.target.batch)
+        server.block(SECONDS)  # warms up
+        draws = [_draw(meter, server, 1) for _ in range(BLOCKS)]
+    calls = sorted(draw.joules / draw.samples for draw in draws)
+    power = sum(draw.joules for draw in draws) / sum(draw.seconds for draw in draws)
+    return Spent(Interval(sum(calls) / BLOCKS, calls[0], calls[-1]), power, meter.source)
 
 
 def _draw(meter: Meter, server: Server, batch: int) -> Draw:

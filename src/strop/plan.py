@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -119,7 +120,7 @@ class Route:
         found, first = {}, self.first()
         for key, domain in self.strengths().items():
             end = domain.high if strength > 0 else domain.low
-            found[key] = round(first[key] + abs(strength) * (end - first[key]), 2)
+            found[key] = _between(first[key], end, abs(strength), domain.log)
         return found
 
     def strength_of(self, candidate: Candidate) -> float | None:
@@ -134,14 +135,23 @@ class Route:
                         return None
                     continue
                 end = strengths[key].high if value > first[key] else strengths[key].low
-                found.append((value - first[key]) / abs(end - first[key]) if value != first[key] else 0.0)
+                share = _share(first[key], end, value, strengths[key].log) if value != first[key] else 0.0
+                found.append(share if value > first[key] else -share)
         return sum(found) / len(found) if found and candidate.runtime == type(candidate.runtime)() else None
 
-    def expects(self, target: Target) -> float:
-        """The ratio of latency to expect before anything is measured."""
+    def expects(self, target: Target, untouched: float = 0.0) -> float:
+        """The ratio of latency to expect before any candidate is measured: it orders a search and a profile's advice.
+
+        Args:
+            target: Where the model will run.
+            untouched: The share of the time that is spent on no matrix products or the like, which are what a step that
+                quantizes makes faster; where a profile has told it.
+        """
         ratio, operations = self.runtime.expects(target), (self.operations or 0) * target.batch
         for place, step in enumerate(self.steps):
             expected = step().expects(target)
+            if step.quantizes:
+                expected = untouched + (1 - untouched) * expected
             if step.around is None or self.operations is None:
                 ratio *= expected
             else:  # of a tiny model, what is computed is the least
@@ -265,6 +275,18 @@ def _chains(
         late = steps and steps[-1].returns is None and steps[-1].phase == step.phase and usable.index(steps[-1]) > place
         if not late and _fits(step, format, steps):
             yield from _chains(usable, step.returns or format, (*steps, step))
+
+
+def _between(start: float, end: float, share: float, log: bool) -> float:
+    """A value so far on the way from one to the other: two decimals of it, or two digits where the scale is log."""
+    if log:
+        return float(f"{start * (end / start) ** share:.2g}")
+    return round(start + share * (end - start), 2)
+
+
+def _share(start: float, end: float, value: float, log: bool) -> float:
+    """How far a value is on the way from one to the other."""
+    return math.log(value / start) / math.log(end / start) if log else (value - start) / (end - start)
 
 
 def _complete(steps: tuple[type[Technique], ...]) -> bool:

@@ -10,13 +10,29 @@ from typing import Any
 from . import formats, jobs
 from ._plain import given as checked
 from .comparison import TIME, fit, host, random_inputs
-from .insight import PROFILING, UNTOLD, Found, advise, examine, unfit
+from .data import Data
+from .errors import InvalidData
+from .insight import (
+    PROFILING,
+    UNTOLD,
+    Found,
+    Peaks,
+    advise,
+    bound_by,
+    examine,
+    guide,
+    layers,
+    observe,
+    peaks,
+    shares_of,
+    unfit,
+)
+from .insight import sensitivity as bear
 from .model import Model
 from .prepare import check_target
+from .progress import Tell, passed_on
 from .reading import read_for
 from .server import Hosted
-from .stats import Interval
-from .structure import Layer
 from .target import Target
 
 LIMITS = jobs.Limits(TIME, 1 << 62)
@@ -30,49 +46,88 @@ def profile(
     target: Target | None = None,
     seed: int = 0,
     trust_pickle: bool = False,
+    weights: str | Path | None = None,
+    sensitivity: bool = False,
+    metric: str = "",
+    tell: Tell = lambda share, words: None,
 ) -> dict[str, Any]:
-    """Take a model apart and time it on its own library's fastest call, in a process of its own.
+    """Take a model apart and time it on the reference runtime of its kind, in a process of its own.
 
     Args:
-        model: A file, a folder, a live model or a bundle; of decision trees, pipelines of scikit-learn's or TFLite, so
-            far.
+        model: A file, a folder, a live model or a bundle. PyTorch's and Keras's are taken apart as they are converted
+            to run: layers bear the names that they have in there.
         data: As for `optimize`; labels are not needed. Random inputs where it is None.
         label: Of data: the array or column that is no input.
         target: Threads and batch of a call.
         seed: Of random inputs, and of the resamples.
         trust_pickle: Whether pickles may be read, which runs the code in them.
+        weights: A file of weights, where the model is a module, as for `optimize`.
+        sensitivity: Whether to measure, too, how each layer bears int8, which takes some two minutes and needs data.
+        metric: Of quality, that this is told in besides; its name, or `module:function`.
+        tell: Called with the share done (0 to 1) and a few words, while that is measured.
 
     Returns:
-        Plain data. `seconds` of one call, `layers` (overhead first; what is not known is None), `memory` in bytes,
-        `advice`, the most expected gain first; `unfit`, the techniques that do not fit, and why; `bound_by`, `overhead`
-        or `model`; `structure`, what the format tells of the model; `told`, the same in words; and `model`, `calls` and
-        `notes`. Times and shares have `value`, `low` and `high`; operations are those of one call.
+        Plain data. `seconds` of one call; `layers`, overhead first, then the others in the order in which they run
+        (what is not known is None); `bound_by`: `compute`, `memory`, `conversion` or `overhead`, and `shares`, the
+        share of a call that each binds; where the runtime has no profiler, `overhead` or `model`, and none; `memory` in
+        bytes, and `held`, how much of it are weights and values between layers, and where they are most; `peaks` of
+        this machine; `energy`; `advice`, the most expected gain first; `unfit`, the techniques that do not fit, and
+        why; `guide`, what fits each use and the data; `sensitivity`, the most harmful layers first, or None;
+        `structure`, what the format tells of the model; `told`, the same in words; and `model`, `calls` and `notes`.
+        Times and shares have `value`, `low` and `high` (layers that a profiler tells of have no bounds); operations are
+        those of one call.
 
     Raises:
         UnsupportedModel: Its format can't be taken apart.
         StropError: The model or the data can't be used; the message says why.
     """
     target = checked(Target, target, "target")
+    if sensitivity and data is None:
+        raise InvalidData("How layers bear int8 is told by samples, and none are given. Give some with --data.")
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
-        hosted = host(model, folder / "original", target, trust_pickle)
+        hosted = host(model, folder / "original", target, trust_pickle, weights)
         check_target(target, hosted.model)
-        formats.format_of(hosted.model.format).structure(hosted.model)
         signature = hosted.model.signature
         made_up = random_inputs(signature, target.batch, seed) if data is None else None
         samples = made_up or read_for(signature, data, label=label, storage=folder)
-        short, why = _shortened(hosted.model, folder / "shorter")
-        other = hosted if short is None else replace(hosted, model=short)
-        ready = fit(samples, hosted, other, folder / "data")
-        ended = jobs.run(
-            examine, (hosted.model, short), ready, folder / "data", PROFILING, made_up is None, seed, limits=LIMITS,
-        )  # fmt: skip
-        ended.raise_unless_done()
-        assert ended.value is not None
-        notes = [*why, *ended.value.notes]
+        ready, _ = fit(samples, hosted, hosted, folder / "data")
+        known = peaks(ready.runtime.label(), target)
+        watched = jobs.run(observe, ready, folder / "data", known, limits=LIMITS)
+        if watched.cause == "refused":
+            found = _timed(ready, samples, made_up is None, folder / "beside", seed)
+            if len(found.structure.layers) > 1:
+                found = replace(found, notes=(*found.notes, watched.reason))
+        else:
+            watched.raise_unless_done()
+            assert watched.value is not None
+            found = watched.value
+        bears = None
+        if sensitivity:
+            progress = folder / "progress.json"
+            with passed_on(progress, tell):
+                ended = jobs.run(
+                    bear, ready.model, folder / "data", metric, ready.target, seed, progress, limits=LIMITS
+                )
+            ended.raise_unless_done()
+            bears = ended.value
+        notes = list(found.notes)
         if made_up:
             notes.append("the inputs were random numbers; --data FILE tells how it is on your own")
-        return _plain(hosted, ready[0], ended.value, notes)
+        plain = _plain(hosted, ready, found, known, None if made_up else samples, notes)
+        return {**plain, "sensitivity": bears and asdict(bears)}
+
+
+def _timed(hosted: Hosted, samples: Data, given: bool, folder: Path, seed: int) -> Found:
+    """What can be told without a profiler: the model is timed beside its first part."""
+    folder.mkdir()
+    short, why = _shortened(hosted.model, folder / "shorter")
+    other = hosted if short is None else replace(hosted, model=short)
+    ready = fit(samples, hosted, other, folder / "data")
+    ended = jobs.run(examine, (hosted.model, short), ready, folder / "data", PROFILING, given, seed, limits=LIMITS)
+    ended.raise_unless_done()
+    assert ended.value is not None
+    return replace(ended.value, notes=(*why, *ended.value.notes))
 
 
 def _shortened(model: Model, folder: Path) -> tuple[Model | None, list[str]]:
@@ -85,42 +140,30 @@ def _shortened(model: Model, folder: Path) -> tuple[Model | None, list[str]]:
     return ended.value, []
 
 
-def _plain(given: Hosted, ready: Hosted, found: Found, notes: list[str]) -> dict[str, Any]:
+def _plain(
+    given: Hosted, ready: Hosted, found: Found, known: Peaks | None, data: Data | None, notes: list[str]
+) -> dict[str, Any]:
     model, target, structure = given.model, given.target, found.structure
-    layers = []
-    if found.overhead is not None:
-        layers.append(_layer(Layer("call", "overhead", 0, 0), found.overhead, found.share, "overhead", target.batch))
-    for layer in structure.layers:
-        alone = len(structure.layers) == 1  # what each of several takes, its runtime has to tell
-        times = (found.inside, found.rest) if alone else (None, None)
-        layers.append(_layer(layer, *times, None, target.batch))
     bound = None if found.share is None else "overhead" if found.share.value >= 0.5 else "model"
+    if found.rows and found.overhead:
+        bound = bound_by(found.rows, found.overhead.value) or bound
+    advice = advise(model, ready, target, found)
     return {
         "seconds": asdict(found.seconds),
         "bound_by": bound,
-        "layers": layers,
+        "shares": shares_of(found.rows, found.overhead.value if found.overhead else 0.0),
+        "layers": layers(found, target.batch),
         "memory": found.memory,
-        "advice": [asdict(advice) for advice in advise(model, ready.runtime, target, found)],
+        "held": found.held and asdict(found.held),
+        "energy": asdict(found.spent) if found.spent else {"why": found.unmetered} if found.unmetered else None,
+        "peaks": known and asdict(known),
+        "advice": [asdict(one) for one in advice],
+        "guide": [asdict(one) for one in guide(model, target, found, advice, data)],
         "unfit": unfit(model, target),
         "structure": dict(structure.facts),
         "told": dict(structure.told),
-        "model": {"format": model.format, "size": model.size, "runtime": str(ready.runtime),
+        "model": {"format": model.format, "size": model.size, "runtime": str(ready.runtime), "as": ready.model.format,
                   "threads": target.threads, "batch": target.batch},
         "calls": found.calls,
         "notes": notes,
     }  # fmt: skip
-
-
-def _layer(
-    layer: Layer, seconds: Interval | None, share: Interval | None, bound_by: str | None, batch: int
-) -> dict[str, Any]:
-    return {
-        "name": layer.name,
-        "operator": layer.operator,
-        "seconds": seconds and asdict(seconds),
-        "share": share and asdict(share),
-        "operations": layer.operations * batch,
-        "bytes": layer.bytes,
-        "attainable": None,
-        "bound_by": bound_by,
-    }

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from .data import Data
-from .errors import RunFailed
+from .errors import NotApplicable, RunFailed
 from .model import FLOATS, Batch, Format, Model, Signature
 from .settings import Settings
 from .target import Target
@@ -30,6 +30,42 @@ class Runner(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """What one part of a call takes, as its runtime's profiler tells it.
+
+    Attributes:
+        name: The runtime's own name of what it ran.
+        operator: The kind of work, in the runtime's spelling.
+        seconds: The median over calls.
+        layers: Names of the layers of the model's file that it stands for, several where they were fused; empty where
+            it is the runtime's own, such as a reorder or a conversion.
+        precision: What it was computed in: `f32`, `bf16`, `f16`, `int8`; empty where that is not known.
+    """
+
+    name: str
+    operator: str
+    seconds: float
+    layers: tuple[str, ...]
+    precision: str = ""
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """What a runtime's profiler told.
+
+    Attributes:
+        layers: What ran in a call, in order. Together they take less than it does; the rest is overhead.
+        calls: Seconds of calls without the profiler, which took turns with those that it told of; those in which other
+            work had the cores are not counted.
+        waited: The share of the time in which it had.
+    """
+
+    layers: tuple[LayerTime, ...]
+    calls: Array
+    waited: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -73,6 +109,24 @@ class Runtime(Settings):
         model only, that is an empty one."""
         __import__(self.module)
 
+    def layer_times(self, model: Model, target: Target, batches: Sequence[Batch]) -> tuple[LayerTime, ...]:
+        """What ran in a call, in the order in which it did, as the runtime's own profiler tells it; see `profiled`."""
+        return self.profiled(model, target, batches).layers
+
+    def profiled(self, model: Model, target: Target, batches: Sequence[Batch]) -> Profiled:
+        """Run calls with the runtime's own profiler on and without, for two seconds or so.
+
+        Args:
+            model: On disk.
+            target: Whose threads to use.
+            batches: Inputs of one call each, which take turns.
+
+        Raises:
+            NotApplicable: The runtime has no profiler, in one sentence.
+            RunFailed: The runtime refuses the model; the message is the runtime's own.
+        """
+        raise NotApplicable(f"{self.label()} has no profiler that tells what each layer takes")
+
     @abstractmethod
     def load(self, model: Model, target: Target) -> Runner:
         """Load a model, with the threads that the target gives. An idle runner must not spin.
@@ -83,7 +137,9 @@ class Runtime(Settings):
         """
 
 
-def predict(runner: Runner, signature: Signature, data: Data, batch: int) -> dict[str, Array]:
+def predict(
+    runner: Callable[[Batch], dict[str, Array]], signature: Signature, data: Data, batch: int
+) -> dict[str, Array]:
     """Run all samples, `batch` in a call, and return the outputs that are results, axis 0 being samples.
 
     Where the model has no batch axis, each call holds one sample. A stateful model is run sequence by sequence, its

@@ -15,6 +15,7 @@ from strop.insight import Advice, Found, advise, unfit
 from strop.model import Model
 from strop.runtime import Runtime
 from strop.runtimes import Gtil, Native, Sklearn
+from strop.server import Hosted
 from strop.stats import Interval
 from strop.structure import Structure
 from strop.target import Target
@@ -30,7 +31,7 @@ def told(tmp_path: Path, share: float | None, trees: int = 50, runtime: Runtime 
     known = None if share is None else Interval(share, share, share)
     overhead = None if share is None else Interval(share * 1e-3, share * 1e-3, share * 1e-3)
     found = Found(Structure(()), Interval(1e-3, 1e-3, 1e-3), overhead, known, 0, 10, ())
-    advice = advise(model, runtime or Gtil(), TARGET, found)
+    advice = advise(model, Hosted(model, runtime or Gtil(), TARGET), TARGET, found)
     assert [one.gain for one in advice] == sorted((one.gain for one in advice), reverse=True)
     assert len({one.technique for one in advice}) == len(advice)
     return {one.technique: one for one in advice}
@@ -80,7 +81,7 @@ def test_of_a_pipeline_what_pays_is_told_by_its_samples_and_what_does_not_with_t
     structure = Structure((), {"steps": ["StandardScaler", "SVC"]})
     share = Interval(0.5, 0.5, 0.5)
     found = Found(structure, Interval(1e-3, 1e-3, 1e-3), Interval(5e-4, 5e-4, 5e-4), share, 0, 10, ())
-    advice = {one.technique: one for one in advise(model, Sklearn(), TARGET, found)}
+    advice = {one.technique: one for one in advise(model, Hosted(model, Sklearn(), TARGET), TARGET, found)}
     assert advice["sklearn-to-onnx"].gain == pytest.approx(1 - SklearnToOnnx().expects(TARGET))
     assert "whose time, pre-processing included, is expected to be 0.2x" in advice["sklearn-to-onnx"].why
     count = model.counts["vectors"]
@@ -93,5 +94,5 @@ def test_of_a_pipeline_what_pays_is_told_by_its_samples_and_what_does_not_with_t
     model = stored(Pipe(preprocessing.StandardScaler(), svm.SVC(kernel="linear")).fit(*digits()), tmp_path / "linear")
     assert unfit(model, TARGET)["low-rank-kernel"].startswith("its kernel is linear")
     near = stored(neighbors.KNeighborsClassifier().fit(*digits()), tmp_path / "near")
-    advice = {one.technique: one for one in advise(near, Sklearn(), TARGET, found)}
+    advice = {one.technique: one for one in advise(near, Hosted(near, Sklearn(), TARGET), TARGET, found)}
     assert "with 60 of its 600 neighbours" in advice["condense-neighbors"].why

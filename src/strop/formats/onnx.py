@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._lazy import lazy
+from ..dataflow import Dataflow
 from ..errors import UnsupportedModel, UntrustedModel
 from ..images import Preprocessing
-from ..model import ONNX, Model, ModelFormat, Signature, Tensor
-from ._onnx_operations import operations
+from ..model import ONNX, Batch, Model, ModelFormat, Signature, Tensor
+from ..structure import Structure
+from ._call import call_shapes
+from ._onnx_inside import dataflow_of
+from ._onnx_layers import structure_of
+from ._onnx_taps import shift, tap
+from ._onnx_tensors import attribute_tensors, stored_bytes, tensors
 from ._pixels import with_pixels
+from .onnx_graph import named
 
 if TYPE_CHECKING:
     import onnx
@@ -64,11 +70,39 @@ class OnnxFormat(ModelFormat):
         """
         return save(with_pixels(load(model), preprocessing.settled(None, model.signature), model), folder, model)
 
+    def structure(self, model: Model, samples: Batch | None = None) -> Structure:
+        """Nodes as they are in the file, with their multiply-adds and the bytes of their weights."""
+        proto = onnx.ModelProto()
+        proto.CopyFrom(graph_of(model))
+        return structure_of(proto, *call_shapes(model.signature, samples))
+
     def operations(self, model: Model) -> int | None:
-        """Of a graph that is small enough for this to matter."""
+        """Of a graph that is small enough for this to matter; None where a size is free, or a loop hides how many."""
         if model.size > TINY:
             return None
-        return operations(graph_of(model), all(tensor.batched for tensor in model.signature.inputs))
+        found = self.structure(model)
+        return None if found.missing else round(found.operations)
+
+    def dataflow(self, model: Model) -> Dataflow:
+        """Of the main graph; weights in files of their own are not read."""
+        return dataflow_of(named(graph_of(model) if model.files else load(model)))
+
+    def tapped(self, model: Model, values: Sequence[str], folder: Path, given: Sequence[Tensor] | None = None) -> Model:
+        """Write it with values in between as outputs, their types and shapes left open."""
+        proto = named(load(model))
+        added = tap(proto, values, given)
+        inner = tuple(Tensor(name, "float32", ()) for name in added)
+        own = model.signature.outputs if given is None else ()
+        inputs = (*model.signature.inputs, *(given or ()))
+        files = write(proto, folder)
+        return replace(model, payload=files[0], files=files, signature=Signature(inputs, (*own, *inner)))
+
+    def shifted(self, model: Model, values: Sequence[str], folder: Path) -> tuple[Model, tuple[str, ...]]:
+        """Write it with a sum behind each value."""
+        proto = named(load(model))
+        added = shift(proto, values)
+        files = write(proto, folder)
+        return replace(model, payload=files[0], files=files), added
 
 
 def read(source: Any) -> tuple[onnx.ModelProto, Path | None]:
@@ -106,6 +140,12 @@ def save(proto: onnx.ModelProto, folder: Path, like: Model, *, one_file: int | N
         like: The model it was made from, whose knowledge of batch axes and states carries over by name.
         one_file: Bytes above which weights go to a file of their own; None for `ONE_FILE`.
     """
+    write(proto, folder, one_file=one_file)
+    return reopened(folder / "model.onnx", like)
+
+
+def write(proto: onnx.ModelProto, folder: Path, *, one_file: int | None = None) -> tuple[Path, ...]:
+    """The files that `save` writes, the main one first."""
     scratch = folder / ".part"
     scratch.mkdir(parents=True)
     large = stored_bytes(proto) > (ONE_FILE if one_file is None else one_file)
@@ -117,7 +157,7 @@ def save(proto: onnx.ModelProto, folder: Path, like: Model, *, one_file: int | N
             os.fsync(stream.fileno())
         os.replace(scratch / name, folder / name)
     scratch.rmdir()
-    return reopened(folder / "model.onnx", like)
+    return tuple(folder / name for name in ("model.onnx", "model.onnx.data")[: 1 + large])
 
 
 def reopened(path: Path, like: Model) -> Model:
@@ -134,34 +174,6 @@ def reopened(path: Path, like: Model) -> Model:
 def graph_of(model: Model) -> onnx.ModelProto:
     """The graph without the weights that lie in files of their own: enough to look at its nodes."""
     return model.payload if is_proto(model.payload) else _parse(model.path)
-
-
-def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Every stored tensor of a graph and its subgraphs: initializers, and those in attributes."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        yield from _attribute_tensors(node)
-
-
-def stored_bytes(proto: onnx.ModelProto) -> int:
-    """Bytes of all weights, by their shapes: protobuf's own ByteSize would serialize them in memory."""
-    return sum(tensor_bytes(tensor) for tensor in tensors(proto.graph))
-
-
-def tensor_bytes(tensor: onnx.TensorProto) -> int:
-    """Bytes of one stored tensor, by its shape."""
-    return math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-
-
-def _attribute_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("t"):
-            yield attribute.t
-        yield from attribute.tensors
-        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            yield from tensors(graph)
 
 
 def is_proto(source: object) -> bool:
@@ -208,7 +220,7 @@ def _unreadable(path: Path) -> str:
 
 def _external_files(proto: onnx.ModelProto, path: Path) -> list[Path]:
     nodes = (node for function in proto.functions for node in function.node)
-    stored = [*tensors(proto.graph), *(tensor for node in nodes for tensor in _attribute_tensors(node))]
+    stored = [*tensors(proto.graph), *(tensor for node in nodes for tensor in attribute_tensors(node))]
     files: dict[Path, None] = {}
     for tensor in stored:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .._lazy import lazy
 from ..errors import NotApplicable
-from .onnx import stored_bytes, tensor_bytes
+from ._onnx_tensors import stored_bytes, tensor_bytes
 
 if TYPE_CHECKING:
     import onnx
@@ -49,23 +49,41 @@ def prepared(proto: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         NotApplicable: The opset can't be raised.
     """
-    if proto.functions:
-        from onnx.inliner import inline_local_functions
-
-        proto = inline_local_functions(proto)
-    proto = _raised(proto)
-    _store_constants(proto.graph)
-    _infer_shapes(proto)
-    _name_nodes(proto.graph)
+    proto = _raised(_inlined(proto))
+    store_constants(proto.graph)
+    infer_shapes(proto)
+    _name_nodes(proto.graph, {""})
     return proto
 
 
-def _name_nodes(graph: onnx.GraphProto) -> None:
-    taken: set[str] = {""}
+def named(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Functions inlined, and every node of a name of its own, by which a profile tells of it. The graph given is used
+    up."""
+    proto = _inlined(proto)
+    _name_nodes(proto.graph, {""})
+    return proto
+
+
+def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
+    if not proto.functions:
+        return proto
+    from onnx.inliner import inline_local_functions
+
+    return inline_local_functions(proto)
+
+
+def _name_nodes(graph: onnx.GraphProto, taken: set[str]) -> None:
+    """Nodes without a name, or with one that is taken, are called by what they compute."""
     for number, node in enumerate(graph.node):
         if node.name in taken:
-            node.name = f"{node.op_type}_{number}:{node.output[0]}"
+            node.name = f"{node.op_type}:{next(filter(None, node.output), number)}"
+        while node.name in taken:
+            node.name += "'"
         taken.add(node.name)
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                _name_nodes(body, taken)
 
 
 def _raised(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -86,7 +104,7 @@ def _raised(proto: onnx.ModelProto) -> onnx.ModelProto:
     return raised
 
 
-def _store_constants(graph: onnx.GraphProto) -> None:
+def store_constants(graph: onnx.GraphProto) -> None:
     outputs = {value.name for value in graph.output}
     for position in reversed(range(len(graph.node))):
         node = graph.node[position]
@@ -112,8 +130,12 @@ def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
     return None
 
 
-def _infer_shapes(proto: onnx.ModelProto) -> None:
-    """Infer all shapes on a copy without the large weights: only small tensors (axes, target shapes) decide shapes."""
+def infer_shapes(proto: onnx.ModelProto) -> onnx.GraphProto:
+    """Infer all shapes on a copy without the large weights: only small tensors (axes, target shapes) decide shapes.
+
+    Returns:
+        That copy, which knows them in the bodies of branches and loops too.
+    """
     graph = proto.graph
     del graph.value_info[:]
     for value in graph.output:
@@ -133,3 +155,4 @@ def _infer_shapes(proto: onnx.ModelProto) -> None:
     graph.value_info.extend(inferred.value_info)
     for value, known in zip(graph.output, inferred.output, strict=True):
         value.CopyFrom(known)
+    return inferred

@@ -14,7 +14,8 @@ from ..errors import NotApplicable
 from ..forest import Forest
 from ..model import ONNX_TREES, Model, Signature
 from ._onnx_ensembles import DOMAIN, OPERATORS, ensemble, keep_first_tree
-from .onnx import OnnxFormat, file_of, graph_of, is_proto, read, tensors
+from ._onnx_tensors import tensors
+from .onnx import OnnxFormat, file_of, graph_of, is_proto, read
 from .trees import TreeFormat, counts, reading, signature
 
 if TYPE_CHECKING:

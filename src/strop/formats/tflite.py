@@ -5,18 +5,26 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from .._lazy import require
+from ..dataflow import Dataflow
 from ..errors import UnsupportedModel
 from ..images import Preprocessing
 from ..model import TFLITE, Batch, Model, ModelFormat, Signature, Tensor
 from ..structure import Layer, Structure
 from ._tflite import IDENTIFIER, Graph, Operator, Value, read
+from ._tflite_inside import dataflow_of, shift, tap
 from ._tflite_pixels import with_pixels
-from ._tflite_schema import NUMERIC
+from ._tflite_schema import BITS, NUMERIC
+from ._tflite_writing import content
+from ._told import told
 
+FILE = "model.tflite"
 INTEGERS = frozenset({"int2", "int4", "int8", "uint4", "uint8", "int16"})
 """The types that quantized values are held in."""
 WEIGHTED = frozenset({
@@ -24,6 +32,8 @@ WEIGHTED = frozenset({
 })  # fmt: skip
 """The operators that strop quantizes the weights of."""
 _WEIGHTS = INTEGERS | {"float32", "float16", "bfloat16", "int32", "int64"}
+_LOOKUPS = frozenset({"GATHER", "GATHER_ND", "EMBEDDING_LOOKUP"})
+"""Operators that read of a table what they give, and no more."""
 _KEEPERS = frozenset({"ASSIGN_VARIABLE"})
 
 
@@ -66,7 +76,7 @@ class TfliteFormat(ModelFormat):
         """Write bytes as model.tflite."""
         if model.files:
             return model
-        path = folder / "model.tflite"
+        path = folder / FILE
         path.write_bytes(model.payload)
         return self.open(path)
 
@@ -83,23 +93,64 @@ class TfliteFormat(ModelFormat):
     def structure(self, model: Model, samples: Batch | None = None) -> Structure:
         """Operators in the order in which they run, with their multiply-adds and the bytes of their weights."""
         graph = read(model.path)
+        samples_a_call = _samples(graph)
         layers, seen = [], set[int]()
         for operator, name in islice(graph.named_operators(), len(graph.operators)):
-            own = {value.buffer: value.stored for value in graph.parents(operator) if value.buffer not in seen}
-            seen |= set(own)
-            layers.append(Layer(name, operator.kind, _operations(graph, operator), sum(own.values())))
+            parents = graph.parents(operator)
+            stored = {value.buffer: value for value in parents if value.stored}
+            own = [value for buffer, value in stored.items() if buffer not in seen]
+            seen |= set(stored)
+            looked_up = operator.kind in _LOOKUPS and operator.outputs
+            layers.append(
+                Layer(
+                    name, operator.kind, _operations(graph, operator), sum(value.stored for value in own),
+                    sum(value.cells for value in own),
+                    tuple(str(at) for at in operator.inputs if at >= 0 and not graph.values[at].stored),
+                    tuple(str(at) for at in operator.outputs),
+                    _bytes(graph.values[operator.outputs[0]]) if looked_up else sum(v.stored for v in stored.values()),
+                )
+            )  # fmt: skip
         kinds = Counter(operator.kind for operator in graph.operators)
-        types: Counter[str] = Counter()
+        types, between = Counter[str](), Counter[str]()
         for value in _constants(graph):
             types[value.dtype] += value.stored
-        facts = {"operators": dict(kinds.most_common()), "weights": dict(types.most_common()), **_counts(graph)}
-        told = {
-            "operators": f"{len(graph.operators):,}: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common()),
-            "weights": f"{facts['parameters']:,} parameters, in bytes by type: "
-            + (", ".join(f"{kind} {size:,}" for kind, size in types.most_common()) or "none"),
-            "work": f"{facts['operations']:,} multiply-adds for one sample",
-        }
-        return Structure(tuple(layers), facts, told)
+        for operator in graph.operators:
+            between.update(graph.values[at].dtype for at in operator.outputs[:1])
+        facts, said = told(layers, kinds, types, dict(between.most_common()))
+        sizes = {str(at): _bytes(v) / samples_a_call for at, v in enumerate(graph.values) if not v.stored}
+        return Structure(
+            tuple(layers), {**facts, **_counts(graph)}, said, sizes, tuple(map(str, graph.outputs.values()))
+        )  # fmt: skip
+
+    def dataflow(self, model: Model) -> Dataflow:
+        """Of the graph that is called."""
+        return dataflow_of(read(model.path))
+
+    def tapped(self, model: Model, values: Sequence[str], folder: Path, given: Sequence[Tensor] | None = None) -> Model:
+        """Write it with values in between as outputs: integers that have a scale come out as floats, as others do."""
+        live = _live(model.path)
+        names = tap(live, read(model.path), values, given)
+        own = model.signature.outputs if given is None else ()
+        inner = tuple(Tensor(name, "float32", ()) for name in names)
+        signature = Signature((*model.signature.inputs, *(given or ())), (*own, *inner))
+        return replace(model, payload=_write(live, folder), files=(folder / FILE,), signature=signature)
+
+    def shifted(self, model: Model, values: Sequence[str], folder: Path) -> tuple[Model, tuple[str, ...]]:
+        """Write it with a sum behind each value."""
+        live = _live(model.path)
+        added = shift(live, read(model.path), values)
+        return replace(model, payload=_write(live, folder), files=(folder / FILE,)), added
+
+
+def _live(path: Path) -> Any:
+    """A file in the schema's own objects, free to change."""
+    utils = require("ai_edge_litert.tools.flatbuffer_utils", "litert")
+    return utils.read_model_from_bytearray(bytearray(path.read_bytes()))
+
+
+def _write(live: Any, folder: Path) -> Path:
+    (folder / FILE).write_bytes(content(live))
+    return folder / FILE
 
 
 def is_quantized(graph: Graph) -> bool:
@@ -198,9 +249,17 @@ def _operations(graph: Graph, operator: Operator) -> int:
         each = graph.values[operator.inputs[2]].cells * math.prod(second[:3])
     elif operator.kind == "BATCH_MATMUL" and first:
         each = result.cells * first[-1]
+    return each // _samples(graph)
+
+
+def _samples(graph: Graph) -> int:
+    """That a call carries, as the file has it."""
     batches = [graph.values[place].shape[:1] for place in graph.inputs.values()]
-    samples = next((size[0] for size in batches if size and size[0]), 1)
-    return each // samples
+    return next((size[0] for size in batches if size and size[0]), 1)
+
+
+def _bytes(value: Value) -> float:
+    return value.cells * BITS.get(value.dtype, 0) / 8
 
 
 __all__ = [

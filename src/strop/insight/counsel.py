@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .. import techniques
-from ..errors import TechniqueError
-from ..model import Model
+from ..errors import StropError, TechniqueError
+from ..model import KERAS, ONNX, OPENVINO, SAVED_MODEL, TFLITE, TORCH, Model
 from ..plan import Route, needed, routes
 from ..runtime import Runtime
+from ..server import Hosted
 from ..target import Target
 from ..technique import Needs, Technique, check
 from ..units import quantity
@@ -17,6 +18,12 @@ from .split import Found
 
 LEAST_CALL = 0.4e-6
 """Seconds that a call from Python takes at the least: what one of a compiled forest of one leaf does."""
+
+TOLD = 0.005
+"""A share under this is not told of."""
+
+CONVERTED = (ONNX, TORCH, KERAS, SAVED_MODEL, OPENVINO, TFLITE)
+"""The formats of neural networks, of which another is quantized after it is converted."""
 
 PIPELINE = "steps"
 """What the structure of a model with pre-processing tells."""
@@ -38,58 +45,64 @@ class Advice:
     why: str
 
 
-def advise(model: Model, runtime: Runtime, target: Target, found: Found) -> list[Advice]:
+def advise(model: Model, ready: Hosted, target: Target, found: Found) -> list[Advice]:
     """What fits a model, by expected gain: nothing is built, what was measured of the call is weighed by what each
     technique expects.
 
     Args:
         model: As given.
-        runtime: What it is measured on.
+        ready: The model as it is measured, converted where it had to be, and what runs it.
         target: Where it will run.
         found: What was measured.
     """
-    given = [*_conversions(model, runtime, target, found), *_steps(model, target, found)]
+    given = [*_conversions(model, ready.runtime, target, found), *_steps(model, ready.model, target, found)]
     return sorted(given, key=lambda advice: -advice.gain)
 
 
 def _conversions(model: Model, runtime: Runtime, target: Target, found: Found) -> Iterator[Advice]:
     """Other ways to run the same model: each chain with the runtime from which most is expected."""
-    best: dict[tuple[type[Technique], ...], Route] = {}
     known = _routes(model, target)
-    measured = [route for route in known if route.runtime is type(runtime)]
-    base = min(measured, key=lambda route: len(route.steps)).expects(target) if measured else 1.0
+    as_it_is = [route for route in known if route.runtime is type(runtime) and not _quantizes(route)]
+    base = min(as_it_is, key=lambda route: len(route.steps)).expects(target) if as_it_is else 1.0
+    best: dict[tuple[type[Technique], ...], Route] = {}
     for route in known:
-        if route not in measured:
+        carried_on = any(step.quantizes for step in route.steps[:-1])  # which a search tries last, too
+        if route.runtime is not type(runtime) and not carried_on:
             best.setdefault(route.steps, route)
     overhead = _around(found)
     least = min(overhead, LEAST_CALL / found.seconds.value)
     for route in best.values():
-        expected = route.expects(target) / base
+        expected = route.expects(target, _untouched(found)) / base
         what = "time, pre-processing included," if PIPELINE in found.structure.facts else "time in the model itself"
         why = f"Run through {route.runtime.label()}, whose {what} is expected to be {expected:.2g}x"
-        if found.overhead and least < overhead:
+        if found.overhead and overhead >= TOLD and least < overhead:
             why += (
                 f"; the {quantity(found.overhead.value, 's')} that {runtime.label()} spends around it may shrink to "
                 f"{quantity(least * found.seconds.value, 's')}"
             )
+        if _quantizes(route):
+            why += _about_int8(target, found)
         label = " + ".join(step.label() for step in route.steps) or route.runtime.label()
         yield Advice(label, _gain(least + (1 - overhead) * expected), why)
 
 
-def _steps(model: Model, target: Target, found: Found) -> Iterator[Advice]:
-    """What makes the model itself smaller, in the format it has or in one that holds the same."""
+def _steps(model: Model, measured: Model, target: Target, found: Found) -> Iterator[Advice]:
+    """What makes the model itself smaller, in the format it has, was measured in, or in one that holds the same."""
     known = [step for route in _routes(model, target) for step in route.steps]
-    formats = {model.format} | {step.returns for step in known if step.lossless}
+    formats = {model.format, measured.format} | {step.returns for step in known if step.lossless}
     inside = 1 - (found.share.value if found.share else 0.0)
     for technique in techniques.all_techniques():
         if technique.returns or technique.mends or technique.gains is not None or not technique.accepts & formats:
             continue
         step = technique()
         try:
-            check(step, model, target)
-        except TechniqueError:
+            as_run = model.format not in technique.accepts and measured.format in technique.accepts
+            check(step, measured if as_run else model, target)
+        except StropError:  # of one for a format in between: it can't be asked about this file
             continue
         expected = step.expects(target)
+        if technique.quantizes:
+            expected = _untouched(found) + (1 - _untouched(found)) * expected
         about = (technique.__doc__ or "").split("\n")[0].rstrip(".")
         settings = ", ".join(f"{name} {value}" for name, value in step.settings().items() if name in step.strengths())
         why = f"{about}. Of the {inside:.0%} of a call that the model itself takes, {expected:.2g}x is expected to stay"
@@ -97,8 +110,28 @@ def _steps(model: Model, target: Target, found: Found) -> Iterator[Advice]:
         if technique.shrinks and technique.shrinks in model.counts:
             count, amount = model.counts[technique.shrinks], step.settings()["amount"]
             why += f", with {max(1, round(count * (1 - amount))):,} of its {count:,} {technique.shrinks}"
+        why += _about_int8(target, found) if technique.quantizes else ""
         why += f"; it needs {needed(technique.needs)}" if needed(technique.needs) else ""
         yield Advice(technique.label(), _gain(1 - inside + inside * expected), why)
+
+
+def _quantizes(route: Route) -> bool:
+    return any(step.quantizes for step in route.steps)
+
+
+def _untouched(found: Found) -> float:
+    """The share of the time in the model that goes to no matrix products, convolutions or the like."""
+    whole = sum(row.seconds for row in found.rows)
+    return sum(row.seconds for row in found.rows if not row.operations) / whole if whole else 0.0
+
+
+def _about_int8(target: Target, found: Found) -> str:
+    said = ""
+    if (rest := _untouched(found)) >= TOLD:
+        said += f"; {rest:.0%} of it goes to layers that multiply nothing, and stays as it is"
+    if target.int8_saturates:
+        said += "; this CPU has no instructions for products of 8 bits (VNNI, AMX), so little is gained"
+    return said
 
 
 def unfit(model: Model, target: Target) -> dict[str, str]:
@@ -119,9 +152,12 @@ def _around(found: Found) -> float:
 
 
 def _routes(model: Model, target: Target) -> list[Route]:
-    """The routes of converters alone, from which most is expected first."""
-    converters = [step for step in techniques.all_techniques() if step.returns and not step.needs & ~Needs.SAMPLES]
-    return routes(model, target, Needs.SAMPLES, converters)[0]
+    """The routes of converters and of what quantizes without training, from which most is expected first."""
+    steps = [
+        step for step in techniques.all_techniques()
+        if (step.returns or (step.quantizes and model.format in CONVERTED)) and not step.needs & ~Needs.SAMPLES
+    ]  # fmt: skip
+    return routes(model, target, Needs.SAMPLES, steps)[0]
 
 
 def _gain(left: float) -> float:

@@ -3,30 +3,81 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..units import counted, percent, quantity, spread, stored
+from ..units import counted, quantity, spread, stored
+from .table import layer_table, one_line, table
 
-WIDTH = 110  # characters of a line
+WIDTH = 110  # characters of a line, at the most
 COLUMNS = 10  # of a table, that are listed
 UNUSED = 12  # columns, that are named
+HARMFUL = 10  # layers, whose harm in int8 is listed
+NOT_FITTING = 5  # techniques that don't fit, that are named with the reason
 WORTH = 0.03  # a gain under this is none
+WIDTHS = {"f32": "in f32 (floats of 32 bits)", "int8": "in int8 (integers of 8 bits)", "bf16": "in bf16 (floats of 16)"}
+BOUND = {
+    "compute": "computing (compute)",
+    "memory": "reading and writing data (memory)",
+    "conversion": "changing types and layouts (conversion)",
+    "overhead": "beginning and handing over (overhead)",
+}
 
 
-def summarize(found: Mapping[str, Any]) -> str:
-    """What `strop.profiling.profile` gave, for a person."""
+def summarize(found: Mapping[str, Any], width: int = WIDTH) -> str:
+    """What `strop.profiling.profile` gave, for a person.
+
+    Args:
+        width: Characters of a line.
+    """
+    page = _Page(min(width, WIDTH))
     model, facts = found["model"], found["structure"]
-    lines = [_paragraph("model", f"{model['format']}, {quantity(model['size'], 'bytes')} on disk")]
-    lines += [_paragraph(name, said) for name, said in found["told"].items()]
+    given = f"{model['format']}, {quantity(model['size'], 'bytes')} on disk"
+    other = model.get("as", model["format"])
+    page.say("model", given + (f"; taken apart and run as {other}" if other != model["format"] else ""))
+    for name, said in found["told"].items():
+        page.say(name, said)
     if unused := facts.get("unused"):
         more = f" and {len(unused) - UNUSED:,} more" if len(unused) > UNUSED else ""
-        lines.append(_paragraph("", f"not looked at: {', '.join(unused[:UNUSED])}{more}"))
-    lines.append(_paragraph("time", _time(found)))
-    lines.append(_paragraph("memory", f"{quantity(found['memory'], 'bytes')} at the peak, over that of the runtime"))
-    lines += _parts(found["layers"]) + _columns(facts.get("columns", [])) + _advice(found["advice"], found["unfit"])
-    lines += ["", *(_paragraph("note", f"{note}.") for note in found["notes"])] if found["notes"] else []
-    return "\n".join(lines)
+        page.say("", f"not looked at: {', '.join(map(one_line, unused[:UNUSED]))}{more}")
+    if facts.get("computed"):
+        page.say("types", "layers compute " + ", ".join(f"{kind} ({n:,})" for kind, n in facts["computed"].items()))
+    page.say("time", _time(found))
+    if bound := _bound(found):
+        page.say("spent on", bound)
+    page.say("memory", _memory(found))
+    if found.get("peaks"):
+        page.say("machine", _machine(found["peaks"]))
+    if energy := found.get("energy"):
+        page.say("energy", _energy(energy))
+    page.add(*layer_table(found["layers"], page.width), *_columns(facts.get("columns", [])))
+    page.add(*_sensitivity(found.get("sensitivity")))
+    _advise(page, found["advice"], found["unfit"])
+    if guides := found.get("guide"):
+        page.add("", "What fits the case")
+        for one in guides:
+            page.fill(f"{one['case']}: {one_line(one['said'])}", "  ", " " * 8)
+    if found["notes"]:
+        page.add("")
+        for note in found["notes"]:
+            page.say("note", f"{note}.")
+    return "\n".join(page.lines)
+
+
+class _Page:
+    def __init__(self, width: int):
+        self.width, self.lines = width, list[str]()
+
+    def say(self, name: str, text: str) -> None:
+        self.fill(f"{name:<10}{one_line(text)}", after=" " * 10)
+
+    def add(self, *lines: str) -> None:
+        self.lines += lines
+
+    def fill(self, text: str, before: str = "", after: str = "") -> None:
+        self.lines += textwrap.wrap(
+            text, self.width, initial_indent=before, subsequent_indent=after, break_on_hyphens=False
+        )
 
 
 def _time(found: Mapping[str, Any]) -> str:
@@ -36,25 +87,41 @@ def _time(found: Mapping[str, Any]) -> str:
         f"{model['runtime']} on {counted(model['threads'], 'thread')}, the median of {counted(found['calls'], 'call')}"
     )
     bound = {"overhead": "; most of it is spent around the model", "model": "; most of it is spent in the model itself"}
-    return said + bound.get(found["bound_by"], "")
+    return said + ("" if found.get("shares") else bound.get(found["bound_by"], ""))
 
 
-def _parts(layers: Sequence[Mapping[str, Any]]) -> list[str]:
-    if not any(layer["seconds"] for layer in layers):
-        return []
-    rows = [["part", "time", "share of a call", "operations", "time of each"]]
-    for layer in layers:
-        seconds, share = layer["seconds"], layer["share"]
-        rows.append([
-            layer["name"], _spent(seconds) if seconds else "-", percent(stored(share)) if share else "-",
-            f"{layer['operations']:,.0f}" if layer["operations"] else "-",
-            quantity(seconds["value"] / layer["operations"], "s") if seconds and layer["operations"] else "-",
-        ])  # fmt: skip
-    return ["", "Where the time goes", *_table(rows)]
+def _bound(found: Mapping[str, Any]) -> str:
+    shares = found.get("shares") or {}
+    known = sorted(((share, kind) for kind, share in shares.items() if share >= 0.005), reverse=True)
+    return ", ".join(f"{share:.0%} {BOUND[kind]}" for share, kind in known)
 
 
-def _spent(seconds: Mapping[str, float]) -> str:
-    return spread(stored(seconds), "s") if seconds["value"] else f"under {quantity(seconds['high'], 's')}"
+def _memory(found: Mapping[str, Any]) -> str:
+    said = f"{quantity(found['memory'], 'bytes')} at the peak, over that of the runtime"
+    if held := found.get("held"):
+        said += (
+            f"; weights are {quantity(held['weights'], 'bytes')} of it all the time, and values between layers "
+            f"{quantity(held['most'], 'bytes')} at the most, while {held['at']} runs, if layers run one by one"
+        )
+    return said
+
+
+def _energy(energy: Mapping[str, Any]) -> str:
+    if "why" in energy:
+        return f"not measurable here: {energy['why']}"
+    return (
+        f"{spread(stored(energy['joules']), 'J')} a call, {quantity(energy['watts'], 'W')} while it runs "
+        f"({energy['source']}; what the processor draws anyway is in there)"
+    )
+
+
+def _machine(peaks: Mapping[str, Any]) -> str:
+    rates = " and ".join(f"{rate / 1e9:,.0f} {WIDTHS.get(kind, kind)}" for kind, rate in peaks["rates"].items())
+    return (
+        f"measured here, at the most: {rates} billion operations a second (a multiply-add is two); "
+        f"{peaks['memory'] / 1e9:.0f} GB/s from memory and {peaks['cache'] / 1e9:.0f} GB/s from the caches near the "
+        f"cores; a layer with nothing to do takes {quantity(peaks['start'], 's')}"
+    )
 
 
 def _columns(columns: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -64,34 +131,47 @@ def _columns(columns: Sequence[Mapping[str, Any]]) -> list[str]:
     rows = [["column", "splits", "share of splits", "share of gain"]]
     for column in columns[:COLUMNS]:
         gain = "-" if column["gain"] is None else f"{column['gain']:.1%}"
-        rows.append([column["name"], f"{column['splits']:,}", f"{column['splits'] / whole:.1%}", gain])
+        rows.append([one_line(column["name"]), f"{column['splits']:,}", f"{column['splits'] / whole:.1%}", gain])
     more = [f"  and {counted(len(columns) - COLUMNS, 'column')} more"] if len(columns) > COLUMNS else []
-    return ["", "Columns", *_table(rows), *more]
+    return ["", "Columns", *table(rows), *more]
 
 
-def _advice(advice: Sequence[Mapping[str, Any]], unfit: Mapping[str, str]) -> list[str]:
-    worth = [one for one in advice if one["gain"] >= WORTH]
-    lines = [
+def _sensitivity(found: Mapping[str, Any] | None) -> list[str]:
+    """How layers bear int8, the most harmful first."""
+    if not found:
+        return []
+    metric = found["metric"]
+    head = ["layer and what follows it", "alone in int8", "all others in int8"]
+    rows = [[*head, *([f"{metric} alone", f"{metric} of all others"] if metric else [])]]
+    for name, alone, spared in [
+        ("(all)", found["whole"], found["original"]),
+        *((one["name"], one["alone"], one["spared"]) for one in found["groups"][:HARMFUL]),
+    ]:
+        told = [f"{error['metric']:.4f}" for error in (alone, spared)] if metric else []
+        rows.append([one_line(name), f"{alone['error']:.2e}", f"{spared['error']:.2e}", *told])
+    left = len(found["groups"]) - HARMFUL
+    return [
         "",
-        "What would help, and how much of a call's time it is expected to take away (strop optimize proves it)",
+        f"How layers bear int8 ({found['technique']}, {counted(found['samples'], 'sample')}): mean squared error of "
+        "the outputs, over their square",
+        *table(rows),
+        *([f"  and {counted(left, 'layer')} that {'do' if left > 1 else 'does'} less harm"] if left > 0 else []),
     ]
+
+
+def _advise(page: _Page, advice: Sequence[Mapping[str, Any]], unfit: Mapping[str, str]) -> None:
+    worth = [one for one in advice if one["gain"] >= WORTH]
+    page.add("")
+    page.fill("What would help, and how much of a call's time it is expected to take away (strop optimize proves it)")
     for one in worth:
-        lines.append(f"  {one['gain']:>4.0%}  {one['technique']}")
-        lines.append(textwrap.fill(f"{one['why']}.", WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8))
+        page.add(f"  {one['gain']:>4.0%}  {one['technique']}")
+        page.fill(one_line(f"{one['why']}."), " " * 8, " " * 8)
     if not worth:
-        lines.append("  nothing known: keep the model as it is, or run it on a faster machine")
-    if rest := [one["technique"] for one in advice if one["gain"] < WORTH]:
-        lines.append(textwrap.fill(f"no faster: {', '.join(rest)}", WIDTH, initial_indent="  ", subsequent_indent="  "))
-    for name, why in unfit.items():
-        lines.append(textwrap.fill(f"not {name}: {why}", WIDTH, initial_indent="  ", subsequent_indent=" " * 8))
-    return lines
-
-
-def _table(rows: Sequence[Sequence[str]]) -> Iterable[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-
-
-def _paragraph(name: str, text: str) -> str:
-    return textwrap.fill(f"{name:<10}{text}", WIDTH, subsequent_indent=" " * 10, break_on_hyphens=False)
+        page.add("  nothing known: keep the model as it is, or run it on a faster machine")
+    for one in advice:
+        if one["gain"] < WORTH:
+            page.fill(one_line(f"no faster by {one['technique']}: {one['why']}."), "  ", " " * 8)
+    for name, why in list(unfit.items())[:NOT_FITTING]:
+        page.fill(one_line(f"not {name}: {why}"), "  ", " " * 8)
+    if len(unfit) > NOT_FITTING:
+        page.fill(f"nor {', '.join(list(unfit)[NOT_FITTING:])}: see --json", "  ", " " * 8)

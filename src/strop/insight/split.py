@@ -9,6 +9,7 @@ from pathlib import Path
 from .. import formats
 from ..data import Data
 from ..jobs import PATIENCE
+from ..metering import Spent
 from ..metric import Timing
 from ..model import Model
 from ..server import Hosted, Server
@@ -16,6 +17,8 @@ from ..stats import Interval, Replicates, bootstrap_timing
 from ..structure import Structure
 from ..timing import Effort, Turns, one_at_a_time
 from ..units import counted
+from .memory import Held, held
+from .roofline import Row
 
 PROFILING = Effort(pairs=4, blocks=6, width=0.03)
 LOOKED_AT = 1000  # samples whose ways through the model are counted
@@ -35,6 +38,10 @@ class Found:
         memory: Peak resident bytes over those of its runtime.
         calls: That were timed.
         notes: What to know of how it was measured, in sentences.
+        rows: What ran in a call, where the runtime tells.
+        held: What a call holds in memory, where the format tells.
+        spent: What the processor draws for it, where that was metered.
+        unmetered: Why it was not.
     """
 
     structure: Structure
@@ -44,6 +51,10 @@ class Found:
     memory: int
     calls: int
     notes: tuple[str, ...]
+    rows: tuple[Row, ...] = ()
+    held: Held | None = None
+    spent: Spent | None = None
+    unmetered: str = ""
 
     @property
     def rest(self) -> Interval | None:
@@ -105,7 +116,7 @@ def examine(
     return Found(
         structure, timed.original(), _overhead(timed, left) if known else None,
         _share(timed.ratio(), left) if known else None, memory, sum(map(len, (b for p in timing.original for b in p))),
-        tuple(notes),
+        tuple(notes), held=held(structure, hosted.target.batch),
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,8 +12,9 @@ from .._lazy import lazy
 from ..errors import RunFailed, UnsupportedModel
 from ..formats.torch import as_tensor, load, run
 from ..model import TORCH, Batch, Format, Model
-from ..runtime import Runtime
+from ..runtime import Profiled, Runtime
 from ..target import Target
+from ._eager_layers import profiled
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +39,11 @@ class Eager(Runtime):
         torch.set_num_threads(target.threads)
         torch.backends.mha.set_fastpath_enabled(True)  # which is how users call it
         return _Runner(module, model)
+
+    def profiled(self, model: Model, target: Target, batches: Sequence[Batch]) -> Profiled:
+        plain, watched = self.load(model, target), self.load(model, target)
+        bound = ([runner.bind(batch) for batch in batches] for runner in (plain, watched))
+        return profiled(next(bound), watched.module, next(bound), target.threads)
 
 
 class _Runner:

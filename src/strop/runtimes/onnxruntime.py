@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,9 +13,10 @@ from .._lazy import lazy
 from .._quiet import no_telemetry
 from ..errors import NotApplicable, RunFailed
 from ..model import ONNX, ONNX_TREES, Batch, Format, Model
-from ..runtime import Runtime
+from ..runtime import Profiled, Runtime
 from ..settings import choice
 from ..target import Target
+from ._onnxruntime_layers import profiled
 
 ort = lazy("onnxruntime")
 
@@ -63,7 +65,18 @@ class Onnxruntime(Runtime):
             raise RunFailed(f"ONNX Runtime can't load {model.path.name}: {_first_line(error)}") from error
         return _Runner(session, [tensor.name for tensor in model.signature.outputs])
 
-    def _session(self, model: str | bytes, threads: int) -> Any:
+    def profiled(self, model: Model, target: Target, batches: Sequence[Batch]) -> Profiled:
+        def session(file: str, written: Mapping[str, str]) -> Any:
+            return self._session(file, self.threads or target.threads, written)
+
+        try:
+            return profiled(session, model, batches, self.threads or target.threads)
+        except NotApplicable:
+            raise
+        except Exception as error:
+            raise RunFailed(f"ONNX Runtime can't profile {model.path.name}: {_first_line(error)}") from error
+
+    def _session(self, model: str | bytes, threads: int, written: Mapping[str, str] | None = None) -> Any:
         no_telemetry()
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -71,6 +84,14 @@ class Onnxruntime(Runtime):
         options.log_severity_level = 3
         # Threads spin while a call runs, as they would for a user, and sleep between calls: an idle session is quiet.
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        if written:
+            options.enable_profiling, options.profile_file_prefix = True, written["profile"]
+            options.optimized_model_filepath = optimized = written["optimized"]
+            # weights aside, since protobuf ends at 2 GB
+            options.add_session_config_entry(
+                "session.optimized_model_external_initializers_file_name", f"{Path(optimized).name}.data"
+            )
+            options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
         wanted = list(dict.fromkeys([PROVIDERS[self.provider], PROVIDERS["cpu"]]))
         return ort.InferenceSession(model, options, providers=wanted)
 

@@ -20,6 +20,8 @@ from .forest_to_onnx import ForestToOnnx
 from .keras_to_onnx import KerasToOnnx
 from .keras_to_tflite import KerasToTflite
 from .low_rank_kernel import LowRankKernel
+from .mixed_onnx import MixedOnnx
+from .mixed_openvino import MixedOpenvino
 from .optimize_onnx import OptimizeOnnx
 from .prune_channels import PruneChannels
 from .prune_keras import PruneKerasWeights
@@ -72,9 +74,11 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     OptimizeOnnx,
     DynamicInt8,
     StaticInt8,
+    MixedOnnx,
     ToOpenvino,
     OpenvinoInt8,
     OpenvinoInt8Weights,
+    MixedOpenvino,
     ClusterWeights,
     TfliteInt8,
     TfliteWeights,

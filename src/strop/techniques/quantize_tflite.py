@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ..dataflow import Dataflow
 from ..errors import NotApplicable
+from ..formats.tflite import WEIGHTED
 from ..model import TFLITE, Format, Model
 from ..settings import choice
 from ..target import Target
@@ -80,6 +83,9 @@ class TfliteWeights(Technique):
         # Over LiteRT in float32 with VNNI, 1 thread: 1.2 for MobileNet's operators, 0.2 for dense layers of 1024.
         return 0.9
 
+    def spared(self, made: Dataflow) -> Mapping[str, str]:
+        return _spared(made, self.keep, "has no weights, which alone are stored as integers")
+
     def requires(self, model: Model, target: Target) -> None:
         tool.check(model)
         _check_type(self.weights, target)
@@ -140,6 +146,9 @@ class TfliteInt8(Technique):
     def expects(self, target: Target) -> float:
         return 0.4  # the same two with VNNI: 0.40 and 0.18
 
+    def spared(self, made: Dataflow) -> Mapping[str, str]:
+        return _spared(made, self.keep, "has no weights (operators=weights)" if self.operators == "weights" else "")
+
     def requires(self, model: Model, target: Target) -> None:
         if loops := sorted({operator.kind for operator in tool.check(model).operators} & LOOPS):
             raise NotApplicable(
@@ -171,6 +180,13 @@ class TfliteInt8(Technique):
             found = tool.ranges(source, add, given, context, self.ranges == "widest")
             kept = kept_in_float(self.keep, source, add, found, model, context) + in_float(self.recipe, source)
             return tool.save(tool.quantized(source, add, found, kept), source, context.folder)
+
+
+def _spared(made: Dataflow, keep: float, others: str) -> dict[str, str]:
+    """Why operators with weights, and others, are in floats."""
+    kept = f"the setting keep={keep:g} leaves that share of the layers in floats, those that harm the outputs most"
+    reasons = ((one, kept if keep else "") if one.kind in WEIGHTED else (one, others) for one in made.operators)
+    return {one.name: why if why == kept else f"{one.kind} {why}" for one, why in reasons if why}
 
 
 def _check_type(name: str, target: Target) -> None:

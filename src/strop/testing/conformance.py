@@ -17,12 +17,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .._lazy import installed
+from ..build import time_layers
 from ..data import Data
 from ..errors import NotApplicable, RunFailed, StropError, UnsupportedModel
 from ..model import Model, ModelFormat
@@ -132,7 +134,8 @@ class TechniqueCase:
 
     def _context(self, example: Example, folder: Path) -> Context:
         given = example.data if self.technique.needs & Needs.SAMPLES else None
-        return Context(given, example.model, Target(threads=self.threads), 0, folder)
+        target = Target(threads=self.threads)
+        return Context(given, example.model, target, 0, folder, layer_times=partial(time_layers, target, given))
 
 
 class RuntimeCase:
@@ -192,6 +195,18 @@ class RuntimeCase:
         call()
         runner.close()
 
+    def test_a_bound_input_is_left_alone(self, tmp_path: Path) -> None:
+        example = self.example(tmp_path)
+        runner = self.runtime().load(example.model, Target(threads=1))
+        bound = {name: array.copy() for name, array in _call(example, 0).items()}
+        call = runner.bind(bound)
+        call()
+        runner(_call(example, 1))
+        call()
+        for name, array in _call(example, 0).items():
+            np.testing.assert_array_equal(bound[name], array)
+        runner.close()
+
     def test_an_idle_runner_is_quiet(self, tmp_path: Path) -> None:
         """It spends no time while nobody calls: else it would slow whatever is measured beside it."""
         example = self.example(tmp_path)
@@ -205,6 +220,18 @@ class RuntimeCase:
         spent = time.process_time() - start
         runner.close()
         assert spent < 0.1, f"{self.runtime.label()} spent {spent:.2f} s of 0.5 s idle"
+
+    def test_tells_what_layers_take_or_that_it_cannot(self, tmp_path: Path) -> None:
+        example = self.example(tmp_path / "model")
+        try:
+            found = self.runtime().profiled(example.model, Target(threads=1), [_call(example, 0)])
+        except NotApplicable as error:
+            assert str(error).strip(), "a refusal needs a reason"
+            return
+        assert found.layers and len(found.calls)
+        assert all(layer.name and layer.operator and layer.seconds >= 0 for layer in found.layers)
+        told = [name for layer in found.layers for name in layer.layers]
+        assert len(told) == len(set(told)), "a layer of the file is part of one thing that runs"
 
     def test_what_it_cannot_load_is_a_named_error(self, tmp_path: Path) -> None:
         model = self.broken(tmp_path)

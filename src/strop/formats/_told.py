@@ -1,0 +1,41 @@
+"""What a profile says of the operators of a graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..structure import Layer
+from ..units import quantity
+
+UNUSED = "constants that no layer reads"
+SHOWN = 8  # kinds of operators that are named
+
+
+def told(
+    layers: Sequence[Layer], kinds: Counter[str], weights: Counter[str], between: Mapping[str, int]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Facts of a graph, and the same in words.
+
+    Args:
+        layers: All of them.
+        kinds: How many there are of each operator.
+        weights: Bytes of weights by their type.
+        between: How many layers compute values of which type.
+    """
+    parameters = sum(layer.parameters for layer in layers)
+    operations = sum(layer.operations for layer in layers)
+    facts = {
+        "operators": dict(kinds.most_common()), "weights": dict(weights.most_common()), "computed": dict(between),
+        "parameters": parameters, "operations": round(operations),
+    }  # fmt: skip
+    named = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(SHOWN))
+    more = f" and {len(kinds) - SHOWN} other kinds" if len(kinds) > SHOWN else ""
+    types = ", ".join(f"{quantity(size, 'bytes')} as {kind}" for kind, size in weights.most_common(4))
+    said = {
+        "layers": f"{sum(kinds.values()):,}: {named}{more}",
+        "weights": f"{parameters:,} numbers, {types}" if types else "none",
+        "work": f"{operations:,.0f} multiply-adds for one sample, in matrix products, convolutions and the like",
+    }
+    return facts, said

@@ -1,0 +1,122 @@
+"""Peaks: the most that this machine was seen to do (of nine rounds the second best), which a layer is held against."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import TypeVar
+
+from .. import jobs
+from .._bandwidth import bandwidth, caches, near
+from .._cache import own_folder
+from .._lazy import installed
+from .._plain import restore
+from .._products import LIBRARIES, products, start
+from .._rounds import waited
+from ..disturbance import quiet_cores
+from ..errors import RunFailed
+from ..rundir import atomic
+from ..target import Target
+from ..timing import one_at_a_time
+
+T = TypeVar("T")
+
+LIMITS = jobs.Limits(120, 1 << 62)
+TRIES = 2  # to measure while nothing else runs
+WAITED = 0.05  # of the time, without a core, from which on other work ran
+FRESH = "1"  # of what is kept: it changes with how peaks are measured
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """What was measured of a machine through one runtime.
+
+    Attributes:
+        runtime: Its name.
+        threads: That it had.
+        rates: Operations a second by precision, two a multiply-add: the faster of matrix products and convolutions.
+        memory: Bytes a second, read and written, of what no cache holds.
+        cache: Of what the cores' own second-level caches hold.
+        near: Bytes that these hold.
+        last: Bytes that the last-level cache holds.
+        start: Seconds that an operator with next to nothing to do takes.
+    """
+
+    runtime: str
+    threads: int
+    rates: Mapping[str, float]
+    memory: float
+    cache: float
+    near: int
+    last: int
+    start: float
+
+    def rate(self, precision: str) -> float:
+        """That of a precision; of one that was not measured, of f32."""
+        return self.rates.get(precision) or self.rates.get("f32", 0.0)
+
+
+def peaks(runtime: str, target: Target) -> Peaks | None:
+    """Those of this machine, measured when they are first asked for: some seconds; None for a runtime that has no
+    matrix products to be timed.
+
+    They are kept in the user's own cache, by the kind of CPU, the number of threads and the runtime's version.
+    """
+    if runtime not in LIBRARIES or not installed(runtime):
+        return None
+    named = f"{FRESH} {runtime} {metadata.version(runtime)} {target.threads} {len(quiet_cores(target.threads))}"
+    file = f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.json"
+    with contextlib.suppress(RunFailed, OSError), own_folder("peaks") as folder:
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            return restore(Peaks, json.loads((folder / file).read_text()))
+        found, calm = _measured(runtime, target)
+        if calm:
+            with atomic(folder / file) as part:
+                part.write_text(json.dumps(asdict(found)))
+        return found
+    return _measured(runtime, target)[0]
+
+
+def _measured(runtime: str, target: Target) -> tuple[Peaks, bool]:
+    """The peaks, and whether nothing else ran on the cores meanwhile."""
+    cores = quiet_cores(target.threads)
+    disturbed = False
+
+    def job(function: Callable[..., T], *args: object) -> list[T]:
+        nonlocal disturbed
+        found = []
+        for _ in range(TRIES):
+            ended = jobs.run(_watched, function, args, limits=LIMITS)
+            ended.raise_unless_done("this machine's peaks could not be measured")
+            assert ended.value is not None
+            value, lost = ended.value
+            found.append(value)
+            if lost < WAITED:
+                return found
+        disturbed = True
+        return found
+
+    rates: dict[str, float] = {}
+    with one_at_a_time():
+        for product in itertools.chain(*job(products, runtime, cores)):
+            if product.rate is not None:
+                rates[product.precision] = max(rates.get(product.precision, 0.0), product.rate.high)
+        memory = max(rate[len(cores)].high for rate in job(bandwidth, [cores]))
+        cache = max(rate.high for rate in job(near, cores[0])) * len(cores)
+        least = min(job(start, runtime, cores))
+    known = {own["level"]: own["bytes"] * own["count"] for own in caches(cores)}
+    near_by, last = known.get(2, 0), max(known.values(), default=0)
+    return Peaks(runtime, target.threads, rates, memory, cache, near_by, last, least), not disturbed
+
+
+def _watched(function: Callable[..., T], args: tuple[object, ...]) -> tuple[T, float]:
+    """What a function gives, and the share of its time that this process had to wait for a core."""
+    begun, before = time.perf_counter(), waited()
+    value = function(*args)
+    return value, (waited() - before) / (time.perf_counter() - begun)

@@ -1,0 +1,84 @@
+"""Plain: the parts of a call as plain data, one entry each; times are those of the call, bytes those of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from ..stats import Interval
+from ..structure import Layer
+from .roofline import Row
+from .split import Found
+
+
+def layers(found: Found, batch: int) -> list[dict[str, Any]]:
+    """Overhead first, where it is known; then what ran, in order; then layers that are done with before a call."""
+    overhead = []
+    if found.overhead is not None and found.share is not None:
+        overhead.append(
+            _entry("call", "overhead", found.overhead, found.share, bound_by="overhead", operations=0.0, bytes=0)
+        )
+    return [*overhead, *(_rows(found) if found.rows else _whole(found, batch))]
+
+
+def _rows(found: Found) -> Iterator[dict[str, Any]]:
+    done = set()
+    for row in found.rows:
+        done |= set(row.layers)
+        yield _row(row, found.seconds.value)
+    for layer in found.structure.layers:
+        if layer.name not in done:
+            yield _entry(layer.name, layer.operator, None, None, operations=0.0, bytes=layer.bytes, layers=[layer.name])
+
+
+def _row(row: Row, whole: float) -> dict[str, Any]:
+    share = row.seconds / whole
+    return {
+        **_entry(
+            row.name, row.operator, Interval(row.seconds, row.seconds, row.seconds), Interval(share, share, share),
+            operations=row.operations, bytes=row.bytes, attainable=row.attainable, bound_by=row.bound_by,
+            layers=list(row.layers),
+        ),
+        "precision": row.precision,
+        "moved": row.moved,
+        "reached": min(1.0, row.attainable / row.seconds) if row.attainable and row.seconds else None,
+        "intensity": 2 * row.operations / row.moved if row.moved else None,
+    }  # fmt: skip
+
+
+def _whole(found: Found, batch: int) -> Iterator[dict[str, Any]]:
+    """Layers without times of their own; of a single one, all that is no overhead."""
+    parts = found.structure.layers
+    for layer in parts:
+        times = (found.inside, found.rest) if len(parts) == 1 else (None, None)
+        yield _of(layer, *times, batch)
+
+
+def _of(layer: Layer, seconds: Interval | None, share: Interval | None, batch: int) -> dict[str, Any]:
+    return _entry(layer.name, layer.operator, seconds, share, operations=layer.operations * batch, bytes=layer.bytes)
+
+
+def _entry(
+    name: str,
+    operator: str,
+    seconds: Interval | None,
+    share: Interval | None,
+    *,
+    operations: float,
+    bytes: int,
+    attainable: float | None = None,
+    bound_by: str | None = None,
+    layers: list[str] | None = None,
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "operator": operator,
+        "seconds": seconds and asdict(seconds),
+        "share": share and asdict(share),
+        "operations": operations,
+        "bytes": bytes,
+        "attainable": attainable,
+        "bound_by": bound_by,
+        "layers": [] if layers is None else layers,
+    }

@@ -1,0 +1,146 @@
+"""Profiled: calls with a runtime's own profiler on take turns with calls without, and what the profiler itself takes
+within each layer is told from what the layer takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._rounds import waited
+from ..runtime import Array
+
+EACH = 2  # calls of either kind in a turn
+WARM = 3  # turns that do not count
+LEAST, MOST = 9, 100  # turns that do
+SECONDS = 2.0  # after which no further turn is begun, if there are enough that nothing disturbed
+PATIENCE = 6.0  # after which none is begun at all, but for those that it takes
+EVENTS = 100_000  # that the logs of all turns may hold
+TOLD = 1e-6  # seconds that profilers tell apart: they tell whole microseconds, which loses half of one on average
+WITHIN = 8e-6  # seconds that a profiler takes within a layer, at the most: 5.3 us were seen, on layers of 0.2 us
+QUIET = 0.02  # of a turn, that waiting for a core may take
+
+
+@dataclass(frozen=True)
+class Turns:
+    """What was timed.
+
+    Attributes:
+        plain: Seconds of each call without the profiler, and without those in which its threads had no core.
+        profiled: Of each call with it, likewise.
+        lost: Of each call with it, the seconds in which they had none, which its log does not tell from the others.
+        waited: Their share of the time of calls without it.
+        kept: Their places among all turns. In each there were `EACH` calls with the profiler, of which the last counts.
+    """
+
+    plain: Array
+    profiled: Array
+    lost: Array
+    waited: float
+    kept: Array
+
+
+def take_turns(
+    plain: Sequence[Callable[[], object]],
+    profiled: Sequence[Callable[[], object]],
+    layers: int,
+    threads: int,
+    after: Callable[[], object] = lambda: None,
+) -> Turns:
+    """Time bound calls without a profiler and with it, one after another.
+
+    Before each call that counts goes one of its kind that does not, since others have filled the caches. Where other
+    work took the cores away, the turns that had to wait the least count.
+
+    Args:
+        plain: One call a batch, of a model that is loaded without the profiler.
+        profiled: The same, with it.
+        layers: That a log of one call has.
+        threads: That work on a call.
+        after: What is done, out of the time, after each turn.
+    """
+    taken: list[tuple[tuple[float, float], tuple[float, float]]] = []
+    most = WARM + max(LEAST, min(MOST, EVENTS // max(1, EACH * layers)))
+    begun = time.perf_counter()
+
+    def enough() -> bool:
+        quiet = sum(lost < QUIET * spent for (spent, lost), _ in taken[WARM:])
+        passed = time.perf_counter() - begun
+        if len(taken) < WARM + LEAST:
+            return False
+        return len(taken) >= most or passed > PATIENCE or (quiet >= LEAST and passed > SECONDS)
+
+    while not enough():
+        turn = len(taken) % len(plain)
+        plain[turn - 1]()
+        without = _timed(plain[turn], threads)
+        profiled[turn - 1]()
+        taken.append((without, _timed(profiled[turn], threads)))
+        after()
+    found = np.array(taken)
+    first, second = _quietest(found[:, 0]), _quietest(found[:, 1])
+    spent, lost = found[first, 0].T
+    watched = found[second, 1]
+    return Turns(spent - lost, watched[:, 0] - watched[:, 1], watched[:, 1], float(lost.sum() / spent.sum()), second)
+
+
+def _quietest(calls: Array) -> Array:
+    """The places of the calls of `[spent, lost]` that nothing disturbed, or of those that were disturbed the least."""
+    lost = calls[WARM:, 1] / calls[WARM:, 0]
+    order = np.argsort(lost, kind="stable")
+    return WARM + np.sort(order[: max(LEAST, int((lost < QUIET).sum()))])
+
+
+def per_layer(logged: Array, turns: Turns, told: float = TOLD) -> Array:
+    """Seconds of each layer, the median over calls, without what the profiler takes within it and without waiting for
+    a core.
+
+    A profiler takes about the same for every layer: more between layers, where it writes down what it saw, and less
+    within, where caches have to be filled again. Where the layers together take longer than the whole call does without
+    the profiler, the excess is taken off evenly, up to what a layer costs between layers, and up to `WITHIN`. What is
+    left of it is left.
+
+    Args:
+        logged: Seconds that the profiler tells of each layer, [turns, layers], or [1, layers] where it tells means.
+        turns: The calls.
+        told: What it tells apart.
+    """
+    lost = turns.lost if len(logged) == len(turns.lost) else turns.lost.mean(keepdims=True)
+    found = np.median(_calm(logged, lost), axis=0) + told / 2
+    between = max(0.0, float(np.median(turns.profiled)) - float(found.sum())) / max(1, len(found))
+    excess = float(found.sum()) - float(np.median(turns.plain))
+    return found - _even(found, excess, min(between, WITHIN))
+
+
+def _calm(logged: Array, lost: Array) -> Array:
+    """Take off each call's layers what it waited for a core: where they took longer than in other calls, and what is
+    left of it by how long they take, since a long layer is interrupted every time."""
+    excess = logged - logged.min(axis=0)
+    room = excess.sum(axis=1)
+    first = np.divide(np.minimum(lost, room), room, out=np.zeros_like(room), where=room > 0)
+    rest = logged - excess * first[:, None]
+    left = np.clip((lost - first * room) / rest.sum(axis=1), 0.0, 0.9)
+    calm: Array = rest * (1 - left)[:, None]
+    return calm
+
+
+def _even(found: Array, excess: float, most: float) -> Array:
+    """What to take off each so that it comes to `excess` in all: the same off all, though none is left below zero."""
+    ordered = np.sort(found)
+    each = 0.0
+    for place, least in enumerate(ordered):
+        each = (excess - float(ordered[:place].sum())) / (len(ordered) - place)
+        if each <= least:
+            break
+    off: Array = np.minimum(found, np.clip(each, 0.0, most))
+    return off
+
+
+def _timed(call: Callable[[], object], threads: int) -> tuple[float, float]:
+    """Seconds that a call takes, and how many of them its threads had no core."""
+    before, start = waited(), time.perf_counter()
+    call()
+    spent = time.perf_counter() - start
+    return spent, min(0.9 * spent, (waited() - before) / threads)

@@ -1,0 +1,146 @@
+"""What fits a use and the data follows from figures, and from thresholds that experiments have found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import models
+from strop import metering
+from strop.data import Data
+from strop.disturbance import Strain
+from strop.energy import Meter
+from strop.insight import Advice, Found, Guide, Row, advise, guide
+from strop.metering import of_one
+from strop.model import ONNX, Model, Signature
+from strop.plan import Route
+from strop.runtimes import Onnxruntime, Openvino
+from strop.server import Block, Hosted
+from strop.stats import Interval
+from strop.structure import Layer, Structure
+from strop.target import Target
+from strop.techniques import StaticInt8, ToOpenvino
+
+TARGET = Target(threads=1)
+CALL = Interval(1e-3, 1e-3, 1e-3)
+NONE = Interval(0.0, 0.0, 0.0)
+
+
+def row(bound: str, seconds: float, operations: float = 1.0) -> Row:
+    return Row(bound, "", (bound,), seconds, operations, 0, 0.0, "f32", seconds / 4, bound)
+
+
+def found(*rows: Row, layers: tuple[Layer, ...] = (), facts: dict[str, Any] | None = None) -> Found:
+    return Found(Structure(layers, facts or {}), CALL, NONE, NONE, 0, 10, (), rows)
+
+
+def told(seen: Found, advice: list[Advice], data: Data | None = None) -> dict[str, str]:
+    model = Model(ONNX, None, Signature((), ()))
+    guides: list[Guide] = guide(model, TARGET, seen, advice, data)
+    assert all(one.said.endswith(".") for one in guides)
+    return {one.case: one.said for one in guides}
+
+
+def samples(count: int, zeros: float = 0.0) -> Data:
+    values = np.random.default_rng(0).normal(size=(count, 8, 8)).astype(np.float32)
+    values[np.random.default_rng(1).random(values.shape) < zeros] = 0
+    return Data({"x": values})
+
+
+HELPS = [Advice("static-int8", 0.6, "It is fast"), Advice("prune-channels", 0.5, "Less; it needs train data")]
+
+
+def test_little_data_and_much_are_told_apart() -> None:
+    seen = found(row("compute", 1e-3))
+    assert "no more than 30% is pruned" in told(seen, HELPS, samples(100))["your data"]
+    assert "no more than 50% is pruned" in told(seen, HELPS, samples(500))["your data"]
+    assert "2,000 samples are enough to quantize" in told(seen, HELPS, samples(2000))["your data"]
+    sparse = told(seen, HELPS, samples(2000, 0.9))
+    assert sparse["sparse inputs"].startswith("90% of the inputs' values are zero")
+    assert "no more than 50% is pruned" in sparse["your data"]
+    assert "your data" not in told(seen, HELPS)
+
+
+def test_each_use_has_its_steps() -> None:
+    said = told(found(row("compute", 1e-3)), HELPS, samples(60_000))
+    assert said["real time"].startswith("static-int8 first: about 400 µs a call")
+    assert "prune-channels" not in said["retrained often"], "which trains"
+    assert "in about 2 min for 60,000 samples" in said["retrained often"]
+    assert "nothing fits" not in said
+
+
+@pytest.mark.parametrize(
+    "bound, remedy", [("compute", "more arithmetic"), ("memory", "bandwidth"), ("overhead", "--batch")]
+)
+def test_where_nothing_fits_the_original_is_kept_and_figures_say_why(bound: str, remedy: str) -> None:
+    said = told(found(row(bound, 8e-4), row("conversion", 2e-4)), [Advice("static-int8", 0.01, "")])["nothing fits"]
+    assert "keep the original" in said and f"80% of a call is bound by {bound}" in said and remedy in said
+    assert "at this machine's peaks its layers would take 250 µs" in said
+    assert "about 600 µs instead of 1 ms" in said
+    without = Found(Structure(()), CALL, NONE, NONE, 0, 10, ())
+    assert "on a stronger machine" in told(without, [])["nothing fits"]
+
+
+def test_tables_and_zeros_among_the_weights_are_told() -> None:
+    layers = (Layer("words", "Gather", 0, 800), Layer("dense", "MatMul", 10, 200))
+    said = told(found(row("compute", 1e-3), layers=layers, facts={"zeros": 0.7}), HELPS)
+    assert said["tables"].startswith("80% of the weights' bytes")
+    assert said["sparse weights"].startswith("70% of the weights are zero")
+
+
+def test_what_quantizing_leaves_counts_in_routes_and_in_advice(tmp_path: Path) -> None:
+    expected = StaticInt8().expects(TARGET)
+    route = Route((StaticInt8,), Onnxruntime)
+    assert route.expects(TARGET) == pytest.approx(expected)
+    assert route.expects(TARGET, 0.4) == pytest.approx(0.4 + 0.6 * expected)
+    assert Route((ToOpenvino,), Openvino).expects(TARGET, 0.4) == Openvino.expects(TARGET), "which quantizes nothing"
+    model = models.case("mlp", tmp_path).model
+    seen = found(row("compute", 6e-4), row("memory", 4e-4, operations=0))
+    advice = {one.technique: one for one in advise(model, Hosted(model, Onnxruntime(), TARGET), TARGET, seen)}
+    assert advice["static-int8"].gain == pytest.approx(0.6 * (1 - expected))
+    assert "40% of it goes to layers that multiply nothing" in advice["static-int8"].why
+    assert "to-openvino + openvino-int8" in advice
+
+
+def test_a_cpu_without_instructions_for_int8_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Target, "int8_saturates", True)
+    model = models.case("mlp", tmp_path).model
+    advice = advise(model, Hosted(model, Onnxruntime(), TARGET), TARGET, found(row("compute", 1e-3)))
+    assert all("VNNI" in one.why for one in advice if "int8" in one.technique)
+
+
+def test_what_a_call_draws_is_told_of_one_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Steady(Meter):
+        source = "a steady meter"
+
+        def start(self) -> None:
+            pass
+
+        def stop(self) -> float:
+            return 10.0
+
+    class Idle:
+        def __init__(self, *given: object):
+            pass
+
+        def __enter__(self) -> Idle:
+            return self
+
+        def __exit__(self, *exc: object) -> None:
+            pass
+
+        def prepare(self, data: Path, batch: int) -> int:
+            return batch
+
+        def block(self, seconds: float) -> Block:
+            return Block(np.ones(5), Strain())
+
+    monkeypatch.setattr(metering.energy, "meter", Steady)
+    monkeypatch.setattr(metering, "Server", Idle)
+    model = models.case("mlp", tmp_path).model
+    spent = of_one(Hosted(model, Onnxruntime(), TARGET), tmp_path)
+    assert (spent.joules, spent.source) == (Interval(2.0, 2.0, 2.0), "a steady meter")
+    assert spent.watts > 0

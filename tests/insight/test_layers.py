@@ -1,0 +1,221 @@
+"""Models of known bottlenecks are diagnosed right, their parts add up, and what can't be told is said."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from typer.testing import CliRunner
+
+import models
+from strop import formats
+from strop.cli import app
+from strop.formats._onnx_tensors import stored_bytes
+from strop.insight import Peaks, bound_by, summarize
+from strop.insight.memory import held
+from strop.insight.roofline import rows
+from strop.insight.table import layer_table
+from strop.model import ONNX
+from strop.profiling import profile
+from strop.runtime import LayerTime
+from strop.structure import Layer, Structure
+from strop.target import Target
+
+TARGET = Target(threads=1)
+PEAKS = Peaks("onnxruntime", 1, {"f32": 1e11, "int8": 4e11}, 1e10, 1e11, 1 << 20, 1 << 25, 2e-7)
+
+
+def chain(count: int, kinds: tuple[str, ...] = ("Relu", "Sin", "Abs", "Cos")) -> onnx.ModelProto:
+    """Operators in a row on 16 numbers."""
+    names = ["x", *(f"v{at}" for at in range(1, count)), "y"]
+    nodes = [helper.make_node(kinds[at % len(kinds)], [names[at]], [names[at + 1]]) for at in range(count)]
+    ends = [[helper.make_tensor_value_info(end, TensorProto.FLOAT, ["N", 16])] for end in ("x", "y")]
+    graph = helper.make_graph(nodes, "chain", ends[0], ends[1])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def product(rows: int, width: int, count: int) -> onnx.ModelProto:
+    """Matrix products in a row, each with weights of its own."""
+    names = ["x", *(f"v{at}" for at in range(1, count)), "y"]
+    nodes = [helper.make_node("MatMul", [names[at], f"w{at}"], [names[at + 1]]) for at in range(count)]
+    ends = [[helper.make_tensor_value_info(end, TensorProto.FLOAT, ["N", rows, width])] for end in ("x", "y")]
+    weights = np.full((width, width), 1 / width, np.float32)
+    stored = [numpy_helper.from_array(weights, f"w{at}") for at in range(count)]
+    graph = helper.make_graph(nodes, "product", ends[0], ends[1], stored)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peaks of a machine, not those that this one has just now."""
+    monkeypatch.setattr("strop.profiling.peaks", lambda runtime, target: PEAKS)
+
+
+def adds_up(found: dict[str, Any]) -> bool:
+    parts = sum(layer["seconds"]["value"] for layer in found["layers"] if layer["seconds"])
+    return bool(parts == pytest.approx(found["seconds"]["value"], rel=0.1))
+
+
+@pytest.mark.parametrize(
+    "bound, proto",
+    [
+        ("overhead", lambda: chain(400)),
+        ("memory", lambda: product(1, 2048, 6)),  # 100 MB of weights, each number used once
+        ("compute", lambda: product(256, 512, 8)),  # 8 MB of weights, each number used 256 times
+    ],
+)
+def test_models_of_known_bottlenecks_are_diagnosed(bound: str, proto: Any) -> None:
+    found = profile(proto(), target=TARGET)
+    assert found["bound_by"] == bound, found["shares"]
+    assert found["shares"][bound] > 0.6, found["shares"]
+    assert adds_up(found), found["layers"]
+    assert sum(layer["bytes"] for layer in found["layers"]) == stored_bytes(proto())
+    said = summarize(found)
+    assert f"({bound})" in said and "Where the time goes" in said
+    for width in (110, 80):
+        assert max(map(len, summarize(found, width).splitlines())) <= width
+    json.dumps(found)
+
+
+def test_a_model_of_5000_nodes_is_profiled_within_a_minute() -> None:
+    begun = time.monotonic()
+    found = profile(chain(5000), target=TARGET)
+    assert len(found["layers"]) == 5001 and found["bound_by"] == "overhead"
+    assert time.monotonic() - begun < 60
+
+
+def test_shapes_that_are_computed_on_the_way_are_known(tmp_path: Path) -> None:
+    proto = models.build(
+        """g (float[N, C, H, 8] x) => (float[N, M, 4] y) {
+            whole = Shape(x)
+            one = Constant <value_ints = [1]> ()
+            two = Constant <value_ints = [2]> ()
+            height = Slice(whole, two, three)
+            all = Constant <value_ints = [-1]> ()
+            zero = Constant <value_ints = [0]> ()
+            size = Concat <axis = 0> (zero, all, eight)
+            rows = Reshape(x, size)
+            y = MatMul(rows, w)
+        }""",
+        [models.weight("w", 8, 4), numpy_helper.from_array(np.array([3]), "three"),
+         numpy_helper.from_array(np.array([8]), "eight")],
+    )  # fmt: skip
+    found = taken_apart(proto, {"x": np.zeros((5, 3, 2, 8), np.float32)}, tmp_path)
+    assert found.operations == 3 * 2 * 8 * 4
+    assert found.values["rows"] == 4 * 3 * 2 * 8
+    assert not found.missing
+
+
+def taken_apart(proto: onnx.ModelProto, samples: dict[str, np.ndarray], folder: Path) -> Structure:
+    room = formats.format_of(ONNX)
+    folder.mkdir(exist_ok=True)
+    return room.structure(room.store(room.open(proto), folder), samples)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn", "transformer", "lstm", "constants", "old_opset", "quantized"])
+def test_sizes_are_told_to_the_byte(kind: str, tmp_path: Path) -> None:
+    given = models.case(kind, tmp_path)
+    found = formats.format_of(ONNX).structure(given.model, given.data.inputs)
+    assert found.bytes == stored_bytes(onnx.load(given.model.path))
+    assert not found.missing
+    order = {value: place for place, layer in enumerate(found.layers) for value in layer.writes}
+    for place, layer in enumerate(found.layers):
+        assert all(order.get(value, -1) < place for value in layer.reads)
+
+
+def test_openvino_s_sizes_are_those_of_its_weights_file(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    from strop.technique import Context, apply
+    from strop.techniques import ToOpenvino
+
+    given = models.case("cnn", tmp_path / "onnx")
+    (tmp_path / "ir").mkdir()
+    model = apply(ToOpenvino(), given.model, Context(None, given.model, TARGET, 0, tmp_path / "ir"))
+    found = formats.format_of("openvino").structure(model, given.data.inputs)
+    whole = formats.format_of(ONNX).structure(given.model, given.data.inputs)
+    assert found.operations == whole.operations
+    assert found.bytes == model.files[1].stat().st_size
+
+
+def test_zeros_among_weights_are_counted(tmp_path: Path) -> None:
+    proto = models.mlp()
+    weights = np.zeros((16, 32), np.float32)
+    weights[:4] = 1
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, proto.graph.initializer[0].name))
+    assert taken_apart(proto, {}, tmp_path).facts["zeros"] == pytest.approx(384 / (512 + 128))
+
+
+def test_what_a_loop_holds_is_told_as_a_whole(tmp_path: Path) -> None:
+    proto = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 16] x) => (float[N, 16] y) <float[16, 16] w> {
+            s = ReduceSum <keepdims = 0> (x)
+            b = Cast <to = 9> (s)
+            y = If (b) <
+                then_branch = t () => (float[N, 16] a) { a = MatMul(x, w) },
+                else_branch = e () => (float[N, 16] c) { c = Neg(x) }>
+        }"""
+    )
+    proto.graph.initializer.append(models.weight("w", 16, 16))
+    found = taken_apart(proto, {"x": np.ones((2, 16), np.float32)}, tmp_path)
+    (branch,) = (layer for layer in found.layers if layer.operator == "If")
+    assert branch.operations == 16 * 16 and branch.bytes == 4 * 16 * 16
+    assert "x" in branch.reads
+    assert found.missing[0].startswith("If:y is told of as a whole")
+    done = profile(proto, target=TARGET)
+    assert any("told of as a whole" in note for note in done["notes"]) and adds_up(done)
+
+
+def test_memory_is_most_where_most_values_are_waited_for() -> None:
+    layers = (
+        Layer("a", "", 0, 10, reads=("x",), writes=("p",)),
+        Layer("b", "", 0, 20, reads=("p",), writes=("q",)),
+        Layer("c", "", 0, 30, reads=("p", "q"), writes=("y",)),
+    )
+    sizes = {"x": 1.0, "p": 10.0, "q": 5.0, "y": 2.0}
+    found = held(Structure(layers, values=sizes, results=("y",)), samples=2)
+    assert found is not None
+    assert (found.weights, found.most, found.at, found.largest) == (60, 34.0, "c", "a")
+    assert found.over_time == (22.0, 30.0, 34.0)
+    assert held(Structure(layers), samples=1) is None
+
+
+def test_the_roof_that_is_lowest_binds() -> None:
+    layers = (
+        Layer("dense", "MatMul", 1e6, 0, reads=("x",), writes=("a",), weights=1e4),
+        Layer("wide", "MatMul", 1e3, 0, reads=("a",), writes=("b",), weights=1e6),
+        Layer("tiny", "Add", 0, 0, reads=("b",), writes=("c",)),
+        Layer("cast", "Cast", 0, 0, reads=("c",), writes=("d",)),
+    )
+    structure = Structure(layers, values=dict.fromkeys("xabcd", 100.0), results=("d",))
+    times = [LayerTime(layer.name, layer.operator, 1e-4, (layer.name,), "f32") for layer in layers]
+    times.append(LayerTime("reorder 1", "ReorderOutput", 2e-4, ()))
+    found = rows(times, structure, PEAKS, 1)
+    assert [row.bound_by for row in found] == ["compute", "memory", "overhead", "conversion", "conversion"]
+    assert found[0].attainable == pytest.approx(2e6 / 1e11)
+    assert found[1].attainable == pytest.approx(1e6 / 1e11 + 200 / 1e11)
+    assert found[0].moved == 1e4 + 200
+    assert bound_by(found, 1e-3) == "overhead" and bound_by(found, 0.0) == "conversion"
+    fused = rows([LayerTime("f", "Fused", 1e-4, ("wide", "tiny"), "int8")], structure, PEAKS, 1)[0]
+    assert fused.moved == 1e6 + 200, "what one layer hands the other stays inside"
+    assert fused.layers == ("wide", "tiny") and fused.name == "wide"
+    assert rows(times, structure, None, 1)[0].bound_by is None
+
+
+def test_names_that_would_move_the_cursor_are_spelled_out(tmp_path: Path) -> None:
+    proto = models.mlp()
+    proto.graph.node[0].name = "\x1b[2Jevil\nname\r" + "long" * 60
+    onnx.save(proto, tmp_path / "model.onnx")
+    result = CliRunner().invoke(app, ["profile", str(tmp_path / "model.onnx"), "--threads", "1"])
+    assert result.exit_code == 0, result.output
+    assert "\x1b" not in result.stdout and "\r" not in result.stdout and "evil\n" not in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 110
+    entry = {"name": "a\nb", "operator": "c\td", "seconds": {"value": 1.0, "low": 1.0, "high": 1.0}, "layers": ["a\nb"],
+             "share": {"value": 1.0}, "bound_by": None}  # fmt: skip
+    assert any("a\\nb" in line and "c\\td" in line for line in layer_table([entry], 80))
