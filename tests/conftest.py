@@ -37,7 +37,7 @@ def quick_looks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     little = Effort(pairs=2, blocks=4, seconds=0.02, runs=8, width=1.0, lock=tmp_path / "measuring.lock")
     for name in (
         "trial.SEARCHING", "trial.CONFIRMING", "comparison.CONFIRMING", "verification.CONFIRMING",
-        "profiling.PROFILING",
+        "profiling.PROFILING", "explanation.EXPLAINING",
     ):  # fmt: skip
         monkeypatch.setattr(f"strop.{name}", little)
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .comparison import benchmark, compare
     from .data import Data
     from .errors import Infeasible, StropError
+    from .explanation import explain
     from .goal import Goal
     from .images import Preprocessing
     from .learning import Training
@@ -42,6 +43,7 @@ __all__ = [
     "Training",
     "benchmark",
     "compare",
+    "explain",
     "optimize",
     "resume",
     "verify",
@@ -53,6 +55,7 @@ _HOMES = {
     "comparison": ("benchmark", "compare"),
     "data": ("Data",),
     "errors": ("Infeasible", "StropError"),
+    "explanation": ("explain",),
     "goal": ("Goal",),
     "images": ("Preprocessing",),
     "learning": ("Training",),

@@ -1,4 +1,4 @@
-"""The shell: `strop optimize`, `profile`, `compare`, `benchmark`, `verify`, `tune`, `techniques`, `doctor`, `demo`."""
+"""The shell: `strop optimize`, `profile`, `compare`, `explain`, `benchmark`, `verify`, `tune`, `techniques`, ..."""
 
 from __future__ import annotations
 
@@ -106,6 +106,8 @@ def profile(
     batch: Batch = None,
     seed: Seed = None,
     weights: Weights = None,
+    sensitivity: Annotated[bool, typer.Option(help="Measure how each layer bears int8, too: two minutes.")] = False,
+    metric: Annotated[str, typer.Option(help="Of quality, to tell that in besides.")] = "",
     trust_pickle: Trust = False,
     as_json: Json = False,
     debug: bool = False,
@@ -119,10 +121,11 @@ def profile(
         from .profiling import profile as measure
         from .terminal import console
 
-        with aside(), console().status("measuring"):
+        with aside(), console().status("measuring") as status:
             found = measure(
                 model, data, label=label, target=target_of(threads, batch), seed=seed or 0, trust_pickle=trust_pickle,
-                weights=weights,
+                weights=weights, sensitivity=sensitivity, metric=metric,
+                tell=lambda share, words: status.update(f"{share:.0%}, {words}"),
             )  # fmt: skip
         print_json(found) if as_json else say(summarize(found, get_terminal_size((WIDTH, 24)).columns))
         return Exit.MET
@@ -164,6 +167,42 @@ def compare(
             seed=seed or 0, trust_pickle=trust_pickle, weights=weights,
         )  # fmt: skip
         return _show_comparison(found, as_json)
+
+    finish(work, debug)
+
+
+@app.command()
+def explain(
+    original: Annotated[str, typer.Argument(help="A model.")],
+    candidate: Annotated[str, typer.Argument(help="What was made of it: a model, or a bundle.")],
+    data: Annotated[str, typer.Option(help="Samples to run.")],
+    metric: Annotated[
+        str | None, typer.Option(help="agreement: the greatest output is a prediction, though no label says so.")
+    ] = None,
+    label: Text = None,
+    threads: Threads = None,
+    batch: Batch = None,
+    weights: Weights = None,
+    trust_pickle: Trust = False,
+    as_json: Json = False,
+    debug: bool = False,
+) -> None:
+    """Say where the error of a candidate comes from: which layers, which samples, and what stayed as it was."""
+
+    def work() -> int:
+        from shutil import get_terminal_size
+
+        from .explanation import explain as look
+        from .insight.printed import WIDEST, printed
+        from .terminal import console
+
+        with aside(), console().status("looking into both models"):
+            found = look(
+                original, candidate, data, metric=metric, label=label, target=target_of(threads, batch),
+                trust_pickle=trust_pickle, weights=weights,
+            )  # fmt: skip
+        print_json(found) if as_json else say(printed(found, get_terminal_size((WIDEST, 24)).columns))
+        return Exit.MET
 
     finish(work, debug)
 

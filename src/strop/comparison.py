@@ -86,7 +86,7 @@ def compare(
         StropError: A model or the data can't be used; the message says why.
     """
     target, own = checked(Target, target, "target"), texts(metric, "metric")
-    preprocessing = _preprocessing(preprocessing, candidate, original)
+    preprocessing = preprocessing_of(preprocessing, candidate, original)
     check_seed(seed)
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
@@ -137,7 +137,7 @@ def benchmark(
         As `compare`; for one model, it is measured against itself, so the ratios are the noise floor.
     """
     target = checked(Target, target, "target")
-    preprocessing = _preprocessing(preprocessing, other, model)
+    preprocessing = preprocessing_of(preprocessing, other, model)
     check_seed(seed)
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
@@ -187,7 +187,7 @@ def is_bundle(source: object) -> bool:
     return isinstance(source, (str, Path)) and (Path(source) / MANIFEST).exists()
 
 
-def _preprocessing(given: Preprocessing | None, *sources: object) -> Preprocessing | None:
+def preprocessing_of(given: Preprocessing | None, *sources: object) -> Preprocessing | None:
     """As given, or as the first bundle has it."""
     if given is not None:
         return checked(Preprocessing, given, "preprocessing")

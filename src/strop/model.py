@@ -7,7 +7,7 @@ import os
 import shutil
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NewType, Self, TypeAlias
@@ -15,7 +15,9 @@ from typing import Any, ClassVar, NewType, Self, TypeAlias
 import numpy as np
 
 from ._plain import restore
+from .dataflow import Dataflow
 from .errors import NotApplicable, RunFailed, UnsupportedModel
+from .forest import Forest
 from .structure import Structure
 
 Batch: TypeAlias = Mapping[str, np.ndarray[Any, Any]]
@@ -327,6 +329,59 @@ class ModelFormat(ABC):
             f"({', '.join([*known, files])}). strop benchmark measures it as a whole."
         )
 
+    def forest(self, model: Model) -> Forest:
+        """Read the trees, checked (`Forest.check`), so that `Forest.predict` gives what the library's own call gives.
+
+        Raises:
+            UnsupportedModel: It is no ensemble of trees, the file is broken, or it holds what is more than trees
+                (linear leaves, text features).
+        """
+        raise UnsupportedModel(f"A model in {self.name} is no ensemble of decision trees.")
+
+    def dataflow(self, model: Model) -> Dataflow:
+        """What the model computes, operator by operator, for an explanation.
+
+        Args:
+            model: On disk.
+
+        Raises:
+            UnsupportedModel: strop does not look into models of this format.
+        """
+        raise UnsupportedModel(
+            f"An explanation looks into models of ONNX, OpenVINO and TFLite, and what is converted to them, and into "
+            f"decision trees; this is a model in {self.name}. strop compare measures it as a whole."
+        )
+
+    def tapped(self, model: Model, values: Sequence[str], folder: Path, given: Sequence[Tensor] | None = None) -> Model:
+        """Write the model with values in between as further outputs, behind those of the model itself: each as it is
+        read, which is rounded where all that read it are given it rounded.
+
+        Args:
+            model: On disk.
+            values: Names as `dataflow` has them.
+            folder: Where it is written.
+            given: Values that are handed in as inputs, under their names: whatever reads one of them reads what is
+                given, and the model's own outputs are left out. What each layer does by itself is then seen in one
+                call; its output is not rounded there, which is the next layer's doing.
+        """
+        raise UnsupportedModel(f"The values in between of a model in {self.name} can't be had.")
+
+    def shifted(self, model: Model, values: Sequence[str], folder: Path) -> tuple[Model, tuple[str, ...]]:
+        """Write the model so that something is added to each of some values in between before they are read.
+
+        Args:
+            model: On disk.
+            values: Names of floats, as `dataflow` has them.
+            folder: Where it is written.
+
+        Returns:
+            The model, and the further inputs, float32 of the values' shapes, in the order of the values.
+
+        Raises:
+            NotApplicable: That can't be done.
+        """
+        raise NotApplicable(f"nothing can be added to values in a model in {self.name}")
+
     def folded(self, model: Model, preprocessing: Any, folder: Path) -> Model:
         """Write the model with the numeric part of pre-processing in front: its input becomes pixels, uint8
         [samples, height, width, channels], of the same name.
@@ -340,7 +395,8 @@ class ModelFormat(ABC):
             UnsupportedModel: Models of this format can't take it over.
         """
         raise UnsupportedModel(
-            f"A model in {self.name} can't take pre-processing over. Leave out fold, or export it to ONNX first."
+            f"Models in ONNX, Keras and TFLite can take pre-processing over, and this is one in {self.name}. Leave out "
+            "fold."
         )
 
     def shortened(self, model: Model, folder: Path) -> Model:

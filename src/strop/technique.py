@@ -5,18 +5,24 @@ from __future__ import annotations
 import contextlib
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Flag, IntEnum, auto
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
 
 from .data import Data
-from .errors import ContractBroken, StropError, TechniqueError
+from .dataflow import Dataflow
+from .errors import ContractBroken, NotApplicable, StropError, TechniqueError
 from .learning import Training
-from .model import Format, Model, Signature
+from .model import Batch, Format, Model, Signature
+from .runtime import LayerTime
 from .settings import Settings
 from .target import Target
+
+Array = np.ndarray[Any, Any]
 
 
 class Phase(IntEnum):
@@ -59,7 +65,7 @@ class Context:
         shared: A folder of the run, for what is costly and the same for all steps.
         kept: A folder for this step alone that outlives a kill, so that it goes on where it was; gone once it is done.
         progress: Called with the share done (0 to 1) and a few words.
-        measure: The engine's own measuring of a model, as metric name to value, for steps that decide by measuring.
+        layer_times: What each layer of a model takes in a call on the target, for steps that decide by it.
     """
 
     calibration: Data | None
@@ -74,7 +80,29 @@ class Context:
     kept: Path | None = None
     deadline: float = float("inf")
     progress: Callable[[float, str], None] = lambda share, words: None
-    measure: Callable[[Model], Mapping[str, float]] | None = None
+    layer_times: Callable[[Model], Sequence[LayerTime]] | None = None
+
+
+class Parts(Protocol):
+    """A model whose operators are in groups that have one precision each, as a step that mixes precisions sees it.
+
+    Attributes:
+        members: By group, the names that its operators have in the model's file.
+        borders: Groups between which values pass, and how many values of one sample.
+        precisions: That a group may have, the most exact last.
+    """
+
+    members: Mapping[str, Sequence[str]]
+    borders: Sequence[tuple[str, str, int]]
+    precisions: tuple[str, ...]
+
+    def step(self, precisions: Mapping[str, str]) -> Callable[[Batch], dict[str, Array]]:
+        """What runs the model with these precisions, by group."""
+        ...
+
+    def save(self, precisions: Mapping[str, str], folder: Path) -> Model:
+        """Write the model with these precisions, by group."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -133,6 +161,22 @@ class Technique(Settings):
         Raises:
             NotApplicable: Why not, in one sentence.
         """
+
+    def spared(self, made: Dataflow) -> Mapping[str, str]:
+        """Which operators of a model that it made these settings left in float, and why, as half a sentence.
+
+        Args:
+            made: What the model computes.
+        """
+        return {}
+
+    def parts(self, model: Model, context: Context) -> Parts:
+        """Open a model in groups of operators, for what asks how each of them bears int8.
+
+        Raises:
+            NotApplicable: It mixes no precisions, or has none to mix here.
+        """
+        raise NotApplicable(f"{self.label()} has one precision throughout")
 
     @abstractmethod
     def apply(self, model: Model, context: Context) -> Model:

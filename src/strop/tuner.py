@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -118,6 +119,7 @@ def _resumed(root: Path, flags: dict[str, Any]) -> TunePlan:
 
 def _run(plan: TunePlan, as_json: bool) -> int:
     from .terminal import Reporter, console
+    from .tune.trials import INTERRUPTED
 
     budget = Budget(Budget().seconds if plan.budget is None else plan.budget, plan.trials)
     screen = console()
@@ -139,6 +141,8 @@ def _run(plan: TunePlan, as_json: bool) -> int:
             say(f"  written to {plan.out}, fitted; types that skops.io.load must be told to trust: {types}")
         if plan.run is not None:
             say(f"  report: {plan.run / 'report.html'}")
+            if found.ended == INTERRUPTED:
+                say(f"  it goes on with: strop tune --resume {shlex.quote(str(plan.run))}")
     return CODES[found.verdict]
 
 
@@ -193,8 +197,8 @@ def _of_samples(plan: TunePlan, space: Any) -> dict[str, Any]:
 
     if space is None:
         raise InvalidPlan(
-            "A search needs a space to search. Name parameters and what to try in a table [space], in strop.toml or a "
-            "file given by --space."
+            "A search needs a space to search. Name parameters and what to try in a table [space], such as "
+            "C = [0.1, 1, 10], in strop.toml or a file given by --space."
         )
     assert plan.data is not None
     if plan.training is not None:

@@ -62,6 +62,9 @@ class NativeFormat(ModelFormat):
     def open(self, source: Any) -> Model:
         raise UnsupportedModel(f"A compiled forest is no original; {source} must be the model that it was made of.")
 
+    def forest(self, model: Model) -> Forest:
+        return source_of(model)
+
     def structure(self, model: Model, samples: Batch | None = None) -> Structure:
         return structure_of(source_of(model), model, samples)
 

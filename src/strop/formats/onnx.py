@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._lazy import lazy
+from ..dataflow import Dataflow
 from ..errors import UnsupportedModel, UntrustedModel
 from ..images import Preprocessing
 from ..model import ONNX, Batch, Model, ModelFormat, Signature, Tensor
 from ..structure import Structure
 from ._call import call_shapes
+from ._onnx_inside import dataflow_of
 from ._onnx_layers import structure_of
+from ._onnx_taps import shift, tap
 from ._onnx_tensors import attribute_tensors, stored_bytes, tensors
 from ._pixels import with_pixels
+from .onnx_graph import named
 
 if TYPE_CHECKING:
     import onnx
@@ -78,6 +83,27 @@ class OnnxFormat(ModelFormat):
         found = self.structure(model)
         return None if found.missing else round(found.operations)
 
+    def dataflow(self, model: Model) -> Dataflow:
+        """Of the main graph; weights in files of their own are not read."""
+        return dataflow_of(named(graph_of(model) if model.files else load(model)))
+
+    def tapped(self, model: Model, values: Sequence[str], folder: Path, given: Sequence[Tensor] | None = None) -> Model:
+        """Write it with values in between as outputs, their types and shapes left open."""
+        proto = named(load(model))
+        added = tap(proto, values, given)
+        inner = tuple(Tensor(name, "float32", ()) for name in added)
+        own = model.signature.outputs if given is None else ()
+        inputs = (*model.signature.inputs, *(given or ()))
+        files = write(proto, folder)
+        return replace(model, payload=files[0], files=files, signature=Signature(inputs, (*own, *inner)))
+
+    def shifted(self, model: Model, values: Sequence[str], folder: Path) -> tuple[Model, tuple[str, ...]]:
+        """Write it with a sum behind each value."""
+        proto = named(load(model))
+        added = shift(proto, values)
+        files = write(proto, folder)
+        return replace(model, payload=files[0], files=files), added
+
 
 def read(source: Any) -> tuple[onnx.ModelProto, Path | None]:
     """A live proto as it is, or the one in a file, and that file; weights in files of their own are not loaded.
@@ -114,6 +140,12 @@ def save(proto: onnx.ModelProto, folder: Path, like: Model, *, one_file: int | N
         like: The model it was made from, whose knowledge of batch axes and states carries over by name.
         one_file: Bytes above which weights go to a file of their own; None for `ONE_FILE`.
     """
+    write(proto, folder, one_file=one_file)
+    return reopened(folder / "model.onnx", like)
+
+
+def write(proto: onnx.ModelProto, folder: Path, *, one_file: int | None = None) -> tuple[Path, ...]:
+    """The files that `save` writes, the main one first."""
     scratch = folder / ".part"
     scratch.mkdir(parents=True)
     large = stored_bytes(proto) > (ONE_FILE if one_file is None else one_file)
@@ -125,7 +157,7 @@ def save(proto: onnx.ModelProto, folder: Path, like: Model, *, one_file: int | N
             os.fsync(stream.fileno())
         os.replace(scratch / name, folder / name)
     scratch.rmdir()
-    return reopened(folder / "model.onnx", like)
+    return tuple(folder / name for name in ("model.onnx", "model.onnx.data")[: 1 + large])
 
 
 def reopened(path: Path, like: Model) -> Model:

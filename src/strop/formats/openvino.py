@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .._quiet import openvino
+from ..dataflow import Dataflow
 from ..errors import UnsupportedModel
 from ..model import OPENVINO, Batch, Model, ModelFormat, Signature, Tensor
 from ..structure import Structure
 from ._call import call_shapes
+from ._openvino_inside import dataflow_of, tap
 
 _DTYPES = {
     "f16": "float16", "f32": "float32", "f64": "float64", "boolean": "bool", "bool": "bool",
@@ -56,6 +60,20 @@ class OpenvinoFormat(ModelFormat):
         ) as error:  # an unknown encoding, a layer not there, no number
             said = f"{type(error).__name__}: {error}"
             raise UnsupportedModel(f"{path} must be a whole graph, and is broken ({said}). Export it again.") from error
+
+    def dataflow(self, model: Model) -> Dataflow:
+        """Of the main graph, read without loading OpenVINO."""
+        return dataflow_of(ElementTree.parse(model.path).getroot())
+
+    def tapped(self, model: Model, values: Sequence[str], folder: Path, given: Sequence[Tensor] | None = None) -> Model:
+        graph = openvino().Core().read_model(str(model.path))
+        names = tap(graph, self.dataflow(model), values, given)
+        path = folder / "model.xml"
+        openvino().save_model(graph, path, compress_to_fp16=False)
+        inner = tuple(Tensor(name, "float32", ()) for name in names)
+        own = model.signature.outputs if given is None else ()
+        signature = Signature((*model.signature.inputs, *(given or ())), (*own, *inner))
+        return replace(model, payload=path, files=(path, path.with_suffix(".bin")), signature=signature)
 
     def structure(self, model: Model, samples: Batch | None = None) -> Structure:
         """Operators as they are in the file, with their multiply-adds and the bytes of their weights."""

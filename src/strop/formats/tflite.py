@@ -5,17 +5,26 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from .._lazy import require
+from ..dataflow import Dataflow
 from ..errors import UnsupportedModel
+from ..images import Preprocessing
 from ..model import TFLITE, Batch, Model, ModelFormat, Signature, Tensor
 from ..structure import Layer, Structure
 from ._tflite import IDENTIFIER, Graph, Operator, Value, read
+from ._tflite_inside import dataflow_of, shift, tap
+from ._tflite_pixels import with_pixels
 from ._tflite_schema import BITS, NUMERIC
+from ._tflite_writing import content
 from ._told import told
 
+FILE = "model.tflite"
 INTEGERS = frozenset({"int2", "int4", "int8", "uint4", "uint8", "int16"})
 """The types that quantized values are held in."""
 WEIGHTED = frozenset({
@@ -67,8 +76,18 @@ class TfliteFormat(ModelFormat):
         """Write bytes as model.tflite."""
         if model.files:
             return model
-        path = folder / "model.tflite"
+        path = folder / FILE
         path.write_bytes(model.payload)
+        return self.open(path)
+
+    def folded(self, model: Model, preprocessing: Preprocessing, folder: Path) -> Model:
+        """Write it with a cast, a product, a sum and, where channels come first, a transposition before its input.
+
+        Raises:
+            UnsupportedModel: Its input is not what images come to, or takes no float32.
+        """
+        path = folder / "model.tflite"
+        with_pixels(model, preprocessing.settled(None, model.signature), path)
         return self.open(path)
 
     def structure(self, model: Model, samples: Batch | None = None) -> Structure:
@@ -102,6 +121,36 @@ class TfliteFormat(ModelFormat):
         return Structure(
             tuple(layers), {**facts, **_counts(graph)}, said, sizes, tuple(map(str, graph.outputs.values()))
         )  # fmt: skip
+
+    def dataflow(self, model: Model) -> Dataflow:
+        """Of the graph that is called."""
+        return dataflow_of(read(model.path))
+
+    def tapped(self, model: Model, values: Sequence[str], folder: Path, given: Sequence[Tensor] | None = None) -> Model:
+        """Write it with values in between as outputs: integers that have a scale come out as floats, as others do."""
+        live = _live(model.path)
+        names = tap(live, read(model.path), values, given)
+        own = model.signature.outputs if given is None else ()
+        inner = tuple(Tensor(name, "float32", ()) for name in names)
+        signature = Signature((*model.signature.inputs, *(given or ())), (*own, *inner))
+        return replace(model, payload=_write(live, folder), files=(folder / FILE,), signature=signature)
+
+    def shifted(self, model: Model, values: Sequence[str], folder: Path) -> tuple[Model, tuple[str, ...]]:
+        """Write it with a sum behind each value."""
+        live = _live(model.path)
+        added = shift(live, read(model.path), values)
+        return replace(model, payload=_write(live, folder), files=(folder / FILE,)), added
+
+
+def _live(path: Path) -> Any:
+    """A file in the schema's own objects, free to change."""
+    utils = require("ai_edge_litert.tools.flatbuffer_utils", "litert")
+    return utils.read_model_from_bytearray(bytearray(path.read_bytes()))
+
+
+def _write(live: Any, folder: Path) -> Path:
+    (folder / FILE).write_bytes(content(live))
+    return folder / FILE
 
 
 def is_quantized(graph: Graph) -> bool:

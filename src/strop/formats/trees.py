@@ -33,11 +33,7 @@ class TreeFormat(ModelFormat):
 
     @abstractmethod
     def forest(self, model: Model) -> Forest:
-        """Read the trees, checked (`Forest.check`), so that `Forest.predict` gives what the library's own call gives.
-
-        Raises:
-            UnsupportedModel: The file is broken, or holds what is more than trees (linear leaves, text features).
-        """
+        """As for every format; here, there are some."""
 
     def structure(self, model: Model, samples: Batch | None = None) -> Structure:
         return structure_of(self.forest(model), model, samples)

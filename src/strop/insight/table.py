@@ -54,7 +54,7 @@ def _profiled(timed: Sequence[Mapping[str, Any]], width: int) -> list[str]:
         rows.append([f"and {counted(len(left), 'more')[:-1]}", "", quantity(seconds, "s"), f"{share:.1%}", "", ""])
     room = width - 2 - sum(2 + max(map(len, column)) for column in list(zip(*rows, strict=True))[1:])
     for row in rows:
-        row[0] = _shortened(row[0], max(12, room))
+        row[0] = shortened(row[0], max(12, room))
     known = any(layer["bound_by"] for layer in timed if layer["layers"])
     legend = textwrap.wrap(LEGEND, width, initial_indent="  ", subsequent_indent="  ") if known else []
     return ["", "Where the time goes", *table(rows, right=(2, 3, 4)), *legend]
@@ -73,7 +73,7 @@ def _row(layer: Mapping[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def _shortened(name: str, width: int) -> str:
+def shortened(name: str, width: int) -> str:
     """The end of a name tells more than its beginning."""
     return name if len(name) <= width else f"{name[: width // 3 - 1]}..{name[-(width - width // 3 - 1) :]}"
 

@@ -19,13 +19,14 @@ from .decisions import Decisions
 from .decisions import yes_or_no as _yes_or_no
 from .energy import Energy, Power
 from .likeness import Agreement, Fidelity, churn
+from .predictions import Predictions, predictions
 from .quality import scores
 from .regression import R2, Mae, Mse, Spearman
 from .serving import ServerP99, ServerRate
 
 __all__ = [
-    "METRICS", "better", "called_for", "churn", "classifies", "default_quality", "find", "units", "unmeasurable",
-    "yes_or_no",
+    "METRICS", "Predictions", "better", "called_for", "churn", "classifies", "default_quality", "find", "predictions",
+    "units", "unmeasurable", "yes_or_no",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]

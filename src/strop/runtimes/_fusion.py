@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,6 +10,8 @@ if TYPE_CHECKING:
 
 LAYOUT = "_nchwc"
 """What ONNX Runtime appends to the name of the value that a convolution in a blocked layout computes, for its node."""
+AGAIN = re.compile(r"(.+)_token_\d+")
+"""What it calls a node, and what that computes, where it has written it again with channels last."""
 
 
 def origins(given: onnx.GraphProto, optimized: onnx.GraphProto) -> list[tuple[str, ...]]:
@@ -27,7 +30,8 @@ def origins(given: onnx.GraphProto, optimized: onnx.GraphProto) -> list[tuple[st
     producer = {value: node for node in given.node for value in node.output if value}
     named = {node.name: node for node in given.node}
     place = {node.name: at for at, node in enumerate(given.node)}
-    results = [_results(node, producer, named) for node in optimized.node]
+    rounded = {node.input[0]: node.output[0] for node in given.node if node.op_type == "QuantizeLinear"}
+    results = [_results(node, producer, named, rounded) for node in optimized.node]
     there = {value.name for value in optimized.input} | {tensor.name for tensor in optimized.initializer}
     there |= {tensor.values.name for tensor in optimized.sparse_initializer}
     there |= {value for own in results for value in own}
@@ -47,11 +51,16 @@ def origins(given: onnx.GraphProto, optimized: onnx.GraphProto) -> list[tuple[st
     return found
 
 
-def _results(node: onnx.NodeProto, producer: dict[str, onnx.NodeProto], named: dict[str, onnx.NodeProto]) -> list[str]:
+def _results(
+    node: onnx.NodeProto, producer: dict[str, onnx.NodeProto], named: dict[str, onnx.NodeProto], rounded: dict[str, str]
+) -> list[str]:
     """The values of the graph as given that a node of the optimized one computes."""
     kept = [value for value in node.output if value in producer]
     if kept:
         return kept
     if (value := node.name.removesuffix(LAYOUT)) in producer and node.name.endswith(LAYOUT):
         return [value]
-    return [value for value in named[node.name].output if value] if node.name in named else []
+    again = AGAIN.fullmatch(node.name)
+    origin = named.get(node.name) or named.get(again[1] if again else "")
+    integers = node.op_type.startswith("QLinear")  # which rounds what it computes
+    return [rounded.get(value, value) if integers else value for value in origin.output if value] if origin else []

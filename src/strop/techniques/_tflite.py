@@ -5,22 +5,22 @@ from __future__ import annotations
 import contextlib
 import copy
 import re
-import zipfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from .._lazy import lazy, require
+from .._lazy import lazy
 from .._quiet import hushed, silenced, without_semaphores
 from ..errors import NotApplicable
+from ..formats._tflite_writing import KEY, append, sign
+from ..formats._tflite_writing import content as written
 from ..formats.tflite import Graph, Operator, TfliteFormat, has_weights, is_half, is_quantized, read
 from ..model import Batch, Model
 from ..technique import Context
 from ._calibration import Step
-from ._tflite_writing import content as written
 
 litert = lazy("ai_edge_litert.interpreter", "litert")
 flatbuffers = lazy("ai_edge_litert.tools.flatbuffer_utils", "litert")
@@ -30,7 +30,6 @@ calibrators = lazy("ai_edge_quantizer.calibrator", "litert")
 updates = lazy("ai_edge_quantizer.utils.qsv_utils", "litert")
 kinds = lazy("ai_edge_quantizer.qtyping", "litert")
 
-KEY = "serving_default"
 LONGEST = 10_000
 """Characters of an operator's name that the quantizer looks at."""
 
@@ -48,13 +47,15 @@ class Source:
         path: The file.
         content: What it holds, its one signature with the names that strop knows.
         graph: The same as strop reads it.
-        layers: Of all operators with weights, by number: the names by which a recipe finds them.
+        scopes: Of all operators, in order: the names by which a recipe finds them.
+        layers: Of those with weights, by number, the same.
         ends: The tensors that go in, and those that come out, in the file's order.
     """
 
     path: Path
     content: bytes
     graph: Graph
+    scopes: Sequence[str]
     layers: Mapping[int, str]
     ends: tuple[list[int], list[int]]
 
@@ -87,10 +88,10 @@ def prepared(model: Model) -> Source:
     """Read a model, and name what goes in and out as strop does."""
     graph = read(model.path)
     live = flatbuffers.read_model_from_bytearray(bytearray(model.path.read_bytes()))
-    _sign(live, graph.inputs, graph.outputs)
-    layers = {number: _scope(graph, one) for number, one in enumerate(graph.operators) if has_weights(graph, one)}
-    content = written(live)
-    return Source(model.path, content, graph, layers, _ends(live))
+    sign(live, graph.inputs, graph.outputs)
+    scopes = [_scope(graph, operator) for operator in graph.operators]
+    layers = {n: scopes[n] for n, operator in enumerate(graph.operators) if has_weights(graph, operator)}
+    return Source(model.path, written(live), graph, scopes, layers, _ends(live))
 
 
 def renamed(content: bytes, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> bytes:
@@ -104,7 +105,7 @@ def renamed(content: bytes, inputs: Mapping[str, str], outputs: Mapping[str, str
     given = {new: graph.inputs[old] for old, new in inputs.items()}
     results = {new: graph.outputs[old] for old, new in outputs.items()}
     live.subgraphs[0].inputs, live.subgraphs[0].outputs = list(given.values()), list(results.values())
-    _sign(live, given, results)
+    sign(live, given, results)
     return written(live)
 
 
@@ -173,7 +174,7 @@ def save(content: bytes, source: Source, folder: Path, *, half: bool = False) ->
     for names, before, after in zip((source.graph.inputs, source.graph.outputs), source.ends, _ends(live), strict=True):
         moved = dict(zip(before, after, strict=True))
         sides.append({name: moved[place] for name, place in names.items()})
-    _sign(live, *sides)
+    sign(live, *sides)
     path = folder / "model.tflite"
     path.write_bytes(written(live))
     append(path, source.path)
@@ -226,36 +227,13 @@ def rename(path: Path, inputs: Iterable[str], outputs: Iterable[str]) -> None:
     """Call what goes in and out of a file so, in the order in which it has them."""
     live = flatbuffers.read_model_from_bytearray(bytearray(path.read_bytes()))
     sides = (dict(zip(names, ends, strict=True)) for names, ends in zip((inputs, outputs), _ends(live), strict=True))
-    _sign(live, *sides)
+    sign(live, *sides)
     path.write_bytes(written(live))
-
-
-def append(path: Path, source: Path) -> None:
-    """Carry over the files that TFLite's metadata speak of, such as labels: a ZIP archive behind the model."""
-    if zipfile.is_zipfile(source):
-        with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "a") as new:
-            for entry in old.infolist():
-                if entry.compress_type == zipfile.ZIP_STORED:  # they all are: apps map them into memory
-                    new.writestr(entry, old.read(entry))
 
 
 def _ends(live: Any) -> tuple[list[int], list[int]]:
     part = live.subgraphs[0]
     return [int(place) for place in part.inputs], [int(place) for place in part.outputs]
-
-
-def _sign(live: Any, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> None:
-    """Give a model one signature."""
-    schema = require("ai_edge_litert.schema_py_generated", "litert")
-    made = schema.SignatureDefT()
-    made.signatureKey, made.subgraphIndex = KEY.encode(), 0
-    made.inputs, made.outputs = [], []
-    for side, names in ((made.inputs, inputs), (made.outputs, outputs)):
-        for name, place in names.items():
-            entry = schema.TensorMapT()
-            entry.name, entry.tensorIndex = name.encode(), place
-            side.append(entry)
-    live.signatureDefs = [made]
 
 
 def _scope(graph: Graph, operator: Operator) -> str:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from .._lazy import lazy
 from .._quiet import tensorflow
 from ..errors import TechniqueError
+from ..formats._tflite_writing import KEY
 from ..formats.keras import function_of
 from ..formats.tensorflow import Function, given, output, set_threads
 from ..formats.tflite import TfliteFormat
@@ -57,7 +58,7 @@ class KerasToTflite(Technique):
         made = TfliteFormat().open(path)
         with converting():
             interpreter = litert.Interpreter(str(path), num_threads=context.target.threads)
-            call = interpreter.get_signature_runner(tool.KEY)
+            call = interpreter.get_signature_runner(KEY)
 
         def answer(samples: Arrays) -> Arrays:
             with converting():

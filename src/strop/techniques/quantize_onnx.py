@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import platform
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from .._quiet import silenced
+from ..dataflow import Dataflow
 from ..errors import NotApplicable
 from ..formats.onnx import graph_of, load, save
 from ..formats.onnx_graph import is_quantized, prepared
@@ -34,6 +35,8 @@ MOVING = frozenset({
 """What passes int8 on between convolutions at no loss, or little."""
 APART = 1 << 24
 """Bytes above which weights lie beside the graph while it is worked on, so that they are not in memory each time."""
+Quantize: TypeAlias = Callable[[Path, Path, bool], None]
+"""Makes of a file a quantized one; told whether weights lie beside it."""
 _METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 
 
@@ -90,6 +93,19 @@ class DynamicInt8(Technique):
 
         return _quantized(model, context, quantize)
 
+    def spared(self, made: Dataflow) -> Mapping[str, str]:
+        known, both = (
+            self._operators(),
+            "multiplies two activations, and only products with stored weights are quantized",
+        )
+        return {
+            one.name: both
+            if one.kind in known
+            else f"{one.kind} is none of the operators that {self.label()} quantizes"
+            for one in made.operators
+            if one.kind not in known or (one.kind == "MatMul" and not set(one.inputs) & set(made.stored))
+        }
+
     def _operators(self) -> frozenset[str]:
         tables = {"Gather", "EmbedLayerNormalization"} if self.embeddings else set()
         return MATRICES | {"LSTM", "Attention"} | tables | ({"Conv"} if self.convolutions else set())
@@ -138,6 +154,14 @@ class StaticInt8(Technique):
             raise NotApplicable(f"has no node {missing[0]!r} to keep in float")
 
     def apply(self, model: Model, context: Context) -> Model:
+        return _quantized(model, context, self._quantize(model, context))
+
+    def _quantize(self, model: Model, context: Context, whole: bool = False) -> Quantize:
+        """What quantizes a file.
+
+        Args:
+            whole: Whether activations stay whose clipping the range of an int8 value covers.
+        """
         from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
         def quantize(source: Path, result: Path, large: bool) -> None:
@@ -157,10 +181,23 @@ class StaticInt8(Technique):
                 nodes_to_exclude=self._excluded(source),
                 calibrate_method=CalibrationMethod[_METHODS[self.calibrator]],
                 calibration_cache_path=ranges,
+                extra_options={"QDQKeepRemovableActivations": whole},
                 use_external_data_format=large,
             )
 
-        return _quantized(model, context, quantize)
+        return quantize
+
+    def spared(self, made: Dataflow) -> Mapping[str, str]:
+        known, named = set(self._operators()), self._named()
+        weighted = [one.name for one in made.operators if one.kind in MATRICES | CONVOLUTIONS]
+        ends = {weighted[0], weighted[-1]} if self.exclude == "ends" and weighted else set()
+        found = {
+            one.name: f"{one.kind} is none of the operators that {self.label()} quantizes (operators={self.operators})"
+            for one in made.operators
+            if one.kind not in known
+        }
+        found |= dict.fromkeys(ends, "the setting exclude=ends keeps the first and the last operator with weights")
+        return found | {one.name: "the setting nodes names it" for one in made.operators if _is_named(one.name, named)}
 
     def _calibrate(
         self, source: Path, ranges: Path, operators: list[str], model: Model, context: Context, large: bool
@@ -195,10 +232,14 @@ class StaticInt8(Technique):
         import onnx
 
         nodes = onnx.load(source, load_external_data=False).graph.node
-        # Optimizing appends what it did to a node's name: `/fc/MatMul` becomes `/fc/MatMul/MatMulAddFusion`.
-        kept = [n.name for n in nodes if any(n.name == name or n.name.startswith(f"{name}/") for name in self._named())]
+        kept = [node.name for node in nodes if _is_named(node.name, self._named())]
         weighted = [n.name for n in nodes if n.op_type in MATRICES | CONVOLUTIONS]
         return kept + ([weighted[0], weighted[-1]] if self.exclude == "ends" and weighted else [])
+
+
+def _is_named(node: str, names: Sequence[str]) -> bool:
+    # Optimizing appends what it did to a node's name: `/fc/MatMul` becomes `/fc/MatMul/MatMulAddFusion`.
+    return any(node == name or node.startswith(f"{name}/") for name in names)
 
 
 def _prepare_biases(path: Path) -> None:
@@ -239,8 +280,16 @@ class _Reader:
         return next(self.given, None)
 
 
-def _quantized(model: Model, context: Context, quantize: Callable[[Path, Path, bool], None]) -> Model:
-    """Prepare the graph in a scratch folder, quantize it there, and keep the result."""
+def _quantized(model: Model, context: Context, quantize: Quantize) -> Model:
+    return save(both(model, context, quantize)[1], context.folder, model)
+
+
+def both(model: Model, context: Context, quantize: Quantize) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Prepare a graph in a scratch folder and quantize it there: what was quantized, and what became of it.
+
+    Raises:
+        NotApplicable: There is nothing that can be quantized.
+    """
     import onnx
 
     context.folder.mkdir(parents=True, exist_ok=True)
@@ -252,10 +301,10 @@ def _quantized(model: Model, context: Context, quantize: Callable[[Path, Path, b
         large = len(ready.files) > 1
         optimize(ready.path, source, "basic", apart=large)  # as ONNX Runtime's own pre-processing does
         quantize(source, result, large)
-        proto = onnx.load(result)
+        before, proto = onnx.load(source), onnx.load(result)
     if not is_quantized(proto):
         raise NotApplicable("none of its operators has weights that can be quantized")
-    return save(proto, context.folder, model)
+    return before, proto
 
 
 @contextlib.contextmanager

@@ -17,12 +17,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .._lazy import installed
+from ..build import time_layers
 from ..data import Data
 from ..errors import NotApplicable, RunFailed, StropError, UnsupportedModel
 from ..model import Model, ModelFormat
@@ -132,7 +134,8 @@ class TechniqueCase:
 
     def _context(self, example: Example, folder: Path) -> Context:
         given = example.data if self.technique.needs & Needs.SAMPLES else None
-        return Context(given, example.model, Target(threads=self.threads), 0, folder)
+        target = Target(threads=self.threads)
+        return Context(given, example.model, target, 0, folder, layer_times=partial(time_layers, target, given))
 
 
 class RuntimeCase:
@@ -190,6 +193,18 @@ class RuntimeCase:
         call = runner.bind(_call(example, 0))
         call()
         call()
+        runner.close()
+
+    def test_a_bound_input_is_left_alone(self, tmp_path: Path) -> None:
+        example = self.example(tmp_path)
+        runner = self.runtime().load(example.model, Target(threads=1))
+        bound = {name: array.copy() for name, array in _call(example, 0).items()}
+        call = runner.bind(bound)
+        call()
+        runner(_call(example, 1))
+        call()
+        for name, array in _call(example, 0).items():
+            np.testing.assert_array_equal(bound[name], array)
         runner.close()
 
     def test_an_idle_runner_is_quiet(self, tmp_path: Path) -> None:

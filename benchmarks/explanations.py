@@ -1,0 +1,107 @@
+"""Quantize real models, and write where their error comes from to `explanations/`.
+
+python benchmarks/explanations.py [--only NAME...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models import CACHE, CASES
+from strop import Target, Technique, explain, formats
+from strop.data import match
+from strop.insight.printed import printed
+from strop.reading import read_for
+from strop.technique import Context, apply
+from strop.techniques import find
+
+HERE = Path(__file__).parent / "explanations"
+CALIBRATION = 60  # samples; the others are explained
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A real model and what is made of it.
+
+    Attributes:
+        name: Of the file that is written.
+        case: Of the model.
+        steps: Techniques, each with its settings.
+        metric: `agreement` where the greatest output is a prediction.
+    """
+
+    name: str
+    case: str
+    steps: tuple[tuple[str, dict[str, Any]], ...]
+    metric: str | None = None
+
+
+PAIRS = (
+    Pair("efficientnet-lite0, int8 per channel", "efficientnet-lite0", (("static-int8", {}),), "agreement"),
+    Pair(
+        "efficientnet-lite0, int8 per tensor", "efficientnet-lite0", (("static-int8", {"per_channel": False}),),
+        "agreement",
+    ),
+    Pair("minilm-l6, static int8", "minilm-l6", (("static-int8", {}),)),
+    Pair("minilm-l6, dynamic int8", "minilm-l6", (("dynamic-int8", {}),)),
+    Pair("minilm-l6, int8 of OpenVINO", "minilm-l6", (("to-openvino", {}), ("openvino-int8", {}))),
+    Pair("pp-ocrv4-rec, int8 of OpenVINO", "pp-ocrv4-rec", (("to-openvino", {}), ("openvino-int8", {}))),
+    Pair("pp-ocrv4-det, int8 of OpenVINO", "pp-ocrv4-det", (("to-openvino", {}), ("openvino-int8", {}))),
+)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="begins of names")
+    chosen = parser.parse_args().only or [""]
+    HERE.mkdir(exist_ok=True)
+    for pair in PAIRS:
+        if not pair.name.startswith(tuple(chosen)):
+            continue
+        case = next(case for case in CASES if case.name == pair.case)
+        case.prepare(CACHE / case.name)
+        with tempfile.TemporaryDirectory(prefix="explained-") as scratch:
+            text = explained(pair, CACHE / case.name, case.group, Path(scratch))
+        file = HERE / f"{pair.name.replace(', ', '-').replace(' ', '-')}.txt"
+        made = " + ".join(str(find(name).of(settings)) for name, settings in pair.steps)
+        head = f"{pair.case}, quantized by {made} with {CALIBRATION} samples; explained by others, the rows from 0 on."
+        file.write_text(f"{head}\n\n{text}\n")
+        print(file.read_text(), flush=True)
+
+
+def explained(pair: Pair, folder: Path, group: str | None, scratch: Path) -> str:
+    """Make the candidate on the first samples, and explain it on the others."""
+    with np.load(folder / "data.npz") as stored:
+        arrays = {name: stored[name] for name in stored.files if name != group}
+    first, others = ({name: array[part] for name, array in arrays.items()} for part in
+                     (slice(CALIBRATION), slice(CALIBRATION, None)))  # fmt: skip
+    steps = [find(name).of(settings) for name, settings in pair.steps]
+    made = build(folder / "model.onnx", steps, first, scratch)
+    found = explain(folder / "model.onnx", made, others, target=Target(threads=1), metric=pair.metric)
+    return printed(found)
+
+
+def build(source: Path, steps: Sequence[Technique], samples: dict[str, Any], scratch: Path) -> Path:
+    """Apply a chain of techniques; the folder of what comes out."""
+    model = formats.open(source)
+    calibration, signature = match(read_for(model.signature, samples), model.signature)
+    original = model = formats.format_of(model.format).open(source)
+    for place, step in enumerate(steps):
+        folder = scratch / f"{place}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        context = Context(calibration, original, Target(threads=1), 0, folder)
+        model = apply(step, model if place else type(model)(**{**vars(model), "signature": signature}), context)
+    return model.path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Explain: what of a model a candidate changed, where its error comes from, and whom it meets."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from . import formats, jobs, metrics
+from ._plain import given as checked
+from .bench import load_outputs
+from .bundle import Bundle, run_samples
+from .comparison import TIME, fit, host, is_bundle, preprocessing_of
+from .data import Data
+from .images import Preprocessing
+from .insight import forest_story, story
+from .insight.forests import SAMPLES, compare
+from .insight.harm import TRIED
+from .insight.inside import look
+from .insight.samples import samples
+from .insight.seen import Inside
+from .model import Model
+from .prepare import check_target
+from .reading import read_for
+from .server import Hosted
+from .target import Target
+from .timing import Effort
+from .units import counted
+
+EXPLAINING = Effort()
+LIMITS = jobs.Limits(TIME, 1 << 62)
+
+T = TypeVar("T")
+
+
+def explain(
+    original: object,
+    candidate: object,
+    data: object,
+    *,
+    metric: str | None = None,
+    label: str | None = None,
+    target: Target | None = None,
+    trust_pickle: bool = False,
+    weights: str | Path | None = None,
+    preprocessing: Preprocessing | None = None,
+) -> dict[str, Any]:
+    """Say where the error of a candidate comes from: layer by layer, and sample by sample.
+
+    Args:
+        original: A file, a folder or a live model; what no runtime loads is converted, as for `optimize`.
+        candidate: What was made of it: a file, a folder, or a bundle, whose runtime's options are its own.
+        data: As for `optimize`. All of it goes through both models; up to 64 samples are looked into.
+        metric: `agreement`, to take the greatest of the outputs' last axis for a prediction where labels don't say so.
+        label: Of data: the array or column that holds the labels.
+        target: Threads and batch of a call.
+        trust_pickle: Whether pickles may be read, which runs the code in them.
+        weights: A file of weights for the original, where that is a PyTorch module.
+        preprocessing: Of images; by default as the bundle has it.
+
+    Returns:
+        Plain data. `said`, what it comes to in sentences; `layers`, in the original's order, each with its `name`,
+        `operator`, `node` and `value` as the original's file has them, `precision` in the candidate, `bytes` and
+        `seconds` (None where not known) of `original` and `candidate`, errors `introduced` there (the candidate's layer
+        is given what the original's is given) and `accumulated` up to there, each with `sqnr` in dB (None where nothing
+        differs), `cosine`, `error` (root mean square over that of the original's values) and `lost` (numbers not finite
+        any more), and `share` of what all layers, one by one, do to the outputs; `outputs`, the same of each output;
+        `rest`, bytes that belong to no layer; `floats`, the layers that stayed in floats, and why; `samples`, what
+        changed there: of a classifier `decisions`, how many are `changed`, `to_wrong`, `to_right`, the `rows` where,
+        and the `worst` (`row`, `label`, prediction of `original` and `candidate`, `margin`); of others the farthest;
+        `forest`, of trees, in place of layers; `original` and `candidate`: `format`, `runtime` and `size`; `looked_at`
+        and `tried`, counts of samples; and `notes`.
+
+    Raises:
+        UnsupportedModel: The formats can't be looked into, or share no value.
+        StropError: A model or the data can't be used; the message says why.
+    """
+    target = checked(Target, target, "target")
+    preprocessing = preprocessing_of(preprocessing, candidate, original)
+    with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
+        folder = Path(scratch)
+        second = host(candidate, folder / "candidate", target, trust_pickle, preprocessing=preprocessing)
+        alike = replace(target, formats=(str(second.model.format),))  # of two conversions, the one to that format
+        first = host(original, folder / "original", alike, trust_pickle, weights, preprocessing)
+        check_target(target, first.model)
+        given = read_for(first.model.signature, data, preprocessing=preprocessing, label=label, storage=folder)
+        models = first.model, second.model
+        first, second = fit(given, first, second, folder / "data")
+        trees = "trees" in models[0].counts
+        for name, side in (("original", first), ("candidate", second)):
+            if not trees:
+                formats.format_of(side.model.format).dataflow(side.model)  # refuses before anything is run
+            run_samples(side, folder / "data", folder / f"{name}.npz")
+        changed = _samples(first, folder, metric)
+        whole = _plain((first, second), changed)
+        if trees:
+            forest = _done(jobs.run(_trees, *models, folder / "data", limits=LIMITS))
+            return {**whole, **forest, "said": [*forest["said"], *story.changed(changed)]}
+        (folder / "opened").mkdir()
+        inside = _done(jobs.run(look, first, second, folder / "data", folder / "opened", EXPLAINING, limits=LIMITS))
+        return {**whole, **_layers(inside, changed, _reasons(candidate, second))}
+
+
+def _done(ended: jobs.Ended[T]) -> T:
+    ended.raise_unless_done("the models could not be looked into")
+    assert ended.value is not None
+    return ended.value
+
+
+def _trees(first: Model, second: Model, data: Path) -> dict[str, Any]:
+    """What changed from an ensemble of trees to another; runs in a job."""
+    forests = [formats.format_of(model.format).forest(model) for model in (first, second)]
+    (rows,) = first.signature.inputs
+    samples = Data.load(data)
+    found = compare(forests[0], forests[1], samples.batch(0, min(len(samples), SAMPLES))[rows.name])
+    found["scores"] = story.likeness(found["scores"])
+    return {"forest": found, "said": forest_story.tell(found), "looked_at": found["samples"]}
+
+
+def _samples(first: Hosted, folder: Path, metric: str | None) -> dict[str, Any]:
+    outputs = [load_outputs(folder / f"{name}.npz") for name in ("original", "candidate")]
+    labels = Data.load(folder / "data").label_array()
+    classes = next((tensor.classes for tensor in first.model.signature.outputs if tensor.classes), ())
+    forced = metric is not None and metrics.find(metric).of_classes
+    return samples(outputs[0], outputs[1], labels, classes, forced)
+
+
+def _reasons(candidate: object, hosted: Hosted) -> Mapping[str, str]:
+    """Why operators of a bundle's model were left in floats, by the settings of what made it."""
+    if not is_bundle(candidate):
+        return {}
+    made = formats.format_of(hosted.model.format).dataflow(hosted.model)
+    found: dict[str, str] = {}
+    for step in Bundle.load(str(candidate)).candidate.steps:
+        found |= step.spared(made)
+    return found
+
+
+def _plain(sides: tuple[Hosted, Hosted], changed: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of any two models."""
+    before, after = (
+        {"format": side.model.format, "runtime": str(side.runtime), "size": side.model.size} for side in sides
+    )
+    return {
+        "said": [], "layers": [], "outputs": {}, "rest": {"original": 0, "candidate": 0}, "floats": [],
+        "samples": dict(changed), "forest": None, "original": before, "candidate": after, "looked_at": 0, "tried": 0,
+        "notes": [],
+    }  # fmt: skip
+
+
+def _layers(found: Inside, changed: Mapping[str, Any], reasons: Mapping[str, str]) -> dict[str, Any]:
+    """What is told of two models whose layers were held to each other."""
+    layers, notes = story.layers(found), list(found.notes)
+    if found.outside:
+        notes.append(
+            f"{found.outside} products of the original end in no value that both models know, and are not looked at"
+        )
+    if 0 < found.tried < min(TRIED, found.samples):
+        notes.append(f"shares were told by {counted(found.tried, 'sample')}, since each takes a call for every layer")
+    return {
+        "said": [*story.tell(found, layers), *story.changed(changed)],
+        "layers": layers,
+        "outputs": {name: story.likeness(one) for name, one in found.outputs.items()},
+        "rest": dict(zip(("original", "candidate"), found.rest, strict=True)),
+        "floats": story.floats(found, reasons),
+        "looked_at": found.samples,
+        "tried": found.tried,
+        "notes": notes,
+    }

@@ -1,0 +1,148 @@
+"""Printed: an explanation as plain text for a terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ..units import counted, quantity
+from .story import share
+from .table import one_line, shortened, table
+
+WIDEST = 110  # characters of a line, at the most
+NARROW = 100  # below which times are left out
+WHOLE = 24  # layers up to which all are listed
+LISTED = 16  # of more than that
+LONGEST = 34  # characters of a name
+REASONS = 6  # for floats, that are listed
+LEGEND = (
+    "here: how far this layer alone is off, given what the original's is given. so far: with all that came before. "
+    "of error: its share in what the layers, one by one, do to the output. A per cent is the root mean square of the "
+    "differences over that of the values; 1 % is 40 dB, 10 % is 20 dB."
+)
+
+
+def printed(found: Mapping[str, Any], width: int = WIDEST) -> str:
+    """What `strop.explanation.explain` gave, for a person.
+
+    Args:
+        found: It.
+        width: Characters that a line may have.
+    """
+    width = max(60, min(WIDEST, width))
+    lines = [*_filled(" ".join(found["said"]), width), "", *_sizes(found, width)]
+    if found["layers"]:
+        lines += ["", *_layers(found, width)]
+    if found["forest"]:
+        lines += ["", *_trees(found["forest"], width)]
+    lines += _floats(found["floats"], width) + _samples(found["samples"])
+    for note in found["notes"]:
+        lines += _filled(f"note: {note}", width, 6)
+    return "\n".join(lines)
+
+
+def _sizes(found: Mapping[str, Any], width: int) -> Iterator[str]:
+    for name in ("original", "candidate"):
+        side = found[name]
+        size = f"{quantity(side['size'], 'bytes')} on disk"
+        if rest := found["rest"].get(name):
+            size += f", {quantity(rest, 'bytes')} of it the graph itself and what belongs to no layer"
+        yield from _filled(f"{name:<11}{side['format']} on {side['runtime']}, {size}", width, 11)
+
+
+def _layers(found: Mapping[str, Any], width: int) -> Iterator[str]:
+    layers = found["layers"]
+    shown, rest = list(layers), []
+    if len(layers) > WHOLE:
+        order = sorted(
+            range(len(layers)), key=lambda at: (-(layers[at]["share"] or 0), -layers[at]["introduced"]["error"])
+        )
+        chosen = set(order[:LISTED])
+        shown = [layer for at, layer in enumerate(layers) if at in chosen]
+        rest = [layer for at, layer in enumerate(layers) if at not in chosen]
+    timed = width >= NARROW and any(seconds is not None for one in layers for seconds in one["seconds"].values())
+    rows = [["layer", "in", "bytes", "here", "so far", "of error", *(["time"] if timed else [])]]
+    for layer in shown:
+        row = [
+            layer["name"], layer["precision"], _change(layer["bytes"], "bytes"),
+            share(layer["introduced"]["error"]), share(layer["accumulated"]["error"]),
+            "-" if layer["share"] is None else share(layer["share"]),
+        ]  # fmt: skip
+        rows.append([*row, _change(layer["seconds"], "s")] if timed else row)
+    many = f"the {len(shown)} that matter most of " if rest else ""
+    yield f"Layer by layer ({many}{counted(len(layers), 'layer')}, by {counted(found['looked_at'], 'sample')})"
+    yield from _named(rows, width)
+    if rest:
+        known = [layer["share"] for layer in rest if layer["share"] is not None]
+        more = f", {share(sum(known))} of the error together" if known else ""
+        yield f"  and {counted(len(rest), 'layer')} more{more}; --json has all of them"
+    yield from _filled(LEGEND, width, 2, "  ")
+
+
+def _trees(forest: Mapping[str, Any], width: int) -> Iterator[str]:
+    ranked = sorted((one for one in forest["by_tree"] if one["share"]), key=lambda one: -one["share"])
+    shown = sorted(ranked[:LISTED], key=lambda one: (one["original"] is None, one["original"] or one["candidate"]))
+    if forest["anew"] or not shown:
+        return
+    rows = [["tree", "of scores", "so far", "of all", "what changed"]]
+    for one in shown:
+        number = one["candidate"] if one["original"] is None else one["original"]
+        rows.append([f"{number:,}", share(one["error"]), share(one["accumulated"]), share(one["share"]), one["what"]])
+    yield f"Trees that matter most, {len(shown)} of {len(ranked):,} that changed (by {forest['samples']:,} samples)"
+    yield from table(rows)
+
+
+def _change(both: Mapping[str, float | None], unit: str) -> str:
+    """Before and after, the unit once where it is the same."""
+    before, after = ("-" if not (value := both[side]) else quantity(value, unit) for side in ("original", "candidate"))
+    if before == after:
+        return before
+    number, _, name = before.partition(" ")
+    return f"{number if name and after.endswith(f' {name}') else before} > {after}"
+
+
+def _floats(kept: Sequence[Mapping[str, str]], width: int) -> list[str]:
+    if not kept:
+        return []
+    reasons: dict[str, list[str]] = {}
+    for one in kept:
+        reasons.setdefault(one["why"], []).append(one["layer"])
+    lines = ["", f"Stayed in floats: {counted(len(kept), 'layer')}"]
+    for why, names in sorted(reasons.items(), key=lambda item: -len(item[1]))[:REASONS]:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        lines += _filled(f"{', '.join(names[:3])}{more}: {why}", width, 4, "  ")
+    if len(reasons) > REASONS:
+        lines.append(f"  and {counted(len(reasons) - REASONS, 'reason')} more; --json has all of them")
+    return lines
+
+
+def _samples(found: Mapping[str, Any]) -> list[str]:
+    if not found["worst"]:
+        return []
+    if found["changed"] is None:
+        rows = [["row", "off by", "cosine"]]
+        rows += [[str(one["row"]), share(one["error"]), f"{one['cosine']:.4f}"] for one in found["worst"][:5]]
+        return ["", "The samples that are farthest off", *table(rows)]
+    steps = any(one["step"] is not None for one in found["worst"])
+    rows = [["row", *(["step"] if steps else []), "label", "original", "candidate", "margin"]]
+    for one in found["worst"]:
+        cells = [one["label"], one["original"], one["candidate"]]
+        margin = "-" if one["margin"] is None else f"{one['margin']:.3g}"
+        place = [f"{one['row']:,}", *([str(one["step"])] if steps else [])]
+        rows.append([*place, *("-" if cell is None else one_line(str(cell))[:20] for cell in cells), margin])
+    title = f"Predictions that changed, {len(found['worst'])} of {found['changed']:,}, those by the widest margin first"
+    return ["", title, *table(rows)]
+
+
+def _named(rows: Sequence[Sequence[str]], width: int) -> Iterable[str]:
+    """Rows whose first column, of names, is cut to what is left of a line."""
+    others = sum(max(map(len, column)) + 2 for column in list(zip(*rows, strict=True))[1:])
+    room = max(12, min(LONGEST, width - 2 - others))
+    return table([[shortened(one_line(name), room), *rest] for name, *rest in rows])
+
+
+def _filled(text: str, width: int, indent: int = 0, first: str = "") -> list[str]:
+    return textwrap.wrap(
+        one_line(text), width, initial_indent=first, subsequent_indent=" " * indent, break_on_hyphens=False
+    )

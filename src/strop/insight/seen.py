@@ -1,0 +1,62 @@
+"""Seen: what is found where two models are held to each other, layer by layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .likeness import Likeness
+from .parts import Part
+
+
+@dataclass
+class Seen:
+    """What was found at one layer.
+
+    Attributes:
+        part: The layer.
+        place: Its number, in the original's order.
+        own: Error introduced there: the candidate's layer is given what the original's is given.
+        all: Error accumulated up to there.
+        harm: Power of the change of the outputs over their own, where this layer alone is as in the candidate; None
+            where that was not tried.
+        seconds: That it takes in a call of the original and of the candidate; None where their runtimes don't tell.
+        ran: What the candidate computed it in, as its runtime tells; empty where it does not.
+    """
+
+    part: Part
+    place: int
+    own: Likeness = field(default_factory=Likeness)
+    all: Likeness = field(default_factory=Likeness)
+    harm: float | None = None
+    seconds: list[float | None] = field(default_factory=lambda: [None, None])
+    ran: str = ""
+
+    @property
+    def precision(self) -> str:
+        """What the candidate computes it in."""
+        told = self.part.precision
+        return self.ran if self.ran and " " not in told else told  # `int8 weights` says more than what they are used in
+
+
+@dataclass
+class Inside:
+    """What was found between inputs and outputs of two models.
+
+    Attributes:
+        layers: In the original's order.
+        outputs: Error of each result that is a float, over the same samples.
+        samples: That were looked into.
+        tried: That were used to tell the harm of single layers; 0 where it could not be told.
+        rest: Bytes of both models that belong to no layer: the graph itself, names, what no float comes from.
+        outside: Operators of the original, without those that only change how numbers are held, whose layer ends in
+            none of the values compared.
+        notes: What to know of it, in sentences.
+    """
+
+    layers: list[Seen]
+    outputs: dict[str, Likeness]
+    samples: int
+    tried: int
+    rest: tuple[int, int]
+    outside: int
+    notes: list[str]

@@ -1,0 +1,172 @@
+"""Story: what was found inside two models, as plain data and in sentences."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from ..units import counted
+from .likeness import Likeness
+from .seen import Inside, Seen
+
+NAMED = 3  # layers that a sentence names
+WRAPPED = "module."  # what PyTorch's names begin with where strop exported them
+HALF = 0.5  # of the error, that the worst layers are named up to
+NEGLIGIBLE = 1e-10  # power of an error over that of the outputs, that is rounding of f32
+
+
+def layers(found: Inside) -> list[dict[str, Any]]:
+    """Each layer as plain data; see `strop.explanation.explain`."""
+    whole = sum(seen.harm or 0.0 for seen in found.layers)
+    return [
+        {
+            "name": label,
+            "operator": seen.part.main.kind,
+            "node": seen.part.main.name,
+            "value": seen.part.value,
+            "precision": seen.precision,
+            "bytes": dict(zip(("original", "candidate"), seen.part.bytes, strict=True)),
+            "introduced": likeness(seen.own),
+            "accumulated": likeness(seen.all),
+            "share": None if seen.harm is None else seen.harm / whole if whole > NEGLIGIBLE else 0.0,
+            "seconds": dict(zip(("original", "candidate"), seen.seconds, strict=True)),
+        }
+        for label, seen in zip(labels(found.layers), found.layers, strict=True)
+    ]
+
+
+def likeness(found: Likeness) -> dict[str, Any]:
+    """An error as plain data: `sqnr` in dB (None where nothing differs), `cosine`, `error` (root mean square of the
+    differences over that of the original), and `lost`, numbers that are not finite any more."""
+    exact = not found.noise and not found.lost
+    return {
+        "sqnr": None if exact else found.sqnr, "cosine": found.cosine, "error": math.sqrt(found.share),
+        "lost": found.lost,
+    }  # fmt: skip
+
+
+def labels(found: Sequence[Seen]) -> list[str]:
+    """What each layer is called: where it came from, if the model tells, else the name of its operator."""
+    places = [seen.part.main.place.removeprefix(WRAPPED) or seen.part.main.name for seen in found]
+    kinds = [f"{place} {seen.part.main.kind}" for place, seen in zip(places, found, strict=True)]
+    once, twice = Counter(places), Counter(kinds)
+    return [
+        place if once[place] == 1 else kind if twice[kind] == 1 else f"{place} {seen.part.main.name}"
+        for place, kind, seen in zip(places, kinds, found, strict=True)
+    ]
+
+
+def floats(found: Inside, reasons: Mapping[str, str]) -> list[dict[str, str]]:
+    """The layers that stayed in floats, where others did not, and why.
+
+    Args:
+        found: What was seen.
+        reasons: By name of the candidate's operators, why those that made it left them alone.
+    """
+    integer = {seen.part.main.kind for seen in found.layers if "int" in seen.precision}
+    return [
+        {"layer": label, "operator": seen.part.main.kind, "why": _why(seen, reasons, integer)}
+        for label, seen in zip(labels(found.layers), found.layers, strict=True)
+        if integer and "int" not in seen.precision and seen.part.candidate
+    ]
+
+
+def _why(seen: Seen, reasons: Mapping[str, str], integer: Collection[str]) -> str:
+    part, kind = seen.part, seen.part.main.kind
+    if part.counterpart is not None and part.counterpart.name in reasons:
+        return reasons[part.counterpart.name]
+    if "int" in part.precision or any("quantize" in one.kind.lower() for one in part.candidate):
+        return f"numbers are rounded to 8 bits before or after it, and the runtime computes {kind} itself in floats"
+    which = f"other {kind} are in integers, and this is not" if kind in integer else f"no {kind} is in integers"
+    return f"{which}; why is not known without a bundle, which has the settings that made it"
+
+
+def tell(found: Inside, plain: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the layers come to, in sentences that need no other knowledge."""
+    return [*_outputs(found), *_origin(found, plain), *_additive(found), *_precisions(plain)]
+
+
+def _outputs(found: Inside) -> list[str]:
+    said = []
+    for name, seen in found.outputs.items():
+        whose = f"The output {name}" if len(found.outputs) > 1 else "The output"
+        if seen.lost:
+            said.append(f"{whose} holds {counted(seen.lost, 'number')} that are infinite or none, where the original's "
+                        "are finite.")  # fmt: skip
+        elif seen.share <= NEGLIGIBLE:
+            said.append(f"{whose} is the original's, up to the rounding of 32-bit floats.")
+        else:
+            said.append(f"{whose} is off by {share(math.sqrt(seen.share))} of its size ({seen.sqnr:.1f} dB; cosine "
+                        f"{seen.cosine:.4f}).")  # fmt: skip
+    return said
+
+
+def _origin(found: Inside, plain: Sequence[Mapping[str, Any]]) -> list[str]:
+    ranked = sorted((one for one in plain if one["share"]), key=lambda one: -one["share"])
+    if not ranked:
+        return []
+    worst, total = [], 0.0
+    for one in ranked:
+        worst.append(one)
+        total += one["share"]
+        if total >= HALF:
+            break
+    count = counted(len(plain), "layer")
+    if len(worst) > max(NAMED, len(plain) // 5):
+        first = ranked[:NAMED]
+        return [
+            f"The error comes from many places: the {len(first)} worst of {count} introduce {_sum(first)} of it, "
+            f"{_named(first)}; it takes {len(worst)} to make up half."
+        ]
+    where = f"{counted(len(worst), 'layer')} of {len(plain):,}"
+    more = f" and {len(worst) - NAMED} more" if len(worst) > NAMED else ""
+    return [f"{share(total)} of the error at the output is introduced in {where}: {_named(worst[:NAMED])}{more}."]
+
+
+def _additive(found: Inside) -> list[str]:
+    whole = sum(seen.harm or 0.0 for seen in found.layers)
+    shares = [seen.share for seen in found.outputs.values() if math.isfinite(seen.share)]
+    actual = sum(shares) / len(shares) if shares else 0.0
+    if not found.tried or actual <= NEGLIGIBLE or whole <= NEGLIGIBLE or 0.5 <= whole / actual <= 2:
+        return []
+    how = "cancel each other in part" if whole > actual else "make each other worse"
+    return [
+        f"Errors of single layers {how}: added up they would be {math.sqrt(whole / actual):.2g} times what the "
+        "candidate shows, so take the shares as a ranking."
+    ]
+
+
+def _precisions(plain: Sequence[Mapping[str, Any]]) -> list[str]:
+    kinds = Counter(one["precision"] for one in plain)
+    if len(kinds) < 2:
+        return []
+    listed = ", ".join(f"{count} in {kind}" for kind, count in kinds.most_common())
+    return [f"Of the {counted(len(plain), 'layer')}, {listed}."]
+
+
+def changed(found: Mapping[str, Any]) -> list[str]:
+    """How many predictions changed, as a sentence; none where there are no predictions."""
+    if found["changed"] is None:
+        return []
+    if not found["changed"]:
+        return [f"None of {counted(found['decisions'], 'prediction')} changed."]
+    said = f"{found['changed']:,} of {counted(found['decisions'], 'prediction')} changed"
+    if found["to_wrong"] is not None:
+        said += f": {found['to_wrong']:,} were right and are wrong now, {found['to_right']:,} the other way round"
+    return [f"{said}."]
+
+
+def _named(some: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{one['name']} ({one['operator']} in {one['precision']}, {share(one['share'])})" for one in some)
+
+
+def _sum(some: Sequence[Mapping[str, Any]]) -> str:
+    return share(sum(one["share"] for one in some))
+
+
+def share(value: float) -> str:
+    """A part of a whole: `41 %`, `0.34 %`."""
+    percent = 100 * value
+    return f"{percent:.0f} %" if percent >= 10 or not percent else f"{percent:.2g} %" if percent >= 0.001 else "~0 %"
