@@ -14,13 +14,20 @@ from strop import formats
 from strop.errors import NotApplicable
 from strop.model import ONNX, Batch, Model
 from strop.runtime import Profiled, Runtime
-from strop.runtimes import Eager, Gtil, Onnxruntime, Openvino
+from strop.runtimes import Eager, Gtil, Onnxruntime, Openvino, _profiled
 from strop.runtimes._profiled import _calm, _even
 from strop.target import Target
 from strop.technique import Context, apply
 from strop.techniques import ToOpenvino
 
 TARGET = Target(threads=1)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more turns than it takes."""
+    monkeypatch.setattr(_profiled, "SECONDS", 0.1)
+    monkeypatch.setattr(_profiled, "PATIENCE", 0.5)
 
 
 def stored(proto: onnx.ModelProto, folder: Path) -> Model:
