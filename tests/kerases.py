@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +16,10 @@ import pytest
 from strop import _quiet, formats
 from strop._lazy import installed
 from strop.data import Data
+from strop.learning import Training
 from strop.model import Batch, Model, Tensor
 from strop.target import Target
+from strop.technique import Context
 from strop.testing import Example
 
 if not installed("tensorflow"):
@@ -65,9 +69,14 @@ def cnn() -> Any:
     ]))  # fmt: skip
 
 
-def recurrent() -> Any:
-    """A recurrent layer over five steps."""
-    return seeded(lambda: keras.Sequential([keras.Input((5, 3), name="steps"), layers.LSTM(4, name="memory")]))
+def recurrent(kind: str = "LSTM", steps: int | None = 5) -> Any:
+    """A recurrent layer over some steps, and a dense one."""
+
+    def make() -> Any:
+        layer = layers.Bidirectional(layers.LSTM(4)) if kind == "both ways" else getattr(layers, kind)(4)
+        return keras.Sequential([keras.Input((steps, 3), name="steps"), layer, layers.Dense(4, name="memory")])
+
+    return seeded(make)
 
 
 class Scaled(layers.Layer):  # type: ignore[misc]
@@ -126,3 +135,62 @@ def altered(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
         for name, held in content.items():
             new.writestr(name, held)
     return path
+
+
+def classifier(width: int = 16, softmax: bool = True) -> Any:
+    """Of bars, three classes: convolutions, batch norm, a residual connection, dropout; `body` is a model within it."""
+
+    def make() -> Any:
+        x = image = keras.Input((10, 10, 1), name="image")
+        x = layers.Conv2D(width, 3, padding="same", use_bias=False, name="first")(x)
+        x = layers.ReLU()(layers.BatchNormalization(name="norm", momentum=0.9)(x))
+        inner = keras.Input((10, 10, width))
+        body = keras.Model(inner, layers.Conv2D(width, 3, padding="same", activation="relu", name="second")(inner))
+        body.name = "body"
+        x = layers.GlobalAveragePooling2D()(layers.Add()([x, body(x)]))
+        x = layers.Dropout(0.2)(layers.Dense(64, activation="relu", name="hidden")(x))
+        return keras.Model(image, layers.Dense(3, activation="softmax" if softmax else None, name="scores")(x))
+
+    return seeded(make)
+
+
+def bars(count: int = 240, seed: int = 0) -> Data:
+    """Images with a horizontal bar, a vertical one, or none; noise over all."""
+    random = RNG(seed)
+    images = random.normal(0, 0.3, (count, 10, 10, 1)).astype(np.float32)
+    labels = random.integers(0, 3, count)
+    for image, label, place in zip(images, labels, random.integers(0, 10, count), strict=True):
+        if label < 2:
+            image[place if label else slice(None), slice(None) if label else place] += 1.5
+    return Data({"image": images}, labels)
+
+
+@functools.cache
+def _taught(width: int, softmax: bool) -> list[np.ndarray[Any, Any]]:
+    live, data = classifier(width, softmax), bars()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=not softmax)
+    live.compile(keras.optimizers.Adam(5e-3), loss)
+    live.fit(data.inputs["image"], data.labels, 32, 20, verbose=0)
+    return list(live.get_weights())
+
+
+def trained(width: int = 16, softmax: bool = True) -> Any:
+    """One that knows bars."""
+    live = classifier(width, softmax)
+    live.set_weights(_taught(width, softmax))
+    return live
+
+
+def accuracy(live: Any, data: Data) -> float:
+    found = np.asarray(live(data.inputs["image"], training=False)).argmax(1)
+    return float((found == data.labels).mean())
+
+
+def context(model: Model, data: Data, folder: Path, **training: Any) -> Context:
+    """What a step that trains is given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"epochs": 2, "batch": 16, **training}
+    return Context(
+        data, model, ONE, 0, folder, train=data, training=Training(**settings), shared=folder.parent / "shared",
+        kept=folder.parent / f"kept-{folder.name}", deadline=time.monotonic() + 300,
+    )  # fmt: skip

@@ -118,6 +118,12 @@ def test_five_hundred_candidates_take_less_than_six_megabytes(html: str) -> None
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", html[: html.index("<script>")])
 
 
+def test_the_original_is_told_of_where_there_is_one_equal_or_not(found: Tuned, html: str, tmp_path: Path) -> None:
+    assert "metricvalue" in Page(html).words, "a function has none"
+    beside = replace(found, how={**found.how, "given": {"x": 0.5}})  # with the same figures
+    assert "metricas givenchosenratio" in Page(beside.report(tmp_path / "page.html").read_text()).words
+
+
 def test_states_have_a_colour_and_a_shape_and_nothing_is_left_out(found: Tuned) -> None:
     plain = json.loads(json.dumps(found.to_json()))
     told = drawing.outcomes(plain)

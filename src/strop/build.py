@@ -9,20 +9,28 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from . import runtimes
+from ._lazy import installed
 from ._pickles import read_object
 from .data import Data
 from .errors import NotApplicable, RunFailed, TechniqueError
 from .learning import Training
 from .model import Model
 from .rundir import read_json, write_json
+from .runtime import LayerTime, calls
 from .settings import Choice
 from .target import Target
 from .technique import Context, Needs, Technique, apply
 
 MODEL, FAILED, SHARED = "model.json", "failed.json", ".shared"
+TIMED = 8  # calls' inputs, that layers are timed on
 TO_MEASURE = 0.2  # of the time of a candidate, that training leaves for what follows
 
 
@@ -200,7 +208,7 @@ class Workshop:
             samples, self.original, self.target, self.seed, part,
             train=Data.load(lessons.data) if lessons else None, training=lessons.training() if lessons else None,
             student=lessons.student if lessons else None, shared=self.folder / SHARED, kept=kept,
-            deadline=deadline, progress=progress,
+            deadline=deadline, progress=progress, layer_times=partial(time_layers, self.target, samples),
         )  # fmt: skip
         try:
             made = apply(step, model, context)
@@ -213,6 +221,21 @@ class Workshop:
         finally:
             shutil.rmtree(part, ignore_errors=True)
         return _made(home)
+
+
+def time_layers(target: Target, samples: Data | None, model: Model) -> tuple[LayerTime, ...]:
+    """What each layer takes, on the first runtime here that loads the model.
+
+    Raises:
+        NotApplicable: That one has no profiler, or there are no samples to run.
+    """
+    usable = (r for r in runtimes.all_runtimes() if model.format in r.loads and not r.as_given and installed(r.module))
+    runtime = next(usable, None)
+    if runtime is None or samples is None:
+        raise NotApplicable("layers are timed where samples are given, and a runtime is installed")
+    rows = samples.take(np.arange(min(len(samples), TIMED * target.batch)))
+    feeds = [feed for _, steps in calls(model.signature, rows, target.batch) for feed in islice(steps, 1)]
+    return runtime().layer_times(model, target, feeds)
 
 
 def _trains(step: Technique) -> bool:

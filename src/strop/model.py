@@ -395,7 +395,8 @@ class ModelFormat(ABC):
             UnsupportedModel: Models of this format can't take it over.
         """
         raise UnsupportedModel(
-            f"A model in {self.name} can't take pre-processing over. Leave out fold, or export it to ONNX first."
+            f"Models in ONNX, Keras and TFLite can take pre-processing over, and this is one in {self.name}. Leave out "
+            "fold."
         )
 
     def shortened(self, model: Model, folder: Path) -> Model:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -119,7 +120,7 @@ class Route:
         found, first = {}, self.first()
         for key, domain in self.strengths().items():
             end = domain.high if strength > 0 else domain.low
-            found[key] = round(first[key] + abs(strength) * (end - first[key]), 2)
+            found[key] = _between(first[key], end, abs(strength), domain.log)
         return found
 
     def strength_of(self, candidate: Candidate) -> float | None:
@@ -134,7 +135,8 @@ class Route:
                         return None
                     continue
                 end = strengths[key].high if value > first[key] else strengths[key].low
-                found.append((value - first[key]) / abs(end - first[key]) if value != first[key] else 0.0)
+                share = _share(first[key], end, value, strengths[key].log) if value != first[key] else 0.0
+                found.append(share if value > first[key] else -share)
         return sum(found) / len(found) if found and candidate.runtime == type(candidate.runtime)() else None
 
     def expects(self, target: Target, untouched: float = 0.0) -> float:
@@ -273,6 +275,18 @@ def _chains(
         late = steps and steps[-1].returns is None and steps[-1].phase == step.phase and usable.index(steps[-1]) > place
         if not late and _fits(step, format, steps):
             yield from _chains(usable, step.returns or format, (*steps, step))
+
+
+def _between(start: float, end: float, share: float, log: bool) -> float:
+    """A value so far on the way from one to the other: two decimals of it, or two digits where the scale is log."""
+    if log:
+        return float(f"{start * (end / start) ** share:.2g}")
+    return round(start + share * (end - start), 2)
+
+
+def _share(start: float, end: float, value: float, log: bool) -> float:
+    """How far a value is on the way from one to the other."""
+    return math.log(value / start) / math.log(end / start) if log else (value - start) / (end - start)
 
 
 def _complete(steps: tuple[type[Technique], ...]) -> bool:

@@ -23,7 +23,7 @@ from .errors import InvalidData, InvalidGoal, InvalidPlan, NotMeasurable, RunFai
 from .goal import Goal
 from .images import Preprocessing
 from .learning import Training
-from .model import TORCH, Format, Model
+from .model import KERAS, TORCH, Format, Model
 from .overlap import overlap
 from .plan import reached
 from .reading import read_for
@@ -179,7 +179,7 @@ def prepare(
     if train is not None:
         learned = further(train, "train")
         lessons = _lessons(run, training or Training(), opened)
-        if opened.format == TORCH:  # the thresholds are those of networks
+        if opened.format in (TORCH, KERAS):  # the thresholds are those of networks
             lessons["most"], why = caution(learned)
             notes += why
         if learned.labels is None and whole.labels is not None and (training or Training()).loss != "none":

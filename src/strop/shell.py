@@ -52,7 +52,7 @@ def finish(work: Callable[[], int], debug: bool) -> None:
     try:
         code = work()
     except KeyboardInterrupt:
-        fail("interrupted. A search goes on with --resume and its run directory, named above.")
+        fail("interrupted. A search that has a run directory goes on with --resume and its name.")
         code = 128 + signal.SIGINT
     except Infeasible as error:
         fail(str(error))

@@ -61,6 +61,17 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+NATIVE = {
+    "bf16": frozenset({"avx512_bf16", "amx_bf16", "bf16"}),
+    "f16": frozenset({"avx512_fp16", "amx_fp16", "fphp"}),
+}
+
+
+def computes(precision: str) -> bool:
+    """Whether this CPU computes in `bf16` or `f16` itself; where it does not, float32 takes the place of both."""
+    return bool(instruction_sets() & NATIVE[precision])
+
+
 def covers(allowed: str, format: str) -> bool:
     """Whether who says the name of a format means another, too: `onnx` covers `onnx-trees`."""
     return format == allowed or format.startswith(f"{allowed}-")
@@ -120,5 +131,5 @@ class Target:
     @property
     def int8_saturates(self) -> bool:
         """Whether U8S8 products are summed in 16 bits, and so may saturate: x86 without VNNI or AMX."""
-        return platform.machine() in ("x86_64", "AMD64") and not instruction_sets() & {
+        return not self.mobile and platform.machine() in ("x86_64", "AMD64") and not instruction_sets() & {
             "avx512_vnni", "avx_vnni", "amx_int8"}  # fmt: skip

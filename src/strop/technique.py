@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Flag, IntEnum, auto
 from pathlib import Path
@@ -16,6 +16,7 @@ from .dataflow import Dataflow
 from .errors import ContractBroken, StropError, TechniqueError
 from .learning import Training
 from .model import Format, Model, Signature
+from .runtime import LayerTime
 from .settings import Settings
 from .target import Target
 
@@ -60,7 +61,7 @@ class Context:
         shared: A folder of the run, for what is costly and the same for all steps.
         kept: A folder for this step alone that outlives a kill, so that it goes on where it was; gone once it is done.
         progress: Called with the share done (0 to 1) and a few words.
-        measure: The engine's own measuring of a model, as metric name to value, for steps that decide by measuring.
+        layer_times: What each layer of a model takes in a call on the target, for steps that decide by it.
     """
 
     calibration: Data | None
@@ -75,7 +76,7 @@ class Context:
     kept: Path | None = None
     deadline: float = float("inf")
     progress: Callable[[float, str], None] = lambda share, words: None
-    measure: Callable[[Model], Mapping[str, float]] | None = None
+    layer_times: Callable[[Model], Sequence[LayerTime]] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -118,6 +119,7 @@ def _resumed(root: Path, flags: dict[str, Any]) -> TunePlan:
 
 def _run(plan: TunePlan, as_json: bool) -> int:
     from .terminal import Reporter, console
+    from .tune.trials import INTERRUPTED
 
     budget = Budget(Budget().seconds if plan.budget is None else plan.budget, plan.trials)
     screen = console()
@@ -139,6 +141,8 @@ def _run(plan: TunePlan, as_json: bool) -> int:
             say(f"  written to {plan.out}, fitted; types that skops.io.load must be told to trust: {types}")
         if plan.run is not None:
             say(f"  report: {plan.run / 'report.html'}")
+            if found.ended == INTERRUPTED:
+                say(f"  it goes on with: strop tune --resume {shlex.quote(str(plan.run))}")
     return CODES[found.verdict]
 
 

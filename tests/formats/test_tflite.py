@@ -114,6 +114,26 @@ def test_damaged_bytes_are_read_or_refused(tmp_path: Path) -> None:
     assert 100 < opened < 300
 
 
+def test_every_word_of_a_file_may_be_wrong(tmp_path: Path) -> None:
+    """Each of the file's 32-bit words but those of weights in turn: places, sizes, types and counts."""
+    whole, path = tflites.cnn().bytes(), tmp_path / "model.tflite"
+    weights = [np.asarray(b.data).tobytes() for b in tflites.cnn().model.buffers if b.data is not None]
+    starts = [(whole.index(data), len(data)) for data in weights if len(data) > 64]
+    inside = {at for start, size in starts for at in range(start, start + size)}
+    words, refused = [at for at in range(0, len(whole) - 4, 4) if at not in inside], 0
+    for number, place in enumerate(words):
+        wrong = (0, 0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, place + 4)[number % 5]
+        path.write_bytes(whole[:place] + wrong.to_bytes(4, "little") + whole[place + 4 :])
+        try:
+            model = formats.open(path)
+        except UnsupportedModel as error:
+            assert "\n" not in str(error) and len(str(error)) < 500
+            refused += 1
+            continue
+        assert len(formats.format_of("tflite").structure(model).layers) < 100
+    assert 0.2 * len(words) < refused < len(words)
+
+
 def test_a_quantized_end_needs_one_scale(tmp_path: Path) -> None:
     for scales in ([float("nan")], [0.0], [-1.0]):
         writer = tflites.integers()

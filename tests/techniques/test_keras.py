@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,19 +11,23 @@ import pytest
 
 pytest.importorskip("ai_edge_quantizer", reason="comes with the extra litert")
 
+from ai_edge_litert import interpreter as litert
+
 import kerases
+import strop
 import tflites
 from kerases import keras, layers
 from strop import formats
-from strop.errors import TechniqueError
+from strop.data import Data
+from strop.errors import InvalidData, NotApplicable, TechniqueError
 from strop.model import KERAS, ONNX, TFLITE, Model
 from strop.plan import routes
-from strop.prepare import reference
+from strop.prepare import Budget, reference
 from strop.runtime import predict
 from strop.runtimes import Litert, Onnxruntime
 from strop.target import Target
 from strop.technique import Context, Needs, Technique, apply
-from strop.techniques import KerasToOnnx, KerasToTflite, TfliteWeights
+from strop.techniques import KerasToOnnx, KerasToTflite, TfliteInt8, TfliteWeights
 from strop.techniques._parity import hold
 from strop.testing import Example, TechniqueCase
 
@@ -80,14 +85,71 @@ def test_a_saved_model_passes_too_and_odd_names_are_kept(tmp_path: Path) -> None
         assert made.signature.names() == formats.open(odd).signature.names()
 
 
-def test_a_recurrent_layer_takes_the_batch_of_the_target_in_tflite(tmp_path: Path) -> None:
-    live = kerases.recurrent()
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "both ways"])
+def test_a_recurrent_layer_takes_the_batch_of_the_target_in_tflite(tmp_path: Path, kind: str) -> None:
+    live = kerases.recurrent(kind)
     example = kerases.example(live, tmp_path / "given")
     lite = converted(KerasToTflite(), example, tmp_path / "lite", Target(threads=1, batch=2))
     assert [tensor.fixed_batch for tensor in lite.signature.inputs] == [2]
     wanted = kerases.answers(live, example.data.inputs)[0]
     found = tflites.answers(lite, example.data, 3)["memory"]  # calls of the size that it takes, the last one filled up
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_loops_are_quantized_in_their_weights_only(tmp_path: Path) -> None:
+    example = kerases.example(kerases.recurrent("GRU"), tmp_path / "given")
+    lite = Example(converted(KerasToTflite(), example, tmp_path / "lite"), example.data)
+    with pytest.raises(NotApplicable, match=r"has WHILE, as recurrent layers .*tflite-weights takes it"):
+        converted(TfliteInt8(), lite, tmp_path / "int8")
+    right = tflites.answers(lite.model, example.data)["memory"]
+    found = tflites.answers(converted(TfliteWeights(), lite, tmp_path / "weights"), example.data)["memory"]
+    assert np.abs(found - right).max() < 0.05
+
+
+@pytest.mark.parametrize("image", [True, False], ids=["image", "steps"])
+def test_sizes_that_are_free_stay_free_in_tflite(tmp_path: Path, image: bool) -> None:
+    def make() -> Any:
+        ends = keras.Input((None, None, 3), name="x"), layers.GlobalAveragePooling2D(), layers.Dense(2, name="y")
+        return keras.Sequential([ends[0], layers.Conv2D(4, 3, padding="same"), *ends[1:]])
+
+    live = kerases.seeded(make) if image else kerases.recurrent(steps=None)
+    (name,) = (tensor.name for tensor in formats.open(live).signature.inputs)
+    made: dict[str, Model] = {}
+    for size in (6, 9):
+        shape = (kerases.SAMPLES, size, size + 1, 3) if image else (kerases.SAMPLES, size, 3)
+        data = Data({name: kerases.RNG(size).normal(size=shape).astype(np.float32)})
+        if not made:
+            example = Example(kerases.stored(live, tmp_path / "given"), data)
+            made["lite"] = converted(KerasToTflite(), example, tmp_path / "lite")
+            assert made["lite"].signature.inputs[0].shape[1] is None
+        (found,) = tflites.answers(made["lite"], data, 1).values()
+        np.testing.assert_allclose(found, kerases.answers(live, data.inputs)[0], rtol=1e-4, atol=1e-6)
+
+
+def test_samples_to_calibrate_with_must_have_the_models_shape(tmp_path: Path) -> None:
+    x = kerases.RNG(0).normal(size=(60, 1)).astype(np.float32)
+    with pytest.raises(InvalidData, match=r"Of the calibration data: .*a sample is \[2\], and must be \[1\]"):
+        strop.optimize(
+            kerases.dense(), x, "minimize size", target=Target(threads=1, kind="mobile"), run=tmp_path / "run",
+            calibration=np.ones((9, 2), np.float32),
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_of_three_layers_becomes_a_file_in_a_line(tmp_path: Path) -> None:
+    """The example of TensorFlow Lite's guide."""
+    live, x = kerases.dense(), kerases.RNG(0).normal(size=(60, 1)).astype(np.float32)
+    bundle, budget = tmp_path / "bundle", Budget(60, trials=1)
+    phone = Target(threads=1, kind="mobile")
+    strop.optimize(live, x, "minimize size", target=phone, budget=budget, run=tmp_path / "run").save(bundle)
+    file = Path(shutil.copy(bundle / "model.tflite", tmp_path / "quantized_model.tflite"))
+    interpreter = litert.Interpreter(str(file))  # as an app has it, without strop
+    interpreter.allocate_tensors()
+    (given,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.set_tensor(given["index"], x[:1])
+    interpreter.invoke()
+    wanted = np.asarray(live(x[:1]))
+    np.testing.assert_allclose(interpreter.get_tensor(result["index"]), wanted, rtol=0.05, atol=0.01)
 
 
 def test_a_recurrent_layer_takes_any_batch_in_onnx(tmp_path: Path) -> None:

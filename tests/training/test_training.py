@@ -19,8 +19,8 @@ from strop.data import Data
 from strop.errors import InvalidData, InvalidPlan, TechniqueError
 from strop.formats.torch import load
 from strop.learning import Training
+from strop.training import course, reestimate, retrain, train_batches
 from strop.training import loop as loop_module
-from strop.training import reestimate, retrain, train_batches
 from strop.training.batches import Batches, target
 from strop.training.losses import Objective
 from strop.training.teacher import Teacher
@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(tmp_path: P
 def test_training_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = stored(trained(DATA), DATA, tmp_path)
     whole = retrain(fresh(), replace(context(model, DATA, tmp_path / "whole", epochs=4), kept=None))
-    monkeypatch.setattr(loop_module, "CHECKPOINT", 0.0)
+    monkeypatch.setattr(course, "CHECKPOINT", 0.0)
     given = context(model, DATA, tmp_path / "out", epochs=4)
     steps: list[int] = []
     step = loop_module._Course._step
@@ -123,7 +123,7 @@ def test_too_little_time_to_learn_anything_is_said_and_not_taken_for_training(tm
 
 def test_a_session_that_goes_on_is_given_its_own_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the killed one took is not held against it."""
-    monkeypatch.setattr(loop_module, "CHECKPOINT", 0.0)
+    monkeypatch.setattr(course, "CHECKPOINT", 0.0)
     given = context(stored(fresh(), DATA, tmp_path), DATA, tmp_path / "out", teach=0.0, epochs=6)
     step, taken = loop_module._Course._step, []
 
@@ -134,7 +134,7 @@ def test_a_session_that_goes_on_is_given_its_own_time(tmp_path: Path, monkeypatc
             raise KeyboardInterrupt
 
     monkeypatch.setattr(loop_module._Course, "_step", killed)
-    monkeypatch.setattr(loop_module.time, "monotonic", lambda: 0.1 * len(taken))  # a tenth of a second a step
+    monkeypatch.setattr(course.time, "monotonic", lambda: 0.1 * len(taken))  # a tenth of a second a step
     with pytest.raises(KeyboardInterrupt):
         retrain(fresh(), replace(given, deadline=100.0))
     retrain(fresh(), replace(given, deadline=100.0))
@@ -326,7 +326,7 @@ def test_outputs_that_are_none_of_samples_are_not_taught(tmp_path: Path) -> None
     ],
 )
 def test_the_loss_is_told_from_outputs_and_labels(outputs: Any, labels: Any, kind: str, expected: float | None) -> None:
-    made, given = {"output": torch.tensor(outputs)}, target(np.asarray(labels))
+    made, given = {"output": torch.tensor(outputs)}, torch.from_numpy(target(np.asarray(labels)))
     binary = bool(np.isin(labels, (0, 1)).all())
     objective = Objective(Training(teach=0.0), made, given, binary)
     assert objective.kind == kind

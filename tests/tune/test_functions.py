@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,22 @@ def test_functions_run_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     found = search("mine:train", budget=Budget(600, 8), threads=2)
     assert found.params == {"n": 2}
     assert len(found.trials) == 8
+
+
+def test_a_run_directory_that_was_made_anew_is_a_new_run(tmp_path: Path) -> None:
+    for _ in range(2):
+        search(parabola, budget=Budget(600, 3), threads=1, run=tmp_path / "run")
+        kept = optuna.storages.JournalStorage(
+            optuna.storages.journal.JournalFileBackend(str(tmp_path / "run" / "journal.log"))
+        )
+        assert len(optuna.load_study(study_name=None, storage=kept).trials) == 3
+        shutil.rmtree(tmp_path / "run")
+
+
+def test_what_is_no_number_is_told_and_nothing_is_beside_an_original_that_there_is_not() -> None:
+    with pytest.raises(RunFailed, match="it returned None, not a number, or one for each metric"):
+        search(lambda trial: None, {"n": [1]}, threads=1)
+    assert "original" not in str(search(lambda trial: trial.params["n"], {"n": [1, 2]}, threads=1))
 
 
 def test_what_fails_costs_that_trial_only_and_where_all_do_the_cause_is_told() -> None:

@@ -7,6 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 
+from strop.tune.race import spelled
 from strop.tune.racing import Folds, Noise, apart, corrected_for_choice, standard_error
 
 RNG = np.random.default_rng(0)
@@ -68,3 +69,7 @@ def test_folds_compare_as_a_comparison_does() -> None:
     margin = found.margin(0.99, 0.0)
     assert margin.low <= (scores[1] - 0.99 * scores[0]).mean() <= margin.high
     assert found.margin(0.0, 0.4).value == pytest.approx(scores[1].mean() - 0.4)
+
+
+def test_parameters_are_spelled_on_one_line() -> None:
+    assert spelled({"a\nb": "v\n" * 500, "c": 0.123456}) == f"a b={'v ' * 28}v..., c=0.1235"

@@ -161,8 +161,9 @@ def test_fits_that_fail_get_their_score_and_are_not_chosen() -> None:
 
 
 def test_scores_that_are_nan_rank_last() -> None:
-    with pytest.warns(UserWarning, match="non-finite"):
+    with pytest.warns(UserWarning, match="non-finite") as said:
         found = SearchCV(Failing(mode="score"), {"depth": range(60)}, trials=20, cv=2, random_state=0).fit(X, y)
+    assert len(said) == 1, "once, and not with every batch"
     assert found.best_params_["depth"] % 2 == 0
 
 

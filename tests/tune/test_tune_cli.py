@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from typer.testing import CliRunner, Result
 from strop.cli import app
 from strop.errors import InvalidPlan, StropError
 from strop.planfile import TunePlan, read, read_space
+from strop.terminal import Reporter
 from strop.tune.space import Space
 from strop.tune.tables import read_samples
 
@@ -185,6 +188,54 @@ def test_a_function_with_a_space(here: Path) -> None:
     assert (here / "run" / "report.html").exists()
 
 
+def test_what_a_function_prints_is_no_result(here: Path) -> None:
+    (here / "own_prints.py").write_text(
+        "def train(trial):\n    print('loud')\n    return trial.suggest_int('n', 1, 2)\n"
+    )
+    command = [sys.executable, "-m", "strop", "tune", "own_prints:train", "--trials", "2", "--threads", "2", "--json"]
+    said = subprocess.run(command, capture_output=True, text=True)
+    assert json.loads(said.stdout)["verdict"] == "met"
+    assert "loud" in said.stderr
+
+
+def test_an_interrupted_run_says_how_it_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(reporter: Reporter, event: Any) -> None:
+        if "x=3" in str(event):
+            raise KeyboardInterrupt
+
+    (here / "space.json").write_text('{"x": [1, 2, 3, 4, 5]}')
+    words = ["own_models:train", "--space", "space.json", "--sampler", "grid", "--threads", 1]
+    with monkeypatch.context() as patched:
+        patched.setattr(Reporter, "__call__", interrupt)
+        said = strop(*words, "--run", "my run")
+    assert said.exit_code == 0, said.stderr
+    assert "it goes on with: strop tune --resume 'my run'" in said.stdout
+    assert "every point of the space was tried" in strop("--resume", "my run").stdout
+
+
+def test_a_run_that_was_damaged_goes_on_or_says_so(here: Path) -> None:
+    words = ("tree.skops", "--data", "iris.npz", "--space", "depth.json", "--trials", 2, "--threads", 1, "--run", "run")
+    first = strop(*words)
+    assert first.exit_code == 0, first.stderr
+    kept, noise = (here / "run" / "fits.jsonl").read_bytes(), bytes(range(128, 256)) + b"\n\xff"
+    (here / "run" / "fits.jsonl").write_bytes(noise + b"\n" + kept)
+    assert strop(*words).exit_code == 0
+    assert len((here / "run" / "fits.jsonl").read_bytes().splitlines()) == len(kept.splitlines()) + 2, (
+        "none is repeated"
+    )
+    (here / "run" / "journal.log").write_bytes(noise)
+    damaged = strop(*words)
+    assert damaged.exit_code == 2, damaged.output
+    assert re.search(r"journal.log is not what strop wrote .* Remove it: all fits are kept", damaged.stderr)
+    (here / "run" / "journal.log").unlink()
+    assert strop(*words).exit_code == 0
+    train = ("own_models:train", "--space", "x.json", "--threads", 1, "--run", "other")
+    (here / "x.json").write_text('{"x": [1, 2]}')
+    assert strop(*train).exit_code == 0
+    (here / "other" / "journal.log").write_bytes(noise)
+    assert "journal.log is not what strop wrote" in strop(*train).stderr
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -196,11 +247,13 @@ def test_a_function_with_a_space(here: Path) -> None:
         (["tree.skops", "--data", "iris.npz", "--space", "down.json"], "must go from a low to a high above it"),
         (["tree.skops", "--data", "none.csv", "--space", "depth.json"], "There is no data at none.csv"),
         (["tree.skops", "--data", "iris.csv", "--space", "depth.json"], "--label NAME"),
+        (["own_models:make", "--data", "iris.csv", "--space", "depth.json"], "--label NAME"),
         (["tree.skops", "--data", "iris.csv", "--label", "kin", "--space", "depth.json"], "Did you mean 'kind'?"),
         (["tree.skops", "--data", "iris.npz", "--space", "depth.json", "--out", "best.pkl"], "Name it as best.skops"),
         (["none.skops", "--data", "iris.npz", "--space", "depth.json"], "none.skops does not"),
         (["own_models:seven", "--data", "iris.npz", "--space", "depth.json"], "and gives 7"),
         (["own_models:train", "--space", "depth.json", "--cv", "3"], "has no use for cv"),
+        (["tree.skops", "--data", "gaps.npz", "--space", "depth.json"], "gaps.npz has none in row 2"),
         (["tree.skops", "--space", "depth.json"], "needs samples to fit on"),
         (["own_models:seven", "--space", "depth.json"], "can't be called with a trial"),
         (["--resume", "run", "--seed", "3"], "leave out seed"),
@@ -209,6 +262,7 @@ def test_a_function_with_a_space(here: Path) -> None:
     ],
 )
 def test_what_can_not_be_used_is_told_in_one_paragraph(here: Path, words: list[str], told: str) -> None:
+    np.savez(here / "gaps.npz", x=np.eye(4), labels=[0, 1, np.nan, 0])
     (here / "empty.json").write_text("{}")
     (here / "bare.toml").write_text("C = [1, 2]\n")
     (here / "strange.json").write_text('{"depht": [1, 2]}')

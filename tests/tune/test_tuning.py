@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -297,6 +298,23 @@ def test_fits_run_side_by_side_and_take_what_is_defined_here() -> None:
     assert len(beside) == 5
 
 
+class Fatal(LogisticRegression):
+    """Kills its process at one value."""
+
+    def fit(self, X: Any, y: Any) -> Fatal:
+        if self.C == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().fit(X, y)
+
+
+def test_a_fit_that_kills_its_process_costs_that_candidate_only() -> None:
+    found = tuned(Fatal(), {"C": [0.1, 2.0, 3.0]}, X / 16, threads=2)
+    assert [trial.params["C"] for trial in found.trials if trial.state == "failed"] == [2.0]
+    assert "of which 1 failed" in str(found)
+    assert "its process died with SIGKILL" in next(trial.why for trial in found.trials if trial.state == "failed")
+    assert len(found.trials) == 4
+
+
 class Sleepy(GaussianNB):
     """Takes a minute for one value."""
 
@@ -326,6 +344,22 @@ def test_an_interrupt_keeps_what_is_done() -> None:
     assert found.ended == "it was interrupted"
     assert 3 <= len(found.trials) <= 5
     assert found.estimator.predict(X).shape == y.shape
+
+
+def test_an_interrupt_before_anything_is_judged_is_one() -> None:
+    class Interrupted(DecisionTreeClassifier):  # type: ignore[misc]
+        def fit(self, X: Any, y: Any) -> Any:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tuned(Interrupted())
+
+
+def test_why_a_metric_is_no_number_is_told() -> None:
+    with pytest.raises(RunFailed, match=r"log_loss is not a number on any fold \(AttributeError.*'predict_proba'\)"):
+        tuned(LinearSVC(), {"C": [1, 2]}, X / 16, goal="minimize log_loss")
+    with pytest.raises(RunFailed, match=r"ValueError: Input X contains NaN"):  # and not the advice that follows it
+        tuned(LinearSVC(), {"C": [1, 2]}, np.where(X == 16, np.nan, X))
 
 
 SCRIPT = """

@@ -1,8 +1,10 @@
-"""Writing .tflite: vectors that are alike are written once."""
+"""Writing .tflite, in the schema's own objects: vectors that are alike are written once."""
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,3 +51,12 @@ def sign(live: Any, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> No
             entry.name, entry.tensorIndex = name.encode(), place
             side.append(entry)
     live.signatureDefs = [made]
+
+
+def append(path: Path, source: Path) -> None:
+    """Carry over the files that TFLite's metadata speak of, such as labels: a ZIP archive behind the model."""
+    if zipfile.is_zipfile(source):
+        with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "a") as new:
+            for entry in old.infolist():
+                if entry.compress_type == zipfile.ZIP_STORED:  # they all are: apps map them into memory
+                    new.writestr(entry, old.read(entry))

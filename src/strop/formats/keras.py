@@ -15,8 +15,10 @@ from .._archives import check_expansion
 from .._plain import told
 from .._quiet import hushed, keras, silenced, tensorflow
 from ..errors import StropError, UnsupportedModel, UntrustedModel
+from ..images import Preprocessing
 from ..model import KERAS, SAVED_MODEL, Model, ModelFormat, Signature
 from . import saved_model
+from ._keras_ends import dressed, flat, given, returned, with_pixels
 from .tensorflow import Function, distinct, numbers
 
 FILE = "model.keras"
@@ -83,6 +85,14 @@ class KerasFormat(ModelFormat):
             ) from error
         return source
 
+    def folded(self, model: Model, preprocessing: Preprocessing, folder: Path) -> Model:
+        """Write it as a model within one that takes pixels and scales them.
+
+        Raises:
+            UnsupportedModel: Its input is not what images come to.
+        """
+        return save(with_pixels(load(model), model.signature, preprocessing.settled(None, model.signature)), folder)
+
     def store(self, model: Model, folder: Path) -> Model:
         """Write a live model as model.keras; as a SavedModel where it holds more than Keras's own layers.
 
@@ -105,22 +115,52 @@ def function_of(model: Model) -> Function:
     Raises:
         UnsupportedModel, UntrustedModel: As for `open`.
     """
-    tensorflow()
     if model.format == SAVED_MODEL:
         return saved_model.function_of(model)
-    with hushed():
-        live = _read(model.path)
-    inputs, tree = _given(live), keras().tree
-
-    def packed(flat: Any) -> Any:
-        return tree.pack_sequence_as(inputs, list(flat))
-
+    live = load(model)
+    inputs, tree, call = given(live), keras().tree, flat(live)
     return Function(
         _signature(live, str(model.path)),
-        lambda *flat: tree.flatten(live(packed(flat), training=False)),
-        lambda flat: tree.flatten(live.predict_on_batch(packed(flat))),
+        lambda *tensors: call(tensors, False),
+        lambda arrays: tree.flatten(live.predict_on_batch(tree.pack_sequence_as(inputs, list(arrays)))),
         [variable.value for variable in live.variables],
     )
+
+
+def load(model: Model) -> Any:
+    """The live model of a file, on TensorFlow, free for the caller to change.
+
+    Raises:
+        UnsupportedModel, UntrustedModel: As for `open`.
+    """
+    tensorflow()
+    with hushed():
+        return _read(model.path)
+
+
+def save(live: Any, folder: Path) -> Model:
+    """Write a live model that holds Keras's own layers only."""
+    room = KerasFormat()
+    return room.store(room.open(live), folder)
+
+
+def worn(student: Any, original: Any) -> Any:
+    """A live model whose inputs and outputs are called and held together as another's: see `dressed`.
+
+    Raises:
+        UnsupportedModel: Inputs or outputs are others.
+    """
+    own, wanted = _signature(student, "the student"), _signature(original, "the original")
+    return dressed(student, own, original, wanted)
+
+
+def layers_of(live: Any) -> dict[str, Any]:
+    """All layers by name; those of a model within the model as `outer/inner`."""
+    found = {}
+    for layer in getattr(live, "layers", ()):
+        found[layer.name] = layer
+        found |= {f"{layer.name}/{name}": inner for name, inner in layers_of(layer).items()}
+    return found
 
 
 def _read(path: Path) -> Any:
@@ -207,27 +247,15 @@ def _check(live: Any, name: str) -> None:
             f"A Keras model must be built, and {name} has no weights yet. Call it once on a few samples, or begin it "
             "with keras.Input(shape)."
         )
-    if kept := [layer.name for layer in _layers(live) if getattr(layer, "stateful", False)]:
+    if kept := [layer.name for layer in layers_of(live).values() if getattr(layer, "stateful", False)]:
         raise UnsupportedModel(
             f"An answer must depend on its inputs alone, and {', '.join(kept)} of {name} keeps a state from call to "
             "call. Build it with stateful=False, its state as an input and an output."
         )
 
 
-def _layers(live: Any) -> Iterator[Any]:
-    for layer in getattr(live, "layers", ()):
-        yield layer
-        yield from _layers(layer)
-
-
-def _given(live: Any) -> Any:
-    """The structure that a model is called with."""
-    return live.inputs[0] if isinstance(live, keras().Sequential) else live.input
-
-
 def _signature(live: Any, name: str) -> Signature:
-    outputs = live.outputs[0] if isinstance(live, keras().Sequential) else live.output
-    return Signature(_tensors(_given(live), name), _tensors(outputs, name))
+    return Signature(_tensors(given(live), name), _tensors(returned(live), name))
 
 
 def _tensors(structure: Any, model: str) -> tuple[Any, ...]:

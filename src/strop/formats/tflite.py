@@ -14,10 +14,12 @@ from typing import Any
 from .._lazy import require
 from ..dataflow import Dataflow
 from ..errors import UnsupportedModel
+from ..images import Preprocessing
 from ..model import TFLITE, Batch, Model, ModelFormat, Signature, Tensor
 from ..structure import Layer, Structure
 from ._tflite import IDENTIFIER, Graph, Operator, Value, read
 from ._tflite_inside import dataflow_of, shift, tap
+from ._tflite_pixels import with_pixels
 from ._tflite_schema import BITS, NUMERIC
 from ._tflite_writing import content
 from ._told import told
@@ -76,6 +78,16 @@ class TfliteFormat(ModelFormat):
             return model
         path = folder / FILE
         path.write_bytes(model.payload)
+        return self.open(path)
+
+    def folded(self, model: Model, preprocessing: Preprocessing, folder: Path) -> Model:
+        """Write it with a cast, a product, a sum and, where channels come first, a transposition before its input.
+
+        Raises:
+            UnsupportedModel: Its input is not what images come to, or takes no float32.
+        """
+        path = folder / "model.tflite"
+        with_pixels(model, preprocessing.settled(None, model.signature), path)
         return self.open(path)
 
     def structure(self, model: Model, samples: Batch | None = None) -> Structure:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _STYLE = """
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1rem }
 .plot { min-width: 0; height: 19rem } .plot > div { height: 100% } meter { width: 60% }
-.keys { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: 0 1.2rem } td { overflow-wrap: anywhere }
+.keys { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: 0 1.2rem }
+h1, p, li, td { overflow-wrap: anywhere }
 .plot .main-svg { background: none !important } .plot svg text { fill: currentColor !important }
 .plot .hoverlayer text { fill: #fff !important } .why { white-space: normal; min-width: 14rem }
 """
@@ -84,7 +85,7 @@ def _figures(found: Mapping[str, Any]) -> str:
     """Beside the estimator as given; by themselves where nothing was given to be beside."""
     metrics = found["metrics"]
     note = f'<p class="note">Judged on {escape(found["judged_on"])}; bounds are one-sided, at 95 % each.</p>'
-    if all(one["original"] == one["candidate"] for one in metrics.values()):
+    if not found["params"] or found["how"].get("given") is None:
         rows = [[escape(name), _side(one, "candidate")] for name, one in metrics.items()]
         return table(["metric", "value"], rows) + note
     rows = [

@@ -13,17 +13,22 @@ from .condense_neighbors import CondenseNeighbors
 from .distill import Distill, DropBlocks
 from .distill_estimator import DistillEstimator
 from .distill_forest import DistillForest
+from .distill_keras import DistillKeras
 from .drop_features import DropFeatures
 from .factorize import Factorize
 from .forest_to_onnx import ForestToOnnx
 from .keras_to_onnx import KerasToOnnx
 from .keras_to_tflite import KerasToTflite
 from .low_rank_kernel import LowRankKernel
+from .mixed_onnx import MixedOnnx
+from .mixed_openvino import MixedOpenvino
 from .optimize_onnx import OptimizeOnnx
 from .prune_channels import PruneChannels
+from .prune_keras import PruneKerasWeights
 from .prune_leaves import PruneLeaves
 from .prune_weights import PruneWeights
 from .quantize_aware import QuantizeAware
+from .quantize_aware_keras import QuantizeAwareKeras
 from .quantize_forest import QuantizeForest
 from .quantize_onnx import DynamicInt8, StaticInt8
 from .quantize_openvino import OpenvinoInt8, OpenvinoInt8Weights
@@ -51,6 +56,9 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     Factorize,
     PruneWeights,
     QuantizeAware,
+    DistillKeras,
+    PruneKerasWeights,
+    QuantizeAwareKeras,
     ToOnnx,
     KerasToOnnx,
     KerasToTflite,
@@ -66,9 +74,11 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     OptimizeOnnx,
     DynamicInt8,
     StaticInt8,
+    MixedOnnx,
     ToOpenvino,
     OpenvinoInt8,
     OpenvinoInt8Weights,
+    MixedOpenvino,
     ClusterWeights,
     TfliteInt8,
     TfliteWeights,

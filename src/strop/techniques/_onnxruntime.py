@@ -38,9 +38,12 @@ def optimize(source: Path, result: Path, level: str, *, apart: bool) -> None:
     ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
 
 
-def runner(source: Path) -> Step:
-    """A float session that steps through sequences while calibrating."""
-    session = ort.InferenceSession(str(source), _options(), providers=["CPUExecutionProvider"])
+def runner(source: Path | bytes, threads: int = 0) -> Step:
+    """A session that steps through samples, on so many threads; 0 for one a core."""
+    options = _options()
+    options.intra_op_num_threads = threads
+    given = source if isinstance(source, bytes) else str(source)
+    session = ort.InferenceSession(given, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
 
     def step(batch: Batch) -> dict[str, np.ndarray[Any, Any]]:

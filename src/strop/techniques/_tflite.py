@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import re
-import zipfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,7 +15,7 @@ import numpy as np
 from .._lazy import lazy
 from .._quiet import hushed, silenced, without_semaphores
 from ..errors import NotApplicable
-from ..formats._tflite_writing import KEY, sign
+from ..formats._tflite_writing import KEY, append, sign
 from ..formats._tflite_writing import content as written
 from ..formats.tflite import Graph, Operator, TfliteFormat, has_weights, is_half, is_quantized, read
 from ..model import Batch, Model
@@ -48,13 +47,15 @@ class Source:
         path: The file.
         content: What it holds, its one signature with the names that strop knows.
         graph: The same as strop reads it.
-        layers: Of all operators with weights, by number: the names by which a recipe finds them.
+        scopes: Of all operators, in order: the names by which a recipe finds them.
+        layers: Of those with weights, by number, the same.
         ends: The tensors that go in, and those that come out, in the file's order.
     """
 
     path: Path
     content: bytes
     graph: Graph
+    scopes: Sequence[str]
     layers: Mapping[int, str]
     ends: tuple[list[int], list[int]]
 
@@ -88,9 +89,9 @@ def prepared(model: Model) -> Source:
     graph = read(model.path)
     live = flatbuffers.read_model_from_bytearray(bytearray(model.path.read_bytes()))
     sign(live, graph.inputs, graph.outputs)
-    layers = {number: _scope(graph, one) for number, one in enumerate(graph.operators) if has_weights(graph, one)}
-    content = written(live)
-    return Source(model.path, content, graph, layers, _ends(live))
+    scopes = [_scope(graph, operator) for operator in graph.operators]
+    layers = {n: scopes[n] for n, operator in enumerate(graph.operators) if has_weights(graph, operator)}
+    return Source(model.path, written(live), graph, scopes, layers, _ends(live))
 
 
 def renamed(content: bytes, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> bytes:
@@ -228,15 +229,6 @@ def rename(path: Path, inputs: Iterable[str], outputs: Iterable[str]) -> None:
     sides = (dict(zip(names, ends, strict=True)) for names, ends in zip((inputs, outputs), _ends(live), strict=True))
     sign(live, *sides)
     path.write_bytes(written(live))
-
-
-def append(path: Path, source: Path) -> None:
-    """Carry over the files that TFLite's metadata speak of, such as labels: a ZIP archive behind the model."""
-    if zipfile.is_zipfile(source):
-        with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "a") as new:
-            for entry in old.infolist():
-                if entry.compress_type == zipfile.ZIP_STORED:  # they all are: apps map them into memory
-                    new.writestr(entry, old.read(entry))
 
 
 def _ends(live: Any) -> tuple[list[int], list[int]]:

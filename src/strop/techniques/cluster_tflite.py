@@ -9,20 +9,20 @@ import numpy as np
 
 from .._lazy import lazy
 from ..errors import NotApplicable
-from ..formats._tflite_writing import content
+from ..formats._tflite_writing import append, content
 from ..formats.tflite import Graph, TfliteFormat, has_weights
 from ..model import TFLITE, Format, Model
 from ..settings import choice
 from ..target import Target
 from ..technique import Context, Phase, Technique
 from . import _tflite as tool
+from ._magnitude import SMALL
 
 if TYPE_CHECKING:
     from sklearn import cluster
 else:
     cluster = lazy("sklearn.cluster")
 
-SMALL = 1024  # numbers in a weight, under which it is left alone
 BINS = 4096
 Array = np.ndarray[Any, Any]
 
@@ -55,7 +55,7 @@ class ClusterWeights(Technique):
             live.buffers[buffer].data = clustered(weights, self.clusters, context.seed).view(np.uint8)
         path = context.folder / "model.tflite"
         path.write_bytes(content(live))
-        tool.append(path, model.path)
+        append(path, model.path)
         return TfliteFormat().open(path)
 
 

@@ -13,14 +13,13 @@ from ..model import TORCH, Format, Model
 from ..settings import choice, span
 from ..technique import Context, Needs, Phase, Technique
 from ..training import retrain, saved
+from ._magnitude import SMALL, largest
 from ._modules import kept
 
 if TYPE_CHECKING:
     import torch
 else:
     torch = lazy("torch", "torch")
-
-SMALL = 1024  # numbers in a weight, under which it is left alone
 
 
 @dataclass(frozen=True)
@@ -56,17 +55,11 @@ class PruneWeights(Technique):
                 for weight in layers:
                     _two_of_four(weight)
             else:
-                _smallest(layers, self.amount)
+                masks = largest([weight.float().numpy() for weight in layers], self.amount)
+                for weight, mask in zip(layers, masks, strict=True):
+                    weight.mul_(torch.from_numpy(mask))
         retrain(module, context, sparse=True)
         return saved(module, model, context)
-
-
-def _smallest(weights: list[torch.nn.Parameter], amount: float) -> None:
-    """Zero the share of all weights that is smallest; each layer's are measured by its own spread."""
-    sizes = torch.cat([(weight / weight.std().clamp_min(1e-12)).abs().flatten() for weight in weights])
-    limit = sizes.kthvalue(max(1, round(amount * len(sizes)))).values
-    for weight in weights:
-        weight[(weight / weight.std().clamp_min(1e-12)).abs() <= limit] = 0
 
 
 def _two_of_four(weight: torch.nn.Parameter) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from .._quiet import silenced
 from ..dataflow import Dataflow
@@ -35,6 +35,8 @@ MOVING = frozenset({
 """What passes int8 on between convolutions at no loss, or little."""
 APART = 1 << 24
 """Bytes above which weights lie beside the graph while it is worked on, so that they are not in memory each time."""
+Quantize: TypeAlias = Callable[[Path, Path, bool], None]
+"""Makes of a file a quantized one; told whether weights lie beside it."""
 _METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 
 
@@ -152,6 +154,14 @@ class StaticInt8(Technique):
             raise NotApplicable(f"has no node {missing[0]!r} to keep in float")
 
     def apply(self, model: Model, context: Context) -> Model:
+        return _quantized(model, context, self._quantize(model, context))
+
+    def _quantize(self, model: Model, context: Context, whole: bool = False) -> Quantize:
+        """What quantizes a file.
+
+        Args:
+            whole: Whether activations stay whose clipping the range of an int8 value covers.
+        """
         from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
         def quantize(source: Path, result: Path, large: bool) -> None:
@@ -171,10 +181,11 @@ class StaticInt8(Technique):
                 nodes_to_exclude=self._excluded(source),
                 calibrate_method=CalibrationMethod[_METHODS[self.calibrator]],
                 calibration_cache_path=ranges,
+                extra_options={"QDQKeepRemovableActivations": whole},
                 use_external_data_format=large,
             )
 
-        return _quantized(model, context, quantize)
+        return quantize
 
     def spared(self, made: Dataflow) -> Mapping[str, str]:
         known, named = set(self._operators()), self._named()
@@ -269,8 +280,16 @@ class _Reader:
         return next(self.given, None)
 
 
-def _quantized(model: Model, context: Context, quantize: Callable[[Path, Path, bool], None]) -> Model:
-    """Prepare the graph in a scratch folder, quantize it there, and keep the result."""
+def _quantized(model: Model, context: Context, quantize: Quantize) -> Model:
+    return save(both(model, context, quantize)[1], context.folder, model)
+
+
+def both(model: Model, context: Context, quantize: Quantize) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Prepare a graph in a scratch folder and quantize it there: what was quantized, and what became of it.
+
+    Raises:
+        NotApplicable: There is nothing that can be quantized.
+    """
     import onnx
 
     context.folder.mkdir(parents=True, exist_ok=True)
@@ -282,10 +301,10 @@ def _quantized(model: Model, context: Context, quantize: Callable[[Path, Path, b
         large = len(ready.files) > 1
         optimize(ready.path, source, "basic", apart=large)  # as ONNX Runtime's own pre-processing does
         quantize(source, result, large)
-        proto = onnx.load(result)
+        before, proto = onnx.load(source), onnx.load(result)
     if not is_quantized(proto):
         raise NotApplicable("none of its operators has weights that can be quantized")
-    return save(proto, context.folder, model)
+    return before, proto
 
 
 @contextlib.contextmanager

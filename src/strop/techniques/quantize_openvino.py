@@ -38,7 +38,7 @@ class OpenvinoInt8(Technique):
             their extremes (`mean-minmax`), or of their `quantile`s. `auto` takes the mean, as NNCF does, but minmax
             where a sample holds few values: the mean of its extremes would cut off every other sample.
         half_range: Whose weights keep to half of the int8 range, so that products can't saturate: of all layers or the
-            `first` or `none`. `auto` is all where the CPU sums products in 16 bits, else the first, as NNCF does.
+            `first` or `none`. `auto` is all where the CPU sums products in 16 bits, else none.
         samples: Calibration samples.
     """
 
@@ -50,6 +50,7 @@ class OpenvinoInt8(Technique):
     half_range: str = choice("auto", "first", "none")
     samples: int = choice(300, 100)
 
+    version: ClassVar[int] = 2
     accepts: ClassVar[frozenset[Format]] = frozenset({OPENVINO})
     phase: ClassVar[Phase] = Phase.QUANTIZE
     quantizes: ClassVar[bool] = True
@@ -72,12 +73,20 @@ class OpenvinoInt8(Technique):
             raise NotApplicable("has no attention, so that SmoothQuant and another scheme change nothing")
         if self.scheme == "generic" and self.smooth_quant_alpha != ALPHA:
             raise NotApplicable("SmoothQuant belongs to the scheme of transformers, not to the generic one")
-        if self.half_range == "first" and not target.int8_saturates:
-            raise NotApplicable("this CPU never saturates, so that `auto` spares the first layer only, too")
+        if self.half_range != "auto" and not target.int8_saturates:
+            raise NotApplicable("this CPU never saturates, so that `auto` takes all 8 bits, and fewer gain nothing")
         if self.range_estimator == self._ranges(model):
             raise NotApplicable(f"`auto` takes {self.range_estimator} for this model too")
 
     def apply(self, model: Model, context: Context) -> Model:
+        return save(self._quantized(model, context), context.folder)
+
+    def _quantized(self, model: Model, context: Context, compressed: bool = True) -> Any:
+        """The graph with FakeQuantize before each input that is quantized; its weights are stored as int8, or not yet.
+
+        Raises:
+            NotApplicable: There is none.
+        """
         with nncf() as library:
             graph = openvino().Core().read_model(str(model.path))
             transformer = self.scheme == "auto" and has_attention(model)
@@ -88,11 +97,11 @@ class OpenvinoInt8(Technique):
                 fast_bias_correction=self.fast_bias_correction,
                 subset_size=self.samples,
                 model_type=library.ModelType.TRANSFORMER if transformer else None,
-                advanced_parameters=self._advanced(model, context.target),
+                advanced_parameters=self._advanced(model, context.target, compressed),
             )
             if not any(op.get_type_name() == "FakeQuantize" for op in result.get_ops()):
                 raise NotApplicable("none of its operators can be computed in int8")
-            return save(result, context.folder)
+            return result
 
     def spared(self, made: Dataflow) -> Mapping[str, str]:
         return {
@@ -106,17 +115,18 @@ class OpenvinoInt8(Technique):
         few = bool(floats) and all(len(t.shape) <= 2 or _values(t) <= FEW for t in floats)
         return "minmax" if few and not has_attention(model) else "mean-minmax"
 
-    def _advanced(self, model: Model, target: Target) -> Any:
+    def _advanced(self, model: Model, target: Target, compressed: bool) -> Any:
         from nncf.quantization import advanced_parameters as advanced
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet as Ranges
 
         half = self.half_range
         if half == "auto":
-            half = "all" if target.int8_saturates else "first"
+            half = "all" if target.int8_saturates else "none"
         fixes = advanced.OverflowFix
         given = advanced.AdvancedQuantizationParameters(
             overflow_fix={"first": fixes.FIRST_LAYER, "all": fixes.ENABLE, "none": fixes.DISABLE}[half],
             smooth_quant_alphas=advanced.AdvancedSmoothQuantParameters(matmul=self.smooth_quant_alpha),
+            backend_params={"compress_weights": compressed},
         )
         ranges = self._ranges(model) if self.range_estimator == "auto" else self.range_estimator
         if ranges != "mean-minmax":

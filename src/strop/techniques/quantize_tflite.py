@@ -16,9 +16,14 @@ from ..technique import Context, Needs, Phase, Technique
 from . import _tflite as tool
 from ._calibration import feeds
 from ._tflite_layers import kept_in_float
+from ._tflite_recipe import check_rules, in_float, rules
 
 PRODUCTS = ("CONV_2D", "CONV_2D_TRANSPOSE", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL")
 """Operators with weights that compute in integers, in the quantizer's spelling."""
+ENDS = "(?#ends).*"
+"""As `tool.ALL`, but a pattern of its own: the quantizer heeds patterns in the order in which they first came."""
+LOOPS = frozenset({"IF", "WHILE"})
+"""Operators that run graphs of their own."""
 _BITS = {"int4": 4, "int8": 8, "int16": 16}
 
 
@@ -55,17 +60,24 @@ class TfliteWeights(Technique):
             arXiv:2206.06501, equation 6), not the extremes.
         keep: The share of layers that stay in float: those that harm the outputs most, each tried alone on calibration
             samples.
+        recipe: Types of single layers: `PATTERN=TYPE;PATTERN=TYPE`, where a pattern is a regular expression that is
+            looked for in their names (those that a profile shows) and a type `float`, `int4` or `int8`, of weights; of
+            two that fit, the later one counts. `dense_.*=float;conv.*=int4`
     """
 
     weights: str = choice("int8", "int4")
     compute: str = choice("integer", "float")
     clip: bool = choice(False, True)
     keep: float = choice(0.0, 0.1, 0.25, 0.5)
+    recipe: str = ""
 
     accepts: ClassVar[frozenset[Format]] = frozenset({TFLITE})
     phase: ClassVar[Phase] = Phase.QUANTIZE
     quantizes: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs.SAMPLES
+
+    def __post_init__(self) -> None:
+        rules(self.recipe)
 
     def expects(self, target: Target) -> float:
         # Over LiteRT in float32 with VNNI, 1 thread: 1.2 for MobileNet's operators, 0.2 for dense layers of 1024.
@@ -77,6 +89,7 @@ class TfliteWeights(Technique):
     def requires(self, model: Model, target: Target) -> None:
         tool.check(model)
         _check_type(self.weights, target)
+        _check_recipe(self.recipe, model, target)
 
     def apply(self, model: Model, context: Context) -> Model:
         def add(recipe: Any) -> None:
@@ -84,10 +97,15 @@ class TfliteWeights(Technique):
             names = tool.recipes.AlgorithmName
             algorithm = names.OCTAV if self.clip else names.MIN_MAX_UNIFORM_QUANT
             into(tool.ALL, _all(), _BITS[self.weights], algorithm_key=algorithm)
+            for rule in rules(self.recipe):
+                if rule.type == "float":
+                    tool.keep(recipe, rule.pattern, _all())
+                else:
+                    into(rule.pattern, _all(), _BITS[rule.type], algorithm_key=algorithm)
 
         with tool.quiet():
             source = tool.prepared(model)
-            kept = kept_in_float(self.keep, source, add, None, model, context)
+            kept = kept_in_float(self.keep, source, add, None, model, context) + in_float(self.recipe, source)
             return tool.save(tool.quantized(source, add, None, kept), source, context.folder)
 
 
@@ -104,6 +122,9 @@ class TfliteInt8(Technique):
         samples: Calibration samples.
         integer_ends: Whether inputs and outputs are integers too, for devices that have no floats. Who runs the model
             through strop hands in and gets floats all the same.
+        recipe: Types of single layers: `PATTERN=TYPE;PATTERN=TYPE`, where a pattern is a regular expression that is
+            looked for in their names (those that a profile shows) and a type `float`, `int4` or `int8`, of weights; of
+            two that fit, the later one counts. `dense_.*=float;conv.*=int4`
     """
 
     activations: str = choice("int8", "int16")
@@ -112,11 +133,15 @@ class TfliteInt8(Technique):
     keep: float = choice(0.0, 0.1, 0.25, 0.5)
     samples: int = choice(100, 50, 300)
     integer_ends: bool = False
+    recipe: str = ""
 
     accepts: ClassVar[frozenset[Format]] = frozenset({TFLITE})
     phase: ClassVar[Phase] = Phase.QUANTIZE
     quantizes: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs.SAMPLES
+
+    def __post_init__(self) -> None:
+        rules(self.recipe)
 
     def expects(self, target: Target) -> float:
         return 0.4  # the same two with VNNI: 0.40 and 0.18
@@ -125,22 +150,35 @@ class TfliteInt8(Technique):
         return _spared(made, self.keep, "has no weights (operators=weights)" if self.operators == "weights" else "")
 
     def requires(self, model: Model, target: Target) -> None:
-        tool.check(model)
+        if loops := sorted({operator.kind for operator in tool.check(model).operators} & LOOPS):
+            raise NotApplicable(
+                f"has {' and '.join(loops)}, as recurrent layers are converted to, and what is in there is not looked "
+                "into for ranges; tflite-weights takes it"
+            )
         _check_type(self.activations, target)
+        _check_recipe(self.recipe, model, target)
 
     def apply(self, model: Model, context: Context) -> Model:
         def add(recipe: Any) -> None:
-            for kind in (_all(),) if self.operators == "all" else map(tool.kinds.TFLOperationName, PRODUCTS):
-                recipe.add_static_config(tool.ALL, kind, _BITS[self.activations], 8)
+            every = (_all(),) if self.operators == "all" else tuple(map(tool.kinds.TFLOperationName, PRODUCTS))
+            for pattern, bits in (
+                (tool.ALL, 8),
+                *((rule.pattern, _BITS.get(rule.type)) for rule in rules(self.recipe)),
+            ):
+                if bits is None:
+                    tool.keep(recipe, pattern, _all())
+                    continue
+                for kind in every:
+                    recipe.add_static_config(pattern, kind, _BITS[self.activations], bits)
             if not self.integer_ends:
                 for end in (tool.kinds.TFLOperationName.INPUT, tool.kinds.TFLOperationName.OUTPUT):
-                    tool.keep(recipe, tool.ALL, end)
+                    tool.keep(recipe, ENDS, end)
 
         with tool.quiet():
             source = tool.prepared(model)
             given = feeds(model.signature, context, self.samples, lambda: tool.runner(source.content, context))
             found = tool.ranges(source, add, given, context, self.ranges == "widest")
-            kept = kept_in_float(self.keep, source, add, found, model, context)
+            kept = kept_in_float(self.keep, source, add, found, model, context) + in_float(self.recipe, source)
             return tool.save(tool.quantized(source, add, found, kept), source, context.folder)
 
 
@@ -154,6 +192,12 @@ def _spared(made: Dataflow, keep: float, others: str) -> dict[str, str]:
 def _check_type(name: str, target: Target) -> None:
     if target.mobile and name != "int8":
         raise NotApplicable(f"phones compute fast in int8 and float16, and not in {name}")
+
+
+def _check_recipe(recipe: str, model: Model, target: Target) -> None:
+    if recipe:
+        with tool.quiet():
+            check_rules(recipe, tool.prepared(model), target)
 
 
 def _all() -> Any:

@@ -17,12 +17,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .._lazy import installed
+from ..build import time_layers
 from ..data import Data
 from ..errors import NotApplicable, RunFailed, StropError, UnsupportedModel
 from ..model import Model, ModelFormat
@@ -132,7 +134,8 @@ class TechniqueCase:
 
     def _context(self, example: Example, folder: Path) -> Context:
         given = example.data if self.technique.needs & Needs.SAMPLES else None
-        return Context(given, example.model, Target(threads=self.threads), 0, folder)
+        target = Target(threads=self.threads)
+        return Context(given, example.model, target, 0, folder, layer_times=partial(time_layers, target, given))
 
 
 class RuntimeCase:

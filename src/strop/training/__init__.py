@@ -1,5 +1,6 @@
 """Training: the one loop for modules, its losses and its teacher; trees are trained by their own libraries."""
 
+from . import keras
 from .alone import answer, built, digest, factory_of, look, spelled, weight_bytes
 from .loop import gradients, retrain, train, train_batches
 from .losses import Objective
@@ -15,6 +16,7 @@ __all__ = [
     "factory_of",
     "first_step",
     "gradients",
+    "keras",
     "look",
     "reestimate",
     "rehearse",

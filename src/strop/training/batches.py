@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from .._lazy import lazy
+from .._calls import function
 from .._plain import told
 from ..data import Data
-from ..errors import InvalidData, InvalidPlan
+from ..errors import InvalidData, InvalidPlan, TechniqueError
 from ..formats.torch import as_tensor
-
-if TYPE_CHECKING:
-    import torch
-else:
-    torch = lazy("torch", "torch")
+from ..learning import Training
+from ..technique import Context
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Augment: TypeAlias = Callable[[dict[str, Array], np.random.Generator], Mapping[str, Array]]
@@ -32,13 +29,13 @@ class TrainBatch:
 
     Attributes:
         rows: Their rows in the train data.
-        inputs: By name.
-        labels: Or None.
+        inputs: By name, tensors of the framework that is trained.
+        labels: One of them, or None.
     """
 
     rows: Array
-    inputs: dict[str, torch.Tensor]
-    labels: torch.Tensor | None
+    inputs: dict[str, Any]
+    labels: Any
 
 
 class Batches:
@@ -51,19 +48,21 @@ class Batches:
         seed: Of the order, and of what is held out.
         augment: What a user does to a batch before it is trained on.
         labelled: Whether the labels, where there are any, are wanted.
+        given: Makes of an array what the framework takes; PyTorch's tensors by default.
 
     Raises:
         InvalidData: Fewer than two samples, or labels that are no numbers.
     """
 
     def __init__(
-        self, data: Data, size: int, held_out: float, seed: int, augment: Augment | None = None, labelled: bool = True
-    ):
+        self, data: Data, size: int, held_out: float, seed: int, augment: Augment | None = None, labelled: bool = True,
+        given: Callable[[Array], Any] = as_tensor,
+    ):  # fmt: skip
         if len(data) < 2:
             raise InvalidData(f"Training needs at least 2 samples, and there is {len(data)}. Give more with --train.")
         order = np.random.default_rng([seed, 0]).permutation(len(data))
         apart = min(int(len(data) * held_out), MOST_HELD_OUT)
-        self.data, self.seed, self.augment = data, seed, augment
+        self.data, self.seed, self.augment, self.given = data, seed, augment, given
         self.held_out, self.rows = np.sort(order[:apart]), order[apart:]
         self.size = min(size, len(self.rows))
         self.labels = data.label_array() if labelled else None
@@ -98,9 +97,36 @@ class Batches:
         labels = None if self.labels is None else self.labels[rows]
         if self.augment and random:
             arrays = _augmented(self.augment, arrays, random)
-        return TrainBatch(
-            rows, {name: as_tensor(array) for name, array in arrays.items()}, None if labels is None else target(labels)
-        )
+        inputs = {name: self.given(array) for name, array in arrays.items()}
+        return TrainBatch(rows, inputs, None if labels is None else self.given(target(labels)))
+
+
+def batches_of(data: Data, training: Training, seed: int, given: Callable[[Array], Any] = as_tensor) -> Batches:
+    """Train data in batches, as the settings say.
+
+    Raises:
+        InvalidData, InvalidPlan: There are too few, or their labels or what augments them are none to train with.
+    """
+    augment = training.augment
+    if isinstance(augment, str):
+        augment = function(augment, "a function f(batch, generator)", InvalidPlan)
+    return Batches(data, training.batch, training.holdout, seed, augment, training.loss != "none", given)
+
+
+def settings_of(context: Context) -> Training:
+    """How to train."""
+    return context.training or Training()
+
+
+def data_of(context: Context) -> Data:
+    """What to train on.
+
+    Raises:
+        TechniqueError: Nothing is given.
+    """
+    if context.train is None:
+        raise TechniqueError("training needs train data, and none are given")
+    return context.train
 
 
 def _augmented(augment: Augment, arrays: Mapping[str, Array], random: np.random.Generator) -> dict[str, Array]:
@@ -141,6 +167,6 @@ def _check(labels: Array) -> None:
         )
 
 
-def target(labels: Array) -> torch.Tensor:
+def target(labels: Array) -> Array:
     """Labels as losses take them: classes in int64, numbers in float32."""
-    return torch.from_numpy(np.array(labels, np.int64 if labels.dtype.kind in "biu" else np.float32))
+    return np.array(labels, np.int64 if labels.dtype.kind in "biu" else np.float32)

@@ -9,19 +9,20 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._calls import function
 from .._lazy import lazy
 from ..data import Data
-from ..errors import InvalidPlan, TechniqueError
+from ..errors import TechniqueError
 from ..formats.torch import copies, load, named
 from ..learning import Training
 from ..target import BF16, instruction_sets, usable_cores
 from ..technique import Context, remaining
-from .batches import Batches, TrainBatch
+from .aims import STRETCH, check_taught
+from .batches import Batches, TrainBatch, batches_of, data_of, settings_of
+from .course import ASKING, FEWEST, LARGEST_NORM, RESERVE, Course, State, stays_zero
 from .features import Features
 from .losses import Objective
 from .statistics import norms
@@ -31,18 +32,6 @@ if TYPE_CHECKING:
     import torch
 else:
     torch = lazy("torch", "torch")
-
-WARMING = 0.05  # share of training in which the rate rises
-PACE = 3  # steps after which the time of one is known
-FEWEST = 20  # steps that the time left must do for, else nothing is learned
-CHECKPOINT = 30.0  # seconds between two
-LOOK = 20  # steps between two looks at what is held out, at the least
-LOOKING = 0.03  # share of the time that one look may take
-LARGEST_NORM = 5.0  # of gradients: one bad batch does not undo what was learned
-SPARSE = 0.3  # share of exact zeros in a weight, from which on they are meant to stay; all of them are a beginning
-ASKING = 0.4  # of the time left, that asking the original for all train data may take
-STRETCH = 10.0  # of weights, by which logits leave the range from 0 to 1
-RESERVE = 0.1  # share of the time left that is for what comes after training
 
 
 def retrain(
@@ -68,7 +57,7 @@ def retrain(
         TimeoutError: There is no time to learn anything.
     """
     batches = train_batches(context)
-    training = _settings(context)
+    training = settings_of(context)
     left, asked = remaining(context) * share * (1 - RESERVE), (training.seconds or math.inf) * share
     torch.set_num_threads(len(usable_cores()))
     _lay_out(module, torch.channels_last)
@@ -102,7 +91,7 @@ def train(module: torch.nn.Module, data: Data, training: Training, seed: int) ->
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _lay_out(module, torch.channels_last)
-        batches = _batches(data, training, seed)
+        batches = batches_of(data, training, seed)
         course = _Course(module, None, batches, training, 1.0, training.seconds or math.inf)
         course.finish(None, lambda done, words: None)
     with torch.no_grad():
@@ -122,7 +111,7 @@ def gradients(module: torch.nn.Module, context: Context, count: int) -> None:
         count: Batches.
     """
     batches = train_batches(context)
-    course = _Course(module, None, batches, _settings(context), 1, 0.0)
+    course = _Course(module, None, batches, settings_of(context), 1, 0.0)
     module.eval()
     random = torch.Generator().manual_seed(context.seed)
     for parameter in module.parameters():
@@ -134,7 +123,7 @@ def gradients(module: torch.nn.Module, context: Context, count: int) -> None:
 
 def one_step(module: torch.nn.Module, context: Context) -> None:
     """Take the first step as training would: what does not work is told by it."""
-    batches, training = train_batches(context), _settings(context)
+    batches, training = train_batches(context), settings_of(context)
     course = _Course(module, _teacher(context, training, batches, math.inf), batches, training, 1, 0.0)
     for batch in itertools.islice(batches.epoch(0), 1):
         course._step(batch, 0.0)
@@ -142,24 +131,7 @@ def one_step(module: torch.nn.Module, context: Context) -> None:
 
 def train_batches(context: Context) -> Batches:
     """The train data in batches, as the settings say."""
-    return _batches(_data(context), _settings(context), context.seed)
-
-
-def _batches(data: Data, training: Training, seed: int) -> Batches:
-    augment = training.augment
-    if isinstance(augment, str):
-        augment = function(augment, "a function f(batch, generator)", InvalidPlan)
-    return Batches(data, training.batch, training.holdout, seed, augment, training.loss != "none")
-
-
-def _settings(context: Context) -> Training:
-    return context.training or Training()
-
-
-def _data(context: Context) -> Data:
-    if context.train is None:
-        raise TechniqueError("training needs train data, and none are given")
-    return context.train
+    return batches_of(data_of(context), settings_of(context), context.seed)
 
 
 def _teacher(context: Context, training: Training, batches: Batches, seconds: float) -> Teacher | None:
@@ -174,18 +146,7 @@ def _teacher(context: Context, training: Training, batches: Batches, seconds: fl
     return Teacher(load(context.original), names, batches, folder, seconds * ASKING, progress)
 
 
-@dataclass
-class _State:
-    """Where a course stands; all of it goes into the checkpoint."""
-
-    step: int = 0
-    done: float = 0.0
-    best: float = math.inf
-    waited: int = 0
-    weights: dict[str, torch.Tensor] | None = None
-
-
-class _Course:
+class _Course(Course):
     """One training of one module."""
 
     def __init__(
@@ -199,22 +160,20 @@ class _Course:
         fewest: int = 1,
         sparse: bool = False,
     ):
-        self.module, self.teacher, self.batches = module, teacher, batches
-        self.training, self.seconds, self.fewest = training, seconds, fewest
-        self.total = max(1, round(share * training.steps(batches.steps)))
-        self.look = max(batches.steps, LOOK)
+        super().__init__(batches, training, share, seconds, fewest)
+        self.module, self.teacher = module, teacher
         few = batches.take(batches.rows[: batches.size])
         half = bool(instruction_sets() & set(BF16)) and _runs_in_half(module, few)
         self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=half)
         with torch.no_grad():
             answer = _floats(module.eval()(**copies(few.inputs)))
         taught = teacher(few) if teacher else {}
-        _check_taught(answer, taught)
+        check_taught(answer, taught)
         self.objective = Objective(training, {**answer, **taught}, few.labels, batches.binary)
         if self.objective.probabilities and self.objective.alone:  # or logits that happen to be small
             self.objective.probabilities = _stays_bounded(module, few)
         if batches.labels is not None:
-            self.objective.check(next(iter(answer.values())), batches.labels)
+            self.objective.check(next(iter(answer.values())).shape, batches.labels)
         self.features = Features(teacher.module, module) if teacher and training.features else None
         self.weights = [p for p in module.parameters() if p.requires_grad]
         if not self.weights:
@@ -224,66 +183,24 @@ class _Course:
         shares = [(p == 0).float().mean().item() for p in self.decayed]
         self.masks = [
             (p, p != 0) for p, zeros in zip(self.decayed, shares, strict=True)
-            if 0 < zeros < 1 and (sparse or zeros > SPARSE)
+            if stays_zero(zeros, sparse)
         ]  # fmt: skip
-        self.state = _State()
-        self.begun, self.start = 0.0, time.monotonic()  # share done, and when, as this process took it up
-        self.looked: int | None = None  # batches of what is held out, that a look takes in
 
     def finish(self, checkpoint: Path | None, progress: Any) -> torch.nn.Module:
         """The module in evaluation mode, trained to the end."""
         with _memory(self.batches.size):
             self.run(checkpoint, progress)
-        _lay_out(self.module, torch.contiguous_format)
-        return self.module.eval()
-
-    def run(self, checkpoint: Path | None, progress: Any) -> None:
-        self._restore(checkpoint)
-        self.begun, self.start, saved = self.state.done, time.monotonic(), time.monotonic()
-        if self.state.step == 0:
-            self._look_up()  # nothing is kept that is worse than what there was
-        for batch in self._left():
-            self._step(batch, self.state.done)
-            self.state.step += 1
-            self.state.done = self._share()
-            self._check_pace()
-            if (self.state.step % self.look == 0 or self.state.done >= 1) and self._look_up():
-                break
-            if checkpoint and time.monotonic() - saved > CHECKPOINT:
-                self._save(checkpoint)
-                saved = time.monotonic()
-            progress(self.state.done, f"epoch {1 + self.state.step / self.batches.steps:.1f}")
-        if self.state.weights:
-            self.module.load_state_dict(self.state.weights)
         if self.features:
             self.features.close()
-
-    def _left(self) -> Iterator[TrainBatch]:
-        for epoch in itertools.count(self.state.step // self.batches.steps):
-            for batch in self.batches.epoch(epoch, self.state.step % self.batches.steps):
-                if self.state.done >= 1:
-                    return
-                yield batch
-
-    def _share(self) -> float:
-        """The share of the course that is behind, by steps or by the time of this process, whichever ends it first."""
-        gone = (time.monotonic() - self.start) / max(self.seconds, 1e-9)
-        return min(1.0, max(self.state.step / self.total, self.begun + (1 - self.begun) * gone))
-
-    def _check_pace(self) -> None:
-        steps, known = self.state.step / self.state.done, self.state.step >= PACE or self.state.done >= 1
-        if known and steps < min(self.fewest, self.total):
-            raise TimeoutError(
-                f"the time left does for {steps:.0f} steps of training, and {self.fewest} are the least that is worth "
-                "anything. Give a longer --budget"
-            )
+        _lay_out(self.module, torch.contiguous_format)
+        return self.module.eval()
 
     def _step(self, batch: TrainBatch, done: float) -> None:
         self.module.train()
         if len(batch.rows) == 1:  # batch norm can't tell a spread from one sample
             for layer in norms(self.module):
                 layer.eval()
-        rate = self.training.rate * _schedule(self.training.schedule, done)
+        rate = self.rate(done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
@@ -320,38 +237,18 @@ class _Course:
             loss = loss + self.training.features * self.features.distance()
         return loss
 
-    def _look_up(self) -> bool:
-        """Judge by what is held out and keep the best weights; true where nothing was gained for long."""
-        if not len(self.batches.held_out):
-            return False
+    def _judge(self, batch: TrainBatch) -> float:
         self.module.eval()
-        total, samples, start = 0.0, 0, time.monotonic()
-        for place, batch in enumerate(self._quietly()):
-            total, samples = total + self.loss(batch).item() * len(batch.rows), samples + len(batch.rows)
-            late = self.looked is None and time.monotonic() - start > LOOKING * self.seconds
-            if late or place + 1 == self.looked:
-                self.looked = place + 1  # so that all looks see the same
-                break
-        loss = total / samples
-        if not math.isfinite(loss):
-            raise TechniqueError(f"the loss of what is held out is {loss}: {self.astray()}")
-        if loss < self.state.best:
-            self.state = replace(self.state, best=loss, waited=0, weights=deepcopy(self.module.state_dict()))
-            return False
-        self.state.waited += 1
-        return self.state.waited >= self.training.patience
-
-    def astray(self) -> str:
-        if self.state.step:
-            return f"training has gone astray. Lower learning_rate (it is {self.training.rate:g})"
-        return "it must be a number before anything is learned. Look at what is answered, the labels, loss and augment"
-
-    def _quietly(self) -> Iterator[TrainBatch]:
         with torch.no_grad():
-            yield from self.batches.apart()
+            return self.loss(batch).item()
+
+    def _weights(self) -> dict[str, Any]:
+        return deepcopy(self.module.state_dict())
+
+    def _take_up(self, weights: dict[str, Any]) -> None:
+        self.module.load_state_dict(weights)
 
     def _save(self, checkpoint: Path) -> None:
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
         content = {
             "state": {**vars(self.state), "weights": self.state.weights or {}},
             "module": self.module.state_dict(),
@@ -365,16 +262,13 @@ class _Course:
             os.fsync(file.fileno())
         part.replace(checkpoint)
 
-    def _restore(self, checkpoint: Path | None) -> None:
-        """Go on from a checkpoint, where there is one of a module of these shapes."""
-        if checkpoint is None or not checkpoint.exists():
-            return
+    def _restore(self, checkpoint: Path) -> None:
         content = torch.load(checkpoint, weights_only=True)
         if _shapes(content["module"]) != _shapes(self.module.state_dict()):
             return  # pruned otherwise than before: sums taken in another order
         self.module.load_state_dict(content["module"])
         self.optimizer.load_state_dict(content["optimizer"])
-        self.state = _State(**content["state"])
+        self.state = State(**content["state"])
         torch.set_rng_state(content["random"])
 
 
@@ -430,19 +324,3 @@ def _optimizer(training: Training, weights: list[torch.nn.Parameter]) -> torch.o
         moving = training.momentum > 0
         return torch.optim.SGD(weights, training.rate, training.momentum, nesterov=moving)
     return torch.optim.AdamW(weights, training.rate, weight_decay=0.0)
-
-
-def _schedule(kind: str, done: float) -> float:
-    """The share of the peak rate."""
-    if done < WARMING:
-        return max(done / WARMING, 0.02)
-    after = (done - WARMING) / (1 - WARMING)
-    if kind == "cosine":
-        return max(0.5 * (1 + math.cos(math.pi * after)), 1e-3)
-    return max(1 - after, 1e-3) if kind == "linear" else 1.0
-
-
-def _check_taught(outputs: dict[str, torch.Tensor], taught: dict[str, torch.Tensor]) -> None:
-    shapes = [{k: list(v.shape[1:]) for k, v in part.items() if k in taught} for part in (outputs, taught)]
-    if shapes[0] != shapes[1]:
-        raise TechniqueError(f"a student must answer as the original, {shapes[1]}, and this one answers {shapes[0]}")

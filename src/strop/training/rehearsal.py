@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +14,14 @@ from .._lazy import lazy
 from .._plain import told
 from ..data import Data
 from ..errors import InvalidPlan, StropError, TechniqueError, UnsupportedModel
+from ..formats.keras import layers_of, worn
 from ..formats.torch import as_tensor, given_to, load, run
 from ..learning import Training
-from ..model import TORCH, Batch, Model
+from ..model import KERAS, TORCH, Batch, Model
 from ..target import Target
 from ..technique import Context
+from . import keras
+from .batches import settings_of
 from .loop import one_step
 
 if TYPE_CHECKING:
@@ -42,17 +47,16 @@ def rehearse(original: Model, training: Training, data: Path, student: Model | N
         UnsupportedModel: The student does not run on them, or answers something else than the original.
         InvalidData: The labels are none to train with.
     """
-    module = load(original) if original.format == TORCH else None
-    names = [name for name, _ in module.named_modules() if name] if module else columns(original)
-    for given in training.keep:
-        if names and not any(fnmatch(name, given) for name in names):
-            raise InvalidPlan(_unknown(given, names))
-    if module is None:
-        return
     train = Data.load(data)
+    context = Context(None, original, Target(), 0, Path(), train=train, training=training, student=student)
+    if original.format == KERAS:
+        return _rehearse_keras(context)
+    if original.format != TORCH:
+        return _check_kept(training, columns(original))
+    module = load(original)
+    _check_kept(training, [name for name, _ in module.named_modules() if name])
     if student is not None:
         _check_student(original, student, train.batch(0, min(FEW, len(train))))
-    context = Context(None, original, Target(), 0, Path(), train=train, training=training)
     first_step(load(student) if student else module, context)
 
 
@@ -63,22 +67,52 @@ def first_step(module: torch.nn.Module, context: Context) -> None:
         InvalidPlan: Module, augment or loss do not work on them.
         InvalidData: The labels are none to train with.
     """
-    training = context.training or Training()
-    settings = dataclasses.replace(training, batch=FEW, holdout=0.0)
+    with _tried(context) as few, torch.random.fork_rng(devices=[]):
+        one_step(module, few)
+
+
+def _rehearse_keras(context: Context) -> None:
+    training = settings_of(context)
+    live = keras.begin(context.original, context)
+    _check_kept(training, [name for path in layers_of(live) for name in {path, path.rpartition("/")[2]}])
+    if training.features:
+        raise InvalidPlan(
+            f"features of the training compares inner layers of PyTorch modules, and is {training.features:g} for a "
+            "model of Keras. Leave it out: teach is what the original weighs."
+        )
+    if context.student is not None:
+        live = worn(keras.begin(context.student, context), live)
+    with _tried(context) as few:
+        keras.one_step(live, few)
+
+
+@contextlib.contextmanager
+def _tried(context: Context) -> Iterator[Context]:
+    """A context of a few samples, all that fails on them told as what does not work.
+
+    Raises:
+        InvalidPlan: Model, augment or loss do not work on them.
+    """
+    training = settings_of(context)
     try:
-        with torch.random.fork_rng(devices=[]):
-            one_step(module, dataclasses.replace(context, training=settings))
+        yield dataclasses.replace(context, training=dataclasses.replace(training, batch=FEW, holdout=0.0))
     except TechniqueError as error:
         raise InvalidPlan(f"The training must work on a few samples: {error}.") from error
     except StropError:
         raise
-    except Exception as error:  # whatever a user's own loss or module raises is told as it is
+    except Exception as error:  # whatever a user's own loss or model raises is told as it is
         own = callable(training.loss) or ":" in training.loss
         step = "A loss is given the outputs by name and the labels, as tensors" if own else "Check augment and labels"
         raise InvalidPlan(
             f"The training must work on a few samples, and its first step failed with {type(error).__name__}: "
             f"{told(error).rstrip('.')}. {step}."
         ) from error
+
+
+def _check_kept(training: Training, names: list[str]) -> None:
+    for given in training.keep:
+        if names and not any(fnmatch(name, given) for name in names):
+            raise InvalidPlan(_unknown(given, names))
 
 
 def columns(original: Model) -> list[str]:

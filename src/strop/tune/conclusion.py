@@ -21,7 +21,7 @@ from .history import Scales, study_of
 from .race import Race, spelled
 from .racing import Folds, apart, corrected_for_choice
 from .result import Figure, Tuned
-from .trials import Trial
+from .trials import INTERRUPTED, Trial
 
 if TYPE_CHECKING:
     import optuna
@@ -36,12 +36,15 @@ def conclude(race: Race, data: Any, seed: int, begun: float) -> Tuned:
 
     Raises:
         RunFailed: No candidate went through all folds, or the best can't be fitted on all samples.
+        KeyboardInterrupt: It came before any candidate had.
     """
     done = [trial for trial in race.trials if trial.state == "done"]
     if not done:
+        if race.why == INTERRUPTED:
+            raise KeyboardInterrupt
         causes = [trial.why for trial in race.trials if trial.state == "failed"]
-        why = f"the first failed because of {causes[0]}" if causes else race.why
-        raise RunFailed(f"no candidate could be judged on all folds: {why}. Look at the data, or give more time.")
+        why = f"{causes[0]}. Look at the data and the estimator" if causes else f"{race.why}. Give more time"
+        raise RunFailed(f"no candidate could be judged on all folds: {why}.")
     best = min(done, key=race.rank)  # of equal ones the first
     original = race.original if race.original.state == "done" else best
     comparisons = _by_folds(race, original, best, done)

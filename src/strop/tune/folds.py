@@ -46,11 +46,13 @@ class Fit:
         values: By metric; NaN where it could not be told.
         seconds: All of it.
         error: Why there are none.
+        unscored: Why one of them is NaN, as its scorer says.
     """
 
     values: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     error: str = ""
+    unscored: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -105,8 +107,8 @@ def fit(case: Case, params: Mapping[str, Any], train: Array, test: Array, share:
             whole = estimator.get_params()[case.iterations]
             part = share * whole if isinstance(whole, float) else max(1, round(share * whole))
             estimator.set_params(**{case.iterations: part})
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a fit that did not converge: its score says it
+        with warnings.catch_warnings(record=True) as said:  # that a fit did not converge, too: its score says it
+            warnings.simplefilter("always")
             found = cross_validate(
                 estimator, X, y, scoring={name: scorer for name, (scorer, _) in case.scorers.items()},
                 cv=[(train, test)], params=arguments or None, return_estimator=True,
@@ -115,7 +117,8 @@ def fit(case: Case, params: Mapping[str, Any], train: Array, test: Array, share:
             values |= costs(case, found["estimator"][0], X, test, float(found["fit_time"][0]))
     except Exception as error:  # of whatever the estimator is made of: it costs this candidate, and is told
         return Fit(seconds=time.perf_counter() - begun, error=_cause(error))
-    return Fit(values, time.perf_counter() - begun)
+    unscored = next((_last(one.message) for one in said if "Scoring failed" in str(one.message)), "")
+    return Fit(values, time.perf_counter() - begun, unscored=unscored)
 
 
 def costs(case: Case, fitted: Any, X: Any, rows: Array, fit_time: float) -> dict[str, float]:
@@ -166,9 +169,13 @@ def timed(call: Any, calls: int, longest: float) -> list[float]:
 
 
 def _cause(error: Exception) -> str:
-    """What was raised inside: scikit-learn quotes the traceback of a fit that failed, at whose end it stands."""
-    text = told(error)
-    if "fits failed" not in text:
-        return f"{type(error).__name__}: {text}"
-    name, _, what = str(error).strip().splitlines()[-1].partition(":")
+    """What was raised inside: scikit-learn quotes the traceback of a fit that failed."""
+    return _last(error) if "fits failed" in str(error) else f"{type(error).__name__}: {told(error)}"
+
+
+def _last(quoted: object) -> str:
+    """The error that a quoted traceback tells, after its last frame; further lines of it are advice."""
+    lines = str(quoted).strip().splitlines()
+    frame = max((place for place, line in enumerate(lines) if line.startswith('  File "')), default=0)
+    name, _, what = next((line for line in lines[frame:] if line[:1].strip()), lines[-1]).partition(":")
     return f"{name.rpartition('.')[2]}: {told(what.strip())}"

@@ -38,9 +38,9 @@ from .measures import Judge, of_function
 from .race import spelled
 from .result import Figure, Tuned
 from .space import Space
-from .store import STUDY, Store
-from .trials import Trial
-from .workers import Workers
+from .store import STUDY, Store, readable
+from .trials import INTERRUPTED, Trial
+from .workers import Workers, died
 
 if TYPE_CHECKING:
     import optuna
@@ -49,7 +49,8 @@ else:
     optuna = lazy("optuna")
     optuna_journal = lazy("optuna.storages.journal")
 
-WHAT = "a function of a trial that returns a number, or one for each metric of the goal"
+NUMBERS = "a number, or one for each metric of the goal"
+WHAT = f"a function of a trial that returns {NUMBERS}"
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,15 @@ class Training:
 
 @dataclass(frozen=True)
 class Task:
-    """What a process needs to go on with a trial of a journal."""
+    """What a process needs to go on with a trial of a journal.
+
+    Attributes:
+        begun: Of the host's clock: a later search may have another journal in the same place.
+    """
 
     function: str | Callable[..., Any]
     journal: Path
+    begun: float
     objective: str
     direction: str
     sampler: Sampler
@@ -116,6 +122,7 @@ def search_function(
     Raises:
         InvalidGoal: A limit is against an original, and there is none.
         RunFailed: No trial came to its end.
+        KeyboardInterrupt: It came before there was anything to tell.
     """
     if against := [limit for limit in goal.limits if limit.relative or limit.scope == "drop"]:
         raise InvalidGoal(f"`{against[0]}` is against an original, and a function has none. Write the number itself.")
@@ -134,8 +141,9 @@ def search_function(
         store = Store.open(run if run is not None else Path(folder) / "run", asked)
         try:
             journal = store.run / JOURNAL
-            task = Task(function, journal, goal.objective, goal.direction, chosen, pruner, seed)
-            loop = _Loop(task, space, Judge(goal, of_function(goal)), most, begun + seconds, workers, listener)
+            task = Task(function, journal, begun, goal.objective, goal.direction, chosen, pruner, seed)
+            with readable(journal, "Start a new run"):
+                loop = _Loop(task, space, Judge(goal, of_function(goal)), most, begun + seconds, workers, listener)
             loop.run()
             return loop.conclude(begun)
         finally:
@@ -185,7 +193,7 @@ class _Loop:
                 for future in ended:
                     self._end(future)
         except KeyboardInterrupt:
-            self.why = "it was interrupted"
+            self.why = INTERRUPTED
         finally:
             self.workers.stop()
 
@@ -212,24 +220,17 @@ class _Loop:
         return True
 
     def _end(self, future: Future[Any]) -> None:
-        if future not in self._flying:
-            return
         trial = self._flying.pop(future)
         try:
             state, values, why, seconds = future.result()
         except BrokenExecutor as error:
-            state, values, why, seconds = "failed", {}, f"its process died: {str(error).splitlines()[0]}", 0.0
-            lost = list(self._flying.values())
-            self._flying.clear()
-            self.workers.renew()
-            for other in lost:
-                self._tell(other, "failed", {}, "the process of another died, and this one with it", 0.0)
+            state, values, why, seconds = "failed", {}, died(error), 0.0
         self._tell(trial, state, values, why, seconds)
 
     def _tell(self, trial: optuna.trial.Trial, state: str, values: dict[str, float], why: str, seconds: float) -> None:
         missing = [name for name in self.judge.measures if name not in values]
         if state == "done" and missing:
-            state, why = "failed", f"it returned no {missing[0]}: it must return {WHAT}"
+            state, why = "failed", f"it returned no {missing[0]}: it must return {NUMBERS}"
         if state == "done" and any(math.isnan(values[name]) for name in self.judge.measures):
             state, why = "failed", "what it returned is not a number"
         told: dict[str, Any] = {"state": state, "why": why, "values": values, "seconds": seconds}
@@ -285,6 +286,8 @@ class _Loop:
     def conclude(self, begun: float) -> Tuned:
         done = [trial for _, trial in sorted(self.trials.items()) if trial.state == "done"]
         if not done:
+            if self.why == INTERRUPTED:
+                raise KeyboardInterrupt
             causes = [trial.why for trial in self.trials.values() if trial.why]
             raise RunFailed(f"no trial came to its end: {causes[0] if causes else self.why}. Look at the function.")
         goal = self.judge.goal
@@ -324,17 +327,20 @@ def _train(task: Task, trial_id: int, number: int, params: dict[str, Any] | None
     try:
         function = named(task.function, WHAT, InvalidPlan) if isinstance(task.function, str) else task.function
         returned = function(trial)
-        values = dict(returned) if isinstance(returned, Mapping) else {task.objective: returned}
-        found = {str(name): float(value) for name, value in values.items()}
     except optuna.TrialPruned:
         return "dropped", {}, "behind others", time.perf_counter() - begun
     except Exception as error:  # of the user's own: it costs this trial, and is told
         return "failed", {}, f"{type(error).__name__}: {told(error)[:300]}", time.perf_counter() - begun
+    try:
+        values = dict(returned) if isinstance(returned, Mapping) else {task.objective: returned}
+        found = {str(name): float(value) for name, value in values.items()}
+    except (TypeError, ValueError):
+        return "failed", {}, f"it returned {told(returned, repr)}, not {NUMBERS}", time.perf_counter() - begun
     return "done", found, "", time.perf_counter() - begun
 
 
 @functools.lru_cache(maxsize=2)
-def _storage(journal: Path) -> optuna.storages.BaseStorage:
+def _storage(journal: Path, begun: float) -> optuna.storages.BaseStorage:
     return optuna.storages.JournalStorage(optuna_journal.JournalFileBackend(str(journal)))
 
 
@@ -344,6 +350,6 @@ def _study(task: Task, seed: int) -> optuna.Study:
     pruner = optuna.pruners.SuccessiveHalvingPruner() if halving else optuna.pruners.HyperbandPruner()
     direction: Any = task.direction
     return optuna.create_study(
-        study_name=STUDY, storage=_storage(task.journal), direction=direction, load_if_exists=True, pruner=pruner,
-        sampler=sampler_of(task.sampler, seed, conditional=True),
+        study_name=STUDY, storage=_storage(task.journal, task.begun), direction=direction, load_if_exists=True,
+        pruner=pruner, sampler=sampler_of(task.sampler, seed, conditional=True),
     )  # fmt: skip

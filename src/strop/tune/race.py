@@ -19,16 +19,16 @@ from .folds import Case, Fit, Stage, fit
 from .history import Scales
 from .measures import Judge
 from .racing import Noise, standard_error
+from .space import label
 from .store import Store
-from .trials import Trial
-from .workers import Workers
+from .trials import INTERRUPTED, Trial
+from .workers import Workers, died
 
 Array = np.ndarray[Any, Any]
 Rows = tuple[Array, Array]
 
 LEAST = 100  # trials before it is asked whether more would gain anything: a model of the space needs some to learn by
 BROKEN = 0.1  # a violation of a limit that more folds won't mend
-DEATHS = 2  # of its process, after which a candidate is to blame
 
 
 @dataclass
@@ -68,7 +68,6 @@ class Race:
         self._journal = self.store.study(self.judge.goal.direction) if self.store else None
         self._written = {t.user_attrs.get("candidate") for t in self._journal.trials} if self._journal else set()
         self._scales = Scales.of(self.asking.space)
-        self._deaths: dict[int, int] = {}
         self._leaders: list[Trial | None] = []  # after each trial that ended
 
     def run(self, first: Trial) -> None:
@@ -78,7 +77,7 @@ class Race:
             self._drain()
             self._drain(self._next)
         except KeyboardInterrupt:
-            self.why = "it was interrupted"
+            self.why = INTERRUPTED
         finally:
             self.workers.stop()
         for trial in self.trials:
@@ -170,22 +169,11 @@ class Race:
         self._flying[future] = trial, stage
 
     def _take(self, future: Future[Fit]) -> None:
-        if future not in self._flying:  # of a pool that died
-            return
         trial, stage = self._flying.pop(future)
         try:
             found = future.result()
-        except BrokenExecutor as error:  # one process died, and takes what flies with it: whose it was shows again
-            flown = [(trial, stage), *self._flying.values()]
-            self._flying.clear()
-            self.workers.renew()
-            for other, at in flown:
-                self._deaths[id(other)] = self._deaths.get(id(other), 0) + 1
-                if self._deaths[id(other)] >= DEATHS:
-                    self._end_stage(other, at, Fit(error=f"its process died: {str(error).splitlines()[0]}"))
-                else:
-                    self._queue.append((other, at))
-            return
+        except BrokenExecutor as error:
+            found = Fit(error=died(error))
         if found.error != "there was no time left":
             if self.store:
                 self.store.add(_key(trial), stage, found)
@@ -207,7 +195,7 @@ class Race:
 
     def _end_original(self, trial: Trial) -> None:
         if not self.folds:
-            self._end(trial, "failed", f"its {self.judge.goal.objective} is not a number on any fold")
+            self._end(trial, "failed", self._no_number(trial, " on any fold"))
             return
         self.best = trial
         self._end(trial, "done")
@@ -217,7 +205,7 @@ class Race:
         assert trial.asked is not None
         value = found.values[self.judge.goal.objective]
         if math.isnan(value):
-            self._end(trial, "failed", f"its {self.judge.goal.objective} is not a number")
+            self._end(trial, "failed", self._no_number(trial))
             return
         smallest = min(stage.share for stage in self.splits)
         trial.asked.trial.report(value, round(stage.share / smallest))
@@ -230,7 +218,7 @@ class Race:
         seen = [fold for fold in trial.full if fold in self.folds]
         objective = self.judge.goal.objective
         if seen and np.isnan(trial.folds(objective, seen)).any():
-            self._end(trial, "failed", f"its {objective} is not a number")
+            self._end(trial, "failed", self._no_number(trial))
             return
         whole = len(seen) == len(self.folds)
         if whole:
@@ -254,6 +242,10 @@ class Race:
             if self.rank(trial) < self.rank(self.best):
                 self.best = trial
         self._end(trial, "done")
+
+    def _no_number(self, trial: Trial, where: str = "") -> str:
+        cause = next((f" ({fit.unscored})" for fit in trial.fits.values() if fit.unscored), "")
+        return f"its {self.judge.goal.objective} is not a number{where}{cause}"
 
     def _kept(self, trial: Trial) -> bool:
         return self.rank(trial)[0] == 0
@@ -321,10 +313,10 @@ class Race:
 
 
 def spelled(params: Mapping[str, Any]) -> str:
-    """Parameters as people read them."""
+    """Parameters as people read them, on one line."""
     row = {name.removeprefix("param_"): value for name, value in Trial(params).row(0).items() if name[:6] == "param_"}
-    shown = (f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values())
-    return ", ".join(f"{name}={value}" for name, value in zip(row, shown, strict=True)) or "as given"
+    shown = (f"{value:.4g}" if isinstance(value, float) else label(value) for value in row.values())
+    return ", ".join(f"{label(name)}={value}" for name, value in zip(row, shown, strict=True)) or "as given"
 
 
 def _key(trial: Trial) -> str:

@@ -141,7 +141,8 @@ class Tuned:
 
         lines = [f"{self.verdict}: {spelled(self.params)}"]
         for name, figure in self.figures.items():
-            beside = f" {share(figure.ratio)} of the original's" if self.params else ""
+            compared = self.params and self.estimator is not None  # what a function trains has no original
+            beside = f" {share(figure.ratio)} of the original's" if compared else ""
             lines.append(f"  {name} {spread(figure.candidate, figure.unit)}{beside}")
         lines += [f"  {judged.verdict:<12} {judged.limit}" for judged in self.limits]
         lines.append(f"  judged on {self.judged_on}")
@@ -150,8 +151,10 @@ class Tuned:
             lines.append(f"  {counted(len(self.ties), 'candidate')} can't be told from it by the folds: {shown}")
         if self.importance:
             lines.append("  importance: " + ", ".join(f"{name} {by:.2f}" for name, by in self.importance.items()))
+        failed = sum(trial.state == "failed" for trial in self.trials)
+        lost = f", of which {failed} failed" if failed else ""
         lines.append(
-            f"  {counted(len(self.trials), 'candidate')} in {duration(self.seconds)}; ended because {self.ended}"
+            f"  {counted(len(self.trials), 'candidate')} in {duration(self.seconds)}{lost}; ended because {self.ended}"
         )
         return "\n".join(lines)
 

@@ -118,7 +118,7 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn ships no typ
     def _model(self, space: Space, evaluate: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> None:
         """Random points first, then in batches that keep all processes busy."""
         seed = int(check_random_state(self.random_state).randint(2**31))
-        asking, asked_for, done = Asking(space, self.sampler, seed=seed), 0, 0
+        asking, asked_for, done, warned = Asking(space, self.sampler, seed=seed), 0, 0, False
         batch = math.ceil(effective_n_jobs(self.n_jobs) / self.n_splits_)
         while asked_for < self.trials:
             size = min(STARTS if done == 0 else batch, self.trials - asked_for)
@@ -128,8 +128,12 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn ships no typ
                 return
             scores = np.full(len(asked), np.nan)
             try:
-                results = evaluate([dict(each.params) for each in asked])
+                with warnings.catch_warnings():
+                    if warned:  # scikit-learn says it of all points so far, with every batch
+                        warnings.filterwarnings("ignore", "One or more of the .* scores are non-finite")
+                    results = evaluate([dict(each.params) for each in asked])
                 scores, done = results[self._judged(results)][done:], len(results["params"])
+                warned = any(np.isnan(results[name]).any() for name in results if name.startswith("mean_test_"))
             except KeyboardInterrupt:
                 if done == 0:
                     raise

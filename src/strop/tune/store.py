@@ -6,15 +6,16 @@ milliseconds an entry, gets a trial when it ends; optuna-dashboard reads it whil
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from .._lazy import lazy
-from .._plain import restore
-from ..errors import RunFailed
+from .._plain import restore, told
+from ..errors import RunFailed, StropError
 from ..rundir import JOURNAL, PLAN, RunDir, finite, read_json, write_json
 from .folds import Fit
 from .space import Point
@@ -43,6 +44,23 @@ def resumable(root: Path) -> Path:
     if not (root / PLAN).exists():
         raise RunFailed(f"{root} holds no run to go on with (no {PLAN}). Start one with strop tune --run DIR.")
     return root
+
+
+@contextlib.contextmanager
+def readable(journal: Path, remedy: str) -> Iterator[None]:
+    """While a journal is read: refuse one that is damaged.
+
+    Raises:
+        RunFailed: It is.
+    """
+    try:
+        yield
+    except (StropError, OSError):
+        raise
+    except Exception as error:  # of Optuna, which damage may lead anywhere
+        raise RunFailed(
+            f"{journal} is not what strop wrote ({type(error).__name__}: {told(error)}). {remedy}."
+        ) from error
 
 
 @dataclass
@@ -79,9 +97,9 @@ class Store:
         return cls(run, (run / FITS).open("a", encoding="utf-8"))
 
     def fits(self) -> dict[str, dict[str, Fit]]:
-        """By candidate and stage, those of earlier processes; a line that a kill tore is left out."""
+        """By candidate and stage, those of earlier processes; a line that a kill tore, or worse, is left out."""
         found: dict[str, dict[str, Fit]] = {}
-        for line in (self.run / FITS).read_text(encoding="utf-8").splitlines():
+        for line in (self.run / FITS).read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 entry = json.loads(line)
                 values = {name: float("nan") if v is None else v for name, v in entry["fit"]["values"].items()}
@@ -101,10 +119,15 @@ class Store:
         self.file.flush()
 
     def study(self, direction: Any) -> optuna.Study:
-        """The journal's, made when first asked for."""
-        backend = optuna_journal.JournalFileBackend(str(self.run / JOURNAL))
-        storage = optuna.storages.JournalStorage(backend)
-        return optuna.create_study(study_name=STUDY, storage=storage, direction=direction, load_if_exists=True)
+        """The journal's, made when first asked for.
+
+        Raises:
+            RunFailed: It is damaged.
+        """
+        with readable(self.run / JOURNAL, "Remove it: all fits are kept beside it"):
+            backend = optuna_journal.JournalFileBackend(str(self.run / JOURNAL))
+            storage = optuna.storages.JournalStorage(backend)
+            return optuna.create_study(study_name=STUDY, storage=storage, direction=direction, load_if_exists=True)
 
     def close(self) -> None:
         self.file.close()

@@ -83,7 +83,7 @@ def read_arrays(source: str, label: str | None = None, group: str | None = None)
     data = read(source if is_call(source) else Path(source), ["x"] if table else [], label=label, group=group)
     inputs = {name: np.asarray(array) for name, array in data.inputs.items()}
     X = next(iter(inputs.values())) if len(inputs) == 1 else inputs
-    return Samples(X, None if data.labels is None else np.asarray(data.labels), _array(data.groups))
+    return Samples(X, _array(data.labels), _array(data.groups))
 
 
 def _open(path: Path) -> Table:
@@ -167,15 +167,21 @@ def _of_arrays(given: Any, source: str, label: str | None, group: str | None) ->
     if "x" not in data.inputs:
         held = listed(data.inputs) or "no array"
         raise InvalidData(f"Samples for an estimator are one array, as `x`, and {source} has {held}. Stack them.")
-    x = np.asarray(data.inputs["x"])
-    return Samples(x, None if data.labels is None else np.asarray(data.labels), _array(data.groups))
+    x, y = np.asarray(data.inputs["x"]), _array(data.labels)
+    if y is not None and y.dtype.kind == "f" and np.isnan(y).any():
+        row = int(np.argmax(np.isnan(y).reshape(len(y), -1).any(axis=1)))
+        raise InvalidData(f"Labels must be complete, and {source} has none in row {row}.")
+    return Samples(x, y, _array(data.groups))
 
 
-def _array(groups: Any) -> Any:
-    return None if groups is None else np.asarray(groups)
+def _array(given: Any) -> Any:
+    return None if given is None else np.asarray(given)
 
 
 def _needs_labels(estimator: Any) -> bool:
+    """Whether it learns from labels: of a pipeline, whose own tags don't say it, its last step."""
+    if hasattr(estimator, "steps"):
+        return _needs_labels(estimator.steps[-1][1])
     tags = _tags(estimator)
     return tags is not None and bool(tags.target_tags.required)
 

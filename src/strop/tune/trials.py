@@ -15,6 +15,8 @@ from .folds import Fit, Stage
 
 Array = np.ndarray[Any, Any]
 
+INTERRUPTED = "it was interrupted"  # why a search ended
+
 
 @dataclass
 class Trial:

@@ -124,6 +124,7 @@ def search(
         InvalidData: Samples and labels don't fit each other, or the module.
         UnsupportedModel: The module is none to train.
         RunFailed: No candidate could be judged, or the run directory can't be used.
+        KeyboardInterrupt: It came before any candidate could be.
     """
     begun = time.monotonic()
     budget = given(Budget, budget, "budget")

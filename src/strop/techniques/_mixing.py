@@ -1,0 +1,194 @@
+"""Mixing: a precision for each part of a model, by what each is measured to cost and to harm."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import NotApplicable, TechniqueError
+from ..model import Batch, Model
+from ..runtime import LayerTime
+from ..technique import Context, Technique
+from ._calibration import Step, feeds
+from ._harm import error, harm, keep
+from ._mix import Costs, fastest
+
+TRIED = 16
+"""Samples by which the harm of single parts is compared."""
+REPAIRS = 8  # programs to solve, until one's mix keeps what is allowed
+EXACT = "f32"
+NAMED = 8  # groups in a sentence
+
+
+class Parts(Protocol):
+    """A model whose operators are in groups that have one precision each.
+
+    Attributes:
+        members: By group, the names that its operators have in the model's file.
+        borders: Groups between which values pass, and how many values of one sample.
+        precisions: That a group may have, the most exact last.
+    """
+
+    members: Mapping[str, Sequence[str]]
+    borders: Sequence[tuple[str, str, int]]
+    precisions: tuple[str, ...]
+
+    def step(self, precisions: Mapping[str, str]) -> Step:
+        """What runs the model with these precisions."""
+        ...
+
+    def save(self, precisions: Mapping[str, str], folder: Path) -> Model:
+        """Write the model with these precisions."""
+        ...
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was measured of the parts, and by what.
+
+    Attributes:
+        costs: Their times and errors, which are taken to add up.
+        worst: The error where all of them are in the least exact precision.
+        given: The samples.
+        expected: What the float model answers to them.
+    """
+
+    costs: Costs
+    worst: float
+    given: Sequence[Batch]
+    expected: Sequence[Batch]
+
+
+def kept_folder(technique: Technique, model: Model, context: Context) -> Path:
+    """Where what was measured of a model lies: the same for every share of the error."""
+    settings = {name: value for name, value in technique.settings().items() if name not in technique.strengths()}
+    key = hashlib.sha256(json.dumps([model.digest(), settings], sort_keys=True).encode()).hexdigest()[:24]
+    kept = (context.shared or context.folder.parent) / f"{technique.label()}-{key}"
+    kept.mkdir(parents=True, exist_ok=True)
+    return kept
+
+
+def mixed(parts: Parts, share: float, model: Model, context: Context, kept: Path) -> Model:
+    """Write the fastest mix whose error is a share of that of the least exact precision throughout.
+
+    Raises:
+        NotApplicable: There is none, or it is the same precision throughout, which other techniques give.
+        TechniqueError: The deadline has passed.
+    """
+    given = list(feeds(model.signature, context, TRIED, lambda: parts.step(dict.fromkeys(parts.members, EXACT))))
+    mix = chosen(parts, share, given, context, kept)
+    if len(set(mix.values())) == 1:
+        raise NotApplicable(f"the fastest mix within {share:.2g}x of its error is {mix.popitem()[1]} throughout")
+    return replace(parts.save(mix, context.folder), notes=(*model.notes, _told(mix)))
+
+
+def chosen(parts: Parts, share: float, given: Sequence[Batch], context: Context, kept: Path) -> dict[str, str]:
+    """The fastest precisions whose error is a share of that of the least exact precision throughout.
+
+    Args:
+        parts: The model.
+        share: Of the error, that is allowed.
+        given: Samples to judge by.
+        context: For the deadline and the progress, and to time layers by.
+        kept: A folder for what was measured, which is the same for every share.
+
+    Raises:
+        NotApplicable: No mix of precisions has so small an error.
+        TechniqueError: The deadline has passed.
+    """
+    found = _measured(parts, given, context, kept)
+    allowed, bound = share * found.worst, share
+    whole = sum(found.costs.errors[group][parts.precisions[0]] for group in parts.members)
+    best: tuple[float, dict[str, str]] | None = None
+    for _ in range(REPAIRS):  # errors do not quite add up: what was allowed for is corrected by what came of it
+        mix = fastest(found.costs, bound * whole)
+        if mix is None:
+            break
+        seen = error(parts.step(mix), found.given, found.expected)
+        seconds = expected_seconds(found.costs, mix)
+        if seen <= allowed and (best is None or seconds < best[0]):
+            best = seconds, mix
+        if seen <= allowed and (bound >= 1 or seen > 0.8 * allowed):
+            break
+        bound = min(1.0, bound * min(3.0, max(0.1, 0.95 * allowed / max(seen, 1e-300))))
+    if best is None:
+        raise NotApplicable(
+            f"no mix of {' and '.join(parts.precisions)} has {share:.0%} of the error of int8 throughout"
+        )
+    return best[1]
+
+
+def expected_seconds(costs: Costs, mix: Mapping[str, str]) -> float:
+    """What a call takes by the costs of its parts."""
+    inside = sum(costs.seconds[group][precision] for group, precision in mix.items())
+    return inside + sum(seconds for one, other, seconds in costs.borders if mix[one] != mix[other])
+
+
+def _measured(parts: Parts, given: Sequence[Batch], context: Context, kept: Path) -> Found:
+    lowest = parts.precisions[0]
+    plain = parts.step(dict.fromkeys(parts.members, EXACT))
+    expected = [plain(feed) for feed in given]
+
+    def only(group: str) -> Step:
+        return parts.step({**dict.fromkeys(parts.members, EXACT), group: lowest})
+
+    alone = harm(list(parts.members), only, given, expected, context, kept / "harm.json")
+    worst = {p: error(parts.step(dict.fromkeys(parts.members, p)), given, expected) for p in parts.precisions}
+    total = sum(filter(math.isfinite, alone.values())) or 1.0
+    # Rounding moves the outputs along the same ways as int8 does, so that its error is shared out alike.
+    errors = {
+        group: {p: known * (1 if p == lowest else worst[p] / total if p != EXACT else 0) for p in parts.precisions}
+        for group, known in alone.items()
+    }
+    return Found(_timed(parts, errors, context, kept / "times.json"), worst[lowest], given, expected)
+
+
+def _timed(parts: Parts, errors: Mapping[str, Mapping[str, float]], context: Context, kept: Path) -> Costs:
+    if not kept.exists():
+        keep(kept, _times(parts, context))
+    times, conversion = json.loads(kept.read_text())
+    usable = {
+        group: {p: seconds for p, seconds in found.items() if math.isfinite(errors[group][p])}
+        for group, found in times.items()
+    }
+    return Costs(usable, errors, [(one, other, conversion * count) for one, other, count in parts.borders])
+
+
+def _times(parts: Parts, context: Context) -> tuple[dict[str, dict[str, float]], float]:
+    """By group the seconds in each precision; and those of converting one value where precisions differ."""
+    group_of = {name: group for group, names in parts.members.items() for name in names}
+    times: dict[str, dict[str, float]] = {group: dict.fromkeys(parts.precisions, 0.0) for group in parts.members}
+    for number, precision in enumerate(parts.precisions):
+        context.progress(number / (len(parts.precisions) + 1), f"timing layers in {precision}")
+        for layer in _profile(parts, dict.fromkeys(parts.members, precision), context):
+            groups = [group_of[name] for name in layer.layers if name in group_of]
+            for group in groups:
+                times[group][precision] += layer.seconds / len(groups)
+    turns = {group: parts.precisions[number % len(parts.precisions)] for number, group in enumerate(parts.members)}
+    own = sum(layer.seconds for layer in _profile(parts, turns, context) if not set(layer.layers) & set(group_of))
+    crossing = sum(count for one, other, count in parts.borders if turns[one] != turns[other])
+    return times, own / crossing if crossing else 0.0
+
+
+def _profile(parts: Parts, precisions: Mapping[str, str], context: Context) -> Sequence[LayerTime]:
+    if context.layer_times is None:
+        raise TechniqueError("choosing precisions by time needs a runtime that tells what each layer takes")
+    context.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=context.folder, prefix=".scratch-") as folder:
+        return context.layer_times(parts.save(precisions, Path(folder) / "model"))
+
+
+def _told(mix: Mapping[str, str]) -> str:
+    """Which groups have which precision, as a sentence."""
+    counts = Counter(mix.values())
+    exact = [group for group, precision in mix.items() if precision != "int8"]
+    said = ", ".join(f"{count} in {precision}" for precision, count in counts.most_common())
+    more = f" and {len(exact) - NAMED} more" if len(exact) > NAMED else ""
+    return f"Of {len(mix)} groups of layers {said}; not in int8: {', '.join(exact[:NAMED])}{more}."

@@ -1,0 +1,68 @@
+"""ONNX Runtime: int8 where it pays, and float32 where int8 harms most, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .._quiet import silenced
+from ..formats.onnx import save
+from ..model import Model
+from ..settings import span
+from ..target import Target
+from ..technique import Context
+from ._calibration import Step
+from ._mixing import Parts, kept_folder, mixed
+from ._onnx_mix import Grouped
+from ._onnxruntime import runner
+from .quantize_onnx import StaticInt8, both
+
+
+@dataclass(frozen=True)
+class MixedOnnx(StaticInt8):
+    """Compute each layer in int8 or float32: the fastest mix within a share of int8's error.
+
+    Found as `mixed-openvino` finds it: by what each layer takes in each precision and by how far it alone moves the
+    outputs in int8.
+
+    Attributes:
+        error: The share of the error of int8 throughout (its mean square) that the mix may have.
+    """
+
+    error: float = span(0.3, 1e-4, 1.0, log=True, strength=True)
+
+    def expects(self, target: Target) -> float:
+        whole = super().expects(target)
+        return whole + (1 - self.error) * (1 - whole) * 0.5
+
+    def apply(self, model: Model, context: Context) -> Model:
+        kept = kept_folder(self, model, context)
+        return mixed(self._parts(model, context, kept), self.error, model, context, kept)
+
+    def _parts(self, model: Model, context: Context, kept: Path) -> Parts:
+        import onnx
+
+        if not (kept / "quantized.onnx").exists():
+            with silenced():
+                original, quantized = both(model, context, self._quantize(model, context, whole=True))
+            onnx.save(original, kept / "original.onnx")
+            onnx.save(quantized, kept / "quantized.onnx")
+        stored = onnx.load(kept / "quantized.onnx"), onnx.load(kept / "original.onnx")
+        return _Parts(Grouped.of(*stored), model, context.target)
+
+
+class _Parts(Parts):
+    """The groups of a graph, as they are mixed."""
+
+    precisions = ("int8", "f32")
+
+    def __init__(self, grouped: Grouped, model: Model, target: Target):
+        self.grouped, self.model, self.target = grouped, model, target
+        self.members, self.borders = grouped.members, grouped.borders()
+
+    def step(self, precisions: Mapping[str, str]) -> Step:
+        return runner(self.grouped.mixed(precisions).SerializeToString(), self.target.threads)
+
+    def save(self, precisions: Mapping[str, str], folder: Path) -> Model:
+        return save(self.grouped.mixed(precisions), folder, self.model)

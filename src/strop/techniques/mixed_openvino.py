@@ -1,0 +1,72 @@
+"""OpenVINO: int8 where it pays, and bf16 or float32 where int8 harms most, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .._quiet import openvino
+from ..formats.openvino import save
+from ..model import Batch, Model
+from ..settings import span
+from ..target import Target, computes
+from ..technique import Context
+from ._calibration import Step
+from ._mixing import Parts, kept_folder, mixed
+from ._openvino_mix import Grouped
+from .quantize_openvino import OpenvinoInt8
+
+
+@dataclass(frozen=True)
+class MixedOpenvino(OpenvinoInt8):
+    """Compute each layer in int8, bf16 or float32: the fastest mix within a share of int8's error.
+
+    Which mix that is, an integer program says: by what each layer takes in each precision and by how far it alone
+    moves the outputs in int8, both measured, and by what it takes to convert values on the way. The mix is then held to
+    what its own outputs are.
+
+    Attributes:
+        error: The share of the error of int8 throughout (its mean square) that the mix may have.
+    """
+
+    error: float = span(0.3, 1e-4, 1.0, log=True, strength=True)
+
+    def expects(self, target: Target) -> float:
+        whole = super().expects(target)
+        return whole + (1 - self.error) * (0.5 if computes("bf16") else 0.9 - whole) * 0.5
+
+    def apply(self, model: Model, context: Context) -> Model:
+        kept = kept_folder(self, model, context)
+        return mixed(self._parts(model, context, kept), self.error, model, context, kept)
+
+    def _parts(self, model: Model, context: Context, kept: Path) -> Parts:
+        if not (kept / "model.xml").exists():
+            save(self._quantized(model, context, compressed=False), kept)
+        core = openvino().Core()
+        quantized, original = core.read_model(str(kept / "model.xml")), core.read_model(str(model.path))
+        return _Parts(Grouped.of(quantized, original), model, context.target)
+
+
+class _Parts(Parts):
+    """The groups of a graph, as they are mixed."""
+
+    def __init__(self, grouped: Grouped, model: Model, target: Target):
+        self.grouped, self.model, self.target = grouped, model, target
+        self.members, self.borders = grouped.members, grouped.borders()
+        self.precisions = ("int8", "bf16", "f32") if computes("bf16") else ("int8", "f32")
+
+    def step(self, precisions: Mapping[str, str]) -> Step:
+        options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": self.target.threads}
+        compiled = openvino().Core().compile_model(self.grouped.mixed(precisions), "CPU", options)
+        request, names = compiled.create_infer_request(), [tensor.name for tensor in self.model.signature.outputs]
+
+        def step(batch: Batch) -> dict[str, Any]:
+            request.infer(dict(batch))
+            return {name: request.get_tensor(name).data.copy() for name in names}
+
+        return step
+
+    def save(self, precisions: Mapping[str, str], folder: Path) -> Model:
+        return save(self.grouped.mixed(precisions, compressed=True), folder)

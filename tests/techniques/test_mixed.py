@@ -1,0 +1,188 @@
+"""Mixed precision: the layer that harms stays in float, errors keep to what is allowed, programs are solved."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import numpy_helper
+
+import models
+from strop import formats
+from strop.data import Data
+from strop.errors import NotApplicable
+from strop.formats.openvino import layer_names
+from strop.model import ONNX, Model
+from strop.runtime import LayerTime
+from strop.target import Target
+from strop.technique import Context, Technique, apply
+from strop.techniques import MixedOnnx, MixedOpenvino, OpenvinoInt8, StaticInt8, ToOpenvino
+from strop.techniques._harm import harm
+from strop.techniques._mix import Costs, fastest
+from strop.techniques._mixing import expected_seconds
+from strop.testing import Example, TechniqueCase
+
+LAYERS, BAD, WIDTH = 20, 7, 32
+TARGET = Target(threads=1)
+
+
+def deep(folder: Path) -> Example:
+    """Twenty layers with residuals; the weights of one have a row a thousand times as large, whose input is always 0.
+
+    In float that row adds nothing; in int8 it takes all of the range from the others.
+    """
+    lines, weights, last = [], [], "x"
+    for number in range(LAYERS):
+        stored = numpy_helper.to_array(models.weight(f"w{number}", WIDTH, WIDTH)).copy()
+        if number == BAD:
+            stored[0] *= 1000
+            lines.append(f"z{number} = Mul({last}, dead)")
+        else:
+            lines.append(f"z{number} = Identity({last})")
+        weights.append(numpy_helper.from_array(stored, f"w{number}"))
+        lines += [f"m{number} = MatMul(z{number}, w{number})", f"r{number} = Relu(m{number})"]
+        lines.append(f"{'y' if number == LAYERS - 1 else f'h{number}'} = Add({last}, r{number})")
+        last = f"h{number}"
+    alive = np.ones((1, WIDTH), np.float32)
+    alive[0, 0] = 0
+    weights.append(numpy_helper.from_array(alive, "dead"))
+    proto = models.build(f"g (float[N, {WIDTH}] x) => (float[N, {WIDTH}] y) {{ {chr(10).join(lines)} }}", weights)
+    for node in proto.graph.node:
+        node.name = f"layer {node.output[0]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(proto, folder / "deep.onnx")
+    return Example(formats.open(folder / "deep.onnx"), Data({"x": models.floats(WIDTH)}))
+
+
+def converted(folder: Path) -> Example:
+    pytest.importorskip("openvino")
+    example = deep(folder)
+    (folder / "openvino").mkdir()
+    made = apply(ToOpenvino(), example.model, Context(None, example.model, TARGET, 0, folder / "openvino"))
+    return Example(made, example.data)
+
+
+def times(model: Model) -> Sequence[LayerTime]:
+    """As if each layer took half the time in int8, whatever this machine is doing."""
+    if model.format == ONNX:
+        graph = onnx.load(model.path).graph
+        made = {node.output[0]: node.op_type for node in graph.node}
+        quantized = {n.name for n in graph.node if any(made.get(v) == "DequantizeLinear" for v in n.input)}
+        names = [node.name for node in graph.node]
+    else:
+        text = model.path.read_text()
+        names = sorted(layer_names(model))
+        quantized = {name for name in names if f"{name}/fq_weights" in text}
+    return [LayerTime(name, "", 1e-4 if name in quantized else 2e-4, (name,)) for name in names]
+
+
+def context(example: Example, folder: Path, shared: Path | None = None) -> Context:
+    folder.mkdir(parents=True)
+    return Context(example.data, example.model, TARGET, 0, folder, shared=shared, layer_times=times)
+
+
+def error(made: Model, example: Example) -> float:
+    from techniques.test_all import run
+
+    right, found = run(example.model, example.data)["y"], run(made, example.data)["y"]
+    return float(np.square(found - right).sum() / np.square(right).sum())
+
+
+class TestMixedOnnx(TechniqueCase):
+    technique = MixedOnnx
+
+    def example(self, folder: Path) -> Example:
+        return deep(folder)
+
+    def _context(self, example: Example, folder: Path) -> Context:
+        return replace(super()._context(example, folder), layer_times=times)
+
+
+class TestMixedOpenvino(TestMixedOnnx):
+    technique = MixedOpenvino
+
+    def example(self, folder: Path) -> Example:
+        return converted(folder)
+
+
+@pytest.mark.parametrize(
+    ("mixed", "plain", "example"), [(MixedOnnx, StaticInt8, deep), (MixedOpenvino, OpenvinoInt8, converted)]
+)
+def test_the_one_bad_layer_of_twenty_stays_in_float(
+    mixed: type[Technique], plain: type[Technique], example: object, tmp_path: Path
+) -> None:
+    given = example(tmp_path / "example")  # type: ignore[operator]
+    made = apply(mixed(error=0.3), given.model, context(given, tmp_path / "mixed"))
+    whole = apply(plain(), given.model, context(given, tmp_path / "int8"))
+    said = made.notes[-1]
+    assert f"m{BAD}" in said.partition("not in int8: ")[2]
+    assert said.startswith(f"Of {LAYERS} groups of layers {LAYERS - 1} in int8, 1 in ")
+    assert error(made, given) < 0.3 * error(whole, given)
+
+
+def test_less_error_is_had_for_more_time_and_nothing_is_measured_twice(tmp_path: Path) -> None:
+    example, asked = deep(tmp_path / "example"), []
+
+    def counted(model: Model) -> Sequence[LayerTime]:
+        asked.append(model)
+        return times(model)
+
+    (tmp_path / "shared").mkdir()
+    found = []
+    for share in (0.3, 1e-3):
+        given = context(example, tmp_path / str(share), tmp_path / "shared")
+        made = apply(MixedOnnx(error=share), example.model, replace(given, layer_times=counted))
+        found.append((error(made, example), made.size))
+    assert found[1][0] < found[0][0]
+    assert found[1][1] > found[0][1], "more of the weights are float32"
+    assert len(asked) == 3, "in each precision, and in turns"
+
+
+def test_a_share_that_no_mix_has_is_refused_with_the_reason(tmp_path: Path) -> None:
+    example = deep(tmp_path / "example")
+    with pytest.raises(NotApplicable, match=r"the fastest mix within 1x of its error is int8 throughout"):
+        apply(MixedOnnx(error=1.0), example.model, context(example, tmp_path / "made"))
+
+
+def test_comparing_layers_goes_on_where_it_was(tmp_path: Path) -> None:
+    kept, tried = tmp_path / "harm.json", []
+    kept.write_text(json.dumps({"first": 0.5}))
+    sample = {"y": np.ones((1, 2), np.float32)}
+
+    def made(name: str) -> object:
+        tried.append(name)
+        return lambda feed: {"y": np.array([[1, 2]], np.float32)}
+
+    context = Context(None, None, TARGET, 0, tmp_path)  # type: ignore[arg-type]
+    found = harm(["first", "second"], made, [sample], [sample], context, kept)  # type: ignore[arg-type]
+    assert tried == ["second"]
+    assert found == {"first": 0.5, "second": 0.5}
+    assert json.loads(kept.read_text()) == found
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 4), st.integers(0, 2**32), st.floats(0.05, 1.5))
+def test_programs_are_solved_as_trying_all_mixes_does(groups: int, seed: int, allowed: float) -> None:
+    rng, precisions = np.random.default_rng(seed), ("int8", "bf16", "f32")
+    names = [f"g{number}" for number in range(groups)]
+    seconds = {name: dict(zip(precisions, rng.uniform(1e-6, 1e-4, 3), strict=True)) for name in names}
+    errors = {name: dict(zip(precisions, (*rng.uniform(0, 1, 2), 0.0), strict=True)) for name in names}
+    costs = Costs(seconds, errors, [(a, b, float(rng.uniform(0, 5e-5))) for a, b in itertools.pairwise(names)])
+    best = math.inf
+    for mix in itertools.product(precisions, repeat=groups):
+        chosen = dict(zip(names, mix, strict=True))
+        if sum(errors[name][chosen[name]] for name in names) <= allowed:
+            best = min(best, expected_seconds(costs, chosen))
+    found = fastest(costs, allowed)
+    assert found is not None
+    assert sum(errors[name][found[name]] for name in names) <= allowed + 1e-5
+    assert expected_seconds(costs, found) == pytest.approx(best, rel=1e-3)
