@@ -21,6 +21,8 @@ class Seen:
             where that was not tried.
         seconds: That it takes in a call of the original and of the candidate; None where their runtimes don't tell.
         ran: What the candidate computed it in, as its runtime tells; empty where it does not.
+        reach: Of the value that it ends in, in the original and of one call: the largest absolute number, and what half
+            of those that are not 0 are under.
     """
 
     part: Part
@@ -30,6 +32,7 @@ class Seen:
     harm: float | None = None
     seconds: list[float | None] = field(default_factory=lambda: [None, None])
     ran: str = ""
+    reach: tuple[float, float] = (0.0, 0.0)
 
     @property
     def precision(self) -> str:

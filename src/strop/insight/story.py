@@ -14,6 +14,7 @@ from .seen import Inside, Seen
 NAMED = 3  # layers that a sentence names
 WRAPPED = "module."  # what PyTorch's names begin with where strop exported them
 HALF = 0.5  # of the error, that the worst layers are named up to
+STEPS = 127  # of integers of 8 bits, from 0 to the largest number
 NEGLIGIBLE = 1e-10  # power of an error over that of the outputs, that is rounding of f32
 
 
@@ -85,7 +86,7 @@ def _why(seen: Seen, reasons: Mapping[str, str], integer: Collection[str]) -> st
 
 def tell(found: Inside, plain: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the layers come to, in sentences that need no other knowledge."""
-    return [*_outputs(found), *_origin(found, plain), *_additive(found), *_precisions(plain)]
+    return [*_outputs(found), *_origin(found, plain), *_causes(found), *_additive(found), *_precisions(plain)]
 
 
 def _outputs(found: Inside) -> list[str]:
@@ -123,6 +124,23 @@ def _origin(found: Inside, plain: Sequence[Mapping[str, Any]]) -> list[str]:
     where = f"{counted(len(worst), 'layer')} of {len(plain):,}"
     more = f" and {len(worst) - NAMED} more" if len(worst) > NAMED else ""
     return [f"{share(total)} of the error at the output is introduced in {where}: {_named(worst[:NAMED])}{more}."]
+
+
+def _causes(found: Inside) -> list[str]:
+    """What of the worst layers is too wide for integers of 8 bits, which have one step for all that goes in."""
+    ends = {seen.part.value: seen for seen in found.layers}
+    named = dict(zip(map(id, found.layers), labels(found.layers), strict=True))
+    said = []
+    for seen in sorted(found.layers, key=lambda seen: -(seen.harm or 0.0))[:NAMED]:
+        read = [ends[value] for one in seen.part.original for value in one.inputs if value in ends]
+        wide = [one for one in read if one.reach[1] < one.reach[0] / STEPS and one is not seen]
+        if wide and seen.harm and "int8" in seen.precision and "weights" not in seen.precision:
+            most, half = wide[0].reach
+            said.append(
+                f"What goes into {named[id(seen)]} from {named[id(wide[0])]} reaches {most:.3g}, and half of it is "
+                f"under {half:.3g}, which is less than one step of 8 bits."
+            )
+    return said
 
 
 def _additive(found: Inside) -> list[str]:
