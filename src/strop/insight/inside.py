@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from ..data import Data
 from ..errors import NotApplicable, RunFailed
@@ -18,8 +15,6 @@ from .likeness import Likeness
 from .pair import Pair
 from .parts import PRODUCTS, plain
 from .seen import Inside, Seen
-
-Array = np.ndarray[Any, Any]
 
 
 def look(original: Hosted, candidate: Hosted, data: Path, folder: Path, effort: Effort | None = None) -> Inside:
@@ -56,7 +51,7 @@ def compare(pair: Pair) -> Inside:
         for seen, value, far, own in zip(layers, values, accumulated, pair.own(feed, values), strict=True):
             seen.all.add(value, far)
             seen.own.add(value, own)
-            seen.reach = seen.reach if any(seen.reach) else _reach(value)
+            seen.measure(value)
         for name, likeness in outputs.items():
             if results[name].dtype.kind == "f" and results[name].shape == others[name].shape:
                 likeness.add(results[name], others[name])
@@ -67,11 +62,6 @@ def compare(pair: Pair) -> Inside:
     outside = sum(plain(one.kind) in PRODUCTS for one in pair.flows[0].operators if one.name not in covered)
     floats = {name: likeness for name, likeness in outputs.items() if likeness.cells or likeness.lost}
     return Inside(layers, floats, pair.count, 0, (before, after), outside, pair.notes)
-
-
-def _reach(value: Array) -> tuple[float, float]:
-    sizes = np.abs(value[np.isfinite(value) & (value != 0)].astype(np.float64))
-    return (float(sizes.max()), float(np.median(sizes))) if sizes.size else (0.0, 0.0)
 
 
 def time(pair: Pair, inside: Inside) -> None:

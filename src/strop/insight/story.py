@@ -14,7 +14,7 @@ from .seen import Inside, Seen
 NAMED = 3  # layers that a sentence names
 WRAPPED = "module."  # what PyTorch's names begin with where strop exported them
 HALF = 0.5  # of the error, that the worst layers are named up to
-STEPS = 127  # of integers of 8 bits, from 0 to the largest number
+WIDE = 0.1  # of numbers, that are lost to one step of 8 bits, from which on that is told
 NEGLIGIBLE = 1e-10  # power of an error over that of the outputs, that is rounding of f32
 
 
@@ -128,17 +128,17 @@ def _origin(found: Inside, plain: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _causes(found: Inside) -> list[str]:
     """What of the worst layers is too wide for integers of 8 bits, which have one step for all that goes in."""
-    ends = {seen.part.value: seen for seen in found.layers}
-    named = dict(zip(map(id, found.layers), labels(found.layers), strict=True))
-    said = []
-    for seen in sorted(found.layers, key=lambda seen: -(seen.harm or 0.0))[:NAMED]:
-        read = [ends[value] for one in seen.part.original for value in one.inputs if value in ends]
-        wide = [one for one in read if one.reach[1] < one.reach[0] / STEPS and one is not seen]
+    ends = {seen.part.value: at for at, seen in enumerate(found.layers)}
+    named, said = labels(found.layers), []
+    for at in sorted(range(len(named)), key=lambda at: -(found.layers[at].harm or 0.0))[:NAMED]:
+        seen = found.layers[at]
+        read = {ends[value] for one in seen.part.original for value in one.inputs if value in ends} - {at}
+        wide = [place for place in sorted(read) if found.layers[place].small > WIDE * found.layers[place].whole]
         if wide and seen.harm and "int8" in seen.precision and "weights" not in seen.precision:
-            most, half = wide[0].reach
+            source = found.layers[wide[0]]
             said.append(
-                f"What goes into {named[id(seen)]} from {named[id(wide[0])]} reaches {most:.3g}, and half of it is "
-                f"under {half:.3g}, which is less than one step of 8 bits."
+                f"What goes into {named[at]} from {named[wide[0]]} reaches {source.reach:.3g}, and "
+                f"{share(source.small / source.whole)} of it is less than one step of 8 bits, and lost."
             )
     return said
 
