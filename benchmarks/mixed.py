@@ -259,9 +259,9 @@ def write(found: Mapping[str, Any]) -> None:
     lines = [
         "# Mixed precision", "",
         f"Written by `benchmarks/mixed.py`; {cpu}, 1 thread. Fidelity is the mean cosine of outputs with the "
-        "original's on held-out samples; latency that of the model read from disk again, over float32's in OpenVINO, all timed in "
-        f"turns ({ROUNDS} calls in ten blocks; the median of the blocks, and the least and greatest). What breaks the "
-        "limit is set in brackets.", "",
+        "original's on held-out samples; latency that of the model read from disk again, over float32's in OpenVINO, "
+        f"timed in turns ({ROUNDS} calls in ten blocks: the median of these, the least and the greatest). What breaks "
+        "the limit is set in brackets.", "",
         "| model | limit | int8 throughout | bf16 throughout | NNCF accuracy control | strop | route |",
         "|---|---|---|---|---|---|---|",
     ]  # fmt: skip

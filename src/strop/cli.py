@@ -106,6 +106,8 @@ def profile(
     batch: Batch = None,
     seed: Seed = None,
     weights: Weights = None,
+    sensitivity: Annotated[bool, typer.Option(help="Measure how each layer bears int8, too: two minutes.")] = False,
+    metric: Annotated[str, typer.Option(help="Of quality, to tell that in besides.")] = "",
     trust_pickle: Trust = False,
     as_json: Json = False,
     debug: bool = False,
@@ -119,10 +121,11 @@ def profile(
         from .profiling import profile as measure
         from .terminal import console
 
-        with aside(), console().status("measuring"):
+        with aside(), console().status("measuring") as status:
             found = measure(
                 model, data, label=label, target=target_of(threads, batch), seed=seed or 0, trust_pickle=trust_pickle,
-                weights=weights,
+                weights=weights, sensitivity=sensitivity, metric=metric,
+                tell=lambda share, words: status.update(f"{share:.0%}, {words}"),
             )  # fmt: skip
         print_json(found) if as_json else say(summarize(found, get_terminal_size((WIDTH, 24)).columns))
         return Exit.MET

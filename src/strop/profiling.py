@@ -11,6 +11,7 @@ from . import formats, jobs
 from ._plain import given as checked
 from .comparison import TIME, fit, host, random_inputs
 from .data import Data
+from .errors import InvalidData
 from .insight import (
     PROFILING,
     UNTOLD,
@@ -26,8 +27,10 @@ from .insight import (
     shares_of,
     unfit,
 )
+from .insight import sensitivity as bear
 from .model import Model
 from .prepare import check_target
+from .progress import Tell, passed_on
 from .reading import read_for
 from .server import Hosted
 from .target import Target
@@ -44,6 +47,9 @@ def profile(
     seed: int = 0,
     trust_pickle: bool = False,
     weights: str | Path | None = None,
+    sensitivity: bool = False,
+    metric: str = "",
+    tell: Tell = lambda share, words: None,
 ) -> dict[str, Any]:
     """Take a model apart and time it on the reference runtime of its kind, in a process of its own.
 
@@ -56,6 +62,9 @@ def profile(
         seed: Of random inputs, and of the resamples.
         trust_pickle: Whether pickles may be read, which runs the code in them.
         weights: A file of weights, where the model is a module, as for `optimize`.
+        sensitivity: Whether to measure, too, how each layer bears int8, which takes some two minutes and needs data.
+        metric: Of quality, that this is told in besides; its name, or `module:function`.
+        tell: Called with the share done (0 to 1) and a few words, while that is measured.
 
     Returns:
         Plain data. `seconds` of one call; `layers`, overhead first, then the others in the order in which they run
@@ -63,15 +72,18 @@ def profile(
         share of a call that each binds; where the runtime has no profiler, `overhead` or `model`, and none; `memory` in
         bytes, and `held`, how much of it are weights and values between layers, and where they are most; `peaks` of
         this machine; `energy`; `advice`, the most expected gain first; `unfit`, the techniques that do not fit, and
-        why; `guide`, what fits each use and the data; `structure`, what the format tells of the model; `told`, the same
-        in words; and `model`, `calls` and `notes`. Times and shares have `value`, `low` and `high` (layers that a
-        profiler tells of have no bounds); operations are those of one call.
+        why; `guide`, what fits each use and the data; `sensitivity`, the most harmful layers first, or None;
+        `structure`, what the format tells of the model; `told`, the same in words; and `model`, `calls` and `notes`.
+        Times and shares have `value`, `low` and `high` (layers that a profiler tells of have no bounds); operations are
+        those of one call.
 
     Raises:
         UnsupportedModel: Its format can't be taken apart.
         StropError: The model or the data can't be used; the message says why.
     """
     target = checked(Target, target, "target")
+    if sensitivity and data is None:
+        raise InvalidData("How layers bear int8 is told by samples, and none are given. Give some with --data.")
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
         hosted = host(model, folder / "original", target, trust_pickle, weights)
@@ -90,10 +102,20 @@ def profile(
             watched.raise_unless_done()
             assert watched.value is not None
             found = watched.value
+        bears = None
+        if sensitivity:
+            progress = folder / "progress.json"
+            with passed_on(progress, tell):
+                ended = jobs.run(
+                    bear, ready.model, folder / "data", metric, ready.target, seed, progress, limits=LIMITS
+                )
+            ended.raise_unless_done()
+            bears = ended.value
         notes = list(found.notes)
         if made_up:
             notes.append("the inputs were random numbers; --data FILE tells how it is on your own")
-        return _plain(hosted, ready, found, known, None if made_up else samples, notes)
+        plain = _plain(hosted, ready, found, known, None if made_up else samples, notes)
+        return {**plain, "sensitivity": bears and asdict(bears)}
 
 
 def _timed(hosted: Hosted, samples: Data, given: bool, folder: Path, seed: int) -> Found:

@@ -137,7 +137,9 @@ class Runtime(Settings):
         """
 
 
-def predict(runner: Runner, signature: Signature, data: Data, batch: int) -> dict[str, Array]:
+def predict(
+    runner: Callable[[Batch], dict[str, Array]], signature: Signature, data: Data, batch: int
+) -> dict[str, Array]:
     """Run all samples, `batch` in a call, and return the outputs that are results, axis 0 being samples.
 
     Where the model has no batch axis, each call holds one sample. A stateful model is run sequence by sequence, its

@@ -9,16 +9,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Flag, IntEnum, auto
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
 
 from .data import Data
 from .dataflow import Dataflow
-from .errors import ContractBroken, StropError, TechniqueError
+from .errors import ContractBroken, NotApplicable, StropError, TechniqueError
 from .learning import Training
-from .model import Format, Model, Signature
+from .model import Batch, Format, Model, Signature
 from .runtime import LayerTime
 from .settings import Settings
 from .target import Target
+
+Array = np.ndarray[Any, Any]
 
 
 class Phase(IntEnum):
@@ -77,6 +81,28 @@ class Context:
     deadline: float = float("inf")
     progress: Callable[[float, str], None] = lambda share, words: None
     layer_times: Callable[[Model], Sequence[LayerTime]] | None = None
+
+
+class Parts(Protocol):
+    """A model whose operators are in groups that have one precision each, as a step that mixes precisions sees it.
+
+    Attributes:
+        members: By group, the names that its operators have in the model's file.
+        borders: Groups between which values pass, and how many values of one sample.
+        precisions: That a group may have, the most exact last.
+    """
+
+    members: Mapping[str, Sequence[str]]
+    borders: Sequence[tuple[str, str, int]]
+    precisions: tuple[str, ...]
+
+    def step(self, precisions: Mapping[str, str]) -> Callable[[Batch], dict[str, Array]]:
+        """What runs the model with these precisions, by group."""
+        ...
+
+    def save(self, precisions: Mapping[str, str], folder: Path) -> Model:
+        """Write the model with these precisions, by group."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -143,6 +169,14 @@ class Technique(Settings):
             made: What the model computes.
         """
         return {}
+
+    def parts(self, model: Model, context: Context) -> Parts:
+        """Open a model in groups of operators, for what asks how each of them bears int8.
+
+        Raises:
+            NotApplicable: It mixes no precisions, or has none to mix here.
+        """
+        raise NotApplicable(f"{self.label()} has one precision throughout")
 
     @abstractmethod
     def apply(self, model: Model, context: Context) -> Model:

@@ -197,8 +197,8 @@ def _of_samples(plan: TunePlan, space: Any) -> dict[str, Any]:
 
     if space is None:
         raise InvalidPlan(
-            "A search needs a space to search. Name parameters and what to try in a table [space], in strop.toml or a "
-            "file given by --space."
+            "A search needs a space to search. Name parameters and what to try in a table [space], such as "
+            "C = [0.1, 1, 10], in strop.toml or a file given by --space."
         )
     assert plan.data is not None
     if plan.training is not None:

@@ -239,7 +239,8 @@ def test_a_run_that_was_damaged_goes_on_or_says_so(here: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["tree.skops", "--data", "iris.npz"], "needs a space"),
+        (["tree.skops", "--data", "iris.npz"], "a table [space], such as C = [0.1, 1, 10]"),
+        (["tree.skops", "--data", "iris.npz", "--space", "depth.json", "--rungs", "epochs"], "which it does not have"),
         (["tree.skops", "--data", "iris.npz", "--space", "none.json"], "none.json"),
         (["tree.skops", "--data", "iris.npz", "--space", "empty.json"], "The space names no parameter"),
         (["tree.skops", "--data", "iris.npz", "--space", "bare.toml"], "a table [space]"),

@@ -12,6 +12,7 @@ from .table import layer_table, one_line, table
 WIDTH = 110  # characters of a line, at the most
 COLUMNS = 10  # of a table, that are listed
 UNUSED = 12  # columns, that are named
+HARMFUL = 10  # layers, whose harm in int8 is listed
 NOT_FITTING = 5  # techniques that don't fit, that are named with the reason
 WORTH = 0.03  # a gain under this is none
 WIDTHS = {"f32": "in f32 (floats of 32 bits)", "int8": "in int8 (integers of 8 bits)", "bf16": "in bf16 (floats of 16)"}
@@ -50,6 +51,7 @@ def summarize(found: Mapping[str, Any], width: int = WIDTH) -> str:
     if energy := found.get("energy"):
         page.say("energy", _energy(energy))
     page.add(*layer_table(found["layers"], page.width), *_columns(facts.get("columns", [])))
+    page.add(*_sensitivity(found.get("sensitivity")))
     _advise(page, found["advice"], found["unfit"])
     if guides := found.get("guide"):
         page.add("", "What fits the case")
@@ -132,6 +134,29 @@ def _columns(columns: Sequence[Mapping[str, Any]]) -> list[str]:
         rows.append([one_line(column["name"]), f"{column['splits']:,}", f"{column['splits'] / whole:.1%}", gain])
     more = [f"  and {counted(len(columns) - COLUMNS, 'column')} more"] if len(columns) > COLUMNS else []
     return ["", "Columns", *table(rows), *more]
+
+
+def _sensitivity(found: Mapping[str, Any] | None) -> list[str]:
+    """How layers bear int8, the most harmful first."""
+    if not found:
+        return []
+    metric = found["metric"]
+    head = ["layer and what follows it", "alone in int8", "all others in int8"]
+    rows = [[*head, *([f"{metric} alone", f"{metric} of all others"] if metric else [])]]
+    for name, alone, spared in [
+        ("(all)", found["whole"], found["original"]),
+        *((one["name"], one["alone"], one["spared"]) for one in found["groups"][:HARMFUL]),
+    ]:
+        told = [f"{error['metric']:.4f}" for error in (alone, spared)] if metric else []
+        rows.append([one_line(name), f"{alone['error']:.2e}", f"{spared['error']:.2e}", *told])
+    left = len(found["groups"]) - HARMFUL
+    return [
+        "",
+        f"How layers bear int8 ({found['technique']}, {counted(found['samples'], 'sample')}): mean squared error of "
+        "the outputs, over their square",
+        *table(rows),
+        *([f"  and {counted(left, 'layer')} that {'do' if left > 1 else 'does'} less harm"] if left > 0 else []),
+    ]
 
 
 def _advise(page: _Page, advice: Sequence[Mapping[str, Any]], unfit: Mapping[str, str]) -> None:

@@ -24,7 +24,7 @@ from ..formats.torch_program import graph_of, load
 from ..model import TORCH_PROGRAM, Batch, Format, Model
 from ..runtime import Runtime
 from ..settings import choice
-from ..target import BF16, Target, instruction_sets
+from ..target import Target, computes
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +63,7 @@ class Inductor(Runtime):
             raise NotApplicable("TorchInductor needs a C++ compiler, and there is neither g++ nor clang++")
         if not Path(sysconfig.get_path("include"), "Python.h").is_file():
             raise NotApplicable("TorchInductor needs Python.h, which the package python3-dev brings")
-        if self.precision == "bf16" and not instruction_sets() & set(BF16):
+        if self.precision == "bf16" and not computes("bf16"):
             raise NotApplicable("this CPU has no bf16 arithmetic")
 
     def start(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,11 +14,8 @@ from ..errors import NotApplicable, RunFailed
 from ..model import OPENVINO, Batch, Format, Model
 from ..runtime import Profiled, Runtime
 from ..settings import choice
-from ..target import Target, instruction_sets
+from ..target import Target, computes
 from ._openvino_layers import profiled
-
-# Without these OpenVINO accepts the hint and computes in float32 all the same.
-NATIVE = {"bf16": {"avx512_bf16", "amx_bf16", "bf16"}, "f16": {"avx512_fp16", "amx_fp16", "fphp"}}
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,8 @@ class Openvino(Runtime):
     def requires(self, target: Target) -> None:
         if self.threads >= target.threads and self.threads:
             raise NotApplicable(f"{self.threads} threads are not fewer than the {target.threads} of the target")
-        if self.precision != "f32" and not instruction_sets() & NATIVE[self.precision]:
+        # without it, OpenVINO accepts the hint and computes in float32 all the same
+        if self.precision != "f32" and not computes(self.precision):
             raise NotApplicable(f"this CPU has no {self.precision} arithmetic")
 
     def start(self) -> None:
@@ -77,9 +76,18 @@ class Openvino(Runtime):
 
 class _Runner:
     def __init__(self, compiled: Any, model: Model):
-        self.request = compiled.create_infer_request()
+        self.compiled = compiled
         self.names = [tensor.name for tensor in model.signature.outputs]
         self.outputs = [compiled.output(name) for name in self.names]
+
+    @cached_property
+    def request(self) -> Any:
+        return self.compiled.create_infer_request()
+
+    @cached_property
+    def shared(self) -> Any:
+        """Of its own: a request that shares an input writes the next, of another call, into its array."""
+        return self.compiled.create_infer_request()
 
     def __call__(self, batch: Batch) -> dict[str, np.ndarray[Any, Any]]:
         try:
@@ -89,11 +97,12 @@ class _Runner:
         return {name: results[port] for name, port in zip(self.names, self.outputs, strict=True)}
 
     def bind(self, batch: Batch) -> Callable[[], object]:
-        infer, feed = self.request.infer, dict(batch)
+        infer, feed = self.shared.infer, dict(batch)
         return lambda: infer(feed, share_inputs=True)
 
     def close(self) -> None:
-        del self.request
+        for name in ("request", "shared", "compiled"):
+            self.__dict__.pop(name, None)
 
 
 def _last_line(error: Exception) -> str:

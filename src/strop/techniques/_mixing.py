@@ -10,12 +10,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from ..errors import NotApplicable, TechniqueError
 from ..model import Batch, Model
 from ..runtime import LayerTime
-from ..technique import Context, Technique
+from ..technique import Context, Parts, Technique
 from ._calibration import Step, feeds
 from ._harm import error, harm, keep
 from ._mix import Costs, fastest
@@ -25,28 +24,6 @@ TRIED = 16
 REPAIRS = 8  # programs to solve, until one's mix keeps what is allowed
 EXACT = "f32"
 NAMED = 8  # groups in a sentence
-
-
-class Parts(Protocol):
-    """A model whose operators are in groups that have one precision each.
-
-    Attributes:
-        members: By group, the names that its operators have in the model's file.
-        borders: Groups between which values pass, and how many values of one sample.
-        precisions: That a group may have, the most exact last.
-    """
-
-    members: Mapping[str, Sequence[str]]
-    borders: Sequence[tuple[str, str, int]]
-    precisions: tuple[str, ...]
-
-    def step(self, precisions: Mapping[str, str]) -> Step:
-        """What runs the model with these precisions."""
-        ...
-
-    def save(self, precisions: Mapping[str, str], folder: Path) -> Model:
-        """Write the model with these precisions."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -75,15 +52,16 @@ def kept_folder(technique: Technique, model: Model, context: Context) -> Path:
     return kept
 
 
-def mixed(parts: Parts, share: float, model: Model, context: Context, kept: Path) -> Model:
+def mixed(technique: Technique, share: float, model: Model, context: Context) -> Model:
     """Write the fastest mix whose error is a share of that of the least exact precision throughout.
 
     Raises:
         NotApplicable: There is none, or it is the same precision throughout, which other techniques give.
         TechniqueError: The deadline has passed.
     """
+    parts = technique.parts(model, context)
     given = list(feeds(model.signature, context, TRIED, lambda: parts.step(dict.fromkeys(parts.members, EXACT))))
-    mix = chosen(parts, share, given, context, kept)
+    mix = chosen(parts, share, given, context, kept_folder(technique, model, context))
     if len(set(mix.values())) == 1:
         raise NotApplicable(f"the fastest mix within {share:.2g}x of its error is {mix.popitem()[1]} throughout")
     return replace(parts.save(mix, context.folder), notes=(*model.notes, _told(mix)))

@@ -11,9 +11,9 @@ from ..formats.onnx import save
 from ..model import Model
 from ..settings import span
 from ..target import Target
-from ..technique import Context
+from ..technique import Context, Parts
 from ._calibration import Step
-from ._mixing import Parts, kept_folder, mixed
+from ._mixing import kept_folder, mixed
 from ._onnx_mix import Grouped
 from ._onnxruntime import runner
 from .quantize_onnx import StaticInt8, both
@@ -37,12 +37,12 @@ class MixedOnnx(StaticInt8):
         return whole + (1 - self.error) * (1 - whole) * 0.5
 
     def apply(self, model: Model, context: Context) -> Model:
-        kept = kept_folder(self, model, context)
-        return mixed(self._parts(model, context, kept), self.error, model, context, kept)
+        return mixed(self, self.error, model, context)
 
-    def _parts(self, model: Model, context: Context, kept: Path) -> Parts:
+    def parts(self, model: Model, context: Context) -> Parts:
         import onnx
 
+        kept = kept_folder(self, model, context)
         if not (kept / "quantized.onnx").exists():
             with silenced():
                 original, quantized = both(model, context, self._quantize(model, context, whole=True))

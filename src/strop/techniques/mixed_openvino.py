@@ -12,9 +12,9 @@ from ..formats.openvino import save
 from ..model import Batch, Model
 from ..settings import span
 from ..target import Target, computes
-from ..technique import Context
+from ..technique import Context, Parts
 from ._calibration import Step
-from ._mixing import Parts, kept_folder, mixed
+from ._mixing import kept_folder, mixed
 from ._openvino_mix import Grouped
 from .quantize_openvino import OpenvinoInt8
 
@@ -34,14 +34,14 @@ class MixedOpenvino(OpenvinoInt8):
     error: float = span(0.3, 1e-4, 1.0, log=True, strength=True)
 
     def expects(self, target: Target) -> float:
-        whole = super().expects(target)
-        return whole + (1 - self.error) * (0.5 if computes("bf16") else 0.9 - whole) * 0.5
+        whole, rest = super().expects(target), 0.6 if computes("bf16") else 1.0
+        return whole + (1 - self.error) * (rest - whole) * 0.5
 
     def apply(self, model: Model, context: Context) -> Model:
-        kept = kept_folder(self, model, context)
-        return mixed(self._parts(model, context, kept), self.error, model, context, kept)
+        return mixed(self, self.error, model, context)
 
-    def _parts(self, model: Model, context: Context, kept: Path) -> Parts:
+    def parts(self, model: Model, context: Context) -> Parts:
+        kept = kept_folder(self, model, context)
         if not (kept / "model.xml").exists():
             save(self._quantized(model, context, compressed=False), kept)
         core = openvino().Core()

@@ -195,6 +195,18 @@ class RuntimeCase:
         call()
         runner.close()
 
+    def test_a_bound_input_is_left_alone(self, tmp_path: Path) -> None:
+        example = self.example(tmp_path)
+        runner = self.runtime().load(example.model, Target(threads=1))
+        bound = {name: array.copy() for name, array in _call(example, 0).items()}
+        call = runner.bind(bound)
+        call()
+        runner(_call(example, 1))
+        call()
+        for name, array in _call(example, 0).items():
+            np.testing.assert_array_equal(bound[name], array)
+        runner.close()
+
     def test_an_idle_runner_is_quiet(self, tmp_path: Path) -> None:
         """It spends no time while nobody calls: else it would slow whatever is measured beside it."""
         example = self.example(tmp_path)

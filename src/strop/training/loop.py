@@ -18,7 +18,7 @@ from ..data import Data
 from ..errors import TechniqueError
 from ..formats.torch import copies, load, named
 from ..learning import Training
-from ..target import BF16, instruction_sets, usable_cores
+from ..target import computes, usable_cores
 from ..technique import Context, remaining
 from .aims import STRETCH, check_taught
 from .batches import Batches, TrainBatch, batches_of, data_of, settings_of
@@ -163,7 +163,7 @@ class _Course(Course):
         super().__init__(batches, training, share, seconds, fewest)
         self.module, self.teacher = module, teacher
         few = batches.take(batches.rows[: batches.size])
-        half = bool(instruction_sets() & set(BF16)) and _runs_in_half(module, few)
+        half = computes("bf16") and _runs_in_half(module, few)
         self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=half)
         with torch.no_grad():
             answer = _floats(module.eval()(**copies(few.inputs)))

@@ -235,11 +235,13 @@ def _stages(estimator: Any, data: Samples, rungs: str | None, seed: int) -> dict
     """The rungs, on the first fold, then all folds."""
     found: dict[Stage, tuple[Array, Array]] = {}
     if rungs is not None:
-        count = estimator.get_params().get(rungs)
+        known = estimator.get_params()
+        count = known.get(rungs)
         if rungs != "samples" and (isinstance(count, bool) or not isinstance(count, (int, float))):
+            it = f"is {told(count, repr)} of it" if rungs in known else "it does not have"
             raise InvalidPlan(
                 f"rungs must be `samples`, or a parameter of the estimator that counts iterations, not "
-                f"{told(rungs, repr)}, which is {told(count, repr)} of it. Name another, or give it a number."
+                f"{told(rungs, repr)}, which {it}. Name another, or give it a number."
             )
         train, test = data.splits[0]
         for share in RUNGS:

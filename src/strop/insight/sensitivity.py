@@ -1,0 +1,210 @@
+"""Sensitivity: how each layer, with what follows it, bears int8: alone in it, and alone spared from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import metrics, techniques
+from .._cache import PART, own_folder
+from ..data import Data
+from ..errors import NotApplicable, UnsupportedModel
+from ..metric import Outputs
+from ..model import Model, Signature
+from ..progress import Teller
+from ..runtime import predict
+from ..target import Target
+from ..technique import Context, Needs, Parts, Technique
+
+MOST, FEWEST = 64, 4  # samples to judge by
+SECONDS = 120.0  # that all of it may take, if the fewest samples do with that
+
+
+@dataclass(frozen=True)
+class Error:
+    """What became of the outputs.
+
+    Attributes:
+        error: Of the outputs: the mean over samples of their squared difference from the original's, over the squares
+            of these; of several outputs, the greatest.
+        metric: What the metric came to; None where none was asked for.
+    """
+
+    error: float
+    metric: float | None = None
+
+
+@dataclass(frozen=True)
+class Borne:
+    """How one group bears int8.
+
+    Attributes:
+        name: Of its first layer, which has the weights.
+        layers: All of them.
+        alone: Where only this group is in int8.
+        spared: Where all but it are.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    alone: Error
+    spared: Error
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """How the layers of a model bear int8.
+
+    Attributes:
+        technique: That mixes precisions so.
+        samples: That it was judged by.
+        metric: The name of what else was measured; empty for none.
+        original: The float model's own.
+        whole: Where all of it is in int8.
+        groups: The most harmful first.
+    """
+
+    technique: str
+    samples: int
+    metric: str
+    original: Error
+    whole: Error
+    groups: tuple[Borne, ...]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a metric of quality may see."""
+
+    original_outputs: Outputs
+    candidate_outputs: Outputs
+    labels: np.ndarray[Any, Any] | None
+    groups: np.ndarray[Any, Any] | None
+    seed: int
+
+
+def sensitivity(model: Model, data: Path, metric: str, target: Target, seed: int, progress: Path) -> Sensitivity:
+    """Try each group alone in int8, and all others in it, without quantizing anew. Runs in a job.
+
+    What is known already is kept for the next time, so that an interrupted one goes on.
+
+    Args:
+        model: On disk, in a format that a technique mixes precisions of.
+        data: Folder of stored samples; a part of them judges, all of them calibrate.
+        metric: The name of a metric of quality, or `module:function`; empty for none.
+        target: Threads and batch.
+        seed: Of resamples.
+        progress: A file for how far it is.
+
+    Raises:
+        UnsupportedModel: No technique mixes precisions in this format, or here.
+        StropError: The model can't be quantized or run, or the metric can't judge it.
+    """
+    samples, tell = Data.load(data), Teller(progress)
+    with own_folder("sensitivity") as cache, tempfile.TemporaryDirectory(prefix="strop-") as scratch:
+        shared = cache / _digest(model.digest(), samples.digest())
+        shared.mkdir(exist_ok=True)
+        context = Context(samples, model, target, seed, Path(scratch), shared=shared, progress=tell)
+        technique, parts = _opened(model, context)
+        judge = _Judge(parts, model.signature, samples, metric, target, seed)
+        count, seconds = judge.fit()
+        kept = _Kept(shared / f"{_digest(str(technique), metric, str(count))}.json")
+        lowest, exact = parts.precisions[0], parts.precisions[-1]
+        plain, whole = dict.fromkeys(parts.members, exact), dict.fromkeys(parts.members, lowest)
+        groups = []
+        for place, (name, layers) in enumerate(parts.members.items()):
+            alone = kept.get(f"alone {name}", lambda name=name: judge({**plain, name: lowest}))  # type: ignore[misc]
+            spared = kept.get(f"spared {name}", lambda name=name: judge({**whole, name: exact}))  # type: ignore[misc]
+            groups.append(Borne(name, tuple(layers), alone, spared))
+            tell((place + 1) / len(parts.members), f"how {len(parts.members)} layers bear int8: {seconds:.0f} s in all")
+        groups.sort(key=lambda group: -group.alone.error)
+        return Sensitivity(technique.label(), count, metric, judge(plain), judge(whole), tuple(groups))
+
+
+def _opened(model: Model, context: Context) -> tuple[Technique, Parts]:
+    reasons = []
+    for kind in techniques.all_techniques():
+        if model.format in kind.accepts and kind.quantizes and not kind.needs & Needs.TRAINING:
+            try:
+                kind().requires(model, context.target)
+                return kind(), kind().parts(model, context)
+            except NotApplicable as error:
+                reasons.append(str(error))
+    raise UnsupportedModel(
+        f"Sensitivity to int8 is measured where a technique mixes precisions, and none does for this {model.format} "
+        f"model ({'; '.join(reasons) or 'none knows the format'}). Convert it to ONNX or OpenVINO first."
+    )
+
+
+class _Judge:
+    """Runs a mix and holds it to the original's outputs."""
+
+    def __init__(self, parts: Parts, signature: Signature, data: Data, metric: str, target: Target, seed: int) -> None:
+        self.parts, self.signature, self.whole, self.target, self.seed = parts, signature, data, target, seed
+        self.metric = metrics.find(metric) if metric else None
+        self.data, self.right = data, Outputs()
+
+    def fit(self) -> tuple[int, float]:
+        """Take as many samples as fit into the time; how many, and how long it will be."""
+        exact = dict.fromkeys(self.parts.members, self.parts.precisions[-1])
+        begun = time.monotonic()
+        step = self.parts.step(exact)
+        made = time.monotonic()
+        few = self._take(FEWEST)
+        predict(step, self.signature, few, self.target.batch)
+        each, runs = (time.monotonic() - made) / len(few), 2 * len(self.parts.members) + 2
+        count = int((SECONDS / runs - (made - begun)) / each)
+        self.data = self._take(max(FEWEST, min(MOST, count)))
+        self.right = predict(step, self.signature, self.data, self.target.batch)
+        seconds = runs * (made - begun + each * len(self.data))
+        return len(self.data), seconds
+
+    def _take(self, count: int) -> Data:
+        return self.whole.take(np.linspace(0, len(self.whole) - 1, min(count, len(self.whole))).astype(np.int64))
+
+    def __call__(self, precisions: Mapping[str, str]) -> Error:
+        found = predict(self.parts.step(precisions), self.signature, self.data, self.target.batch)
+        value = None
+        if self.metric:
+            seen = _Seen(self.right, found, self.data.label_array(), self.data.group_array(), self.seed)
+            value = self.metric.measure(seen).candidate().value  # type: ignore[arg-type]
+        return Error(max(_relative(self.right, found), default=0.0), value)
+
+
+class _Kept:
+    """What was measured, in a file that outlives a kill."""
+
+    def __init__(self, file: Path):
+        self.file = file
+        self.known: dict[str, list[Any]] = json.loads(file.read_text()) if file.exists() else {}
+
+    def get(self, key: str, measure: Callable[[], Error]) -> Error:
+        if key not in self.known:
+            found = measure()
+            self.known[key] = [found.error, found.metric]
+            part = self.file.with_name(f"{PART}{self.file.name}")
+            part.write_text(json.dumps(self.known))
+            os.replace(part, self.file)
+        return Error(*self.known[key])
+
+
+def _relative(right: Outputs, found: Outputs) -> Iterator[float]:
+    for name, expected in right.items():
+        if expected.dtype.kind == "f":
+            axes = tuple(range(1, expected.ndim))
+            noise = np.square(found[name].astype(np.float64) - expected).sum(axes)
+            power = np.square(expected, dtype=np.float64).sum(axes)
+            yield float(np.mean(noise / np.where(power > 0, power, 1.0)))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]

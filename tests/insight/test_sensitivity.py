@@ -1,0 +1,83 @@
+"""Sensitivity: the layer that harms is found, what is known is kept, and what can't be told is refused by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from strop.errors import InvalidData, UnsupportedModel
+from strop.insight import Sensitivity, sensitivity
+from strop.model import FOREST
+from strop.profiling import profile
+from strop.target import Target
+from techniques.test_mixed import BAD, LAYERS, converted, deep
+
+TARGET = Target(threads=1)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def found(kind: object, folder: Path, metric: str = "") -> Sensitivity:
+    example = kind(folder / "example")  # type: ignore[operator]
+    labels = example.data.inputs["x"].argmax(1)
+    replace(example.data, labels=labels).save(folder / "data")
+    return sensitivity(example.model, folder / "data", metric, TARGET, 0, folder / "progress.json")
+
+
+@pytest.mark.parametrize("kind", [deep, converted])
+def test_the_one_bad_layer_of_twenty_comes_first(kind: object, tmp_path: Path) -> None:
+    result = found(kind, tmp_path)
+    assert len(result.groups) == LAYERS
+    first, *others = result.groups
+    assert f"m{BAD}" in first.name
+    assert first.alone.error > 20 * max(group.alone.error for group in others)
+    assert first.spared.error < 0.05 * result.whole.error
+    assert all(group.spared.error > 0.5 * result.whole.error for group in others)
+    assert result.original.error < 1e-9
+
+
+def test_a_metric_is_told_besides(tmp_path: Path) -> None:
+    result = found(deep, tmp_path, "accuracy")
+    values = {group.name: (group.alone.metric, group.spared.metric) for group in result.groups}
+    assert all(0 <= value <= 1 for pair in values.values() for value in pair if value is not None)
+    assert result.original.metric is not None
+    assert result.whole.metric is not None
+
+
+def test_what_is_known_is_kept(tmp_path: Path, own_cache: Path) -> None:
+    before = found(deep, tmp_path)
+    (file,) = (path for path in own_cache.rglob("*.json") if path.name != "harm.json")
+    content = file.read_text().replace(str(before.groups[0].alone.error), "42.0")
+    file.write_text(content)
+    again = sensitivity(
+        deep(tmp_path / "example").model, tmp_path / "data", "", TARGET, 0, tmp_path / "progress.json"
+    )  # fmt: skip
+    if again.samples == before.samples:  # so many as fit into the time, which this machine decides
+        assert again.groups[0].alone.error == 42.0
+
+
+def test_a_format_whose_precisions_nothing_mixes_is_refused(tmp_path: Path) -> None:
+    example = deep(tmp_path / "example")
+    example.data.save(tmp_path / "data")
+    with pytest.raises(UnsupportedModel, match=r"quantize-forest has one precision throughout.*Convert it to ONNX"):
+        sensitivity(replace(example.model, format=FOREST), tmp_path / "data", "", TARGET, 0, tmp_path / "progress.json")
+
+
+def test_it_needs_samples(tmp_path: Path) -> None:
+    with pytest.raises(InvalidData, match="Give some with --data"):
+        profile(deep(tmp_path).model.path, target=TARGET, sensitivity=True)
+
+
+def test_a_profile_holds_it(tmp_path: Path) -> None:
+    example = deep(tmp_path)
+    np.savez(tmp_path / "data.npz", **example.data.inputs)
+    told = profile(example.model.path, tmp_path / "data.npz", target=TARGET, sensitivity=True, metric="fidelity")
+    assert f"m{BAD}" in told["sensitivity"]["groups"][0]["name"]
+    assert told["sensitivity"]["whole"]["metric"] < told["sensitivity"]["original"]["metric"]
