@@ -1,4 +1,4 @@
-"""What a machine does at the most is measured once, kept for its kind of CPU, and measured anew where that is broken."""
+"""What a machine does at the most is measured once, kept for its kind of CPU, and anew where that is broken."""
 
 from __future__ import annotations
 
