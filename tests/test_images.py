@@ -235,6 +235,15 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path, monkeypatch: pytest.Mo
         read_images(tmp_path, Preprocessing(8, 8), signature("N", 3, 8, 8), None)
 
 
+def test_an_image_that_grows_beyond_bounds_or_is_deeper_than_8_bits_is_named(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((1, 30_000, 3), np.uint8)).save(tmp_path / "thin.png")
+    with pytest.raises(InvalidData, match=r"thin\.png \(1 x 30000\) comes to 300 x 9000000"):
+        Preprocessing(300, 8).pixels(tmp_path / "thin.png")
+    Image.fromarray(np.full((20, 20), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(InvalidData, match=r"8 bits a color, and .*deep\.png has more \(mode I;16\)"):
+        Preprocessing(8, 8).pixels(tmp_path / "deep.png")
+
+
 def test_a_model_that_can_take_none_over_says_so(tmp_path: Path) -> None:
     onnx.save(build("g (float[N, 16] x) => (float[N, 16] y) { y = Relu(x) }", []), tmp_path / "m.onnx")
     model = formats.open(tmp_path / "m.onnx")
