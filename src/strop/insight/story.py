@@ -138,7 +138,7 @@ def _causes(found: Inside) -> list[str]:
             source = found.layers[wide[0]]
             said.append(
                 f"What goes into {named[at]} from {named[wide[0]]} reaches {source.reach:.3g}, and "
-                f"{share(source.small / source.whole)} of it is less than one step of 8 bits, and lost."
+                f"{share(source.small / source.whole)} of it is less than one step of 8 bits."
             )
     return said
 
