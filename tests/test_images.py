@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 import strop
 from models import build, weight
 from strop import Preprocessing, formats
-from strop.comparison import _preprocessing
+from strop.comparison import preprocessing_of
 from strop.errors import InvalidData, InvalidPlan, UnsupportedModel
 from strop.images import is_images, read_images
 from strop.model import Signature, Tensor
@@ -171,7 +171,7 @@ def test_a_search_takes_folders_and_its_bundle_is_verified_with_them(
     found = strop.verify(bundle, model, images)
     assert found["outputs"]["verdict"] == "same"
     assert {limit["verdict"] for limit in found["limits"]} <= {"met", "inconclusive"}
-    assert _preprocessing(None, bundle.folder, model) == bundle.preprocessing  # of compare and benchmark
+    assert preprocessing_of(None, bundle.folder, model) == bundle.preprocessing  # of compare and benchmark
 
 
 def test_a_plan_declares_it(tmp_path: Path) -> None:
