@@ -37,14 +37,13 @@ def signature(*shape: int | str, classes: int = 3) -> Signature:
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Noise of several sizes in three folders, of every way to store colors."""
     root = tmp_path_factory.mktemp("photos")
-    modes = ("RGB", "L", "P", "RGBA", "LA", "I;16")
+    modes = ("RGB", "L", "P", "RGBA", "LA", "1")
     for place, name in enumerate(("cat", "dog", "owl")):
         (root / name).mkdir()
         for number in range(2):
             mode = modes[2 * place + number]
             pixels = RNG([place, number]).integers(0, 256, (20 + 7 * place, 30 - 5 * number, 3), np.uint8)
-            image = Image.fromarray(pixels)
-            image = Image.fromarray(pixels[..., 0].astype(np.uint16)) if mode == "I;16" else image.convert(mode)
+            image = Image.fromarray(pixels).convert(mode)
             image.save(root / name / f"{number}.png")
     (root / "notes").mkdir()
     (root / "notes" / "readme.txt").write_text("no image")
