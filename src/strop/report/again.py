@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Mapping
 from html import escape
@@ -41,7 +42,7 @@ def _asked(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "slice": _columns(manifest), "protected": list(manifest["fairness"]), "threads": target.threads,
         "batch": target.batch, "formats": list(target.formats), "rate": target.rate, "p99": target.p99,
         "price": target.price, "target": None if target.kind == "server" else target.kind, "seed": manifest["seed"],
-        "trials": manifest["candidates"] or None,
+        "budget": f"{math.ceil(manifest['seconds'])}s",
     }  # fmt: skip
     return {name: value for name, value in asked.items() if value not in (None, [])}
 

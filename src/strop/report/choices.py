@@ -75,11 +75,12 @@ class _Axis:
     """A metric to place candidates by: costs as ratios to the original's, quality as it is.
 
     Attributes:
+        label: Its name, with what it is had from where that must be said.
         original: The original's value, on the same samples.
     """
 
     name: str
-    title: str
+    label: str
     quality: bool
     better: str
     original: float
@@ -97,8 +98,7 @@ class _Axis:
             _, factor, constant = limit.bound("lower" if better == "lower" else "higher")
             at = factor * original + constant
             limits.append((at if quality or not original else at / original, str(limit)))
-        title = named(name, found.get("source", "")) + ("" if quality else ", times the original's")
-        return cls(name, title, quality, better, original, tuple(limits))
+        return cls(name, named(name, found.get("source", "")), quality, better, original, tuple(limits))
 
     def place(self, one: Tried) -> tuple[float, float, float]:
         """Value and bounds of a candidate; NaN where it was not measured so far."""
@@ -145,7 +145,8 @@ def _chart(
             groups.append({**looks, "label": labels, **sides})
     plain = {
         axis.name: {
-            "title": escape(axis.title), "better": axis.better, "ratio": not axis.quality,
+            "title": escape(axis.label + ("" if axis.quality else ", times the original's")),
+            "better": axis.better, "ratio": not axis.quality,
             "limits": [{"at": at, "text": escape(text)} for at, text in axis.limits if math.isfinite(at)],
         }
         for axis in axes
@@ -179,7 +180,7 @@ def _first(axes: Sequence[_Axis], goal: Goal) -> tuple[str, str]:
 
 def _select(where: str, axes: Sequence[_Axis], chosen: str) -> str:
     options = "".join(
-        f'<option value="{escape(axis.name)}"{" selected" if axis.name == chosen else ""}>{escape(axis.name)}</option>'
+        f'<option value="{escape(axis.name)}"{" selected" if axis.name == chosen else ""}>{escape(axis.label)}</option>'
         for axis in axes
     )
     return f"<label>{where} <select>{options}</select></label>"
@@ -218,29 +219,25 @@ def _table(shown: Sequence[Tried], told: Sequence[str], axes: Sequence[_Axis], v
         stopped = [judged["limit"] for judged in one["report"]["judged"] if judged["verdict"] == "broken"]
         why = one["reason"] or (f"broke {', '.join(stopped)}" if stopped else "")
         why = "; ".join([*([why] if why else []), *one["report"]["notes"]])
+        reason = f'<div class="why">{escape(why)}</div>' if why else ""
         said = f'<span style="color: {colour}" aria-hidden="true">{sign}</span> {escape(look)}'
         ratios = [_ratio(one["report"]["figures"].get(axis.name)) for axis in axes]
         confirmed = verdicts.get(one["candidate"], "")
         rows.append([
             (f'<div class="long">{escape(one["candidate"])}</div>', one["candidate"]),
-            (f"{said}{f'<div>{escape(why)}</div>' if why else ''}", place),
+            (said + reason, place),
             *ratios, escape(confirmed), (duration(one["seconds"]), round(one["seconds"], 2)), (str(number), number),
         ])  # fmt: skip
     heads = [
         "candidate",
         "outcome",
-        *(named(axis.name, _source(axis, shown)) for axis in axes),
+        *(axis.label for axis in axes),
         "confirmed",
         "time",
         "tried",
     ]
     note = "Ratios to the original, on the search split; in the order in which they were tried."
     return f'<p class="note">{note}</p>' + table("Candidates", heads, rows, "wide dense tall", sortable=True)
-
-
-def _source(axis: _Axis, shown: Sequence[Tried]) -> str:
-    found = (one["report"]["figures"].get(axis.name, {}).get("source", "") for one in shown)
-    return next(filter(None, found), "")
 
 
 def _ratio(found: Mapping[str, Any] | None) -> tuple[str, object]:

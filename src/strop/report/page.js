@@ -8,7 +8,10 @@ const WIDE = 20 // times the least of a ratio that the greatest is, above which 
 
 function looks(layout) {
   const axis = {gridcolor: GRID, zeroline: false, automargin: true, exponentformat: 'power'}
-  for (const name of Object.keys(layout)) if (/^[xy]axis\d*$/.test(name)) Object.assign(layout[name], axis)
+  for (const name of Object.keys(layout).filter(name => /^[xy]axis\d*$/.test(name))) {
+    Object.assign(layout[name], axis)
+    if (layout[name].title) layout[name].title.standoff = 12
+  }
   return Object.assign(layout, {
     paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', margin: {l: 8, r: 8, t: 8, b: 8},
     font: {family: 'system-ui, sans-serif', size: 12}, hoverlabel: {bgcolor: '#222', font: {color: '#fff'}, align: 'left'},
