@@ -316,9 +316,14 @@ def _write_samples(part: Path, source: Source, model: Model) -> None:
         few.save(Path(scratch))
         hosted = Hosted(model, source.runtime, source.target)
         outputs = run_samples(hosted, Path(scratch), Path(scratch) / "outputs.npz")
+    keep_samples(part / SAMPLES, few, outputs)
+
+
+def keep_samples(file: Path, few: Data, outputs: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Write samples with the outputs to expect of them."""
     inputs = few.batch(0, len(few))
     named = {f"{'constant' if name in few.constants else 'input'}.{name}": array for name, array in inputs.items()}
-    np.savez(part / SAMPLES, allow_pickle=False, **named, **{f"output.{name}": out for name, out in outputs.items()})
+    np.savez(file, allow_pickle=False, **named, **{f"output.{name}": out for name, out in outputs.items()})
 
 
 def run_samples(hosted: Hosted, data: Path, destination: Path) -> dict[str, np.ndarray[Any, Any]]:
