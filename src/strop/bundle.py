@@ -214,8 +214,8 @@ class Bundle:
             BundleError: The bundle is not what strop wrote.
         """
         file = self.folder / CANDIDATES
-        with _as_written(file):  # of an earlier strop it has none
-            tried = json.loads(file.read_text()) if file.exists() else []
+        with _as_written(self.folder):
+            tried = json.loads(file.read_text()) if file.is_file() else []  # which those of an earlier strop lack
             code = snippet(self.model, self.runtime, self.target, self.folder / SAMPLES)
             return report.page(self.manifest, tried, code, explained)
 

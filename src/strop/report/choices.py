@@ -13,7 +13,7 @@ from ..errors import StropError
 from ..goal import Goal
 from ..rundir import finite
 from ..units import duration, named, share, spread, stored
-from .parts import figure, limit_text, table, verdict_text
+from .parts import badge, figure, limit_text, table, verdict_text
 
 Tried: TypeAlias = Mapping[str, Any]
 """A candidate: its name, `route` and `runtime` as a manifest has them, and its outcome as plain data."""
@@ -147,7 +147,7 @@ def _chart(
         axis.name: {
             "title": escape(axis.label + ("" if axis.quality else ", times the original's")),
             "better": axis.better, "ratio": not axis.quality,
-            "limits": [{"at": at, "text": escape(text)} for at, text in axis.limits if math.isfinite(at)],
+            "limits": [{"at": at, "text": escape(text), "said": text} for at, text in axis.limits if math.isfinite(at)],
         }
         for axis in axes
     }  # fmt: skip
@@ -165,7 +165,7 @@ def _chart(
     )
     if away:
         note += f" {away} of {len(shown)} are not in it: they failed, or were dropped before {across} was measured."
-    drawn = figure(finite({"groups": groups, "metrics": plain}), about, controls, "large")
+    drawn = figure(finite({"groups": groups, "metrics": plain}), about, controls)
     return f'{drawn}<p class="note">{escape(note)}</p>'
 
 
@@ -218,8 +218,9 @@ def _table(shown: Sequence[Tried], told: Sequence[str], axes: Sequence[_Axis], v
         colour, _, _, sign = LOOKS.get(look, ("inherit", "", 0, FAILED))
         stopped = [judged["limit"] for judged in one["report"]["judged"] if judged["verdict"] == "broken"]
         why = one["reason"] or (f"broke {', '.join(stopped)}" if stopped else "")
-        why = "; ".join([*([why] if why else []), *one["report"]["notes"]])
         reason = f'<div class="why">{escape(why)}</div>' if why else ""
+        if notes := one["report"]["notes"]:
+            reason += f'<details class="why"><summary>notes</summary>{escape("; ".join(notes))}</details>'
         said = f'<span style="color: {colour}" aria-hidden="true">{sign}</span> {escape(look)}'
         ratios = [_ratio(one["report"]["figures"].get(axis.name)) for axis in axes]
         confirmed = verdicts.get(one["candidate"], "")
@@ -255,14 +256,14 @@ def confirmed_table(found: Sequence[Mapping[str, Any]], metrics_: Mapping[str, M
     for one in found:
         verdict = one["verdict"]
         better = "" if verdict != "met" or one["better"] else ", but no better than the original"
-        said = [f'<div class="{escape(verdict)}">{escape(verdict + better)}</div>']
+        said = [f'<div class="why">{badge(verdict, better)}</div>']
         said += [f"<div>{limit_text(x)}: {verdict_text(x)}</div>" for x in one["limits"]]
         said += [f"<div>{escape(one['why'])}</div>"] if one["why"] and not one["limits"] else []
         sources = {metric: metrics_.get(metric, {}).get("source", "") for metric in one["ratios"]}
         ratios = "".join(
-            f"<div>{escape(f'{named(metric, sources[metric])} {share(stored(ratio))}')}</div>"
+            f'<div class="line">{escape(f"{named(metric, sources[metric])} {share(stored(ratio))}")}</div>'
             for metric, ratio in one["ratios"].items()
         )
-        rows.append([escape(one["candidate"]), "".join(said), ratios])
+        rows.append([f'<div class="why">{escape(one["candidate"])}</div>', "".join(said), ratios])
     heads = ["finalist", "verdict", "ratio to the original (confirm split)"]
     return "<h3>What was confirmed on unseen samples</h3>" + table("What was confirmed", heads, rows)

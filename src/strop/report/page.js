@@ -3,7 +3,9 @@
 
 const GRID = 'rgba(128,128,128,0.3)' // seen on a white page and on a black one
 const CONFIG = {responsive: true, displayModeBar: false}
-const MANY = 60 // points, above which bars of their spread would hide them
+const MANY = 25 // points, above which bars of their spread would hide them
+const EDGE = 0.08 // of the room that points take, left free on each side
+const NEAR = 4 // times that room, within which a limit is shown though no point is beside it
 const WIDE = 20 // times the least of a ratio that the greatest is, above which an axis is logarithmic
 
 function looks(layout) {
@@ -17,6 +19,19 @@ function looks(layout) {
     font: {family: 'system-ui, sans-serif', size: 12}, hoverlabel: {bgcolor: '#222', font: {color: '#fff'}, align: 'left'},
     legend: {orientation: 'h', y: 1.02, yanchor: 'bottom', ...layout.legend},
   })
+}
+
+// The ends of an axis: all points, and the limits that are not far from them; spreads may reach beyond.
+function room(points, limits, logarithmic) {
+  const scaled = logarithmic ? Math.log10 : value => value
+  let low = Math.min(...points.map(scaled)), high = Math.max(...points.map(scaled))
+  const wide = high - low || Math.abs(high) || 1
+  for (const at of limits.map(scaled)) {
+    if (at < low && low - at <= NEAR * wide) low = at
+    if (at > high && at - high <= NEAR * wide) high = at
+  }
+  const free = EDGE * (high - low || wide)
+  return [low - free, high + free]
 }
 
 // The points that no other one beats in both, from left to right.
@@ -43,7 +58,7 @@ function choices(figure, plot, found) {
       const shown = points.map((point, at) => at).filter(at => points[at].every(value => value !== null))
       if (group.front) best.push(...shown.map(at => points[at]))
       const spread = side => ({
-        type: 'data', symmetric: false, thickness: 1, width: 2, color: group.colour, visible: count <= MANY,
+        type: 'data', symmetric: false, thickness: 1, width: 2, color: `${group.colour}80`, visible: count <= MANY,
         array: shown.map(at => Math.max(0, group.high[names[side]][at] - points[at][side])),
         arrayminus: shown.map(at => Math.max(0, points[at][side] - group.low[names[side]][at])),
       })
@@ -60,25 +75,29 @@ function choices(figure, plot, found) {
       line: {color: '#888', width: 1, dash: 'dot', shape: sides[0].better === 'lower' ? 'hv' : 'vh'}, legendrank: 99,
     })
     const values = side => drawn.flatMap(trace => side ? trace.y : trace.x)
-    const shapes = [], annotations = []
+    const shapes = [], annotations = [], away = []
     const logarithmic = sides.map((side, at) => {
       const known = values(at)
       return side.ratio && Math.min(...known) > 0 && Math.max(...known) > WIDE * Math.min(...known)
     })
+    const ends = sides.map((side, at) => room(values(at), side.limits.map(limit => limit.at), logarithmic[at]))
     sides.forEach((side, at) => side.limits.forEach(limit => {
       const [own, other] = at ? ['y', 'x'] : ['x', 'y']
+      const place = logarithmic[at] ? Math.log10(limit.at) : limit.at
+      if (place < ends[at][0] || place > ends[at][1]) return away.push(limit.said)
       shapes.push({
         type: 'line', [`${own}0`]: limit.at, [`${own}1`]: limit.at, [`${other}0`]: 0, [`${other}1`]: 1,
         [`${own}ref`]: own, [`${other}ref`]: 'paper', line: {color: '#d55e00', width: 1.5, dash: 'dash'},
       })
       annotations.push({
-        [own]: logarithmic[at] ? Math.log10(limit.at) : limit.at, [other]: at ? 1 : 0, xref: at ? 'paper' : 'x',
+        [own]: place, [other]: at ? 1 : 0, xref: at ? 'paper' : 'x',
         yref: at ? 'y' : 'paper', text: limit.text, showarrow: false, font: {size: 11}, textangle: at ? 0 : -90,
         xanchor: 'right', yanchor: 'bottom',
       })
     }))
-    const axis = at => ({title: {text: sides[at].title}, type: logarithmic[at] ? 'log' : 'linear'})
+    const axis = at => ({title: {text: sides[at].title}, type: logarithmic[at] ? 'log' : 'linear', range: ends[at]})
     Plotly.react(plot, drawn, looks({xaxis: axis(0), yaxis: axis(1), shapes, annotations, hovermode: 'closest'}), CONFIG)
+    figure.querySelector('figcaption').textContent = away.length ? `Far from all marks, so not drawn: ${away.join(', ')}.` : ''
   }
   for (const select of [across, up]) select.addEventListener('change', draw)
   draw()

@@ -112,7 +112,7 @@ def _worst(explained: Mapping[str, Any] | None) -> str:
     worst = (explained or {}).get("samples", {}).get("worst", [])
     if not worst:
         return "" if explained else f"<p>Which samples changed the most, {EXPLAIN}</p>"
-    heads = list(worst[0])
+    heads = [name for name in worst[0] if any(one[name] is not None for one in worst)]
     rows = [[escape(_told(one[name])) for name in heads] for one in worst]
     return "<h3>Worst samples</h3>" + table("Worst samples", heads, rows, "wide dense")
 

@@ -63,20 +63,22 @@ def _asset(name: str) -> str:
     return (importlib.resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
-def figure(data: Any, about: str, controls: str = "", kind: str = "") -> str:
+def figure(data: Any, about: str, controls: str = "", rows: int = 0) -> str:
     """What the page's script draws, with what it is drawn from.
 
     Args:
         data: Plain data, or a figure of Plotly's. Texts in it are HTML, as Plotly takes them.
         about: As text: what is to be seen, for those who can't.
-        controls: HTML above it.
-        kind: Class of the figure.
+        controls: HTML above it, of a figure that is the page's main one.
+        rows: Of a figure that is as high as it has rows.
     """
     plain = data.to_json() if hasattr(data, "to_json") else json.dumps(data)
     for sign in "<>&":  # which would end the script
         plain = plain.replace(sign, f"\\u{ord(sign):04x}")
+    high = f' style="height: {6 + 1.4 * rows:.0f}rem"' if rows else ""
     return (
-        f'<figure class="{kind}">{controls}<div class="plot" role="img" aria-label="{escape(about)}"></div>'
+        f'<figure{" class=large" if controls else ""}>{controls}<div class="plot"{high} role="img" '
+        f'aria-label="{escape(about)}"></div><figcaption class="note"></figcaption>'
         f'<script type="application/json">{plain}</script></figure>'
     )
 

@@ -66,10 +66,11 @@ def _greatest(values: Sequence[float]) -> list[int]:
 def _bars(bars: Sequence[Mapping[str, Any]], title: str, count: int, form: str) -> str:
     layout = {
         "xaxis": {"title": {"text": title}, "tickformat": form, "rangemode": "tozero"},
-        "yaxis": {"autorange": "reversed", "type": "category"}, "barmode": "group", "showlegend": len(bars) > 1,
+        "yaxis": {"autorange": "reversed", "type": "category", "dtick": 1},
+        "barmode": "group", "showlegend": len(bars) > 1,
     }  # fmt: skip
     about = f"Layer by layer: {title}. The table below has the same figures."
-    return figure(finite({"data": list(bars), "layout": layout}), about, kind="tallish" if count > 12 else "")
+    return figure(finite({"data": list(bars), "layout": layout}), about, rows=count)
 
 
 def _layers(layers: Sequence[Mapping[str, Any]]) -> str:
