@@ -13,8 +13,9 @@ from ..metrics import better
 from ..rundir import finite
 from ..units import counted, duration, named, quantity, share, stored
 from .again import again
-from .choices import Tried, choices, confirmed_table
+from .choices import choices, confirmed_table
 from .cost import cost
+from .frontier import Tried
 from .parts import badge, bullets, code, document, limits_table, spread_text, table
 from .why import EXPLAIN, why
 
@@ -50,7 +51,7 @@ def page(
          f"<p>{escape(details.search(manifest['search']))}.</p>"
          + bullets([f"{name} {reason}" for name, reason in (*manifest["not_tried"].items(), *refused)], "Not tried")
          + bullets(_failed(tried), "Failed")),
-        ("deploy", "How to deploy it", _deploy(snippet, content)),
+        ("deploy", "How to deploy it", _deploy(snippet, content, manifest)),
         ("again", "How to do it again", again(manifest)),
         ("manifest", "The manifest",
          "<details><summary>Settings, versions, hashes</summary>"
@@ -126,7 +127,7 @@ def _failed(tried: Sequence[Tried]) -> list[str]:
     return [f"{one['candidate']}, after {duration(one['seconds'])}: {one['reason']}" for one in failed]
 
 
-def _deploy(snippet: str, content: Mapping[str, Any]) -> str:
+def _deploy(snippet: str, content: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     if not content:
         return f"<p>{NOTHING}</p>"
     if not snippet:
@@ -135,8 +136,12 @@ def _deploy(snippet: str, content: Mapping[str, Any]) -> str:
             "writes it as a bundle, whose report has code that runs it.</p>"
         )
     files = ", ".join(content["files"])
+    images = manifest.get("preprocessing")
     return (
         f"<p>{escape(files)}: {escape(content['format'])}, for {escape(content['runtime']['name'])}. In the folder of "
         "this bundle:</p>" + code(snippet, "Python that runs it")
+        + ("<p>The samples are pre-processed as <code>preprocessing</code> of the manifest says.</p>" if images else "")
+        + ("<p><code>device.md</code> has the commands that measure it on a phone.</p>"
+           if manifest["target"]["kind"] == "mobile" else "")
         + "<p>On the machine where it will run, <code>strop verify</code> with this bundle measures it again.</p>"
     )  # fmt: skip

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..goal import Goal
 from ..units import counted
-from .choices import Tried, choices, measured
+from .choices import choices, measured
+from .frontier import Tried
 from .parts import badge, bullets, code, document, spread_text, table
 
 GOES_ON = "The search was interrupted: nothing is confirmed on unseen samples yet. It goes on with:"

@@ -24,7 +24,10 @@ def why(manifest: Mapping[str, Any], explained: Mapping[str, Any] | None) -> str
         details.without(manifest["without"], manifest["goal"]["objective"]), "What each step gave, on the search split"
     )
     if explained is None:
-        return f"{steps}<p>Which layers take the time and bring in the error, before and after, {EXPLAIN}</p>"
+        return (
+            f"{steps}<p>Which layers take the time and bring in the error, before and after, {EXPLAIN} What binds each "
+            "layer on a machine, and how each bears int8, <code>strop profile --sensitivity</code> tells.</p>"
+        )
     parts = [steps, f"<h3>Where the error comes from</h3><p>{escape(' '.join(explained['said']))}</p>"]
     if layers := explained["layers"]:
         parts += [_charts(layers), _layers(layers)]
