@@ -52,7 +52,6 @@ def main() -> None:
         print(f"first contentful paint, medians of {LOADS}: {sorted(paints)[LOADS // 2]:.0f} ms; all of it drawn, "
               f"{marks} marks: {sorted(drawn)[LOADS // 2]:.0f} ms")  # fmt: skip
         if options.axe:
-            tab.js(f"{options.axe.read_text()};1")
             for width, dark in ((1200, False), (1200, True), (360, False)):
                 tab.open(options.out, width, dark)
                 tab.js(f"{options.axe.read_text()};1")

@@ -63,16 +63,17 @@ def _asset(name: str) -> str:
     return (importlib.resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
-def figure(data: Any, about: str, controls: str = "", rows: int = 0) -> str:
+def figure(data: Mapping[str, Any], about: str, controls: str = "", rows: int = 0) -> str:
     """What the page's script draws, with what it is drawn from.
 
     Args:
-        data: Plain data, or a figure of Plotly's. Texts in it are HTML, as Plotly takes them.
+        data: Plain data: `data` and `layout` of Plotly's, or `groups` and `metrics` of `frontier`. Texts in it are
+            HTML, as Plotly takes them.
         about: As text: what is to be seen, for those who can't.
         controls: HTML above it, of a figure that is the page's main one.
         rows: Of a figure that is as high as it has rows.
     """
-    plain = data.to_json() if hasattr(data, "to_json") else json.dumps(data)
+    plain = json.dumps(data)
     for sign in "<>&":  # which would end the script
         plain = plain.replace(sign, f"\\u{ord(sign):04x}")
     high = f' style="height: {6 + 1.4 * rows:.0f}rem"' if rows else ""

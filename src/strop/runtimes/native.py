@@ -36,7 +36,7 @@ class Native(Runtime):
         return f"""
 import ctypes
 
-predict = ctypes.CDLL("./{model.path.name}").strop_predict  # forest.h says how to call it from C
+predict = ctypes.CDLL({f"./{model.path.name}"!r}).strop_predict  # forest.h says how to call it from C
 predict.argtypes, predict.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p], None
 x = np.ascontiguousarray(inputs[{rows.name!r}], {rows.dtype!r})
 out = np.empty({shape}, {result.dtype!r})
