@@ -6,36 +6,44 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import strop
+from engine import ROUNDED, FakeRun, concluded, finding, outcome
+from engine import report as measured
+from strop.baseline import BASELINE
+from strop.bundle import MANIFEST
 from strop.cli import app
 from strop.errors import BundleError, InvalidPlan, RunFailed
+from strop.plan import Route
 from strop.reporting import report
-from strop.rundir import RunDir
-from strop.testing import fake_data, fake_model, registered
+from strop.rundir import JOURNAL, RunDir, finite, write_json
+from strop.search import RouteSearch
+from strop.testing import FakeRound, FakeRuntime, FakeStrip
+from strop.trial import Outcome
 from strop.tune import search
 
 
 @pytest.fixture
-def home(tmp_path: Path, quick_looks: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with a run of two candidates, and the bundle that it came to."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    with registered(tmp_path / "plugins"):
-        model = fake_model(tmp_path / "given", seconds=0.002)
-        data = fake_data(model, 600)
-        np.savez(tmp_path / "data.npz", x=data.inputs["x"], labels=data.labels)
-        target, budget = strop.Target(threads=1), strop.Budget(600, 2)
-        strop.optimize(
-            model.path, tmp_path / "data.npz", "accuracy >= 95% of original", target=target, budget=budget,
-            run=tmp_path / "run",
-        ).save(tmp_path / "bundle")  # fmt: skip
-        yield tmp_path
+def home(fake_run: FakeRun, tmp_path: Path) -> Path:
+    """A folder with a run that tried two candidates, and the bundle that it came to."""
+    run, goal = fake_run.run, fake_run.setting.goal
+    made, _ = fake_run.setting.workshop.build(ROUNDED.steps)
+    stored = made.to_json(run.root)
+    given = [Route((FakeRound,), FakeRuntime), Route((FakeStrip,), FakeRuntime)]
+    searcher = RouteSearch(given, goal, fake_run.request.target, 0, run / JOURNAL)
+    for one in (outcome(0.3, model=stored), Outcome("crashed", "SIGSEGV", seconds=1.0)):
+        proposal = searcher.ask()
+        assert proposal
+        searcher.tell(proposal, one)
+    write_json(run / BASELINE, {"report": measured(1.0).to_json(), "seconds": 1.0})
+    result = concluded(fake_run, [finding(ROUNDED, stored, measured(0.25))], tried=searcher.tried)
+    write_json(run / MANIFEST, finite(result.manifest))
+    result.save(tmp_path / "bundle")
+    run.close()
+    return tmp_path
 
 
 def test_a_bundle_and_its_run_are_told_of_anew_also_where_it_was_interrupted(home: Path) -> None:
@@ -53,7 +61,12 @@ def test_a_bundle_and_its_run_are_told_of_anew_also_where_it_was_interrupted(hom
 
     (home / "run" / "manifest.json").unlink()  # as a kill leaves it
     page = report(home / "run").read_text()
-    for said in ("What was tried so far: 2 candidates", "strop optimize --resume", "nothing is confirmed", "accuracy"):
+    for said in (
+        "What was tried so far: 2 candidates",
+        "optimize --resume",
+        "nothing is confirmed",
+        "10 (9.9 to 10.1) ms",
+    ):
         assert said in page, said
 
 
