@@ -70,7 +70,7 @@ def _table(shown: Sequence[Tried], told: Sequence[str], axes: Sequence[Axis], ve
         ratios = [_ratio(one["report"]["figures"].get(axis.name)) for axis in axes]
         confirmed = verdicts.get(one["candidate"], "")
         rows.append([
-            (f'<div class="long">{escape(one["candidate"])}</div>', one["candidate"]),
+            f'<div class="long">{escape(one["candidate"])}</div>',
             (said + reason, place),
             *ratios, escape(confirmed), (duration(one["seconds"]), round(one["seconds"], 2)), (str(number), number),
         ])  # fmt: skip
@@ -90,7 +90,7 @@ def _ratio(found: Mapping[str, Any] | None) -> tuple[str, object]:
     if found is None:
         return "", ""
     ratio = stored(found["ratio"])
-    return escape(share(ratio)), ratio.value if math.isfinite(ratio.value) else ""
+    return escape(share(ratio)), f"{ratio.value:.6g}" if math.isfinite(ratio.value) else ""
 
 
 def confirmed_table(found: Sequence[Mapping[str, Any]], metrics: Mapping[str, Mapping[str, Any]]) -> str:

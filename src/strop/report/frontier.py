@@ -84,7 +84,8 @@ class Axis:
             return math.nan, math.nan, math.nan
         told = stored(found["candidate" if self.quality else "ratio"])
         low, high = (bound if math.isfinite(bound) else told.value for bound in (told.low, told.high))
-        return told.value, low, high
+        value, low, high = (float(f"{number:.6g}") for number in (told.value, low, high))  # finer than a pixel
+        return value, low, high
 
 
 def _is_quality(name: str) -> bool:

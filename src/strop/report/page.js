@@ -4,6 +4,7 @@
 const GRID = 'rgba(128,128,128,0.3)' // seen on a white page and on a black one
 const CONFIG = {responsive: true, displayModeBar: false}
 const MANY = 25 // points, above which bars of their spread would hide them
+const CROWD = 150 // points, above which they are drawn smaller
 const EDGE = 0.08 // of the room that points take, left free on each side
 const NEAR = 4 // times that room, within which a limit is shown though no point is beside it
 const WIDE = 20 // times the least of a ratio that the greatest is, above which an axis is logarithmic
@@ -65,11 +66,12 @@ function choices(figure, plot, found) {
       drawn.push({
         type: 'scatter', mode: 'markers', name: group.name, x: shown.map(at => points[at][0]),
         y: shown.map(at => points[at][1]), text: shown.map(at => group.label[at]), hoverinfo: 'text',
-        marker: {color: group.colour, symbol: group.symbol, size: group.size, opacity: 0.85, line: {width: 1}},
+        marker: {color: group.colour, symbol: group.symbol, size: group.size * (count > CROWD ? 0.7 : 1), opacity: 0.85, line: {width: 1}},
         error_x: spread(0), error_y: spread(1), legendrank: drawn.length + 1,
       })
     }
     const line = frontier(best, sides[0].better, sides[1].better)
+    drawn.reverse() // what is handed over lies on top
     drawn.unshift({
       type: 'scatter', mode: 'lines', name: 'frontier', x: line.map(p => p[0]), y: line.map(p => p[1]), hoverinfo: 'skip',
       line: {color: '#888', width: 1, dash: 'dot', shape: sides[0].better === 'lower' ? 'hv' : 'vh'}, legendrank: 99,
