@@ -65,6 +65,10 @@ def test_a_page_opens_in_both_schemes_from_a_phone_to_a_wide_screen(tab: Browser
         assert tab.js("document.querySelectorAll('.plot .shapelayer path').length") == 1, "the limit on accuracy"
         assert tab.js("document.querySelector('.plot .main-svg').getBoundingClientRect().right <= innerWidth")
     assert papers == {"rgb(255, 255, 255)", "rgb(21, 22, 24)"}
+    tab.resize(760)
+    tab.call("Emulation.setEmulatedMedia", media="print")
+    assert tab.js("document.documentElement.scrollWidth <= innerWidth"), "on paper nothing is cut off"
+    tab.call("Emulation.setEmulatedMedia", media="")
     levels = [int(level) for level in tab.js("[...document.querySelectorAll('h1,h2,h3')].map(h => h.tagName[1])")]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(below - above <= 1 for above, below in itertools.pairwise(levels))

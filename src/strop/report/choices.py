@@ -57,9 +57,9 @@ def _told(one: Tried, content: Mapping[str, Any]) -> str:
 
 def _table(shown: Sequence[Tried], told: Sequence[str], axes: Sequence[Axis], verdicts: Mapping[str, str]) -> str:
     rows: list[list[Any]] = []
-    order = list(LOOKS)
-    for number, (one, look) in enumerate(zip(shown, told, strict=True), 1):
-        place = order.index(look) if look in order else len(order)
+    order = [*LOOKS, *dict.fromkeys(look for look in told if look not in LOOKS)]
+    ranked = sorted(enumerate(zip(shown, told, strict=True), 1), key=lambda entry: order.index(entry[1][1]))
+    for number, (one, look) in ranked:
         colour, _, _, sign = LOOKS.get(look, ("inherit", "", 0, FAILED))
         stopped = [judged["limit"] for judged in one["report"]["judged"] if judged["verdict"] == "broken"]
         why = one["reason"] or (f"broke {', '.join(stopped)}" if stopped else "")
@@ -71,7 +71,7 @@ def _table(shown: Sequence[Tried], told: Sequence[str], axes: Sequence[Axis], ve
         confirmed = verdicts.get(one["candidate"], "")
         rows.append([
             f'<div class="long">{escape(one["candidate"])}</div>',
-            (said + reason, place),
+            (said + reason, order.index(look)),
             *ratios, escape(confirmed), (duration(one["seconds"]), round(one["seconds"], 2)), (str(number), number),
         ])  # fmt: skip
     heads = [
@@ -82,7 +82,10 @@ def _table(shown: Sequence[Tried], told: Sequence[str], axes: Sequence[Axis], ve
         "time",
         "tried",
     ]
-    note = "Ratios to the original, on the search split; in the order in which they were tried."
+    note = (
+        "Ratios to the original, on the search split. What is handed over comes first, then by outcome what else was "
+        "tried, in that order."
+    )
     return f'<p class="note">{note}</p>' + table("Candidates", heads, rows, "wide dense tall", sortable=True)
 
 
