@@ -74,14 +74,7 @@ def _table(shown: Sequence[Tried], told: Sequence[str], axes: Sequence[Axis], ve
             (said + reason, order.index(look)),
             *ratios, escape(confirmed), (duration(one["seconds"]), round(one["seconds"], 2)), (str(number), number),
         ])  # fmt: skip
-    heads = [
-        "candidate",
-        "outcome",
-        *(axis.label for axis in axes),
-        "confirmed",
-        "time",
-        "tried",
-    ]
+    heads = ["candidate", "outcome", *(axis.label for axis in axes), "confirmed", "time", "number"]
     note = (
         "Ratios to the original, on the search split. What is handed over comes first, then by outcome what else was "
         "tried, in that order."
