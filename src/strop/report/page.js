@@ -130,6 +130,11 @@ function sortable(table) {
   })
 }
 
+// What scrolls can be reached by the keyboard; what does not is no stop on the way.
+const stops = new ResizeObserver(seen => seen.forEach(({target: box}) => {
+  box.tabIndex = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight ? 0 : -1
+}))
+document.querySelectorAll('.wide, pre').forEach(box => stops.observe(box))
 document.querySelectorAll('table.sortable').forEach(sortable)
 document.querySelectorAll('figure').forEach(figure => {
   const plot = figure.querySelector('.plot'), found = JSON.parse(figure.querySelector('script').textContent)

@@ -119,7 +119,7 @@ def bullets(lines: Sequence[str], head: str = "") -> str:
 
 def code(text: str, about: str) -> str:
     """Text to be copied."""
-    return f'<pre tabindex="0" role="region" aria-label="{escape(about)}">{escape(text)}</pre>'
+    return f'<pre tabindex="0" role="group" aria-label="{escape(about)}">{escape(text)}</pre>'
 
 
 def spread_text(found: Mapping[str, Any]) -> str:
@@ -156,7 +156,7 @@ def table(
         body.append(f"<tr>{''.join(cells)}</tr>")
     sorts = ' class="sortable"' if sortable else ""
     return (
-        f'<div class="{kind}" tabindex="0" role="region" aria-label="{escape(caption)}"><table{sorts}>'
+        f'<div class="{kind}" tabindex="0" role="group" aria-label="{escape(caption)}"><table{sorts}>'
         f'<caption class="hidden">{escape(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
