@@ -38,10 +38,12 @@ def snippet(model: Model, runtime: Runtime, target: Target, samples: Path) -> st
             given.append((tensor.name, _first(tensor, stored[f"input.{tensor.name}"], target.batch, stateful)))
     rows = next((_rows(tensor, target.batch) for tensor in model.signature.inputs if tensor.batched), 1)
     whole = all(tensor.batched for tensor in model.signature.inputs if f"input.{tensor.name}" in stored)
-    taken = "[:1, 0]" if stateful else f"[:{rows}]" if whole else "[0]"
-    expected = ", ".join(
-        f"{tensor.name!r}: samples[{f'output.{tensor.name}'!r}]{taken}" for tensor in model.signature.visible_outputs
-    )
+
+    def was(name: str) -> str:
+        code = f"samples[{name!r}]"
+        return f"{code}[:1, 0]" if stateful else _taken(code, stored[name][0], rows) if whole else f"{code}[0]"
+
+    expected = ", ".join(f"{t.name!r}: {was(f'output.{t.name}')}" for t in model.signature.visible_outputs)
     inputs = "".join(f"    {name!r}: {value},\n" for name, value in given)
     return (
         f'import numpy as np\n\nsamples = np.load("{samples.name}")\ninputs = {{\n{inputs}}}\n\n'
@@ -57,12 +59,15 @@ def _first(tensor: Tensor, stored: tuple[tuple[int, ...], str], batch: int, stat
         code += "[:1, 0]" if len(shape) > len(tensor.shape) else "[:1]"
     elif not tensor.batched:
         code += "[0]"
-    elif (rows := _rows(tensor, batch)) > shape[0]:
-        code = f"np.resize({code}, {(rows, *shape[1:])})"
     else:
-        code += f"[:{rows}]"
+        code = _taken(code, shape, _rows(tensor, batch))
     wider = dtype != tensor.dtype and {dtype, tensor.dtype} <= set(FLOATS)
     return f"{code}.astype({tensor.dtype!r})" if wider else code
+
+
+def _taken(code: str, shape: tuple[int, ...], rows: int) -> str:
+    """So many rows of an array; where it has fewer, over and over."""
+    return f"{code}[:{rows}]" if rows <= shape[0] else f"np.resize({code}, {(rows, *shape[1:])})"
 
 
 def _rows(tensor: Tensor, batch: int) -> int:
