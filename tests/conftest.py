@@ -13,7 +13,7 @@ from strop import jobs
 from strop.baseline import lay_out
 from strop.prepare import Budget, prepare
 from strop.rundir import RunDir
-from strop.target import Target
+from strop.target import Target, pin, usable_cores
 from strop.testing import fake_data, fake_model, registered
 from strop.timing import Effort
 
@@ -21,6 +21,14 @@ settings.register_profile(
     "strop", deadline=None, max_examples=50, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("strop")
+
+
+@pytest.fixture(autouse=True)
+def own_cores() -> Iterator[None]:
+    """What a job pins to some cores is the test's own process here: the next test has all of them again."""
+    cores = usable_cores()
+    yield
+    pin(cores)
 
 
 @pytest.fixture

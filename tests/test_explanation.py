@@ -155,6 +155,21 @@ def test_static_int8_tells_what_its_settings_keep(tmp_path: Path) -> None:
     assert "operators=weights" in told["BatchNormalization:n"] and "Conv:d" not in told
 
 
+def test_int8_of_tflite_tells_what_its_settings_keep(tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    from tflites import cnn, opened
+
+    flow = formats.format_of("tflite").dataflow(opened(cnn(), tmp_path))
+    told = find("tflite-weights").of({"keep": 0.25}).spared(flow)
+    assert told["probabilities"] == "SOFTMAX has no weights, which alone are stored as integers"
+    assert told["first"].startswith("the setting keep=0.25 leaves that share of the layers in floats")
+    assert find("tflite-int8")().spared(flow) == {}
+    assert (
+        find("tflite-int8").of({"operators": "weights"}).spared(flow)["mean"]
+        == "MEAN has no weights (operators=weights)"
+    )
+
+
 def test_bfloat16_of_openvino_is_told(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     from strop.errors import NotApplicable

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 import strop
 from models import build, weight
 from strop import Preprocessing, formats
-from strop.comparison import _preprocessing
+from strop.comparison import preprocessing_of
 from strop.errors import InvalidData, InvalidPlan, UnsupportedModel
 from strop.images import is_images, read_images
 from strop.model import Signature, Tensor
@@ -37,14 +37,13 @@ def signature(*shape: int | str, classes: int = 3) -> Signature:
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Noise of several sizes in three folders, of every way to store colors."""
     root = tmp_path_factory.mktemp("photos")
-    modes = ("RGB", "L", "P", "RGBA", "LA", "I;16")
+    modes = ("RGB", "L", "P", "RGBA", "LA", "1")
     for place, name in enumerate(("cat", "dog", "owl")):
         (root / name).mkdir()
         for number in range(2):
             mode = modes[2 * place + number]
             pixels = RNG([place, number]).integers(0, 256, (20 + 7 * place, 30 - 5 * number, 3), np.uint8)
-            image = Image.fromarray(pixels)
-            image = Image.fromarray(pixels[..., 0].astype(np.uint16)) if mode == "I;16" else image.convert(mode)
+            image = Image.fromarray(pixels).convert(mode)
             image.save(root / name / f"{number}.png")
     (root / "notes").mkdir()
     (root / "notes" / "readme.txt").write_text("no image")
@@ -171,7 +170,7 @@ def test_a_search_takes_folders_and_its_bundle_is_verified_with_them(
     found = strop.verify(bundle, model, images)
     assert found["outputs"]["verdict"] == "same"
     assert {limit["verdict"] for limit in found["limits"]} <= {"met", "inconclusive"}
-    assert _preprocessing(None, bundle.folder, model) == bundle.preprocessing  # of compare and benchmark
+    assert preprocessing_of(None, bundle.folder, model) == bundle.preprocessing  # of compare and benchmark
 
 
 def test_a_plan_declares_it(tmp_path: Path) -> None:
@@ -233,6 +232,15 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(InvalidData, match="at most 1,000 pixels" if broken == "bomb" else "b.jpg can't be read"):
         read_images(tmp_path, Preprocessing(8, 8), signature("N", 3, 8, 8), None)
+
+
+def test_an_image_that_grows_beyond_bounds_or_is_deeper_than_8_bits_is_named(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((1, 30_000, 3), np.uint8)).save(tmp_path / "thin.png")
+    with pytest.raises(InvalidData, match=r"thin\.png \(1 x 30000\) comes to 300 x 9000000"):
+        Preprocessing(300, 8).pixels(tmp_path / "thin.png")
+    Image.fromarray(np.full((20, 20), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(InvalidData, match=r"8 bits a color, and .*deep\.png has more \(mode I;16\)"):
+        Preprocessing(8, 8).pixels(tmp_path / "deep.png")
 
 
 def test_a_model_that_can_take_none_over_says_so(tmp_path: Path) -> None:

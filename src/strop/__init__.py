@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .model import Model
     from .pipeline import optimize, resume
     from .prepare import Budget
+    from .profiling import profile
     from .result import Result
     from .runtime import Runtime
     from .target import Target
@@ -45,6 +46,7 @@ __all__ = [
     "compare",
     "explain",
     "optimize",
+    "profile",
     "resume",
     "verify",
 ]
@@ -63,6 +65,7 @@ _HOMES = {
     "model": ("Model",),
     "pipeline": ("optimize", "resume"),
     "prepare": ("Budget",),
+    "profiling": ("profile",),
     "result": ("Result",),
     "runtime": ("Runtime",),
     "target": ("Target",),

@@ -136,12 +136,13 @@ class Preprocessing:
         """Decode an image, resize and crop it: [height, width, channels], uint8.
 
         Raises:
-            InvalidData: It is no image, cut short, or smaller than the crop.
+            InvalidData: It is no image, cut short, of more than 8 bits a color, too large, or smaller than the crop.
         """
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 with Image.open(file) as opened:
+                    deep = opened.mode if opened.mode.startswith(("I", "F")) else ""
                     image = opened.convert("L" if self.colors == "gray" else "RGB")
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise InvalidData(
@@ -151,8 +152,19 @@ class Preprocessing:
             raise InvalidData(
                 f"{file} can't be read as an image: {told(error)}. Write it again, or leave it out."
             ) from error
+        if deep:  # Pillow would cut off what is above 255
+            raise InvalidData(
+                f"An image must have 8 bits a color, and {file} has more (mode {deep}). Write it again in 8 bits, "
+                "scaled as it was in training."
+            )
         if self.resize is not None:
-            image = image.resize(_resized(image.size, self.resize), Image.Resampling[self.interpolation.upper()])
+            size = _resized(image.size, self.resize)
+            if math.prod(size) > (most := Image.MAX_IMAGE_PIXELS or math.inf):
+                raise InvalidData(
+                    f"An image must have at most {most:,} pixels once it is resized, and {file} ({image.height} x "
+                    f"{image.width}) comes to {size[1]} x {size[0]}. Give resize [height, width], or leave it out."
+                )
+            image = image.resize(size, Image.Resampling[self.interpolation.upper()])
         if self.crop is not None:
             image = image.crop(_middle(image.size, self.crop, file))
         array = np.asarray(image, np.uint8).reshape(image.height, image.width, self.channels)

@@ -32,7 +32,7 @@ class Training:
         teach: Weight of the distance to the original's outputs, from 0 (the loss only) to 1 (the original only).
         temperature: Of the softmax under which logits are compared (Hinton et al. 2015, section 2).
         features: Weight of the distance between the similarities that inner layers see between samples (Tung and Mori
-            2019, equation 4); 0 for none. It makes an epoch slower: the original runs in it.
+            2019, equation 4); 0 for none, as it must be for Keras. It makes an epoch slower: the original runs in it.
         optimizer: `adamw`, or `sgd` with Nesterov's momentum.
         learning_rate: At its peak; None for 1e-3 (adamw) or 2e-2 (sgd).
         momentum: Of sgd.
@@ -48,9 +48,10 @@ class Training:
             steps where epochs are shorter.
         augment: A function `f(batch, generator)` that returns the batch to train on, arrays in and out, or
             `module:function`.
-        student: A module to teach, by `distill`; or `module:factory`.
+        student: A module or Keras model to teach, by `distill` or `distill-keras`; or `module:factory`.
         keep: Layers that pruning and factorizing leave alone, or features that trees never lose, by name; `*` matches
-            any part of one. Where a model has no names for its features, they go by number, from 0.
+            any part of one. Layers of a Keras model within a model go by their own names, or by `outer/inner`. Where a
+            model has no names for its features, they go by number, from 0.
 
     Raises:
         InvalidPlan: A value is none of its kind, or beyond its bounds.

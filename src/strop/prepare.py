@@ -243,7 +243,10 @@ def _lessons(run: RunDir, training: Training, original: Model) -> dict[str, Any]
         return {"training": plain}
     opened = open_model(student, run.folder(f"{TRAINING}/student"))
     if opened.format != original.format:
-        raise UnsupportedModel(f"a student must be in the original's format, {original.format}, not {opened.format}.")
+        raise UnsupportedModel(
+            f"A student must come in the original's format, {original.format}, and this one is in {opened.format}. "
+            "Give one of the same library; a Keras model with layers of your own is a saved-model, and is not trained."
+        )
     if not all(file.is_relative_to(folder) for file in opened.files):  # a program's file stays where it is
         opened = opened.copy_to(run.folder(f"{TRAINING}/student"))
     opened = replace(opened, signature=original.signature)

@@ -191,7 +191,7 @@ def calls(signature: Signature, data: Data, batch: int) -> Iterator[tuple[int, I
         for row in range(len(data)):
             sample = data.batch(row, row + 1)
             single = {name for name, t in tensors.items() if not t.batched}
-            yield 1, iter([{name: value[0] if name in single else value for name, value in sample.items()}])
+            yield 1, iter([{name: np.asarray(v[0]) if name in single else v for name, v in sample.items()}])
         return
     size = next((t.fixed_batch for t in tensors.values() if t.fixed_batch), batch)
     for start in range(0, len(data), size):

@@ -146,6 +146,11 @@ def test_models_that_are_none_yet_or_remember_are_refused(tmp_path: Path) -> Non
         (keras.Sequential([layers.Dense(1)]), "must be built"),
         (keras.Sequential([keras.Input((2, 3), batch_size=1), layers.GRU(2, stateful=True, name="kept")]), "kept of"),
         (keras.Model(text, keras.layers.Identity()(text)), "is string"),
+        (
+            keras.Sequential([keras.Input((2,)), layers.Dense(1, name="dicht à 1")]),
+            r"'dicht à 1' of Sequential is none",
+        ),
+        (keras.Sequential([keras.Input((2,), name="an input"), layers.Dense(1)], name="My Net"), "'My Net' of"),
         (keras.Model(sparse, layers.Dense(1)(sparse)), "sparse or ragged"),
     ):
         with pytest.raises(UnsupportedModel, match=said):

@@ -105,6 +105,14 @@ def test_what_quantizing_leaves_counts_in_routes_and_in_advice(tmp_path: Path) -
     assert "to-openvino + openvino-int8" in advice
 
 
+def test_where_beginning_takes_the_time_a_runtime_that_begins_later_is_no_help(tmp_path: Path) -> None:
+    model = models.case("mlp", tmp_path).model
+    seen = found(row("overhead", 8e-4, operations=0), row("compute", 2e-4))
+    advice = {one.technique: one for one in advise(model, Hosted(model, Onnxruntime(), TARGET), TARGET, seen)}
+    assert advice["to-openvino"].gain == 0
+    assert "the 800 µs that onnxruntime spends around it may grow to 3.2 ms" in advice["to-openvino"].why
+
+
 def test_a_cpu_without_instructions_for_int8_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Target, "int8_saturates", True)
     model = models.case("mlp", tmp_path).model

@@ -298,3 +298,22 @@ def test_tflite_layers_too(tmp_path: Path) -> None:
     kernel = values(cnn())["dense/kernel"]
     dense = next(one.part for one in found.layers if one.part.value == "logits")
     assert dense.bytes == (4 * kernel.size + 4 * 10, kernel.size + 4 * 10)
+
+
+def test_values_too_wide_for_8_bits_are_named_as_the_cause(tmp_path: Path) -> None:
+    proto = build(
+        """g (float[N, 6] x) => (float[N, 6] y) {
+            a = MatMul(x, w)
+            m = Add(a, mask)
+            p = Softmax(m)
+            y = MatMul(p, v)
+        }""",
+        [weight("w", 6, 6), weight("v", 6, 6),
+         numpy_helper.from_array(np.array([0, 0, 0, 0, 0, -1e6], np.float32), "mask")],
+    )  # fmt: skip
+    inputs = {"x": RNG(0).normal(size=(24, 6)).astype(np.float32)}
+    source = saved(proto, tmp_path / "model.onnx")
+    step = find("static-int8").of({"operators": "all"})
+    found = seen(source, made(source, tmp_path / "made", inputs, step), inputs, tmp_path)
+    said = " ".join(story.tell(found, story.layers(found)))
+    assert "What goes into Softmax:p from MatMul:a reaches 1e+06, and 83 % of it is less than one step" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,22 @@ import pytest
 import models
 from strop import formats
 from strop.errors import NotApplicable
-from strop.model import ONNX, Batch, Model
+from strop.model import ONNX, ONNX_TREES, Batch, Model
 from strop.runtime import Profiled, Runtime
-from strop.runtimes import Eager, Gtil, Onnxruntime, Openvino
+from strop.runtimes import Eager, Gtil, Onnxruntime, Openvino, _profiled
 from strop.runtimes._profiled import _calm, _even
 from strop.target import Target
 from strop.technique import Context, apply
 from strop.techniques import ToOpenvino
 
 TARGET = Target(threads=1)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more turns than it takes."""
+    monkeypatch.setattr(_profiled, "SECONDS", 0.1)
+    monkeypatch.setattr(_profiled, "PATIENCE", 0.5)
 
 
 def stored(proto: onnx.ModelProto, folder: Path) -> Model:
@@ -140,3 +148,5 @@ def test_what_a_call_waited_is_taken_off_where_it_took_longer_than_others() -> N
 def test_a_runtime_without_a_profiler_says_so(tmp_path: Path) -> None:
     with pytest.raises(NotApplicable, match="gtil has no profiler"):
         Gtil().layer_times(stored(models.mlp(), tmp_path), TARGET, [])
+    with pytest.raises(NotApplicable, match="all trees of a forest are one node"):
+        Onnxruntime().layer_times(replace(stored(models.mlp(), tmp_path), format=ONNX_TREES), TARGET, [])

@@ -57,8 +57,8 @@ def dressed(student: Any, own: Signature, original: Any, wanted: Signature) -> A
     alone = next(iter(taken.values()))
     made = flat(student)([taken.get(tensor.name, alone) for tensor in own.inputs], False)
     found = {tensor.name: value for tensor, value in zip(own.outputs, made, strict=True)}
-    results = {tensor.name: found.get(tensor.name, made[0]) for tensor in wanted.outputs}
-    return _around(original, list(taken.values()), results)
+    results = [found.get(tensor.name, made[0]) for tensor in wanted.outputs]
+    return _around(original, wanted, list(taken.values()), results)
 
 
 def with_pixels(live: Any, signature: Signature, preprocessing: Preprocessing) -> Any:
@@ -76,14 +76,14 @@ def with_pixels(live: Any, signature: Signature, preprocessing: Preprocessing) -
     sizes, first = inputs[0].shape[1:], preprocessing.layout == "nchw"
     pixels = keras().Input((*sizes[1:], sizes[0]) if first else sizes, name=inputs[0].name, dtype="uint8")
     factor, offset = (values.tolist() for values in preprocessing.coefficients())
-    x = layers.Rescaling(factor, offset, name="scaled")(pixels)
-    x = layers.Permute((3, 1, 2), name="channels_first")(x) if first else x
-    made = flat(live)([x], False)
-    return _around(live, [pixels], {t.name: value for t, value in zip(signature.outputs, made, strict=True)})
+    x = layers.Rescaling(factor, offset)(pixels)
+    x = layers.Permute((3, 1, 2))(x) if first else x
+    return _around(live, signature, [pixels], flat(live)([x], False))
 
 
-def _around(like: Any, inputs: Sequence[Any], results: Mapping[str, Any]) -> Any:
-    """A model from inputs to results, held together as another's."""
-    tree, identity = keras().tree, keras().layers.Identity
-    named = [identity(name=name)(value) for name, value in results.items()]
-    return keras().Model(tree.pack_sequence_as(given(like), list(inputs)), tree.pack_sequence_as(returned(like), named))
+def _around(like: Any, signature: Signature, inputs: Sequence[Any], results: Sequence[Any]) -> Any:
+    """A model from inputs to results, called and held together as another's."""
+    tree, ends, identity = keras().tree, returned(like), keras().layers.Identity
+    names = [None if isinstance(ends, Mapping) else tensor.name for tensor in signature.outputs]  # else by its keys
+    named = [identity(name=name)(value) for name, value in zip(names, results, strict=True)]
+    return keras().Model(tree.pack_sequence_as(given(like), list(inputs)), tree.pack_sequence_as(ends, named))

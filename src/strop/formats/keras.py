@@ -30,6 +30,8 @@ _MODULES = re.compile(
 )
 """Where what models are made of is found. Others of Keras's own functions download and unpack files."""
 _OLD = (".h5", ".hdf5")
+_ROOT, _SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.>-]*"), re.compile(r"[A-Za-z0-9_.>-]+")
+"""The names that TensorFlow lets a model and its layers have in a graph."""
 
 
 class KerasFormat(ModelFormat):
@@ -154,6 +156,10 @@ def worn(student: Any, original: Any) -> Any:
     return dressed(student, own, original, wanted)
 
 
+def _is_input(layer: Any) -> bool:
+    return type(layer).__name__ == "InputLayer"
+
+
 def layers_of(live: Any) -> dict[str, Any]:
     """All layers by name; those of a model within the model as `outer/inner`."""
     found = {}
@@ -246,6 +252,12 @@ def _check(live: Any, name: str) -> None:
         raise UnsupportedModel(
             f"A Keras model must be built, and {name} has no weights yet. Call it once on a few samples, or begin it "
             "with keras.Input(shape)."
+        )
+    names = {live.name: _ROOT, **{layer.name: _SCOPE for layer in layers_of(live).values() if not _is_input(layer)}}
+    if odd := next((told(layer, repr) for layer, rule in names.items() if not rule.fullmatch(layer)), None):
+        raise UnsupportedModel(
+            f"A Keras model and its layers must have names that TensorFlow runs (letters and digits of English, and "
+            f"_ . - > but not first), and {odd} of {told(name)} is none. Give it another: layer.name = '...'."
         )
     if kept := [layer.name for layer in layers_of(live).values() if getattr(layer, "stateful", False)]:
         raise UnsupportedModel(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .. import techniques
 from ..errors import StropError, TechniqueError
@@ -14,6 +15,7 @@ from ..server import Hosted
 from ..target import Target
 from ..technique import Needs, Technique, check
 from ..units import quantity
+from .roofline import shares_of
 from .split import Found
 
 LEAST_CALL = 0.4e-6
@@ -62,7 +64,9 @@ def advise(model: Model, ready: Hosted, target: Target, found: Found) -> list[Ad
 def _conversions(model: Model, runtime: Runtime, target: Target, found: Found) -> Iterator[Advice]:
     """Other ways to run the same model: each chain with the runtime from which most is expected."""
     known = _routes(model, target)
-    as_it_is = [route for route in known if route.runtime is type(runtime) and not _quantizes(route)]
+    as_it_is = [
+        replace(route, operations=None) for route in known if route.runtime is type(runtime) and not _quantizes(route)
+    ]
     base = min(as_it_is, key=lambda route: len(route.steps)).expects(target) if as_it_is else 1.0
     best: dict[tuple[type[Technique], ...], Route] = {}
     for route in known:
@@ -72,18 +76,20 @@ def _conversions(model: Model, runtime: Runtime, target: Target, found: Found) -
     overhead = _around(found)
     least = min(overhead, LEAST_CALL / found.seconds.value)
     for route in best.values():
-        expected = route.expects(target, _untouched(found)) / base
+        grown = [step.around for step in route.steps if step.around is not None]
+        after = overhead * math.prod(grown) if grown else least
+        # what is spent around the model is told by the profile, no longer by how much it computes
+        expected = replace(route, operations=None).expects(target, _untouched(found)) / base
         what = "time, pre-processing included," if PIPELINE in found.structure.facts else "time in the model itself"
         why = f"Run through {route.runtime.label()}, whose {what} is expected to be {expected:.2g}x"
-        if found.overhead and overhead >= TOLD and least < overhead:
-            why += (
-                f"; the {quantity(found.overhead.value, 's')} that {runtime.label()} spends around it may shrink to "
-                f"{quantity(least * found.seconds.value, 's')}"
-            )
+        if overhead >= TOLD and after != overhead:
+            before, then = (quantity(share * found.seconds.value, "s") for share in (overhead, after))
+            turn = "shrink" if after < overhead else "grow"
+            why += f"; the {before} that {runtime.label()} spends around it may {turn} to {then}"
         if _quantizes(route):
             why += _about_int8(target, found)
         label = " + ".join(step.label() for step in route.steps) or route.runtime.label()
-        yield Advice(label, _gain(least + (1 - overhead) * expected), why)
+        yield Advice(label, _gain(after + (1 - overhead) * expected), why)
 
 
 def _steps(model: Model, measured: Model, target: Target, found: Found) -> Iterator[Advice]:
@@ -148,6 +154,8 @@ def unfit(model: Model, target: Target) -> dict[str, str]:
 
 def _around(found: Found) -> float:
     """The share of a call that a converter leaves as it is; what a pipeline spends before its last step is none."""
+    if shares := shares_of(found.rows, found.overhead.value if found.overhead else 0.0):
+        return shares["overhead"]
     return 0.0 if found.share is None or PIPELINE in found.structure.facts else found.share.value
 
 

@@ -51,6 +51,7 @@ def compare(pair: Pair) -> Inside:
         for seen, value, far, own in zip(layers, values, accumulated, pair.own(feed, values), strict=True):
             seen.all.add(value, far)
             seen.own.add(value, own)
+            seen.measure(value)
         for name, likeness in outputs.items():
             if results[name].dtype.kind == "f" and results[name].shape == others[name].shape:
                 likeness.add(results[name], others[name])

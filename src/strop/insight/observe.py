@@ -22,7 +22,7 @@ from ..timing import one_at_a_time
 from .memory import held
 from .peaks import Peaks
 from .roofline import Row, rows
-from .split import LOOKED_AT, Found
+from .split import Found
 
 FEEDS = 8  # calls that take turns
 DISTURBED = 0.02  # of the time, without a core, from which on that is said
@@ -43,14 +43,14 @@ def observe(hosted: Hosted, data: Path, peaks: Peaks | None) -> Found:
     """
     model, target = hosted.model, hosted.target
     samples = Data.load(data)
-    structure = formats.format_of(model.format).structure(model, samples.batch(0, LOOKED_AT))
+    structure = formats.format_of(model.format).structure(model, samples.batch(0, 1))
     carried, feeds = first_feeds(model.signature, samples, target.batch)
     with one_at_a_time() as waited:
+        pin(quiet_cores(target.threads))
+        profiled = hosted.runtime.profiled(model, target, list(itertools.islice(feeds, FEEDS)))
         with Server(hosted, target.cores()) as server:
             memory = server.memory(data)
         spent, why = _metered(hosted, data)
-        pin(quiet_cores(target.threads))
-        profiled = hosted.runtime.profiled(model, target, list(itertools.islice(feeds, FEEDS)))
     seconds = _median(profiled.calls)
     found = rows(profiled.layers, structure, peaks, carried)
     overhead, share = _overhead(seconds, found)

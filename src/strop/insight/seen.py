@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from .likeness import Likeness
 from .parts import Part
+
+Array = np.ndarray[Any, Any]
+
+STEPS = 127  # of integers of 8 bits, from 0 to the largest number
 
 
 @dataclass
@@ -21,6 +28,9 @@ class Seen:
             where that was not tried.
         seconds: That it takes in a call of the original and of the candidate; None where their runtimes don't tell.
         ran: What the candidate computed it in, as its runtime tells; empty where it does not.
+        reach: The largest absolute number of the original's value that it ends in.
+        small: How many of its numbers, 0 left out, are less than one step of 8 bits from 0 to the largest of a call.
+        whole: Of how many.
     """
 
     part: Part
@@ -30,6 +40,18 @@ class Seen:
     harm: float | None = None
     seconds: list[float | None] = field(default_factory=lambda: [None, None])
     ran: str = ""
+    reach: float = 0.0
+    small: int = 0
+    whole: int = 0
+
+    def measure(self, value: Array) -> None:
+        """Note how wide the numbers of the original's value are, of one call."""
+        sizes = np.abs(value[np.isfinite(value) & (value != 0)])
+        if sizes.size:
+            most = float(sizes.max())
+            self.reach = max(self.reach, most)
+            self.small += int((sizes < most / STEPS).sum())
+            self.whole += sizes.size
 
     @property
     def precision(self) -> str:

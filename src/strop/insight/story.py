@@ -14,6 +14,7 @@ from .seen import Inside, Seen
 NAMED = 3  # layers that a sentence names
 WRAPPED = "module."  # what PyTorch's names begin with where strop exported them
 HALF = 0.5  # of the error, that the worst layers are named up to
+WIDE = 0.1  # of numbers, that are lost to one step of 8 bits, from which on that is told
 NEGLIGIBLE = 1e-10  # power of an error over that of the outputs, that is rounding of f32
 
 
@@ -85,7 +86,7 @@ def _why(seen: Seen, reasons: Mapping[str, str], integer: Collection[str]) -> st
 
 def tell(found: Inside, plain: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the layers come to, in sentences that need no other knowledge."""
-    return [*_outputs(found), *_origin(found, plain), *_additive(found), *_precisions(plain)]
+    return [*_outputs(found), *_origin(found, plain), *_causes(found), *_additive(found), *_precisions(plain)]
 
 
 def _outputs(found: Inside) -> list[str]:
@@ -123,6 +124,23 @@ def _origin(found: Inside, plain: Sequence[Mapping[str, Any]]) -> list[str]:
     where = f"{counted(len(worst), 'layer')} of {len(plain):,}"
     more = f" and {len(worst) - NAMED} more" if len(worst) > NAMED else ""
     return [f"{share(total)} of the error at the output is introduced in {where}: {_named(worst[:NAMED])}{more}."]
+
+
+def _causes(found: Inside) -> list[str]:
+    """What of the worst layers is too wide for integers of 8 bits, which have one step for all that goes in."""
+    ends = {seen.part.value: at for at, seen in enumerate(found.layers)}
+    named, said = labels(found.layers), []
+    for at in sorted(range(len(named)), key=lambda at: -(found.layers[at].harm or 0.0))[:NAMED]:
+        seen = found.layers[at]
+        read = {ends[value] for one in seen.part.original for value in one.inputs if value in ends} - {at}
+        wide = [place for place in sorted(read) if found.layers[place].small > WIDE * found.layers[place].whole]
+        if wide and seen.harm and "int8" in seen.precision and "weights" not in seen.precision:
+            source = found.layers[wide[0]]
+            said.append(
+                f"What goes into {named[at]} from {named[wide[0]]} reaches {source.reach:.3g}, and "
+                f"{share(source.small / source.whole)} of it is less than one step of 8 bits."
+            )
+    return said
 
 
 def _additive(found: Inside) -> list[str]:

@@ -15,6 +15,7 @@ from ._profiled import EACH, per_layer, take_turns
 if TYPE_CHECKING:
     import torch
 
+WITHIN = 2e-6  # seconds that hooks take within a module, at the most
 EXACT = 1e-9  # seconds that the clock tells apart
 PRECISIONS = {"torch.float32": "f32", "torch.bfloat16": "bf16", "torch.float16": "f16", "torch.qint8": "int8"}
 
@@ -62,7 +63,7 @@ def profiled(
     turns = take_turns(plain, calls, len(inner), threads, log)
     logged = np.array(logs)[turns.kept] / EACH
     ran = [place for place, name in enumerate(inner) if name in order]
-    seconds = dict(zip([list(inner)[at] for at in ran], per_layer(logged[:, ran], turns, EXACT), strict=True))
+    seconds = dict(zip([list(inner)[at] for at in ran], per_layer(logged[:, ran], turns, WITHIN, EXACT), strict=True))
     layers = tuple(
         LayerTime(name, type(inner[name]).__name__, float(seconds[name]), (name,), _precision(inner[name]))
         for name in order

@@ -12,6 +12,8 @@ from ..model import Batch, Model
 from ..runtime import Array, LayerTime, Profiled
 from ._profiled import EACH, per_layer, take_turns
 
+WITHIN = 5e-7
+"""Seconds that reading the clock takes within a node, at the most."""
 PRECISIONS = {"i8": "int8", "u8": "int8", "f64": "f64", "f32": "f32", "f16": "f16", "bf16": "bf16"}
 
 
@@ -33,7 +35,7 @@ def profiled(compiled: Callable[[bool], Any], model: Model, batches: Sequence[Ba
         bound(plain), bound(counted), len(told), threads, lambda: logs.append(counted.get_profiling_info())
     )
     ran = [entry for entry in logs[-1] if entry.status == entry.Status.EXECUTED]
-    seconds = per_layer(_means(logs, [entry.node_name for entry in ran], turns.kept)[None], turns)
+    seconds = per_layer(_means(logs, [entry.node_name for entry in ran], turns.kept)[None], turns, WITHIN)
     own = layer_names(model)
     layers = tuple(
         LayerTime(

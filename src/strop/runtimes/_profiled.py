@@ -19,7 +19,6 @@ SECONDS = 2.0  # after which no further turn is begun, if there are enough that 
 PATIENCE = 6.0  # after which none is begun at all, but for those that it takes
 EVENTS = 100_000  # that the logs of all turns may hold
 TOLD = 1e-6  # seconds that profilers tell apart: they tell whole microseconds, which loses half of one on average
-WITHIN = 8e-6  # seconds that a profiler takes within a layer, at the most: 5.3 us were seen, on layers of 0.2 us
 QUIET = 0.02  # of a turn, that waiting for a core may take
 
 
@@ -29,14 +28,12 @@ class Turns:
 
     Attributes:
         plain: Seconds of each call without the profiler, and without those in which its threads had no core.
-        profiled: Of each call with it, likewise.
         lost: Of each call with it, the seconds in which they had none, which its log does not tell from the others.
         waited: Their share of the time of calls without it.
         kept: Their places among all turns. In each there were `EACH` calls with the profiler, of which the last counts.
     """
 
     plain: Array
-    profiled: Array
     lost: Array
     waited: float
     kept: Array
@@ -82,8 +79,7 @@ def take_turns(
     found = np.array(taken)
     first, second = _quietest(found[:, 0]), _quietest(found[:, 1])
     spent, lost = found[first, 0].T
-    watched = found[second, 1]
-    return Turns(spent - lost, watched[:, 0] - watched[:, 1], watched[:, 1], float(lost.sum() / spent.sum()), second)
+    return Turns(spent - lost, found[second, 1, 1], float(lost.sum() / spent.sum()), second)
 
 
 def _quietest(calls: Array) -> Array:
@@ -93,25 +89,24 @@ def _quietest(calls: Array) -> Array:
     return WARM + np.sort(order[: max(LEAST, int((lost < QUIET).sum()))])
 
 
-def per_layer(logged: Array, turns: Turns, told: float = TOLD) -> Array:
+def per_layer(logged: Array, turns: Turns, within: float, told: float = TOLD) -> Array:
     """Seconds of each layer, the median over calls, without what the profiler takes within it and without waiting for
     a core.
 
-    A profiler takes about the same for every layer: more between layers, where it writes down what it saw, and less
-    within, where caches have to be filled again. Where the layers together take longer than the whole call does without
-    the profiler, the excess is taken off evenly, up to what a layer costs between layers, and up to `WITHIN`. What is
-    left of it is left.
+    A profiler takes about the same within every layer: it writes down what it saw, and the caches have to be filled
+    again. Where the layers together take longer than the whole call does without the profiler, the excess is taken off
+    evenly, up to what the profiler takes. What is left of it is left.
 
     Args:
         logged: Seconds that the profiler tells of each layer, [turns, layers], or [1, layers] where it tells means.
         turns: The calls.
-        told: What it tells apart.
+        within: Seconds that the profiler takes within a layer, at the most.
+        told: Seconds that it tells apart.
     """
     lost = turns.lost if len(logged) == len(turns.lost) else turns.lost.mean(keepdims=True)
     found = np.median(_calm(logged, lost), axis=0) + told / 2
-    between = max(0.0, float(np.median(turns.profiled)) - float(found.sum())) / max(1, len(found))
     excess = float(found.sum()) - float(np.median(turns.plain))
-    return found - _even(found, excess, min(between, WITHIN))
+    return found - _even(found, excess, within)
 
 
 def _calm(logged: Array, lost: Array) -> Array:

@@ -56,10 +56,18 @@ class Gtil(Runtime):
             kind = ctypes.c_char_p(x.dtype.name.encode())
 
             def call(kept: object = (x, trees, options)) -> Array:
-                if predict(handle, given, kind, rows, goal, config):
-                    raise RunFailed("treelite can't run the model.")
+                if failed := predict(handle, given, kind, rows, goal, config):
+                    raise _refused(failed)
                 return out
 
             return call
 
         return ForestRunner(model, forest, prepare, is_linked(forest))
+
+
+def _refused(code: int) -> RunFailed:
+    try:
+        treelite.core._check_call(code)
+    except treelite.TreeliteError as error:
+        return RunFailed(f"treelite can't run the model: {str(error).splitlines()[-1]}")
+    return RunFailed("treelite can't run the model.")

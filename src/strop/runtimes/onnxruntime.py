@@ -79,6 +79,9 @@ outputs = dict(zip(names, session.run(names, inputs)))
         return _Runner(session, [tensor.name for tensor in model.signature.outputs])
 
     def profiled(self, model: Model, target: Target, batches: Sequence[Batch]) -> Profiled:
+        if model.format == ONNX_TREES:
+            raise NotApplicable("to the profiler of ONNX Runtime all trees of a forest are one node")
+
         def session(file: str, written: Mapping[str, str]) -> Any:
             return self._session(file, self.threads or target.threads, written)
 

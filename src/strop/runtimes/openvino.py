@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -90,33 +89,24 @@ outputs = {{name: found[model.output(name)] for name in {[tensor.name for tensor
 
 class _Runner:
     def __init__(self, compiled: Any, model: Model):
-        self.compiled = compiled
+        self.request = compiled.create_infer_request()
         self.names = [tensor.name for tensor in model.signature.outputs]
         self.outputs = [compiled.output(name) for name in self.names]
 
-    @cached_property
-    def request(self) -> Any:
-        return self.compiled.create_infer_request()
-
-    @cached_property
-    def shared(self) -> Any:
-        """Of its own: a request that shares an input writes the next, of another call, into its array."""
-        return self.compiled.create_infer_request()
-
     def __call__(self, batch: Batch) -> dict[str, np.ndarray[Any, Any]]:
         try:
-            results = self.request.infer(dict(batch))
+            # unless it shares this input too, it writes it into the one that was shared last
+            results = self.request.infer(dict(batch), share_inputs=True)
         except RuntimeError as error:
             raise RunFailed(f"OpenVINO can't run the model: {_last_line(error)}") from error
         return {name: results[port] for name, port in zip(self.names, self.outputs, strict=True)}
 
     def bind(self, batch: Batch) -> Callable[[], object]:
-        infer, feed = self.shared.infer, dict(batch)
+        infer, feed = self.request.infer, dict(batch)
         return lambda: infer(feed, share_inputs=True)
 
     def close(self) -> None:
-        for name in ("request", "shared", "compiled"):
-            self.__dict__.pop(name, None)
+        del self.request
 
 
 def _last_line(error: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,4 +69,5 @@ class _Parts(Parts):
         return step
 
     def save(self, precisions: Mapping[str, str], folder: Path) -> Model:
-        return save(self.grouped.mixed(precisions, compressed=True), folder)
+        made = save(self.grouped.mixed(precisions, compressed=True), folder)
+        return replace(made, signature=self.model.signature)

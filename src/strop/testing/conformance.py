@@ -243,7 +243,7 @@ class RuntimeCase:
         assert spent < 0.1, f"{self.runtime.label()} spent {spent:.2f} s of 0.5 s idle"
 
     def test_tells_what_layers_take_or_that_it_cannot(self, tmp_path: Path) -> None:
-        example = self.example(tmp_path / "model")
+        example = self.example(tmp_path)
         try:
             found = self.runtime().profiled(example.model, Target(threads=1), [_call(example, 0)])
         except NotApplicable as error:

@@ -43,7 +43,8 @@ def begin(model: Model, context: Context) -> Any:
 def retrain(live: Any, context: Context, *, sparse: bool = False) -> Any:
     """Train a live model as the user asks, taught by the original; weights with many zeros keep them.
 
-    As `loop.retrain` does with modules, from its checkpoint after a kill.
+    As `loop.retrain` does with modules, from its checkpoint after a kill. The same seed gives the same batches and
+    dropout, and weights that differ by the order only in which TensorFlow's threads sum.
 
     Args:
         live: Changed in place; its inputs and outputs have the original's names.

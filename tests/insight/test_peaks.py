@@ -1,0 +1,57 @@
+"""What a machine does at the most is measured once, kept for its kind of CPU, and anew where that is broken."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from strop import jobs
+from strop._bandwidth import near
+from strop._products import start
+from strop.insight import Peaks, peaks
+from strop.target import Target, usable_cores
+
+room = importlib.import_module("strop.insight.peaks")  # of which the function has the name
+TARGET = Target(threads=1)
+KNOWN = Peaks("onnxruntime", 1, {"f32": 2e11, "int8": 8e11}, 4e10, 2e11, 1 << 20, 1 << 25, 2e-7)
+LIMITS = jobs.Limits(60, 1 << 62)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[bool]:
+    """Whether nothing disturbed each measurement that is to come."""
+    calm = [True, True, True]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(room, "_measured", lambda runtime, target: (KNOWN, calm.pop()))
+    return calm
+
+
+def test_they_are_measured_once_and_kept(measured: list[bool], tmp_path: Path) -> None:
+    assert peaks("onnxruntime", TARGET) == KNOWN == peaks("onnxruntime", TARGET)
+    assert len(measured) == 2
+    (file,) = tmp_path.rglob("*.json")
+    file.write_text('{"runtime": "onnxruntime"}')
+    assert peaks("onnxruntime", TARGET) == KNOWN and len(measured) == 1, "broken, so measured anew"
+
+
+def test_what_other_work_disturbed_is_not_kept(measured: list[bool], tmp_path: Path) -> None:
+    measured[:] = [True, False]
+    assert peaks("onnxruntime", TARGET) == KNOWN
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_runtime_without_products_of_its_own_has_none(measured: list[bool]) -> None:
+    assert peaks("litert", TARGET) is None and len(measured) == 3
+
+
+def test_a_precision_that_was_not_measured_counts_as_f32() -> None:
+    assert KNOWN.rate("int8") == 8e11 and KNOWN.rate("bf16") == KNOWN.rate("") == 2e11
+
+
+def test_caches_and_beginnings_are_measured() -> None:
+    core = usable_cores()[-1]
+    copied, begun = jobs.run(near, core, limits=LIMITS), jobs.run(start, "onnxruntime", (core,), limits=LIMITS)
+    assert copied.value is not None and copied.value.low > 1e8
+    assert begun.value is not None and 1e-9 < begun.value < 1e-3
