@@ -75,6 +75,15 @@ class Browser:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
+    def until(self, code: str) -> Any:
+        """The value of an expression once it is true; the test fails where it is not within 20 s."""
+        found = self.js(
+            f"new Promise((done, fail) => {{ const end = Date.now() + 20000; const look = () => {{ const found = {code};"
+            "found ? done(found) : Date.now() > end ? fail('not within 20 s') : setTimeout(look, 20) }; look() })"
+        )
+        assert found
+        return found
+
     def press(self, key: str) -> None:
         """A key, as from a keyboard."""
         more = {"text": "\r", "windowsVirtualKeyCode": 13} if key == "Enter" else {"windowsVirtualKeyCode": 9}
@@ -84,6 +93,10 @@ class Browser:
     def point(self, x: float, y: float) -> None:
         """Move the mouse there."""
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+    def click(self, x: float, y: float) -> None:
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def screenshot(self, file: Path, whole: bool = True) -> None:
         shot = self.call("Page.captureScreenshot", captureBeyondViewport=whole)

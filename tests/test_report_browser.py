@@ -82,11 +82,15 @@ def test_axes_are_chosen_and_a_mark_tells_its_route(tab: Browser, found: Any, tm
     spot = "[...document.querySelectorAll('.plot .point')].map(p => p.getBoundingClientRect())"
     tab.js("document.querySelector('figure').scrollIntoView()")
     for x, y in tab.js(f"{spot}.map(r => [r.x + r.width / 2, r.y + r.height / 2])"):
+        tab.point(1, 1)
+        tab.until("!document.querySelector('.hoverlayer').textContent")
         tab.point(x, y)
-        shown = tab.js(
-            "new Promise(done => setTimeout(() => done(document.querySelector('.hoverlayer').textContent), 80))"
-        )
+        shown = tab.until("document.querySelector('.hoverlayer').textContent")
         assert "original" in shown or ("fake-" in shown and "0.9000" in shown), shown
+    toggle = "document.querySelectorAll('.plot .legendtoggle')[3].getBoundingClientRect()"
+    x, y = tab.js(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({toggle})")
+    tab.click(x, y)
+    tab.until("document.querySelectorAll('.plot .point').length == 3")  # what breaks a limit is left out
     tab.js("{ const s = document.querySelector('select'); s.value = 'size'; s.dispatchEvent(new Event('change')) }")
     assert tab.js(title) == "size, times the original's"
     assert tab.js("document.querySelectorAll('.plot .shapelayer path').length") == 2, "both limits"
