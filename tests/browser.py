@@ -78,7 +78,8 @@ class Browser:
     def until(self, code: str) -> Any:
         """The value of an expression once it is true; the test fails where it is not within 20 s."""
         found = self.js(
-            f"new Promise((done, fail) => {{ const end = Date.now() + 20000; const look = () => {{ const found = {code};"
+            "new Promise((done, fail) => { const end = Date.now() + 20000; const look = () => {"
+            f"const found = {code};"
             "found ? done(found) : Date.now() > end ? fail('not within 20 s') : setTimeout(look, 20) }; look() })"
         )
         assert found
