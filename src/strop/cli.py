@@ -290,6 +290,35 @@ def verify(
     finish(work, debug)
 
 
+@app.command()
+def report(
+    place: Annotated[Path, typer.Argument(metavar="RUN|BUNDLE", help="A bundle's folder, or a run directory.")],
+    out: Annotated[Path | None, typer.Option(help="The file to write; report.html in there by default.")] = None,
+    original: Annotated[
+        str | None, typer.Option(help="The model that a bundle was made of: time and error of each layer are told too.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Samples to do that with.")] = None,
+    label: Text = None,
+    weights: Weights = None,
+    trust_pickle: Trust = False,
+    as_json: Json = False,
+    debug: bool = False,
+) -> None:
+    """Write the page of a bundle, or of a run that has ended or was interrupted, anew."""
+
+    def work() -> int:
+        from .reporting import report as write
+
+        with aside():
+            file = write(
+                place, out, original=original, data=data, label=label, weights=weights, trust_pickle=trust_pickle
+            )
+        print_json({"file": str(file)}) if as_json else say(str(file))
+        return Exit.MET
+
+    finish(work, debug)
+
+
 app.command()(tune)
 
 
