@@ -1,4 +1,4 @@
-"""The shell: `strop optimize`, `profile`, `compare`, `explain`, `benchmark`, `verify`, `tune`, `techniques`, ..."""
+"""The shell: `strop optimize`, `profile`, `compare`, `explain`, `benchmark`, `verify`, `tune`, `init`, ..."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .options import P99, Batch, Json, Many, Price, Rate, Seed, Text, Threads, T
 from .planfile import Plan, seconds
 from .prepare import Budget
 from .shell import CODES, Exit, aside, finish, print_json, say
+from .starter import init
 from .target import Target
 from .tuner import tune
 
@@ -291,6 +292,7 @@ def verify(
 
 
 app.command()(tune)
+app.command()(init)
 
 
 @app.command()
