@@ -23,6 +23,7 @@ from .errors import BundleError, StropError
 from .goal import Goal
 from .images import Preprocessing
 from .model import Format, Model, Signature, digest_files
+from .notebook import shown
 from .plan import Candidate
 from .reading import read_for
 from .rundir import finite
@@ -201,6 +202,9 @@ class Bundle:
             return predict(runner, signature, data, self.target.batch)
         finally:
             runner.close()
+
+    def _repr_html_(self) -> str:
+        return shown(self.manifest, str(self.folder))
 
     def samples(self) -> tuple[Data, dict[str, np.ndarray[Any, Any]]]:
         """The stored samples, and the outputs that were had from them where the bundle was made."""
