@@ -17,6 +17,7 @@ from .shell import CODES, Exit, aside, finish, print_json, say
 from .starter import init
 from .target import Target
 from .tuner import tune
+from .watcher import watch
 
 DEMO = Path("examples/fashion_mnist")
 DEMO_GOAL = ("accuracy >= 99% of original", "size < 5 MB")
@@ -293,6 +294,7 @@ def verify(
 
 app.command()(tune)
 app.command()(init)
+app.command()(watch)
 
 
 @app.command()
