@@ -101,6 +101,19 @@ def test_a_label_is_known_by_its_name(here: Path) -> None:
     )
 
 
+def test_columns_that_may_be_the_label_are_named_where_none_is_sure(here: Path) -> None:
+    lightgbm, pandas = pytest.importorskip("lightgbm"), pytest.importorskip("pandas")
+    frame = pandas.DataFrame(np.random.default_rng(0).normal(size=(300, 2)), columns=["a", "b"])
+    lightgbm.LGBMClassifier(n_estimators=2, verbose=-1).fit(frame, frame.a > 0).booster_.save_model(here / "model.txt")
+    known = frame.assign(customer_id=np.arange(300) // 4, fraud=(frame.a > 0).astype(int))
+    known.to_parquet(here / "one.parquet")
+    assert written("model.txt", "--data", "one.parquet").label == "fraud"  # the other one tells who belongs together
+    assert '# group = "customer_id"' in (here / "strop.toml").read_text()
+    known.assign(late=1 - known.fraud).to_parquet(here / "two.parquet")
+    assert written("model.txt", "--data", "two.parquet", "--overwrite").label is None
+    assert '--label.\n# label = "late"' in (here / "strop.toml").read_text()
+
+
 def test_numbers_are_held_to_their_error(here: Path) -> None:
     fake_model(here, shape=(4, 1))
     np.savez(here / "test.npz", x=np.ones((40, 4), np.float32), y=np.linspace(0, 1, 40))

@@ -46,8 +46,8 @@ def init(
         if as_json:
             print_json({"file": str(out), "plan": tomllib.loads(text)})
         else:
-            how = "strop optimize" if out == Path(FILENAME) else f"strop optimize, in its folder as {FILENAME}"
-            say(f"{out} is written. Look at it, change what you know better, and run it: {how}")
+            run = "strop optimize" if out.name == FILENAME else f"strop optimize, once it is called {FILENAME}"
+            say(f"{out} is written. Look at it, change what you know better, and run it where it lies: {run}")
         return Exit.MET
 
     finish(work, debug)

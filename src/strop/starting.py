@@ -31,7 +31,7 @@ KINDS = (".npz", ".npy", ".parquet", ".csv")
 LABELLED = (*LABELS, "target", "class", "outcome", "response")
 SHIELDED = re.compile(r"(^|_)(sex|gender|race|ethnicity|religion|nationality|disability|age_?group)($|_)", re.I)
 TOGETHER = re.compile(
-    r"(^|_)(group|user|customer|patient|subject|session|speaker|document|photo|video)s?(_?id)?$", re.I
+    r"(^|_)(id|(group|user|customer|patient|subject|session|speaker|document|photo|video)s?(_?id)?)$", re.I
 )
 FEW, SEVERAL = 256, 20  # samples that are run; values of a column that are told one by one
 RARE = 0.1  # share of a class under which accuracy says little of it
@@ -48,6 +48,7 @@ class Seen:
         label: The label column, where strop does not find it by itself.
         classes: How many, where labels are classes.
         metric: Of quality, that fits outputs and labels.
+        unsaid: Columns that may be the label, where none was taken for it.
         slices: Columns of a few values each; `protected`: those among them that name people's attributes.
         groups: Columns that may say which samples belong together.
         preprocessing: Of images, as far as the model tells it.
@@ -61,6 +62,7 @@ class Seen:
     label: str | None
     classes: int
     metric: str
+    unsaid: tuple[str, ...] = ()
     slices: tuple[str, ...] = ()
     protected: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
@@ -112,6 +114,8 @@ def look(
             if given.labels is None and (found := _label(columns, inputs)):
                 seen = replace(seen, label=found)
                 given = read_for(opened.signature, data, label=found, storage=folder / "labelled")
+        if given.labels is None:
+            seen = replace(seen, unsaid=tuple(name for name in columns if name not in inputs))
         return _divided(_judged(seen, given, folder), columns, inputs)
 
 
@@ -188,7 +192,7 @@ def _label(columns: Mapping[str, Array], inputs: set[str]) -> str | None:
     """The label column of a table: by its name, or as the only one that the model does not take."""
     if found := next((name for word in LABELLED for name in columns if name.lower() == word), None):
         return None if found in LABELS else found
-    others = [name for name in columns if name not in inputs]
+    others = [name for name in columns if name not in inputs and not TOGETHER.search(name)]
     return others[0] if len(others) == 1 else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -18,6 +19,7 @@ from .stats import detectable_drop
 from .units import counted, quantity
 
 SCHEMA = "plan.schema.json"
+WIDTH = 110  # of a line of comment
 LIMITS = {
     "accuracy": ("accuracy >= 99% of original", "drop(accuracy) <= 0.01"),
     "average_precision": ("drop(average_precision) <= 0.01", "drop(auroc) <= 0.005"),
@@ -75,10 +77,15 @@ def _model(seen: Seen, folder: Path) -> Iterator[str]:
 
 
 def _data(seen: Seen, folder: Path) -> Iterator[str]:
-    yield f"# {counted(seen.samples, 'sample')}: some calibrate, some search, and half confirm, unseen till then."
+    yield from _said(
+        f"{counted(seen.samples, 'sample')}: some calibrate, some search, and half confirm, unseen till then."
+    )
     yield f"data = {_path(seen.data, folder)}"
     if seen.label:
         yield f"label = {_string(seen.label)}"
+    elif seen.unsaid:
+        yield "# No column was taken for the labels. If there is one, name it, and begin anew with --label."
+        yield f"# label = {_string(seen.unsaid[-1])}"
     if seen.slices:
         yield f"# Quality is reported for each value of these; `worst_slice({seen.metric}) >= ...` limits it."
         yield f"# slice = {_strings(seen.slices)}"
@@ -95,12 +102,15 @@ def _goal(seen: Seen) -> Iterator[str]:
     yield "# What to make small (or, with `maximize`, large): latency.p50, latency.p95, size, memory, throughput, ..."
     yield 'minimize = "latency.p50"'
     yield ""
-    yield f"# {WHY[seen.metric].format(classes=seen.classes)} Limits are what a result provably keeps."
+    why = f"{WHY[seen.metric].format(classes=seen.classes)} Limits are what a result provably keeps."
     confirming = -(-seen.samples // 2)
     if seen.metric in ("accuracy", "agreement"):
         drop = detectable_drop(confirming, DISAGREEMENT)
-        yield f"# {counted(confirming, 'sample')} to confirm on can prove a drop of {drop:.2%} or less, where a"
-        yield f"# candidate changes {DISAGREEMENT:.0%} of the predictions; a tighter limit may stay inconclusive."
+        why += (
+            f" {counted(confirming, 'sample')} to confirm on can prove a drop of {drop:.2%} or less, where a candidate "
+            f"changes {DISAGREEMENT:.0%} of the predictions; a tighter limit may stay inconclusive."
+        )
+    yield from _said(why)
     yield "limit = ["
     yield f"    {_string(first)},"
     yield from (f"    # {_string(other)}," for other in others)
@@ -123,7 +133,7 @@ def _rest(seen: Seen, folder: Path) -> Iterator[str]:
     if seen.trains:
         yield ""
         yield "# Samples to train with, which are in none of the other data: more techniques are tried then."
-        yield f"# train = {_path(seen.train or 'train.npz', folder)}"
+        yield f"# train = {_path(seen.train or _beside(seen.data), folder)}"
 
 
 def _preprocessing(found: Preprocessing | None) -> Iterator[str]:
@@ -160,6 +170,17 @@ def _training(seen: Seen) -> Iterator[str]:
         yield "# batch = 128"
     yield '# seconds = "5m"'
     yield "# keep = []"
+
+
+def _beside(data: str) -> str:
+    """What train data could be called."""
+    path = Path(os.path.abspath(data))  # `.` has no name
+    return "train.npz" if is_call(data) else str(path.with_name(f"train{path.suffix}"))
+
+
+def _said(text: str) -> Iterator[str]:
+    """Sentences as lines of a comment."""
+    yield from (f"# {line}" for line in textwrap.wrap(text, WIDTH - 2))
 
 
 def _path(source: str, folder: Path) -> str:
