@@ -24,6 +24,7 @@ from .errors import BundleError, StropError
 from .goal import Goal
 from .images import Preprocessing
 from .model import Format, Model, Signature, digest_files
+from .notebook import shown
 from .plan import Candidate
 from .reading import read_for
 from .rundir import finite
@@ -218,6 +219,9 @@ class Bundle:
             tried = json.loads(file.read_text()) if file.is_file() else []  # which those of an earlier strop lack
             code = snippet(self.model, self.runtime, self.target, self.folder / SAMPLES)
             return report.page(self.manifest, tried, code, explained)
+
+    def _repr_html_(self) -> str:
+        return shown(self.manifest, str(self.folder))
 
     def samples(self) -> tuple[Data, dict[str, np.ndarray[Any, Any]]]:
         """The stored samples, and the outputs that were had from them where the bundle was made."""
