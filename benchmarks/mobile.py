@@ -72,11 +72,12 @@ def main() -> None:
     parts = {"fashion": lambda: fashion(options.budget), "efficientnet": efficientnet}
     for name, part in parts.items():
         if options.only in (None, name):
-            (FOLDER / f"{name}.md").write_text("\n".join(part()) + "\n")
+            title, *lines = part()
+            told = f"{cpu_name()}, 1 thread: latencies are this machine's, not a phone's."
+            (FOLDER / f"{name}.md").write_text("\n".join([title, "", told, *lines]) + "\n")
     head = [
         "# Models for phones", "",
-        f"Written by `benchmarks/mobile.py`; {cpu_name()}, 1 thread: latencies are this machine's, not a phone's. "
-        "Ratios are to the float32 file, measured in turn.", "",
+        "Written by `benchmarks/mobile.py`. Ratios are to the float32 file, measured in turn.", "",
     ]  # fmt: skip
     written = [(FOLDER / f"{name}.md").read_text() for name in parts if (FOLDER / f"{name}.md").exists()]
     (HERE / "mobile.md").write_text("\n".join(head) + "\n" + "\n".join(written))
@@ -133,7 +134,7 @@ def efficientnet() -> list[str]:
     found = strop.compare(float32.path, made.path, judged, metric=("fidelity", "agreement"), group="photo", target=ONE)
     told = found["candidate"]["metrics"]
     return [
-        "", "## EfficientNet-Lite0, from PyTorch by litert-torch", "",
+        "## EfficientNet-Lite0, from PyTorch by litert-torch", "",
         f"The .tflite differs from the module by {off:.1e} of the largest logit, over {len(answers):,} crops of "
         f"photos. int8 throughout has a fidelity of {spread(told['fidelity'])} and chooses the same class in "
         f"{spread(told['agreement'])}; size {share(interval(found['ratios']['size']))}, latency.p50 "

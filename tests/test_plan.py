@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import models
 from strop.errors import InvalidPlan, NotApplicable
 from strop.model import FOREST, LIGHTGBM, NATIVE, ONNX_TREES, TORCH, Format, Model, Signature, Tensor
 from strop.plan import CONVERSIONS, Candidate, Route, routes
@@ -340,3 +342,33 @@ def test_steps_that_the_signature_forbids_or_that_find_nothing_to_do_are_not_pla
     found, refused = routes(Model(FORMATS[0], None, SIGNATURE), TARGET, ALL, [*ways, Wary, Tidy], [green])
     assert labels(found) == {"neat + green", "rough + green", "rough + tidy + green"}
     assert refused == {"wary": "its input is float32"}
+
+
+def test_a_smaller_type_of_float_is_a_route_where_nothing_quantizes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("strop.target.instruction_sets", lambda: frozenset({"avx512_bf16"}))
+    given = models.case("mlp", tmp_path).model
+    found, _ = routes(given, TARGET, Needs.SAMPLES, (ToOpenvino, OpenvinoInt8), (Openvino,))
+    labels = {route.label for route in found}
+    assert "to-openvino + openvino(precision=bf16)" in labels
+    assert "to-openvino + openvino-int8 + openvino(precision=bf16)" not in labels
+    (lower,) = (route for route in found if route.options)
+    plain = next(route for route in found if route.steps == lower.steps and not route.options)
+    assert lower.candidate().runtime == Openvino("bf16")
+    assert lower.candidate({"openvino.threads": 1}).runtime == Openvino("bf16", 1)
+    assert lower.expects(TARGET) < plain.expects(TARGET)
+    assert "openvino.precision" not in lower.space(TARGET)
+    monkeypatch.setattr("strop.target.instruction_sets", frozenset)
+    assert not [r for r in routes(given, TARGET, Needs.SAMPLES, (ToOpenvino,), (Openvino,))[0] if r.options]
+
+
+def test_a_log_strength_is_halved_by_ratio() -> None:
+    @dataclass(frozen=True)
+    class Cut(Shrinks):
+        error: float = span(0.3, 0.003, 1.0, log=True, strength=True)
+
+    route = Route((Cut,), type("Red", (Loads,), {"loads": frozenset({FORMATS[0]})}))
+    assert [route.at_strength(s)["cut.error"] for s in (-1, -0.5, 0, 1)] == [0.003, 0.03, 0.3, 1.0]
+    for strength in (-1, -0.5, 0, 1):
+        assert route.strength_of(route.candidate(route.at_strength(strength))) == pytest.approx(strength, abs=0.02)

@@ -78,16 +78,25 @@ class Route:
     Attributes:
         most: The greatest strength to try of steps that train, where there is little to train with.
         operations: Multiply-adds for one sample of the model that it starts from; None where that is not known.
+        options: Of the runtime, where they are not its defaults: those in which it computes in a smaller type.
+        ratio: Of latency, that these are expected to bring.
     """
 
     steps: tuple[type[Technique], ...]
     runtime: type[Runtime]
     most: float = 1.0
     operations: int | None = None
+    options: tuple[tuple[str, Any], ...] = ()
+    ratio: float = 1.0
 
     @property
     def label(self) -> str:
-        return " + ".join(part.label() for part in (*self.steps, self.runtime))
+        return " + ".join((*(step.label() for step in self.steps), self.end))
+
+    @property
+    def end(self) -> str:
+        """The runtime, with the options that are the route's own."""
+        return str(self.runtime.of(dict(self.options)))
 
     @property
     def training(self) -> tuple[type[Technique], ...]:
@@ -137,7 +146,7 @@ class Route:
                 end = strengths[key].high if value > first[key] else strengths[key].low
                 share = _share(first[key], end, value, strengths[key].log) if value != first[key] else 0.0
                 found.append(share if value > first[key] else -share)
-        return sum(found) / len(found) if found and candidate.runtime == type(candidate.runtime)() else None
+        return sum(found) / len(found) if found and candidate.runtime == self.runtime.of(dict(self.options)) else None
 
     def expects(self, target: Target, untouched: float = 0.0) -> float:
         """The ratio of latency to expect before any candidate is measured: it orders a search and a profile's advice.
@@ -147,7 +156,7 @@ class Route:
             untouched: The share of the time that is spent on no matrix products or the like, which are what a step that
                 quantizes makes faster; where a profile has told it.
         """
-        ratio, operations = self.runtime.expects(target), (self.operations or 0) * target.batch
+        ratio, operations = self.runtime.expects(target) * self.ratio, (self.operations or 0) * target.batch
         for place, step in enumerate(self.steps):
             expected = step().expects(target)
             if step.quantizes:
@@ -181,6 +190,8 @@ class Route:
                 if issubclass(part, Runtime) and isinstance(domain, Choice):
                     domain = Choice(tuple(v for v in domain.values if _serves(part, name, v, target)))
                 key = f"{part.label()}.{name}"
+                if part is self.runtime and name in dict(self.options):
+                    continue
                 if isinstance(domain, Choice) and fits and key in fits:
                     domain = Choice(tuple(value for value in domain.values if value in fits[key]))
                 if not isinstance(domain, Choice) or len(domain.values) > 1:
@@ -195,7 +206,7 @@ class Route:
             chosen.setdefault(part, {})[name] = value
         return Candidate(
             tuple(step.of(chosen.get(step.label(), {})) for step in self.steps),
-            self.runtime.of(chosen.get(self.runtime.label(), {})),
+            self.runtime.of({**dict(self.options), **chosen.get(self.runtime.label(), {})}),
         )
 
 
@@ -254,7 +265,17 @@ def routes(
         for runtime in ends
         if format in runtime.loads and target.allows(format)
     ]
+    found += [lower for route in found if (lower := _lower(route, target))]
     return sorted(found, key=lambda route: (route.expects(target), len(route.steps))), refused
+
+
+def _lower(route: Route, target: Target) -> Route | None:
+    """The same route in floats of a smaller type, where the runtime has one and no step quantizes."""
+    known = route.runtime.lower(target)
+    if known is None or any(step.quantizes for step in route.steps):
+        return None
+    options, ratio = known
+    return dataclasses.replace(route, options=tuple(options.items()), ratio=ratio)
 
 
 def reached(format: Format, known: Sequence[type[Technique]]) -> set[Format]:

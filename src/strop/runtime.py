@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
@@ -92,6 +92,12 @@ class Runtime(Settings):
     def expects(cls, target: Target) -> float:
         """The ratio of latency against the reference runtime to expect before anything is measured."""
         return 1.0
+
+    @classmethod
+    def lower(cls, target: Target) -> tuple[Mapping[str, Any], float] | None:
+        """Options with which it computes floats in a smaller type on this machine, and the ratio of latency to expect:
+        tried with each route that quantizes nothing, as a route of its own. None where there are none."""
+        return None
 
     def requires(self, target: Target) -> None:
         """Refuse options that this machine can't serve.

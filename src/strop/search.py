@@ -444,7 +444,7 @@ def _restored(trial: optuna.trial.FrozenTrial) -> tuple[Candidate, Outcome]:
 
 def core(route: Route) -> Core:
     """What decides a route's quality and most of its speed: its runtime, and its steps but the lossless ones."""
-    return tuple(step.label() for step in route.steps if not step.lossless), route.runtime.label()
+    return tuple(step.label() for step in route.steps if not step.lossless), route.end
 
 
 def rank(outcome: Outcome, goal: Goal) -> float:

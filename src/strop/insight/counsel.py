@@ -65,8 +65,9 @@ def _conversions(model: Model, runtime: Runtime, target: Target, found: Found) -
     """Other ways to run the same model: each chain with the runtime from which most is expected."""
     known = _routes(model, target)
     as_it_is = [
-        replace(route, operations=None) for route in known if route.runtime is type(runtime) and not _quantizes(route)
-    ]
+        replace(route, operations=None) for route in known
+        if route.runtime is type(runtime) and not route.options and not _quantizes(route)
+    ]  # fmt: skip
     base = min(as_it_is, key=lambda route: len(route.steps)).expects(target) if as_it_is else 1.0
     best: dict[tuple[type[Technique], ...], Route] = {}
     for route in known:
@@ -81,14 +82,14 @@ def _conversions(model: Model, runtime: Runtime, target: Target, found: Found) -
         # what is spent around the model is told by the profile, no longer by how much it computes
         expected = replace(route, operations=None).expects(target, _untouched(found)) / base
         what = "time, pre-processing included," if PIPELINE in found.structure.facts else "time in the model itself"
-        why = f"Run through {route.runtime.label()}, whose {what} is expected to be {expected:.2g}x"
+        why = f"Run through {route.end}, whose {what} is expected to be {expected:.2g}x"
         if overhead >= TOLD and after != overhead:
             before, then = (quantity(share * found.seconds.value, "s") for share in (overhead, after))
             turn = "shrink" if after < overhead else "grow"
             why += f"; the {before} that {runtime.label()} spends around it may {turn} to {then}"
         if _quantizes(route):
             why += _about_int8(target, found)
-        label = " + ".join(step.label() for step in route.steps) or route.runtime.label()
+        label = " + ".join(step.label() for step in route.steps) or route.end
         yield Advice(label, _gain(after + (1 - overhead) * expected), why)
 
 

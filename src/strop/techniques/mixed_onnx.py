@@ -30,7 +30,7 @@ class MixedOnnx(StaticInt8):
         error: The share of the error of int8 throughout (its mean square) that the mix may have.
     """
 
-    error: float = span(0.3, 1e-4, 1.0, log=True, strength=True)
+    error: float = span(0.3, 3e-3, 1.0, log=True, strength=True)
 
     def expects(self, target: Target) -> float:
         whole = super().expects(target)

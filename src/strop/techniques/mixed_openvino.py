@@ -31,7 +31,7 @@ class MixedOpenvino(OpenvinoInt8):
         error: The share of the error of int8 throughout (its mean square) that the mix may have.
     """
 
-    error: float = span(0.3, 1e-4, 1.0, log=True, strength=True)
+    error: float = span(0.3, 3e-3, 1.0, log=True, strength=True)
 
     def expects(self, target: Target) -> float:
         whole, rest = super().expects(target), 0.6 if computes("bf16") else 1.0
