@@ -5,6 +5,7 @@ const GRID = 'rgba(128,128,128,0.3)' // seen on a white page and on a black one
 const CONFIG = {responsive: true, displayModeBar: false}
 const MANY = 25 // points, above which bars of their spread would hide them
 const CROWD = 150 // points, above which they are drawn smaller
+const PAPER = 640 // pixels, the width of a figure that is printed
 const EDGE = 0.08 // of the room that points take, left free on each side
 const NEAR = 4 // times that room, within which a limit is shown though no point is beside it
 const WIDE = 20 // times the least of a ratio that the greatest is, above which an axis is logarithmic
@@ -141,3 +142,6 @@ document.querySelectorAll('figure').forEach(figure => {
   if (found.groups) choices(figure, plot, found)
   else Plotly.newPlot(plot, found.data, looks({...found.layout, template: {}}), CONFIG)
 })
+const plots = document.querySelectorAll('.plot')
+addEventListener('beforeprint', () => plots.forEach(plot => Plotly.relayout(plot, {width: Math.min(PAPER, plot.clientWidth)})))
+addEventListener('afterprint', () => plots.forEach(plot => Plotly.relayout(plot, {width: null, autosize: true})))
