@@ -75,7 +75,7 @@ def rewrite(bundle: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 def test_a_bundle_holds_the_model_and_what_was_found(home: Path) -> None:
     folder = home / "parent" / "bundle"
     assert sorted(file.name for file in folder.iterdir()) == [
-        "manifest.json", "model.fake", "report.html", "samples.npz",
+        "candidates.json", "manifest.json", "model.fake", "report.html", "samples.npz",
     ]  # fmt: skip
     assert [entry.name for entry in folder.parent.iterdir()] == ["bundle"], "no part stays behind"
     assert folder.stat().st_mode & 0o777 == 0o755

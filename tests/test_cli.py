@@ -252,7 +252,7 @@ def test_doctor_prints_what_is_there(here: Path) -> None:
     assert set(measured["noise"]) == {"latency.p50", "latency.p95"}
 
 
-def test_json_is_all_there_is_on_standard_output(here: Path) -> None:
+def test_json_is_all_there_is_on_standard_output(here: Path, quick_looks: None) -> None:
     model = fake_model(here / "m", seconds=0.002)
     data = fake_data(model, 400)
     np.savez(here / "data.npz", x=data.inputs["x"], labels=data.labels, a=np.arange(400) % 2, b=np.arange(400) % 3)

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from engine import bundle_of
-from strop import junit
+from strop import junit, summary
 from strop.cli import app
 from strop.errors import BundleError, InvalidPlan
 from strop.testing import fake_model, registered
@@ -126,12 +126,12 @@ def test_any_text_is_escaped(tmp_path: Path, text: str) -> None:
 def test_a_path_that_can_not_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path, why in ((tmp_path / "no" / "j.xml", "no does not exist"), (tmp_path, f"{tmp_path} is a folder")):
         with pytest.raises(InvalidPlan, match=rf"--junit names a file.*{why}"):
-            junit.check(path)
-    junit.check(tmp_path / "j.xml")
+            summary.check(junit.FLAG, path)
+    summary.check(junit.FLAG, tmp_path / "j.xml")
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr("strop.junit.os.access", lambda *_: False)
+    monkeypatch.setattr("strop.summary.os.access", lambda *_: False)
     with pytest.raises(InvalidPlan, match="can't be written"):
-        junit.check(tmp_path / "j.xml")
+        summary.check(junit.FLAG, tmp_path / "j.xml")
 
 
 def test_a_file_that_is_there_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,19 +19,22 @@ from . import jobs, report, runtimes
 from ._plain import restore
 from .bench import load_arrays, load_outputs
 from .data import Data, match
+from .deploy import snippet
 from .errors import BundleError, StropError
 from .goal import Goal
 from .images import Preprocessing
 from .model import Format, Model, Signature, digest_files
+from .notebook import shown
 from .plan import Candidate
 from .reading import read_for
 from .rundir import finite
 from .runtime import Runner, Runtime, predict
 from .server import Hosted, Server
 from .target import Target
-from .trial import Outcome
+from .trial import Outcome, plain
 
 MANIFEST, SAMPLES, REPORT, DEVICE = "manifest.json", "samples.npz", "report.html", "device.md"
+CANDIDATES = "candidates.json"
 KEPT = 64  # samples in a bundle, where they are small
 LEAST_KEPT = 8  # samples, however large
 WEIGHT = 1 << 20  # bytes of inputs above which no further sample is kept
@@ -202,6 +205,24 @@ class Bundle:
         finally:
             runner.close()
 
+    def report(self, explained: Mapping[str, Any] | None = None) -> str:
+        """The page of `report.html`, made anew.
+
+        Args:
+            explained: What `strop.explain` found between the original and this.
+
+        Raises:
+            BundleError: The bundle is not what strop wrote.
+        """
+        file = self.folder / CANDIDATES
+        with _as_written(self.folder):
+            tried = json.loads(file.read_text()) if file.is_file() else []  # which those of an earlier strop lack
+            code = snippet(self.model, self.runtime, self.target, self.folder / SAMPLES)
+            return report.page(self.manifest, tried, code, explained)
+
+    def _repr_html_(self) -> str:
+        return shown(self.manifest, str(self.folder))
+
     def samples(self) -> tuple[Data, dict[str, np.ndarray[Any, Any]]]:
         """The stored samples, and the outputs that were had from them where the bundle was made."""
         parts: dict[str, dict[str, np.ndarray[Any, Any]]] = {"input": {}, "constant": {}, "output": {}}
@@ -271,9 +292,12 @@ def write(
         hashes = {**manifest["hashes"], "files": {name: digest_files([part / name]) for name in names}}
         whole = {**manifest, "hashes": hashes}
         (part / MANIFEST).write_text(json.dumps(finite(whole), indent=1) + "\n")
-        if told := source.runtime.elsewhere(model, source.target):
-            (part / DEVICE).write_text(told)
-        (part / REPORT).write_text(report.page(whole, [(str(c), o.to_json()) for c, o in tried]))
+        if device := source.runtime.elsewhere(model, source.target):
+            (part / DEVICE).write_text(device)
+        told = [plain(candidate, outcome) for candidate, outcome in tried]
+        (part / CANDIDATES).write_text(json.dumps(finite(told), separators=(",", ":")) + "\n")
+        code = snippet(model, source.runtime, source.target, part / SAMPLES)
+        (part / REPORT).write_text(report.page(whole, told, code), encoding="utf-8")
         if folder.exists():
             folder.rmdir()
         part.chmod(0o755)
@@ -296,9 +320,14 @@ def _write_samples(part: Path, source: Source, model: Model) -> None:
         few.save(Path(scratch))
         hosted = Hosted(model, source.runtime, source.target)
         outputs = run_samples(hosted, Path(scratch), Path(scratch) / "outputs.npz")
+    keep_samples(part / SAMPLES, few, outputs)
+
+
+def keep_samples(file: Path, few: Data, outputs: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Write samples with the outputs to expect of them."""
     inputs = few.batch(0, len(few))
     named = {f"{'constant' if name in few.constants else 'input'}.{name}": array for name, array in inputs.items()}
-    np.savez(part / SAMPLES, allow_pickle=False, **named, **{f"output.{name}": out for name, out in outputs.items()})
+    np.savez(file, allow_pickle=False, **named, **{f"output.{name}": out for name, out in outputs.items()})
 
 
 def run_samples(hosted: Hosted, data: Path, destination: Path) -> dict[str, np.ndarray[Any, Any]]:

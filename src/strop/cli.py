@@ -1,4 +1,4 @@
-"""The shell: `strop optimize`, `profile`, `compare`, `explain`, `benchmark`, `verify`, `tune`, `techniques`, ..."""
+"""The shell: `strop optimize`, `profile`, `compare`, `explain`, `benchmark`, `verify`, `tune`, `init`, ..."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from .options import P99, Batch, Json, Many, Price, Rate, Seed, Text, Threads, T
 from .planfile import Plan, seconds
 from .prepare import Budget
 from .shell import CODES, Exit, aside, finish, print_json, say
+from .starter import init
 from .target import Target
 from .tuner import tune
+from .watcher import watch
 
 DEMO = Path("examples/fashion_mnist")
 DEMO_GOAL = ("accuracy >= 99% of original", "size < 5 MB")
@@ -253,6 +255,7 @@ def verify(
         Path | None,
         typer.Option(help="Write the findings there as JUnit XML too; open ones (exit code 4) count as skipped."),
     ] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the findings there as a Markdown table too.")] = None,
     weights: Weights = None,
     trust_pickle: Trust = False,
     as_json: Json = False,
@@ -261,13 +264,16 @@ def verify(
     """Measure a bundle again on this machine: outputs against the stored ones, then its limits."""
 
     def work() -> int:
-        from . import junit as recorder
+        from . import junit as in_xml
+        from . import markdown as in_markdown
+        from . import summary
         from .bundle import Bundle
         from .terminal import console, show_verified
         from .verification import verify as check
 
-        if junit:
-            recorder.check(junit)
+        records = [(path, kind) for path, kind in ((junit, in_xml), (markdown, in_markdown)) if path]
+        for path, kind in records:
+            summary.check(kind.FLAG, path)
         try:
             opened = Bundle.load(bundle)
             with aside():
@@ -276,11 +282,11 @@ def verify(
                     seed=seed or 0, trust_pickle=trust_pickle, weights=weights,
                 )  # fmt: skip
         except StropError as error:
-            if junit:
-                recorder.write(junit, bundle.name, error)
+            for path, kind in records:
+                kind.write(path, bundle.name, error)
             raise
-        if junit:
-            recorder.write(junit, bundle.name, found)
+        for path, kind in records:
+            kind.write(path, bundle.name, found)
         if as_json:
             again = {"verdict": found["verdict"], "reason": "measured again: see `verified`", "verified": found}
             print_json({**opened.manifest, **again})
@@ -290,7 +296,38 @@ def verify(
     finish(work, debug)
 
 
+@app.command()
+def report(
+    place: Annotated[Path, typer.Argument(metavar="RUN|BUNDLE", help="A bundle's folder, or a run directory.")],
+    out: Annotated[Path | None, typer.Option(help="The file to write; report.html in there by default.")] = None,
+    original: Annotated[
+        str | None, typer.Option(help="The model that a bundle was made of: time and error of each layer are told too.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Samples to do that with.")] = None,
+    label: Text = None,
+    weights: Weights = None,
+    trust_pickle: Trust = False,
+    as_json: Json = False,
+    debug: bool = False,
+) -> None:
+    """Write the page of a bundle, or of a run that has ended or was interrupted, anew."""
+
+    def work() -> int:
+        from .reporting import report as write
+
+        with aside():
+            file = write(
+                place, out, original=original, data=data, label=label, weights=weights, trust_pickle=trust_pickle
+            )
+        print_json({"file": str(file)}) if as_json else say(str(file))
+        return Exit.MET
+
+    finish(work, debug)
+
+
 app.command()(tune)
+app.command()(init)
+app.command()(watch)
 
 
 @app.command()

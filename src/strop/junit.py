@@ -9,7 +9,6 @@ The form is that of Ant and Jenkins (github.com/windyroad/JUnit-Schema).
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import time
@@ -18,27 +17,15 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from . import summary
 from ._plain import restore
 from .bundle import Environment
-from .errors import InvalidPlan, StropError
+from .errors import StropError
 from .prepare import environment
-from .rundir import atomic
 from .verification import explain
 
+FLAG = "--junit"
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML 1.0, even escaped
-
-
-def check(path: Path) -> None:
-    """Refuse a path that can't be written, before anything is measured.
-
-    Raises:
-        InvalidPlan: Why not.
-    """
-    folder = path.parent
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        why = "is a folder" if path.is_dir() else "can't be written" if folder.is_dir() else "does not exist"
-        which = path if path.is_dir() else folder
-        raise InvalidPlan(f"--junit names a file in a folder that can be written, and {which} {why}. Name another.")
 
 
 def write(path: Path, bundle: str, found: Mapping[str, Any] | StropError) -> None:
@@ -55,11 +42,8 @@ def write(path: Path, bundle: str, found: Mapping[str, Any] | StropError) -> Non
     root = ElementTree.Element("testsuites")
     root.append(_errored(bundle, found) if isinstance(found, StropError) else _suite(bundle, found))
     ElementTree.indent(root)
-    try:
-        with atomic(path) as temporary:
-            ElementTree.ElementTree(root).write(temporary, encoding="utf-8", xml_declaration=True)
-    except OSError as error:
-        raise InvalidPlan(f"--junit can't write {path} ({error.strerror}). Make room, or name another file.") from error
+    tree = ElementTree.ElementTree(root)
+    summary.write(FLAG, path, lambda file: tree.write(file, encoding="utf-8", xml_declaration=True))
 
 
 def _suite(bundle: str, found: Mapping[str, Any]) -> ElementTree.Element:

@@ -18,6 +18,7 @@ from .build import Failure
 from .bundle import Bundle, check_free, next_free
 from .clock import Clock
 from .confirm import Finding, confirm
+from .diary import Diary
 from .errors import (
     InvalidData,
     InvalidGoal,
@@ -35,7 +36,7 @@ from .learning import Training
 from .plan import Candidate, routes
 from .prepare import Budget, Request, check_seed, prepare, reference, resumed
 from .result import Result, Search, conclude
-from .rundir import JOURNAL, OWN, PLAN, SPENT, RunDir, as_written, finite, write_json
+from .rundir import DIARY, JOURNAL, MANIFEST, OWN, PLAN, SPENT, RunDir, as_written, finite, write_json
 from .search import Replay, RouteSearch, Searcher, rank
 from .server import Hosted
 from .target import Target
@@ -45,7 +46,6 @@ from .trial import Setting, measure, try_candidate
 LEAST_DISK = 200e6  # bytes free, below which no candidate is started
 CONFIRMING_LONGER = 1.5  # a look on the confirm split, over one on the search split, its samples left out
 MOST_TO_CONFIRM = 0.4  # of the budget
-MANIFEST = "manifest.json"
 RUNS = "strop-runs"
 
 
@@ -142,7 +142,8 @@ def optimize(
             recipe=replayed.candidate.to_json() if replayed else None,
             weights=weights, trust_pickle=trust_pickle, train=train, training=training, preprocessing=preprocessing,
         )  # fmt: skip
-        return _carry_out(directory, request, start, listener or _ignore)
+        with Diary(directory / DIARY, listener or _ignore) as tell:
+            return _carry_out(directory, request, start, tell)
     except (InvalidGoal, InvalidData, InvalidPlan, NotMeasurable, UnsupportedModel, UntrustedModel):
         if directory.created:  # refused before anything was tried: nothing in there is worth keeping
             shutil.rmtree(directory.root, ignore_errors=True)
@@ -168,7 +169,8 @@ def resume(run: str | Path, *, budget: Budget | None = None, listener: Listener 
         request = resumed(directory)
         if budget is not None:
             request = dataclasses.replace(request, budget=given(Budget, budget, "budget"))
-        return _carry_out(directory, request, start, listener or _ignore)
+        with Diary(directory / DIARY, listener or _ignore) as tell:
+            return _carry_out(directory, request, start, tell)
     finally:
         directory.close()
 

@@ -35,11 +35,15 @@ class Common:
     Attributes:
         limit: Goals to keep, as people write them.
         minimize: The metric to make small; at most one of `minimize` and `maximize` is set.
+        maximize: The metric to make large.
         label: The label column of a table.
         group: The column or array that says which samples belong together.
         training: How to train: a table `[training]`, whose keys are those of `Training`.
+        threads: Cores that may be used; all where it is not said.
         batch: Samples in one call.
-        budget: Seconds that the search may take.
+        budget: Seconds that the search may take; spelled as a span, such as `90s`, `10m` or `1h`.
+        trials: Candidates, or trials, at the most.
+        seed: Of every random choice.
         run: The run directory.
         trust_pickle: Whether a pickle may be read, which runs the code in it.
 
@@ -82,7 +86,10 @@ class Plan(Common):
 
     Attributes:
         model: A path, or `module:factory`.
-        data: A path, or `module:function`; likewise `calibration`, `confirm` and `train`.
+        data: Samples to judge by: a path, or `module:function`.
+        calibration: Samples to calibrate with.
+        confirm: Samples to confirm on, which nothing else sees.
+        train: Samples to train with, which are in none of the other data.
         metric: Metrics to report besides those of the goal: names, or `module:function`.
         preprocessing: Of images: a table `[preprocessing]`, whose keys are those of `Preprocessing`.
         slice: Columns or arrays whose values are reported one by one; `sex*race` for the intersections of two.

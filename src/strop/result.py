@@ -16,6 +16,7 @@ from .errors import Infeasible
 from .goal import Goal
 from .judge import Figure, Report
 from .looks import used_before
+from .notebook import frame, shown
 from .plan import Candidate
 from .prepare import Request, environment
 from .search import rank
@@ -114,6 +115,21 @@ class Result:
         if self.verdict != "met":
             broken = self.closest.report.broken if self.closest else ()
             raise Infeasible(self.reason, self.closest, tuple(j.limit for j in broken))
+
+    def to_frame(self) -> Any:
+        """All that was tried as a frame of pandas, one row a candidate, in order.
+
+        Columns: `candidate`, `route`, `runtime`, `cause` and `reason` as of an outcome, `limits` (the worst verdict of
+        the search; empty where none was judged), `seconds`, and of each metric `NAME`, `NAME.low`, `NAME.high` and the
+        same of `NAME.ratio`. What they are in is in `frame.attrs["units"]`.
+
+        Raises:
+            MissingDependency: pandas is not installed.
+        """
+        return frame(self.tried)
+
+    def _repr_html_(self) -> str:
+        return shown(self.manifest)
 
     def __str__(self) -> str:
         """The verdict and why, and what to know of how it came about."""

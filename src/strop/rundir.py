@@ -19,9 +19,10 @@ from .errors import RunFailed
 T = TypeVar("T")
 
 PLAN, JOURNAL, SPENT, LOCK, ASKED = "run.json", "journal.log", "spent.json", ".lock", "asked.json"
+DIARY, MANIFEST = "events.jsonl", "manifest.json"
 JOURNAL_LOCK = JOURNAL + ".lock"
 ARTIFACTS, DATA, OUTPUTS, TRAINING = "artifacts", "data", "outputs", "training"
-OWN = (LOCK, ASKED, "original", ARTIFACTS, DATA, OUTPUTS, TRAINING)
+OWN = (LOCK, ASKED, DIARY, "original", ARTIFACTS, DATA, OUTPUTS, TRAINING)
 
 
 def finite(value: Any) -> Any:
@@ -205,15 +206,14 @@ class RunDir:
         self._lock.close()
 
     def _clean(self) -> None:
-        """Remove what a killed process left half done: parts, and the torn last line of the journal."""
+        """Remove what a killed process left half done: parts, and the torn last line of journal and diary."""
         self._clear_parts()
-        journal = self.root / JOURNAL
         for lock in self.root.glob(JOURNAL_LOCK + "*"):
             lock.unlink()
-        if journal.exists():
-            whole = journal.read_bytes().rfind(b"\n") + 1
-            if whole < journal.stat().st_size:
-                os.truncate(journal, whole)
+        for log in filter(Path.exists, (self.root / JOURNAL, self.root / DIARY)):
+            whole = log.read_bytes().rfind(b"\n") + 1
+            if whole < log.stat().st_size:
+                os.truncate(log, whole)
 
     def _clear_parts(self) -> None:
         """Only where strop itself makes parts: the folder, and what lies in its own subfolders."""

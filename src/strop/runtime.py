@@ -110,6 +110,13 @@ class Runtime(Settings):
         """How a model is measured where it will run, as Markdown for its bundle; empty where that is here."""
         return ""
 
+    def snippet(self, model: Model, target: Target) -> str:
+        """Python that runs a model from the folder in which it lies: makes `outputs` of `inputs`, arrays by name.
+
+        By default that is strop's own; a runtime that others call without strop says how.
+        """
+        return 'import strop\n\noutputs = strop.Bundle.load(".").predict(inputs)'
+
     def start(self) -> None:
         """Load what any model needs, and no model: memory is told over this. Where libraries come in with the first
         model only, that is an empty one."""

@@ -404,24 +404,42 @@ class RouteSearch:
     def _recall(self) -> None:
         """Take up what an earlier search over this journal has finished; what it left unfinished is open again."""
         known = {route.label: route for route in self.routes}
-        found = []
         for summary in self.storage.get_all_studies():
-            if summary.study_name not in known:
-                continue
-            study = self._study(known[summary.study_name])
-            for trial in study.get_trials(deepcopy=False):
-                if "outcome" in trial.user_attrs:
-                    candidate = Candidate.of(json.loads(trial.user_attrs["candidate"]))
-                    found.append((known[summary.study_name], candidate, trial))
-                elif trial.state == optuna.trial.TrialState.RUNNING:
+            if summary.study_name in known:
+                study = self._study(known[summary.study_name])
+                for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
                     study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        for route, candidate, trial in sorted(found, key=lambda entry: str(entry[2].datetime_start)):
-            outcome = Outcome.of(json.loads(trial.user_attrs["outcome"]))
-            if not trial.state.is_finished():
-                study = self._study(route)
-                study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-            self._fits.setdefault(route.label, outcome.fits)  # of its first trial, as when it was told
-            self._note(route, candidate, outcome)
+        for label, trial in _finished(self.storage):
+            if label in known:
+                candidate, outcome = _restored(trial)
+                self._fits.setdefault(label, outcome.fits)  # of its first trial, as when it was told
+                self._note(known[label], candidate, outcome)
+
+
+def finished(journal: Path) -> list[tuple[Candidate, Outcome]]:
+    """What a search has finished, in order, as its journal has it; nothing is written.
+
+    Raises:
+        Exception: Of Optuna or json, where the journal is not what strop wrote.
+    """
+    if not journal.exists():  # a recipe needs none
+        return []
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = optuna.storages.JournalStorage(optuna_journal.JournalFileBackend(str(journal)))
+    return [_restored(trial) for _, trial in _finished(storage)]
+
+
+def _finished(storage: optuna.storages.BaseStorage) -> list[tuple[str, optuna.trial.FrozenTrial]]:
+    """Every trial that came to an outcome, with the route that it is of, in the order in which they were tried."""
+    names = [summary.study_name for summary in storage.get_all_studies()]
+    trials = [(name, t) for name in names for t in storage.get_all_trials(storage.get_study_id_from_name(name), False)]
+    told = [(name, trial) for name, trial in trials if "outcome" in trial.user_attrs]
+    return sorted(told, key=lambda entry: str(entry[1].datetime_start))
+
+
+def _restored(trial: optuna.trial.FrozenTrial) -> tuple[Candidate, Outcome]:
+    attrs = trial.user_attrs
+    return Candidate.of(json.loads(attrs["candidate"])), Outcome.of(json.loads(attrs["outcome"]))
 
 
 def core(route: Route) -> Core:

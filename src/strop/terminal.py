@@ -23,6 +23,7 @@ from .units import counted, duration, named, share, spread, stored, visible
 from .verification import compared, explain
 
 LONGEST = 1500  # characters of an error: a paragraph
+BESIDE = 45  # columns of a terminal that the bar and the time left take
 STYLE = {
     "met": "green", "broken": "red", "infeasible": "red", "inconclusive": "yellow", "not checked": "dim",
     "same": "green", "close": "yellow", "different": "red",
@@ -34,7 +35,7 @@ class Reporter:
 
     def __init__(self, console: Console, budget: float):
         self.console, self.budget, self.start = console, budget, time.monotonic()
-        self.trying = ""
+        self.trying, self.best = "", ""
         self.progress = Progress(
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[left]}"),
             console=console, transient=True, disable=not console.is_terminal,
@@ -59,19 +60,17 @@ class Reporter:
                 for name, reason in refused.items():
                     self._line(f"[dim]not tried: {escape(name)} {escape(reason)}[/]")
             case Trying(number, candidate, why, left):
-                spent = time.monotonic() - self.start
                 self.trying = f"{number}: {escape(candidate)}"
-                self.progress.update(
-                    self.task, description=self.trying + (f" [dim]({escape(why)})[/]" if why else ""),
-                    completed=spent, total=max(self.budget, spent), left=f"{duration(max(0.0, left or 0.0))} left",
-                )  # fmt: skip
+                self._live(f"{self.trying} [dim]({escape(why)})[/]" if why else self.trying)
+                self.tick(left or 0.0)
             case Working(share, words):
-                said = f"{self.trying} [dim]{escape(words)}, {share:.0%}[/]"
-                self.progress.update(self.task, description=said, completed=time.monotonic() - self.start)
+                self._live(f"{self.trying} [dim]{escape(words)}, {share:.0%}[/]")
+                self.progress.update(self.task, completed=time.monotonic() - self.start)
             case Tried(_, _, outcome, _) if not outcome.seconds:
                 pass  # a longer chain of something that failed, and was told, before
             case Tried(number, candidate, outcome, best):
                 mark = " [green]best so far[/]" if best == candidate else ""
+                self.best = f"best so far: {candidate}: {_outcome(outcome)}" if mark else self.best
                 self._line(f"{number:>3} {escape(candidate)}: {escape(_outcome(outcome))}{mark}")
             case Stopped(reason):
                 self._line(f"search ended: {escape(reason)}")
@@ -84,6 +83,17 @@ class Reporter:
                 self._line(f"[{STYLE.get(verdict, 'yellow')}]{escape(said)}[/]")
             case _:
                 pass
+
+    def tick(self, left: float) -> None:
+        """Say how much time is left, in seconds."""
+        spent = time.monotonic() - self.start
+        said = f"{duration(max(0.0, left))} left"
+        self.progress.update(self.task, completed=spent, total=max(self.budget, spent), left=said)
+
+    def _live(self, text: str) -> None:
+        """The line that lives, and under it the best so far."""
+        best = escape(self.best[: max(20, self.console.width - BESIDE)])
+        self.progress.update(self.task, description=text + (f"\n[green]{best}[/]" if best else ""))
 
     def _line(self, text: str) -> None:
         self.console.print(text, highlight=False, soft_wrap=not self.console.is_terminal)
@@ -108,9 +118,20 @@ def console() -> Console:
 def show_result(console: Console, result: Result, bundle: str | None, out: Path | None = None) -> None:
     """The table that a user wants: original against winner, limits, where the bundle lies."""
     manifest = result.manifest
-    style = STYLE[result.verdict]
+    show_manifest(console, manifest)
+    if not bundle and result.handed_over is None:
+        place = out or result.out or "a bundle"
+        console.print(f"nothing was written to {escape(str(place))}, because no candidate was measured", soft_wrap=True)
+    if bundle:
+        what = "bundle" if manifest["winner"] else "closest candidate, which does not keep the limits"
+        console.print(f"{what}: [bold]{escape(bundle)}[/] (report.html, manifest.json, model)", soft_wrap=True)
+
+
+def show_manifest(console: Console, manifest: Mapping[str, Any]) -> None:
+    """What a search came to: original against winner, limits, what stands out, how far it got."""
+    style = STYLE[manifest["verdict"]]
     console.print()
-    console.print(f"[bold {style}]{result.verdict}[/]: {escape(result.reason)}.", soft_wrap=True)
+    console.print(f"[bold {style}]{manifest['verdict']}[/]: {escape(manifest['reason'])}.", soft_wrap=True)
     content = manifest["winner"] or manifest["closest"]
     if content:
         show_figures(console, manifest["original"]["metrics"], content["metrics"], content["ratios"],
@@ -122,17 +143,11 @@ def show_result(console: Console, result: Result, bundle: str | None, out: Path 
     show_details(console, manifest)
     show_notes(console, manifest["notes"])
     show_not_measurable(console, manifest["not_measurable"])
-    for line in result.advice:
+    for line in manifest["advice"]:
         console.print(f"  would help: {escape(line)}", soft_wrap=True)
     console.print(f"{counted(manifest['candidates'], 'candidate')} in {duration(manifest['seconds'])}; "
                   f"{escape(details.search(manifest['search']))}", soft_wrap=True)  # fmt: skip
     console.print(f"noise: {escape(details.noise(manifest['noise']))}", soft_wrap=True)
-    if not bundle and result.handed_over is None:
-        place = out or result.out or "a bundle"
-        console.print(f"nothing was written to {escape(str(place))}, because no candidate was measured", soft_wrap=True)
-    if bundle:
-        what = "bundle" if manifest["winner"] else "closest candidate, which does not keep the limits"
-        console.print(f"{what}: [bold]{escape(bundle)}[/] (report.html, manifest.json, model)", soft_wrap=True)
 
 
 def show_figures(

@@ -74,6 +74,13 @@ class Outcome:
         return self.cause == "done" and not self.report.broken
 
 
+def plain(candidate: Candidate, outcome: Outcome) -> dict[str, Any]:
+    """What came of a candidate, as a report and a bundle have it: without what only its run has a use for."""
+    found = outcome.to_json()
+    kept = ("cause", "reason", "blamed", "report", "seconds", "peak")
+    return {"candidate": str(candidate), **candidate.to_json(), **{name: found[name] for name in kept}}
+
+
 @dataclass(frozen=True)
 class Setting:
     """All that trials share: the same for every candidate of a run.

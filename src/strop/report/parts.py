@@ -1,52 +1,92 @@
-"""Parts: what the pages have in common: the skeleton, tables, lists, limits. Every name is escaped."""
+"""Parts: what the pages have in common: the skeleton, tables, lists, limits, figures. Every name is escaped."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import importlib.resources
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..advice import would_decide
 from ..units import named, spread, stored, visible
 
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; --good: #17803d; --bad: #b3261e; --open: #8a5a00 }
-@media (prefers-color-scheme: dark) { :root { --good: #5bd68a; --bad: #ff8a80; --open: #f0b849 } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2.2rem }
-.wide { overflow-x: auto } table { border-collapse: collapse; width: 100% }
-th, td { text-align: left; padding: .35rem .7rem; border-bottom: 1px solid var(--line); vertical-align: top }
-.dense { font-size: .86rem } .dense td.n { white-space: nowrap } .dense th, .dense td { padding: .25rem .6rem }
-td.n { font-variant-numeric: tabular-nums } th { background: var(--soft) }
-.met { color: var(--good) } .broken, .infeasible { color: var(--bad) } .inconclusive { color: var(--open) }
-.verdict { font-weight: 700 } .note { opacity: .75; font-size: .9em } h3 { font-size: 1rem; margin-bottom: .4rem }
-pre { background: var(--soft); padding: .8rem; overflow-x: auto }
-"""
+Section: TypeAlias = tuple[str, str, str]
+"""A name to link to, a head, and HTML; one without HTML is left out."""
+
+SIGNS = {"met": "✔", "inconclusive": "?", "infeasible": "✕", "broken": "✕"}
+"""Beside a verdict's word, for the eye that does not see its colour."""
 
 
-def document(title: str, parts: Iterable[str], style: str = "", script: str = "") -> str:
-    """One self-contained page.
+def document(title: str, head: str, sections: Iterable[Section]) -> str:
+    """One self-contained page, which may load nothing, and run no code but its own.
 
     Args:
         title: As text.
-        parts: HTML.
-        style: Further rules.
-        script: Code to run before what the parts hold.
+        head: HTML under the title.
+        sections: In their order; empty ones are left out.
     """
-    code = f"<script>{script}</script>" if script else ""
+    told = [section for section in sections if section[2]]
+    body = "".join(
+        f'<section aria-labelledby="{name}"><h2 id="{name}">{escape(said)}</h2>{html}</section>'
+        for name, said, html in told
+    )
+    scripts = [_asset("page.js")]
+    if "<figure" in body:
+        from plotly.offline import get_plotlyjs
+
+        scripts.insert(0, get_plotlyjs())
+    links = "".join(f'<li><a href="#{name}">{escape(said)}</a></li>' for name, said, _ in told)
     return (
         visible(
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-            f'<meta name="viewport" content="width=device-width"><style>{STYLE}{style}</style>'
+            f'<meta http-equiv="Content-Security-Policy" content="{_policy(scripts)}">'
+            f'<meta name="viewport" content="width=device-width"><style>{_asset("page.css")}</style></head><body>'
+            f'<header><h1>{escape(title)}</h1>{head}<nav aria-label="Contents"><ul>{links}</ul></nav></header>'
+            f"<main>{body}</main>"
         )
-        + code
-        + visible(f"</head><body><main>{''.join(parts)}</main></body></html>\n")
+        + "".join(f"<script>{script}</script>" for script in scripts)  # last: what is to be read is there before
+        + "</body></html>\n"
+    )
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """What a browser lets the page do: show itself, and run these scripts, should a name ever get through unescaped."""
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return f"default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; script-src {allowed}"
+
+
+def _asset(name: str) -> str:
+    return (importlib.resources.files(__package__) / name).read_text(encoding="utf-8")
+
+
+def figure(data: Mapping[str, Any], about: str, controls: str = "", rows: int = 0) -> str:
+    """What the page's script draws, with what it is drawn from.
+
+    Args:
+        data: Plain data: `data` and `layout` of Plotly's, or `groups` and `metrics` of `frontier`. Texts in it are
+            HTML, as Plotly takes them.
+        about: As text: what is to be seen, for those who can't.
+        controls: HTML above it, of a figure that is the page's main one.
+        rows: Of a figure that is as high as it has rows.
+    """
+    plain = json.dumps(data)
+    for sign in "<>&":  # which would end the script
+        plain = plain.replace(sign, f"\\u{ord(sign):04x}")
+    high = f' style="height: {6 + 1.4 * rows:.0f}rem"' if rows else ""
+    return (
+        f'<figure{" class=large" if controls else ""}>{controls}<div class="plot"{high} role="img" '
+        f'aria-label="{escape(about)}"></div><figcaption class="note"></figcaption>'
+        f'<script type="application/json">{plain}</script></figure>'
     )
 
 
 def limits_table(limits: Iterable[Mapping[str, Any]]) -> str:
     """Limit by limit: the verdict, and what would decide an open one."""
-    return table(["limit", "verdict"], [[limit_text(found), verdict_text(found)] for found in limits])
+    return table("Limits", ["limit", "verdict"], [[limit_text(found), verdict_text(found)] for found in limits])
 
 
 def limit_text(found: Mapping[str, Any]) -> str:
@@ -61,15 +101,25 @@ def verdict_text(found: Mapping[str, Any]) -> str:
     open_ = verdict == "inconclusive" and not found.get("why")
     needed = f", {would_decide(found['limit'], found.get('needed'))}" if open_ else ""
     why = f": {found['why']}" if found.get("why") else ""
-    return f'<span class="{escape(verdict)}">{escape(verdict + needed + why)}</span>'
+    return badge(verdict, f"{needed}{why}")
 
 
-def bullets(lines: Sequence[str], head: str) -> str:
+def badge(verdict: str, more: str = "") -> str:
+    """A verdict by sign, word and colour; what is said of it in the same."""
+    return f'<span class="{escape(verdict)}">{SIGNS.get(verdict, "")} {escape(verdict + more)}</span>'
+
+
+def bullets(lines: Sequence[str], head: str = "") -> str:
     """A list, under a head where it has one; nothing where there is nothing to list."""
     if not lines:
         return ""
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return (f"<h2>{escape(head)}</h2>" if head else "") + f"<ul>{items}</ul>"
+    return (f"<h3>{escape(head)}</h3>" if head else "") + f"<ul>{items}</ul>"
+
+
+def code(text: str, about: str) -> str:
+    """Text to be copied."""
+    return f'<pre tabindex="0" role="group" aria-label="{escape(about)}">{escape(text)}</pre>'
 
 
 def spread_text(found: Mapping[str, Any]) -> str:
@@ -77,13 +127,36 @@ def spread_text(found: Mapping[str, Any]) -> str:
     return escape(spread(stored(found), found["unit"]))
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "wide") -> str:
-    """A table of cells that are HTML. A row that is shorter than the head ends in a cell that spans the rest."""
+def table(
+    caption: str, heads: Sequence[str], rows: Sequence[Sequence[str | tuple[str, object]]], kind: str = "wide",
+    sortable: bool = False,
+) -> str:  # fmt: skip
+    """A table of cells that are HTML; the first of a row is its head. A row that is shorter than the heads ends in a
+    cell that spans the rest.
+
+    Args:
+        caption: As text, for whoever does not see the head above it.
+        heads: As text.
+        rows: A cell is HTML, or a pair of HTML and what to sort it by.
+        kind: Classes of what it scrolls in.
+        sortable: Whether a person may sort it.
+    """
     head = "".join(f'<th scope="col">{escape(h)}</th>' for h in heads)
     body = []
-    for first, *others in rows:
-        cells = [f"<td class=n>{cell}</td>" for cell in others]
-        if (rest := len(heads) - len(others)) > 1:
-            cells[-1] = f'<td colspan="{rest}">{others[-1]}</td>'
-        body.append(f"<tr><td>{first}</td>{''.join(cells)}</tr>")
-    return f'<div class="{kind}"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
+    for row in rows:
+        cells = []
+        for place, cell in enumerate(row):
+            html, key = cell if isinstance(cell, tuple) else (cell, None)
+            sorted_by = "" if key is None else f' data-key="{escape(str(key))}"'
+            rest = len(heads) - place if place == len(row) - 1 else 1
+            spans = f' colspan="{rest}"' if rest > 1 else ""
+            narrow = ' class="n"' if len(html) < 32 and place else ""
+            opened = "td" if place else 'th scope="row"'
+            cells.append(f"<{opened}{narrow}{spans}{sorted_by}>{html}</{opened[:2]}>")
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    sorts = ' class="sortable"' if sortable else ""
+    return (
+        f'<div class="{kind}" tabindex="0" role="group" aria-label="{escape(caption)}"><table{sorts}>'
+        f'<caption class="hidden">{escape(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+    )

@@ -75,6 +75,11 @@ def plots(found: Mapping[str, Any], study: optuna.Study) -> dict[str, list[graph
     return {head: figures for head, figures in drawn.items() if figures}
 
 
+def drawn(found: Mapping[str, Any], study: optuna.Study) -> dict[str, list[Any]]:
+    """The same figures as plain data."""
+    return {head: [json.loads(one.to_json()) for one in figures] for head, figures in plots(found, study).items()}
+
+
 def _history(found: Mapping[str, Any], study: optuna.Study) -> list[graph_objects.Figure]:
     """The objective by candidate, and by the seconds that fits took until then, with the best so far."""
     objective = escape(found["goal"]["objective"])

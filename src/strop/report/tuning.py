@@ -6,28 +6,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..rundir import finite
 from ..units import counted, duration, quantity, share, stored
-from .parts import bullets, document, spread_text, table
-from .plots import LOOKS, outcomes, params_of, plots
+from .parts import badge, bullets, code, document, figure, spread_text, table
+from .plots import LOOKS, outcomes, params_of
 
-if TYPE_CHECKING:
-    import optuna
-
-
-_STYLE = """
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 1rem }
-.plot { min-width: 0; height: 19rem } .plot > div { height: 100% } meter { width: 60% }
-.keys { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: 0 1.2rem }
-h1, p, li, td { overflow-wrap: anywhere }
-.plot .main-svg { background: none !important } .plot svg text { fill: currentColor !important }
-.plot .hoverlayer text { fill: #fff !important } .why { white-space: normal; min-width: 14rem }
-"""
-_FITTING = "<script>addEventListener('load', () => dispatchEvent(new Event('resize')))</script>"
-"""A plot is drawn before its neighbours are there, and takes the width of the page: now that they are, its own."""
-_GRID = "rgba(128,128,128,0.3)"  # seen on a white page and on a black one
 _PACKAGES = ("strop", "scikit-learn", "numpy", "optuna", "torch", "lightgbm", "xgboost")
 _NOTE = (
     "Contours lie between the candidates that went through all folds. In slices, what was dropped is at the mean of "
@@ -35,36 +20,28 @@ _NOTE = (
 )
 
 
-def tuning_page(found: Mapping[str, Any], study: optuna.Study) -> str:
+def tuning_page(found: Mapping[str, Any], figures: Mapping[str, Sequence[Any]]) -> str:
     """One self-contained HTML page. Every name is escaped.
 
     Args:
         found: As `Tuned.to_json` has it.
-        study: `Tuned.study`.
+        figures: As `drawn` has them.
     """
-    from plotly.offline import get_plotlyjs
-
     how, verdict = found["how"], found["verdict"]
     title = f"strop tune: {' '.join(str(how.get('model', '')).split())[:80]}"
-    told, figures = outcomes(found), plots(found, study)
-    parts = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p><span class="verdict {escape(verdict)}">{escape(verdict)}</span>: {escape(_chosen(found))}.</p>',
-        _figures(found),
-        _parameters(found),
-        _limits(found["limits"]),
-        _ties(found),
-        _importance(found["importance"]),
-        _plots(figures, [outcome for outcome, row in zip(told, found["trials"], strict=True) if params_of(row)]),
-        f"<h2>What was tried: {counted(len(told), 'candidate')}</h2>",
-        f"<p>In {duration(found['seconds'])}; ended because {escape(found['ended'])}.</p>",
-        _candidates(found, told),
-        "<h2>How to do it again</h2>",
-        _again(how),
-        "<h2>All of it</h2><details><summary>As data</summary>"
-        f"<pre>{escape(json.dumps(finite(found), indent=1))}</pre></details>",
-    ]
-    return document(title, parts, _STYLE, get_plotlyjs() if figures else "")
+    told = outcomes(found)
+    searched = [outcome for outcome, row in zip(told, found["trials"], strict=True) if params_of(row)]
+    head = f'<p class="lead"><strong>{badge(verdict)}</strong>: {escape(_chosen(found))}.</p>'
+    return document(title, head, [
+        ("get", "What you get", _figures(found) + _parameters(found) + _limits(found["limits"])),
+        ("choices", f"What the choices were: {counted(len(told), 'candidate')}",
+         f"<p>In {duration(found['seconds'])}; ended because {escape(found['ended'])}.</p>"
+         + _ties(found) + _candidates(found, told)),
+        ("why", "Why", _importance(found["importance"]) + _plots(figures, searched)),
+        ("again", "How to do it again", _again(how)),
+        ("all", "All of it", "<details><summary>As data</summary>"
+         + code(json.dumps(finite(found), indent=1), "As data") + "</details>"),
+    ])  # fmt: skip
 
 
 def _chosen(found: Mapping[str, Any]) -> str:
@@ -87,12 +64,12 @@ def _figures(found: Mapping[str, Any]) -> str:
     note = f'<p class="note">Judged on {escape(found["judged_on"])}; bounds are one-sided, at 95 % each.</p>'
     if not found["params"] or found["how"].get("given") is None:
         rows = [[escape(name), _side(one, "candidate")] for name, one in metrics.items()]
-        return table(["metric", "value"], rows) + note
+        return table("Figures", ["metric", "value"], rows) + note
     rows = [
         [escape(name), _side(one, "original"), _side(one, "candidate"), escape(share(stored(one["ratio"])))]
         for name, one in metrics.items()
     ]
-    return table(["metric", "as given", "chosen", "ratio"], rows) + note
+    return table("Figures", ["metric", "as given", "chosen", "ratio"], rows) + note
 
 
 def _side(one: Mapping[str, Any], side: str) -> str:
@@ -109,15 +86,14 @@ def _parameters(found: Mapping[str, Any]) -> str:
         for name, value in found["params"].items()
     ]
     heads = ["parameter", "chosen"] if given is None else ["parameter", "as given", "chosen"]
-    return "<h2>Parameters</h2>" + table(heads, rows)
+    return "<h3>Parameters</h3>" + table("Parameters", heads, rows)
 
 
 def _limits(limits: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for limit in limits:
-        verdict = escape(limit["verdict"])
-        rows.append([escape(limit["limit"]), f'<span class="{verdict}">{verdict}</span>'])
-    return "<h2>Limits</h2>" + table(["limit", "verdict"], rows) if rows else ""
+        rows.append([escape(limit["limit"]), badge(limit["verdict"])])
+    return "<h3>Limits</h3>" + table("Limits", ["limit", "verdict"], rows) if rows else ""
 
 
 def _ties(found: Mapping[str, Any]) -> str:
@@ -126,28 +102,28 @@ def _ties(found: Mapping[str, Any]) -> str:
     lines = list(map(_spelled, found["ties"]))
     more = [f"and {len(lines) - 10:,} more, in the table below"] if len(lines) > 10 else []
     said = f"The folds can't tell {counted(len(lines), 'candidate')} from what was chosen (one-sided, 5 %):"
-    return f"<h2>Ties</h2><p>{said}</p>{bullets([*lines[:10], *more], '')}"
+    return f"<h3>Ties</h3><p>{said}</p>{bullets([*lines[:10], *more])}"
 
 
 def _importance(found: Mapping[str, float]) -> str:
     if not found:
         return ""
     ordered = sorted(found.items(), key=lambda item: -item[1])
-    rows = [[escape(name), f'<meter value="{by:.4f}"></meter> {by:.2f}'] for name, by in ordered]
+    rows = [[escape(name), f'<meter value="{by:.4f}" aria-hidden="true"></meter> {by:.2f}'] for name, by in ordered]
     note = '<p class="note">For being among the best, by PED-ANOVA (Watanabe et al. 2023).</p>'
-    return "<h2>Importance</h2>" + table(["parameter", "share"], rows) + note
+    return "<h3>Importance</h3>" + table("Importance", ["parameter", "share"], rows) + note
 
 
 def _plots(by_head: Mapping[str, Sequence[Any]], told: Sequence[str]) -> str:
-    parts, count = [], 0
+    parts = []
     for head, figures in by_head.items():
-        drawn = []
-        for figure in figures:
-            drawn.append(f'<div class="plot">{_drawn(figure, count)}</div>')
-            count += 1
+        drawn = [
+            figure(one, f"{head}, {place} of {len(figures)}. The table of candidates has the same figures.")
+            for place, one in enumerate(figures, 1)
+        ]
         keys = _keys(told) if head == "Slices" else ""
-        parts.append(f'<h2>{escape(head)}</h2>{keys}<div class="plots">{"".join(drawn)}</div>')
-    return "".join(parts) + (f'<p class="note">{escape(_NOTE)}</p>{_FITTING}' if by_head else "")
+        parts.append(f'<h3>{escape(head)}</h3>{keys}<div class="plots">{"".join(drawn)}</div>')
+    return "".join(parts) + (f'<p class="note">{escape(_NOTE)}</p>' if by_head else "")
 
 
 def _keys(told: Sequence[str]) -> str:
@@ -157,23 +133,6 @@ def _keys(told: Sequence[str]) -> str:
         if outcome in told
     ]
     return f'<ul class="keys">{"".join(items)}</ul>'
-
-
-def _drawn(figure: Any, number: int) -> str:
-    """HTML of a figure: as wide as there is room, in the colours of the page."""
-    figure.update_layout(
-        template=None, paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 8, "r": 8, "t": 8, "b": 8}, font={"family": "system-ui, sans-serif", "size": 12},
-        hoverlabel={"bgcolor": "#222", "font": {"color": "#fff"}},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
-    )  # fmt: skip
-    axes = {"gridcolor": _GRID, "zeroline": False, "automargin": True, "exponentformat": "power"}
-    figure.update_xaxes(**axes).update_yaxes(**axes)
-    config = {"responsive": True, "displayModeBar": False}
-    made: str = figure.to_html(
-        config=config, include_plotlyjs=False, full_html=False, div_id=f"plot-{number}", default_height="100%"
-    )
-    return made
 
 
 def _candidates(found: Mapping[str, Any], told: Sequence[str]) -> str:
@@ -186,20 +145,26 @@ def _candidates(found: Mapping[str, Any], told: Sequence[str]) -> str:
         value = row.get(objective)
         return states.index(row["state"]), sign * value if value is not None and math.isfinite(value) else math.inf
 
-    rows = []
+    rows: list[list[Any]] = []
     for row in sorted(found["trials"], key=rank):
         outcome = told[row["trial"]]
         colour, _, glyph = LOOKS[outcome]
         why = "; ".join([*(f"breaks {limit}" for limit in row["breaks"]), *([row["why"]] if row["why"] else [])])
-        values = [quantity(row[name], one["unit"]) if name in row else "" for name, one in metrics.items()]
+        values = [_sorted_by(row.get(name), one["unit"]) for name, one in metrics.items()]
         rows.append([
-            str(row["trial"]), f'<span style="color: {colour}">{glyph}</span> {escape(outcome)}',
-            f'<div class="why">{escape(_spelled(params_of(row)))}</div>', *map(escape, values), str(row["folds"]),
-            f"{row['seconds']:.2f} s", f'<div class="why">{escape(why)}</div>' if why else "",
+            str(row["trial"]), f'<span style="color: {colour}" aria-hidden="true">{glyph}</span> {escape(outcome)}',
+            f'<div class="long">{escape(_spelled(params_of(row)))}</div>', *values, str(row["folds"]),
+            (f"{row['seconds']:.2f} s", row["seconds"]), f'<div class="long">{escape(why)}</div>' if why else "",
         ])  # fmt: skip
     heads = ["trial", "what came of it", "parameters", *metrics, "folds", "time", "why"]
     note = '<p class="note">Metrics are means over the folds that were run.</p>'
-    return table(heads, rows, "wide dense") + note
+    return table("Candidates", heads, rows, "wide dense tall", sortable=True) + note
+
+
+def _sorted_by(value: float | None, unit: str) -> tuple[str, object]:
+    if value is None or not math.isfinite(value):
+        return ("" if value is None else escape(quantity(value, unit))), ""
+    return escape(quantity(value, unit)), value
 
 
 def _again(how: Mapping[str, Any]) -> str:
@@ -210,7 +175,7 @@ def _again(how: Mapping[str, Any]) -> str:
     words += [f"cv={how['cv']}"] if "cv" in how else []
     words.append(f"budget=strop.Budget({how['seconds']:g}, {how['trials']})")
     given = ["model", "space", *(["X", "y"] if "cv" in how else [])]
-    code = f"strop.tune.search(\n    {', '.join(given)},\n" + "".join(f"    {word},\n" for word in words) + ")"
+    call = f"strop.tune.search(\n    {', '.join(given)},\n" + "".join(f"    {word},\n" for word in words) + ")"
     env = how["environment"]
     versions = ", ".join(f"{name} {env['packages'][name]}" for name in _PACKAGES if name in env["packages"])
     lines = [
@@ -220,4 +185,4 @@ def _again(how: Mapping[str, Any]) -> str:
         "on one thread the same call tries the same candidates; on several, what is tried next depends on which fit "
         "ends first",
     ]
-    return f"<pre>{escape(code)}</pre>" + bullets(lines, "")
+    return code(call, "The call") + bullets(lines)

@@ -66,6 +66,24 @@ class Inductor(Runtime):
         if self.precision == "bf16" and not computes("bf16"):
             raise NotApplicable("this CPU has no bf16 arithmetic")
 
+    def snippet(self, model: Model, target: Target) -> str:
+        inputs = [tensor.name for tensor in model.signature.inputs]
+        outputs = [tensor.name for tensor in model.signature.outputs]
+        return f"""
+import torch
+import torch._inductor.config
+
+torch.set_num_threads({target.threads})
+torch._inductor.config.freezing = True
+graph = torch.export.load({model.path.name!r}).module()
+graph.graph.set_codegen(torch.fx.graph.CodeGen())  # one tensor an input, and one an output
+graph.recompile()
+run = torch.compile(graph)  # by a C++ compiler, at the first call
+with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled={self.precision == "bf16"}):
+    found = run(*(torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in {inputs}))
+outputs = {{name: value.float().numpy() for name, value in zip({outputs}, found)}}
+"""
+
     def start(self) -> None:
         without_semaphores()
         _compiled(torch.fx.symbolic_trace(torch.nn.Identity()), [torch.zeros(1)], self.precision, 1)

@@ -36,6 +36,15 @@ class Lightgbm(Runtime):
     module: ClassVar[str] = "lightgbm"
     extra: ClassVar[str | None] = "trees"
 
+    def snippet(self, model: Model, target: Target) -> str:
+        (rows,), (result,) = model.signature.inputs, model.signature.outputs
+        return f"""
+import lightgbm
+
+booster = lightgbm.Booster(model_file={model.path.name!r})
+outputs = {{{result.name!r}: booster.predict(inputs[{rows.name!r}], num_threads={target.threads})}}
+"""
+
     def load(self, model: Model, target: Target) -> _Runner:
         try:
             booster = lightgbm.Booster(model_file=str(model.path))

@@ -81,6 +81,30 @@ class Litert(Runtime):
     def elsewhere(self, model: Model, target: Target) -> str:
         return DEVICE.format(file=model.path.name, threads=self.threads or target.threads) if target.mobile else ""
 
+    def snippet(self, model: Model, target: Target) -> str:
+        graph = read(model.path)
+        return f"""
+from ai_edge_litert.interpreter import Interpreter
+
+interpreter = Interpreter({model.path.name!r}, num_threads={self.threads or target.threads})
+places, results = {graph.inputs}, {graph.outputs}
+for name, place in places.items():
+    interpreter.resize_tensor_input(place, inputs[name].shape)
+interpreter.allocate_tensors()
+held = {{one["index"]: (one["dtype"], *one["quantization"]) for one in interpreter.get_tensor_details()}}
+for name, place in places.items():
+    value, (dtype, scale, zero) = inputs[name], held[place]
+    if scale and value.dtype != dtype:  # the model takes integers
+        bounds = np.iinfo(dtype)
+        value = np.clip(np.rint(value / np.float32(scale)) + zero, bounds.min, bounds.max).astype(dtype)
+    interpreter.set_tensor(place, value)
+interpreter.invoke()
+outputs = {{}}
+for name, place in results.items():
+    value, (_, scale, zero) = interpreter.get_tensor(place), held[place]
+    outputs[name] = (value.astype(np.float32) - zero) * np.float32(scale) if scale else value
+"""
+
     def start(self) -> None:
         with hushed():
             interpreter = litert.Interpreter(model_content=EMPTY, num_threads=1)

@@ -30,6 +30,20 @@ class Native(Runtime):
     apart: ClassVar[frozenset[Format]] = loads
     module: ClassVar[str] = "ctypes"
 
+    def snippet(self, model: Model, target: Target) -> str:
+        rows, result, width = _sides(model)
+        shape = "len(x)" if width is None else f"(len(x), {width})"
+        return f"""
+import ctypes
+
+predict = ctypes.CDLL({f"./{model.path.name}"!r}).strop_predict  # forest.h says how to call it from C
+predict.argtypes, predict.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p], None
+x = np.ascontiguousarray(inputs[{rows.name!r}], {rows.dtype!r})
+out = np.empty({shape}, {result.dtype!r})
+predict(x.ctypes.data, len(x), out.ctypes.data)
+outputs = {{{result.name!r}: out}}
+"""
+
     def load(self, model: Model, target: Target) -> _Runner:
         rows, result, width = _sides(model)
         try:

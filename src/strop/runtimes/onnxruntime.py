@@ -55,6 +55,19 @@ class Onnxruntime(Runtime):
         if self.provider != "cpu" and PROVIDERS[self.provider] not in ort.get_available_providers():
             raise NotApplicable(f"this build of ONNX Runtime has no {PROVIDERS[self.provider]}")
 
+    def snippet(self, model: Model, target: Target) -> str:
+        names = [tensor.name for tensor in model.signature.outputs]
+        providers = list(dict.fromkeys([PROVIDERS[self.provider], PROVIDERS["cpu"]]))
+        return f"""
+import onnxruntime as ort
+
+options = ort.SessionOptions()
+options.intra_op_num_threads = {self.threads or target.threads}
+session = ort.InferenceSession({model.path.name!r}, options, providers={providers})
+names = {names}
+outputs = dict(zip(names, session.run(names, inputs)))
+"""
+
     def start(self) -> None:
         self._session(EMPTY, 1)
 

@@ -49,6 +49,20 @@ class Openvino(Runtime):
         if self.precision != "f32" and not computes(self.precision):
             raise NotApplicable(f"this CPU has no {self.precision} arithmetic")
 
+    def snippet(self, model: Model, target: Target) -> str:
+        return f"""
+import openvino as ov
+
+options = {{
+    "INFERENCE_PRECISION_HINT": {self.precision!r},
+    "INFERENCE_NUM_THREADS": {self.threads or target.threads},
+    "PERFORMANCE_HINT": "LATENCY",
+}}
+model = ov.Core().compile_model({model.path.name!r}, "CPU", options)
+found = model(inputs)
+outputs = {{name: found[model.output(name)] for name in {[tensor.name for tensor in model.signature.outputs]}}}
+"""
+
     def start(self) -> None:
         parameter = openvino().op.Parameter(openvino().Type.f32, openvino().Shape([1]))
         self._compiled(openvino().Model([parameter], [parameter], "empty"), 1)

@@ -30,6 +30,15 @@ class Xgboost(Runtime):
     module: ClassVar[str] = "xgboost"
     extra: ClassVar[str | None] = "trees"
 
+    def snippet(self, model: Model, target: Target) -> str:
+        (rows,), (result,) = model.signature.inputs, model.signature.outputs
+        return f"""
+import xgboost
+
+booster = xgboost.Booster({{"nthread": {target.threads}}}, model_file={model.path.name!r})
+outputs = {{{result.name!r}: booster.inplace_predict(inputs[{rows.name!r}], validate_features=False)}}
+"""
+
     def load(self, model: Model, target: Target) -> _Runner:
         try:
             booster = xgboost.Booster({"nthread": target.threads}, model_file=str(model.path))

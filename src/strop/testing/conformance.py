@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,7 +27,9 @@ import numpy as np
 
 from .._lazy import installed
 from ..build import time_layers
+from ..bundle import SAMPLES, keep_samples
 from ..data import Data
+from ..deploy import snippet
 from ..errors import NotApplicable, RunFailed, StropError, UnsupportedModel
 from ..model import Model, ModelFormat
 from ..prepare import reference
@@ -170,6 +174,23 @@ class RuntimeCase:
         for tensor in example.model.signature.visible_outputs:
             assert outputs[tensor.name].dtype == tensor.dtype
             assert len(outputs[tensor.name]) == len(example.data)
+
+    def test_its_snippet_answers_as_it_does(self, tmp_path: Path) -> None:
+        """What a report says of how to deploy runs where strop is not: in a bundle's folder, from its samples."""
+        runtime = self.runtime()
+        if self.runtime.snippet is Runtime.snippet:
+            return  # strop's own `predict`
+        example, folder, target = self.example(tmp_path), tmp_path / "deployed", Target(threads=1)
+        folder.mkdir()
+        few = example.data.take(range(4))
+        keep_samples(folder / SAMPLES, few, _run(runtime, example.model, few, 1))
+        code = snippet(example.model.copy_to(folder), runtime, target, folder / SAMPLES)
+        assert "strop" not in code.replace("strop_predict", "")
+        ran = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300)
+        assert ran.returncode == 0, ran.stderr
+        assert [line.split()[-1] for line in ran.stdout.splitlines()] == ["True"] * len(
+            example.model.signature.visible_outputs
+        ), ran.stdout
 
     def test_same_input_same_output(self, tmp_path: Path) -> None:
         example = self.example(tmp_path)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .result import Tuned
-from .store import resumable
+from .store import FOUND, is_tuning, resumable, so_far
 from .tuning import search
 
 if TYPE_CHECKING:
     from .searchcv import SearchCV
 
-__all__ = ["SearchCV", "Tuned", "resumable", "search"]
+__all__ = ["FOUND", "SearchCV", "Tuned", "is_tuning", "resumable", "search", "so_far"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidPlan
 from ..goal import Goal
 from ..judge import Judged
-from ..report import tuning_page
+from ..report import drawn, tuning_page
 from ..rundir import atomic
 from ..stats import Interval
 from ..units import counted, duration, share, spread
@@ -108,8 +108,13 @@ class Tuned:
         """Write a page that opens offline: the verdict, what was tried, plots, and how to do it again."""
         path = Path(path)
         with atomic(path) as temporary:
-            temporary.write_text(tuning_page(self.to_json(), self.study), encoding="utf-8")
+            temporary.write_text(tuning_page(**self.shown()), encoding="utf-8")
         return path
+
+    def shown(self) -> dict[str, Any]:
+        """All that its page is made of, as plain data: `found` and `figures`."""
+        found = self.to_json()
+        return {"found": found, "figures": drawn(found, self.study)}
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; parameters that are none are spelled out.

@@ -27,7 +27,7 @@ else:
     optuna = lazy("optuna")
     optuna_journal = lazy("optuna.storages.journal")
 
-FITS = "fits.jsonl"
+FITS, FOUND = "fits.jsonl", "found.json"
 STUDY = "tune"
 NAMES = {
     "estimator": "the estimator", "space": "the space", "goal": "the goal", "data": "the data", "folds": "the folds",
@@ -44,6 +44,35 @@ def resumable(root: Path) -> Path:
     if not (root / PLAN).exists():
         raise RunFailed(f"{root} holds no run to go on with (no {PLAN}). Start one with strop tune --run DIR.")
     return root
+
+
+def is_tuning(run: RunDir) -> bool:
+    """Whether a run is a search over parameters, and no other."""
+    return "fidelity" in read_json(run / PLAN, dict)
+
+
+def so_far(run: RunDir) -> tuple[str, list[dict[str, Any]]]:
+    """Of a search that was killed: its goal, and of each candidate `trial`, `state`, `value`, `params` and `why`.
+
+    Raises:
+        RunFailed: It was altered.
+    """
+    goal = read_json(run / PLAN, lambda asked: str(asked["goal"]))
+    if not (run / JOURNAL).exists():
+        return goal, []
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with readable(run / JOURNAL, "Remove it: all fits are kept beside it"):
+        storage = optuna.storages.JournalStorage(optuna_journal.JournalFileBackend(str(run / JOURNAL)))
+        studies = [optuna.load_study(study_name=name, storage=storage) for name in optuna.get_all_study_names(storage)]
+        trials = [trial for study in studies for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    return goal, [
+        {
+            "trial": trial.number, "state": str(trial.user_attrs.get("state", trial.state.name.lower())),
+            "value": trial.value, "why": str(trial.user_attrs.get("why", "")),
+            "params": str(trial.user_attrs.get("params") or ", ".join(f"{k}={v}" for k, v in trial.params.items())),
+        }
+        for trial in trials
+    ]  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from ..events import Event, Listener
 from ..goal import Goal
 from ..learning import Training
 from ..prepare import SEEDS, Budget, environment
+from ..rundir import finite, write_json
 from ..target import usable_cores
 from .asking import Asked, Asking, Sampler
 from .conclusion import conclude
@@ -29,7 +30,7 @@ from .race import Race
 from .result import Tuned, plain_params
 from .samples import Samples, part
 from .space import Space
-from .store import Store
+from .store import FOUND, Store
 from .trials import Trial
 from .workers import Workers
 
@@ -198,6 +199,7 @@ def _reported(found: Tuned, how: Mapping[str, Any], run: str | Path | None) -> T
     """What was found with how it was, written down where the run is kept."""
     found = replace(found, how=how)
     if run is not None:
+        write_json(Path(run) / FOUND, finite(found.shown()))
         found.report(Path(run) / REPORT)
     return found
 

@@ -1,0 +1,67 @@
+"""The pages of runs that were interrupted: what was tried so far, and how to go on. Nothing in them is proven."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from ..goal import Goal
+from ..units import counted
+from .choices import choices, measured
+from .frontier import Tried
+from .parts import badge, bullets, code, document, spread_text, table
+
+GOES_ON = "The search was interrupted: nothing is confirmed on unseen samples yet. It goes on with:"
+
+
+def unfinished(
+    source: str, goal: str, resume: str, baseline: Mapping[str, Any] | None, tried: Sequence[Tried]
+) -> str:  # fmt: skip
+    """One self-contained HTML page of a search for a better model.
+
+    Args:
+        source: What the original was read from.
+        goal: As text.
+        resume: The command that goes on with it.
+        baseline: What was measured of the original, as plain data.
+        tried: Every candidate that came to an outcome.
+    """
+    refused = [f"{one['candidate']} {one['reason']}" for one in tried if one["cause"] == "refused"]
+    failed = [f"{o['candidate']}: {o['reason']}" for o in tried if o["cause"] not in ("done", "refused")]
+    rows = [[escape(name), spread_text({**found["original"], "unit": found["unit"]})]
+            for name, found in (baseline or {}).get("figures", {}).items()]  # fmt: skip
+    count = counted(len(measured(tried)), "candidate")
+    return document(f"strop: {source}", _head(goal, resume), [
+        ("get", "The original", table("The original", ["metric", "original"], rows) if rows else ""),
+        ("choices", f"What was tried so far: {count}", choices(tried, Goal.parse(goal), {}, [])),
+        ("not", "What was not tried, or failed", bullets(refused, "Not tried") + bullets(failed, "Failed")),
+    ])  # fmt: skip
+
+
+def unfinished_tuning(goal: str, resume: str, trials: Sequence[Mapping[str, Any]]) -> str:
+    """One self-contained HTML page of a search over parameters.
+
+    Args:
+        goal: As text.
+        resume: The command that goes on with it.
+        trials: Each with `trial`, `state`, `value` of the objective (None where there is none), `params` and `why`.
+    """
+    rows = [
+        [
+            str(one["trial"]), escape(one["state"]), "" if one["value"] is None else f"{one['value']:.6g}",
+            f'<div class="long">{escape(one["params"])}</div>', escape(one["why"]),
+        ]
+        for one in trials
+    ]  # fmt: skip
+    heads = ["trial", "what came of it", Goal.parse(goal).objective, "parameters", "why"]
+    shown = table("Candidates", heads, rows, "wide dense tall", sortable=True)
+    return document("strop tune", _head(goal, resume), [
+        ("choices", f"What was tried so far: {counted(len(rows), 'candidate')}", shown),
+    ])  # fmt: skip
+
+
+def _head(goal: str, resume: str) -> str:
+    return f'<p class="lead"><strong>{badge("inconclusive")}</strong>: {escape(goal)}</p><p>{GOES_ON}</p>' + code(
+        resume, "The command"
+    )

@@ -1,0 +1,103 @@
+"""Why: what each step gave, and, where it was looked into, time and error of each layer before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from .. import details
+from ..rundir import finite
+from ..units import quantity
+from .parts import bullets, figure, table
+
+EXPLAIN = (
+    "<code>strop report</code> tells with <code>--original MODEL --data DATA</code>, and "
+    "<code>strop explain</code> on a terminal."
+)
+MOST = 40  # layers in a chart
+
+
+def why(manifest: Mapping[str, Any], explained: Mapping[str, Any] | None) -> str:
+    """Args: explained: What `explain` found, where it was asked."""
+    steps = bullets(
+        details.without(manifest["without"], manifest["goal"]["objective"]), "What each step gave, on the search split"
+    )
+    if explained is None:
+        return (
+            f"{steps}<p>Which layers take the time and bring in the error, before and after, {EXPLAIN} What binds each "
+            "layer on a machine, and how each bears int8, <code>strop profile --sensitivity</code> tells.</p>"
+        )
+    parts = [steps, f"<h3>Where the error comes from</h3><p>{escape(' '.join(explained['said']))}</p>"]
+    if layers := explained["layers"]:
+        parts += [_charts(layers), _layers(layers)]
+    floats = [f"{one['layer']} ({one['operator']}): {one['why']}" for one in explained["floats"]]
+    parts += [bullets(floats, "What stayed in floats"), bullets(explained["notes"])]
+    return "".join(parts)
+
+
+def _charts(layers: Sequence[Mapping[str, Any]]) -> str:
+    """Share of the error, and time before and after, of the layers that matter most, in the model's order."""
+    names = [f"{escape(one['name'])}" for one in layers]
+    harm = [one["share"] or 0.0 for one in layers]
+    times = {side: [one["seconds"][side] for one in layers] for side in ("original", "candidate")}
+    parts = []
+    if any(harm):
+        kept = _greatest(harm)
+        bars = [{
+            "type": "bar", "orientation": "h", "y": [names[at] for at in kept], "x": [harm[at] for at in kept],
+            "marker": {"color": "#d55e00"}, "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
+        }]  # fmt: skip
+        parts.append(_bars(bars, "share of the error at the output", len(kept), ".0%"))
+    if any(second for side in times.values() for second in side):
+        longest = [max(sides[0] or 0.0, sides[1] or 0.0) for sides in zip(*times.values(), strict=True)]
+        kept = _greatest(longest)
+        bars = [{
+            "type": "bar", "orientation": "h", "name": side, "y": [names[at] for at in kept],
+            "x": [None if taken[at] is None else 1e3 * taken[at] for at in kept], "marker": {"color": colour},
+            "hovertemplate": "%{y}: %{x:.3g} ms<extra></extra>",
+        } for (side, taken), colour in zip(times.items(), ("#8c8c8c", "#3b8fd0"), strict=True)]  # fmt: skip
+        parts.append(_bars(bars, "milliseconds a call", len(kept), ""))
+    return f'<div class="plots">{"".join(parts)}</div>'
+
+
+def _greatest(values: Sequence[float]) -> list[int]:
+    order = sorted(range(len(values)), key=lambda at: -values[at])[:MOST]
+    return sorted(at for at in order if values[at] > 0)
+
+
+def _bars(bars: Sequence[Mapping[str, Any]], title: str, count: int, form: str) -> str:
+    layout = {
+        "xaxis": {"title": {"text": title}, "tickformat": form, "rangemode": "tozero"},
+        "yaxis": {"autorange": "reversed", "type": "category", "dtick": 1},
+        "barmode": "group", "showlegend": len(bars) > 1,
+    }  # fmt: skip
+    about = f"Layer by layer: {title}. The table below has the same figures."
+    return figure(finite({"data": list(bars), "layout": layout}), about, rows=count)
+
+
+def _layers(layers: Sequence[Mapping[str, Any]]) -> str:
+    rows: list[list[Any]] = []
+    for number, one in enumerate(layers):
+        times = [_cell(one["seconds"][side], "s") for side in ("original", "candidate")]
+        sizes = [_cell(one["bytes"][side], "bytes") for side in ("original", "candidate")]
+        errors = [_percent(one["introduced"]["error"]), _percent(one["accumulated"]["error"]), _percent(one["share"])]
+        place = (escape(one["name"]), number)
+        rows.append([place, escape(one["operator"]), escape(one["precision"]), *times, *sizes, *errors])
+    heads = [
+        "layer", "operator", "computed in", "time before", "after", "bytes before", "bytes after", "off by itself",
+        "off so far", "share of the error",
+    ]  # fmt: skip
+    note = (
+        "Off by itself: given what the original's layer is given. So far: with all that came before. Root mean square "
+        "of the differences, over that of the values."
+    )
+    return table("Layers", heads, rows, "wide dense tall", sortable=True) + f'<p class="note">{note}</p>'
+
+
+def _cell(value: float | None, unit: str) -> tuple[str, object]:
+    return ("", "") if value is None else (escape(quantity(value, unit)), value)
+
+
+def _percent(value: float | None) -> tuple[str, object]:
+    return ("", "") if value is None else (f"{100 * value:.3g} %", value)

@@ -1,0 +1,115 @@
+"""`strop watch`: a search of another process, as its own terminal shows it, from what lies in its run directory."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ._lazy import installed
+from .errors import MissingDependency, RunFailed
+from .events import Trying, Working
+from .options import Json
+from .prepare import Request
+from .rundir import DIARY, JOURNAL, MANIFEST, PLAN, read_json
+from .shell import CODES, Exit, finish, print_json, say
+
+if TYPE_CHECKING:
+    from .diary import Entry
+    from .terminal import Reporter
+
+PORT = 8080
+TICK = 0.5  # seconds between two looks
+
+
+def watch(
+    run: Annotated[Path, typer.Argument(help="The run directory of a search: of one that works, or has ended.")],
+    web: Annotated[
+        bool, typer.Option("--web", help="Show its trials in a browser instead, by optuna-dashboard.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of --web, on this machine only.")] = PORT,
+    as_json: Json = False,
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+) -> None:
+    """Follow a search from another terminal: the best so far, what is tried and why, the time left. Ctrl-C leaves."""
+
+    def work() -> int:
+        try:
+            return _serve(run, port) if web else _follow(run, as_json)
+        except KeyboardInterrupt:  # which leaves; the search goes on
+            return Exit.MET
+
+    finish(work, debug)
+
+
+def _follow(run: Path, as_json: bool) -> int:
+    """Tell all that was told so far, and what is told from now on, until the search ends."""
+    from .diary import Reader
+    from .terminal import Reporter, console, show_manifest
+
+    reader, screen = Reader(run / DIARY), console()
+    last: dict[str, Entry] = {}
+    with Reporter(screen, read_json(run / PLAN, Request.of).budget.seconds) as reporter:
+        while "ended" not in last:
+            alive = (
+                "begun" not in last or last["begun"].alive
+            )  # asked first: what it wrote before it ended is read then
+            for entry in reader.new():
+                last = _tell(entry, last, reporter)
+            if "ended" not in last and not alive:
+                raise RunFailed(f"the search in {run} was killed. Go on with it: strop optimize --resume {run}")
+            if "trying" in last and (left := _by_now(last["trying"]).seconds_left) is not None:
+                reporter.tick(left)
+            time.sleep(0 if "ended" in last else TICK)
+    if said := last["ended"].ended:
+        raise RunFailed(f"the search in {run} ended early. {said}")
+    manifest = read_json(run / MANIFEST, dict)
+    print_json(manifest) if as_json else show_manifest(screen, manifest)
+    return CODES[manifest["verdict"]]
+
+
+def _tell(entry: Entry, last: dict[str, Entry], reporter: Reporter) -> dict[str, Entry]:
+    """Pass an entry on, and keep the last of its kind; a search that goes on has no end yet."""
+    if entry.begun:
+        reporter.start = time.monotonic() - (time.time() - entry.at)
+        return {"begun": entry}
+    if entry.event is None:
+        return {**last, "ended": entry}
+    if isinstance(entry.event, Trying):
+        reporter(_by_now(entry))
+        return {**last, "trying": entry}
+    reporter(entry.event)
+    return last if isinstance(entry.event, Working) else {name: kept for name, kept in last.items() if name != "trying"}
+
+
+def _by_now(entry: Entry) -> Trying:
+    """What was said to be tried, with the time that is left now."""
+    assert isinstance(entry.event, Trying)
+    left = entry.event.seconds_left
+    return entry.event if left is None else replace(entry.event, seconds_left=max(0.0, left - (time.time() - entry.at)))
+
+
+def _serve(run: Path, port: int) -> int:
+    """Show the journal in a browser until Ctrl-C.
+
+    Raises:
+        MissingDependency: optuna-dashboard is not installed.
+        RunFailed: There is no journal.
+    """
+    if not installed("optuna_dashboard"):
+        raise MissingDependency(
+            "--web shows trials by optuna-dashboard, which is not installed. Install it with: pip install "
+            "'strop[report]'"
+        )
+    if not (run / JOURNAL).is_file():
+        raise RunFailed(f"{run} holds no trials yet (no {JOURNAL}). Name a run directory, or wait for the first trial.")
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+    from optuna_dashboard import run_server
+
+    say(f"http://127.0.0.1:{port} shows the trials of {run}; Ctrl-C ends that")
+    run_server(JournalStorage(JournalFileBackend(str(run / JOURNAL))), "127.0.0.1", port)
+    return Exit.MET

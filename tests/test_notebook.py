@@ -1,0 +1,116 @@
+"""What a notebook shows of a result and of a bundle, and candidates as a frame."""
+
+from __future__ import annotations
+
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine import ACCURACY, COMPILED, ROUNDED, SIZE, FakeRun, bundle_of, concluded, finding, outcome, report
+from strop.errors import MissingDependency
+from strop.notebook import shown
+from strop.prepare import reference
+from strop.runtime import predict
+from strop.target import Target
+from strop.testing import fake_data, fake_model
+from strop.trial import Outcome
+
+pytestmark = pytest.mark.usefixtures("fakes")
+
+
+class Page(HTMLParser):
+    """Tags that are opened and closed in turn, and the text in between."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.text = ""
+        self.feed(page)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.open.append(tag)
+        self.tags.add(tag)
+        assert not [name for name, _ in attrs if name.startswith("on")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def model(fake_run: FakeRun) -> dict[str, Any]:
+    return fake_run.setting.original.model.to_json(fake_run.run.root)
+
+
+def test_a_result_shows_verdict_figures_and_limits(fake_run: FakeRun, model: dict[str, Any]) -> None:
+    page = Page(concluded(fake_run, [finding(COMPILED, model, report(0.25, accuracy=0.999))])._repr_html_())
+    assert "met: " in page.text and "Winner: fake-strip + fake-compile" in page.text
+    assert "2.5 ms" in page.text and "0.25x (0.247 to 0.253)" in page.text
+    assert ACCURACY in page.text and SIZE in page.text
+
+
+def test_one_without_any_candidate_shows_why(fake_run: FakeRun) -> None:
+    result = concluded(fake_run, [], report(1.0, {ACCURACY: "broken"}), [(ROUNDED, Outcome("failed", "no luck"))])
+    page = Page(result._repr_html_())
+    assert result.verdict == "infeasible" and result.handed_over is None
+    assert "infeasible: " in page.text and "Winner" not in page.text and "Closest" not in page.text
+
+
+def test_names_are_escaped(fake_run: FakeRun, model: dict[str, Any]) -> None:
+    manifest = dict(concluded(fake_run, [finding(COMPILED, model, report(0.25))]).manifest)
+    attack = "<script>alert(1)</script>\x1b[2J"
+    metrics = {attack: manifest["winner"]["metrics"]["latency.p50"]}
+    ratios = {attack: manifest["winner"]["ratios"]["latency.p50"]}
+    route = [{"technique": attack, "version": 1, "settings": {}}]
+    manifest |= {
+        "reason": attack, "notes": [attack], "advice": [attack], "original": {**manifest["original"], "metrics": {}},
+        "winner": {**manifest["winner"], "metrics": metrics, "ratios": ratios, "files": [attack], "route": route},
+        "limits": [{**manifest["limits"][0], "limit": attack, "slice": attack}],
+    }  # fmt: skip
+    page = shown(manifest, attack)
+    assert "\x1b" not in page
+    read = Page(page)
+    assert "script" not in read.tags and read.text.count("alert(1)") == 9
+
+
+def test_a_bundle_shows_where_it_lies(tmp_path: Path) -> None:
+    model = fake_model(tmp_path / "model")
+    data = fake_data(model, 8)
+    runner = reference(model.format)[1].load(model, Target(threads=1))
+    outputs = predict(runner, model.signature, data, 1)
+    bundle = bundle_of(tmp_path / "bundle", model, {"x": np.asarray(data.inputs["x"])}, outputs)
+    page = Page(bundle._repr_html_())
+    assert f"In {bundle.folder}: model.fake" in page.text and "the original, unchanged" in page.text
+
+
+def test_candidates_are_a_frame_one_row_each(fake_run: FakeRun, model: dict[str, Any]) -> None:
+    pytest.importorskip("pandas")
+    tried = [(COMPILED, outcome(0.25)), (ROUNDED, Outcome("failed", "no luck"))]
+    frame = concluded(fake_run, [finding(COMPILED, model, report(0.25))], tried=tried).to_frame()
+    assert frame["candidate"].tolist() == [str(COMPILED), str(ROUNDED)]
+    first, second = frame.to_dict("records")
+    assert (first["route"], first["cause"], first["limits"]) == ("fake-strip + fake-compile", "done", "met")
+    figure = tried[0][1].report.figures["latency.p50"]
+    assert first["latency.p50"] == figure.candidate.value and first["latency.p50.low"] == figure.candidate.low
+    assert first["latency.p50.ratio"] == 0.25 and first["latency.p50.ratio.high"] == figure.ratio.high
+    assert second["reason"] == "no luck" and np.isnan(second["latency.p50"]) and second["limits"] == ""
+    assert frame.attrs["units"]["latency.p50"] == "s" and frame.attrs["units"]["size"] == "bytes"
+    assert len(concluded(fake_run, [], tried=[]).to_frame()) == 0
+
+
+def test_without_pandas_the_frame_says_so(
+    fake_run: FakeRun, model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = concluded(fake_run, [finding(COMPILED, model, report(0.25))])
+    monkeypatch.setattr("strop.notebook.installed", lambda name: name in sys.modules and name != "pandas")
+    with pytest.raises(MissingDependency, match="pip install pandas"):
+        result.to_frame()

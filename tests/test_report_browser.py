@@ -1,0 +1,126 @@
+"""The pages as a browser shows them: nothing complains, nothing is loaded, charts are drawn, and tables sort."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from browser import CHROMIUM, Browser, browser
+from engine import ACCURACY, COMPILED, ROUNDED, SIZE, STRIPPED, FakeRun, concluded, finding, outcome, report
+from strop.report import page, unfinished
+from strop.trial import Outcome, plain
+from strop.tune import search
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt-get install chromium)")
+
+EVIL = "<script>window.evil=1</script><img src=x onerror=window.evil=1>&\"'"
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Browser]:
+    with browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def found(fake_run: FakeRun) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A manifest whose winner is proven, and five candidates of all kinds, some by names that are code."""
+    model = fake_run.setting.original.model.to_json(fake_run.run.root)
+    proven = finding(ROUNDED, model, report(0.4))
+    tried = [
+        (ROUNDED, outcome(0.4, model=model)),
+        (STRIPPED, outcome(0.6, {ACCURACY: "inconclusive", SIZE: "met"})),
+        (COMPILED, outcome(0.3, {ACCURACY: "broken"})),
+        (STRIPPED, Outcome("crashed", f"SIGSEGV {EVIL}", seconds=1.0)),
+    ]
+    manifest = json.loads(json.dumps(concluded(fake_run, [proven], tried=tried).manifest))
+    manifest["original"]["source"] += EVIL
+    manifest["not_tried"] = {EVIL: "does not fit"}
+    candidates = [plain(*one) for one in tried]
+    candidates[1]["candidate"] = f"fake-strip {EVIL} + fake"
+    return manifest, candidates
+
+
+def opened(tab: Browser, html: str, folder: Path, **how: Any) -> None:
+    file = folder / "page.html"
+    file.write_text(html, encoding="utf-8")
+    tab.open(file, **how)
+    assert not tab.complaints
+    assert [address for address in tab.requests if address != file.as_uri()] == []
+    assert tab.js("window.evil") is None
+    assert tab.js("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_page_opens_in_both_schemes_from_a_phone_to_a_wide_screen(tab: Browser, found: Any, tmp_path: Path) -> None:
+    papers = set()
+    for width, dark in ((360, False), (1200, True), (2400, False)):
+        opened(tab, page(*found, EVIL), tmp_path, width=width, dark=dark, reduced=True)
+        papers.add(tab.js("getComputedStyle(document.body).backgroundColor"))
+        assert tab.js("document.querySelectorAll('.plot .point').length") == 4, "three candidates and the original"
+        assert tab.js("document.querySelectorAll('.plot .shapelayer path').length") == 1, "the limit on accuracy"
+        assert tab.js("document.querySelector('.plot .main-svg').getBoundingClientRect().right <= innerWidth")
+    assert papers == {"rgb(255, 255, 255)", "rgb(21, 22, 24)"}
+    tab.resize(760)
+    tab.call("Emulation.setEmulatedMedia", media="print")
+    tab.js("{ dispatchEvent(new Event('beforeprint')) }")
+    tab.until("document.documentElement.scrollWidth <= innerWidth")  # on paper nothing is cut off
+    tab.call("Emulation.setEmulatedMedia", media="")
+    levels = [int(level) for level in tab.js("[...document.querySelectorAll('h1,h2,h3')].map(h => h.tagName[1])")]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(below - above <= 1 for above, below in itertools.pairwise(levels))
+    assert tab.js("[...document.querySelectorAll('nav a')].every(a => document.querySelector(a.getAttribute('href')))")
+
+
+def test_axes_are_chosen_and_a_mark_tells_its_route(tab: Browser, found: Any, tmp_path: Path) -> None:
+    opened(tab, page(*found), tmp_path)
+    title = "document.querySelector('.plot .xtitle').textContent"
+    assert tab.js(title) == "latency.p50, times the original's"
+    spot = "[...document.querySelectorAll('.plot .point')].map(p => p.getBoundingClientRect())"
+    tab.js("document.querySelector('figure').scrollIntoView()")
+    for x, y in tab.js(f"{spot}.map(r => [r.x + r.width / 2, r.y + r.height / 2])"):
+        tab.point(1, 1)
+        tab.until("!document.querySelector('.hoverlayer').textContent")
+        tab.point(x, y)
+        shown = tab.until("document.querySelector('.hoverlayer').textContent")
+        assert "original" in shown or ("fake-" in shown and "0.9000" in shown), shown
+    toggle = "document.querySelectorAll('.plot .legendtoggle')[3].getBoundingClientRect()"
+    x, y = tab.js(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({toggle})")
+    tab.click(x, y)
+    tab.until("document.querySelectorAll('.plot .point').length == 3")  # what breaks a limit is left out
+    tab.js("{ const s = document.querySelector('select'); s.value = 'size'; s.dispatchEvent(new Event('change')) }")
+    assert tab.js(title) == "size, times the original's"
+    assert tab.js("document.querySelectorAll('.plot .shapelayer path').length") == 1, "the limit on accuracy"
+    assert tab.js("document.querySelector('figcaption').textContent") == f"Far from all marks, so not drawn: {SIZE}."
+
+
+def test_a_table_sorts_by_the_keyboard(tab: Browser, found: Any, tmp_path: Path) -> None:
+    opened(tab, page(*found), tmp_path)
+    head = "[...document.querySelectorAll('table.sortable th[scope=col]')].find(h => h.textContent == 'latency.p50')"
+    tab.js(f"{head}.querySelector('button').focus()")
+    column = (
+        f"[...document.querySelectorAll('table.sortable tbody tr')].map(r => r.cells[{head}.cellIndex].textContent)"
+    )
+    for order, reverse in (("ascending", False), ("descending", True)):
+        tab.press("Enter")
+        assert tab.js(f"{head}.getAttribute('aria-sort')") == order
+        told = [float(cell.partition("x")[0]) for cell in tab.js(column) if cell]
+        assert told == sorted(told, reverse=reverse) and len(told) == 3
+        assert tab.js(column)[-1] == "", "what was not measured comes last"
+
+
+def test_an_interrupted_run_and_a_search_over_parameters_open_too(tab: Browser, found: Any, tmp_path: Path) -> None:
+    asked = f"minimize latency.p50; {ACCURACY}"
+    opened(tab, unfinished(EVIL, asked, f"strop optimize --resume {EVIL}", None, found[1]), tmp_path, width=360)
+    assert tab.js("document.querySelectorAll('.plot .point').length") == 4
+    tuned = search(
+        lambda trial: trial.params["x"] - trial.params[EVIL], {"x": [0.1, 0.2, 0.5], EVIL: [1, 2, 3]}, threads=1
+    )
+    opened(tab, tuned.report(tmp_path / "tuned.html").read_text(), tmp_path, width=360, dark=True)
+    drawn = tab.js("[...document.querySelectorAll('.plot')].map(p => p.querySelectorAll('.point').length)")
+    assert len(drawn) >= 4 and all(drawn[:2]), drawn
+    assert tab.js("[...document.querySelectorAll('.plot')].every(p => p.getBoundingClientRect().right <= innerWidth)")
