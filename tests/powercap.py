@@ -1,13 +1,16 @@
-"""A folder like the one in which the kernel shows energy counters, and a thread that advances them."""
+"""A folder like the one in which the kernel shows energy counters, and what advances them."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
+
+from strop import energy
 
 RANGE = 262_143_328_850  # microjoules, as a real counter has it
 
@@ -30,19 +33,18 @@ def put(zone: Path, energy: int) -> None:
 
 @contextlib.contextmanager
 def drawing(watts: dict[Path, float], span: int = RANGE) -> Iterator[None]:
-    """Advance counters in real time by so many watts each, from the start over at the end of their range."""
-    start, over = time.perf_counter(), threading.Event()
-    before = {zone: int((zone / "energy_uj").read_text()) for zone in watts}
+    """Counters that go by the clock, by so many watts each, from the start over at the end of their range.
 
-    def advance() -> None:
-        while not over.wait(0.0005):
-            for zone, power in watts.items():
-                put(zone, (before[zone] + int(1e6 * power * (time.perf_counter() - start))) % span)
+    They are brought up to date whenever one is read: a thread would fall behind on a busy machine.
+    """
+    start, read = time.perf_counter(), energy._number
+    before = {zone: read(zone / "energy_uj") for zone in watts}
 
-    thread = threading.Thread(target=advance)
-    thread.start()
-    try:
+    def fresh(file: Path) -> int:
+        for zone, power in watts.items():
+            put(zone, (before[zone] + int(1e6 * power * (time.perf_counter() - start))) % span)
+        return read(file)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(energy, "_number", fresh)
         yield
-    finally:
-        over.set()
-        thread.join()
