@@ -1,0 +1,108 @@
+"""Pages of the documentation: the blocks of code in them, and how they are run.
+
+A page is run as a reader would: its blocks in order, in one folder, Python in one namespace. Pages are whole tests, not
+blocks (as in sybil), so that pytest-xdist can't tear them apart; and they mix Python, files and shell, which mktestdocs and
+pytest-examples don't.
+
+A block with a title is a file of that name. One titled `Not run: WHY` is not run, and says so to the reader too.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner
+
+from strop.cli import app
+
+DOCS = Path(__file__).parents[1] / "docs"
+FENCE = re.compile(r'^(?P<indent> *)```(?P<language>\w+)(?: +title="(?P<title>[^"]*)")?[^\n]*\n(?P<body>.*?)^ *```$', re.M | re.S)
+NOT_RUN = "Not run: "
+VERDICTS = {0, 3, 4}
+SHOWN = ("text", "json", "toml")  # what comes out of the blocks: told, not compared, for it differs from machine to machine
+FILES = ("toml", "yaml", "python")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code.
+
+    Attributes:
+        line: Where it begins in the page.
+        title: The file that it is, or why it is not run; else empty.
+    """
+
+    page: Path
+    line: int
+    language: str
+    title: str
+    code: str
+
+    @property
+    def left_out(self) -> bool:
+        return self.title.startswith(NOT_RUN)
+
+    def __str__(self) -> str:
+        return f"{self.page.name}:{self.line}"
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """The blocks of a page, in order."""
+    text = page.read_text()
+    for found in FENCE.finditer(text):
+        line = text.count("\n", 0, found.start()) + 1
+        yield Block(page, line, found["language"], found["title"] or "", textwrap.dedent(found["body"]))
+
+
+def run(page: Path, folder: Path) -> None:
+    """Run the blocks of a page in a folder, which is the working directory.
+
+    Raises:
+        AssertionError: One failed, or ended with another exit code than it says.
+    """
+    known: dict[str, Any] = {"__name__": "__main__"}
+    for block in blocks(page):
+        if block.left_out or (block.language in SHOWN and not block.title):
+            continue
+        if block.title:
+            assert block.language in FILES, f"{block}: a file of what kind?"
+            (folder / block.title).parent.mkdir(parents=True, exist_ok=True)
+            (folder / block.title).write_text(block.code)
+        elif block.language == "python":
+            exec(compile("\n" * block.line + block.code, str(block.page), "exec"), known)
+        else:
+            assert block.language == "sh", f"{block}: a block is run, a file with a title, or what came out (text)"
+            _shell(block, folder)
+
+
+def _shell(block: Block, folder: Path) -> None:
+    """Commands of strop's in this process, which has what they need already; others as the shell has them."""
+    for command in block.code.replace("\\\n", " ").splitlines():
+        words = shlex.split(command, comments=True)
+        if not words:
+            continue
+        if words[0] == "strop":
+            ended = CliRunner().invoke(app, words[1:])
+            if ended.exception and not isinstance(ended.exception, SystemExit):
+                raise ended.exception
+            code, said = ended.exit_code, ended.output
+            print(said)
+        else:
+            done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=120)
+            code, said = done.returncode, done.stdout + done.stderr
+        assert code in _expected(command), f"{block}: `{' '.join(words)}` ended with {code}:\n{said}"
+
+
+def _expected(command: str) -> set[int]:
+    """The exit codes that a command may end with: 0, or what a comment beside it says."""
+    comment = command.rpartition("#")[2] if "#" in command else ""
+    if "quiet machine" in comment:  # a limit on time, which a busy one may break
+        return VERDICTS
+    return {int(code) for code in re.findall(r"exits with (\d+)", comment)} or {0}
