@@ -1,4 +1,4 @@
-# The two commands of the README, and the checks. All share one environment, .venv; a stamp in it tells what it holds.
+# The two commands of the README, the checks and the documentation. All share one environment, .venv; a stamp in it tells what it holds.
 PYTHON ?= python3
 WORKERS ?= 2
 
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE :=
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 
-.PHONY: demo test check clean
+.PHONY: demo test check docs links clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/strop demo
@@ -22,8 +22,16 @@ check: $(VENV)/test.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# Material for MkDocs speaks of MkDocs 2, which pyproject.toml keeps out.
+docs: $(VENV)/test.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo 'site/index.html'
+
+links: docs
+	$(BIN)/python docs/hooks/links.py site
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) site
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -35,5 +43,5 @@ $(VENV)/demo.stamp: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/test.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing strop and what its tests need into $(VENV) (3 GB) ...'
-	@$(INSTALL) --editable '.[openvino,torch,trees,tensorflow,images,dev]'
+	@$(INSTALL) --editable '.[openvino,torch,trees,tensorflow,images,docs,dev]'
 	@touch $(VENV)/demo.stamp $@

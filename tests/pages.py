@@ -1,7 +1,8 @@
 """Pages of the documentation: the blocks of code in them, and how they are run.
 
-A page is run as a reader would: its blocks in order, in one folder, Python in one namespace. Pages are whole tests, not
-blocks (as in sybil), so that pytest-xdist can't tear them apart; and they mix Python, files and shell, which mktestdocs and
+A page is run as a reader would: its blocks in order, in one folder, Python in one namespace; and after it, in the same
+folder, the pages that say that they continue it (`continues: PAGE` at their top). That is one test, not one a block (as
+in sybil), so that pytest-xdist can't tear it apart; and it mixes Python, files and shell, which mktestdocs and
 pytest-examples don't.
 
 A block with a title is a file of that name. One titled `Not run: WHY` is not run, and says so to the reader too.
@@ -23,10 +24,15 @@ from typer.testing import CliRunner
 from strop.cli import app
 
 DOCS = Path(__file__).parents[1] / "docs"
-FENCE = re.compile(r'^(?P<indent> *)```(?P<language>\w+)(?: +title="(?P<title>[^"]*)")?[^\n]*\n(?P<body>.*?)^ *```$', re.M | re.S)
+FENCE = re.compile(r'^ *```(?P<language>\w+)(?: +title="(?P<title>[^"]*)")?[^\n]*\n(?P<body>.*?)^ *```$', re.M | re.S)
+CONTINUES = re.compile(r"\A---\ncontinues: (.+)\n---\n")
 NOT_RUN = "Not run: "
 VERDICTS = {0, 3, 4}
-SHOWN = ("text", "json", "toml")  # what comes out of the blocks: told, not compared, for it differs from machine to machine
+SHOWN = (
+    "text",
+    "json",
+    "toml",
+)  # what comes out of the blocks: told, not compared, for it differs from machine to machine
 FILES = ("toml", "yaml", "python")
 
 
@@ -61,6 +67,16 @@ def blocks(page: Path) -> Iterator[Block]:
         yield Block(page, line, found["language"], found["title"] or "", textwrap.dedent(found["body"]))
 
 
+def stories() -> dict[str, list[Path]]:
+    """Pages with blocks by the first of them, each followed by those that continue it."""
+    every = sorted(page for page in DOCS.rglob("*.md") if any(blocks(page)))
+    found = {str(page.relative_to(DOCS)): [page] for page in every if not CONTINUES.match(page.read_text())}
+    for page in every:
+        if told := CONTINUES.match(page.read_text()):
+            found[str((page.parent / told[1]).resolve().relative_to(DOCS))].append(page)
+    return found
+
+
 def run(page: Path, folder: Path) -> None:
     """Run the blocks of a page in a folder, which is the working directory.
 
@@ -93,7 +109,6 @@ def _shell(block: Block, folder: Path) -> None:
             if ended.exception and not isinstance(ended.exception, SystemExit):
                 raise ended.exception
             code, said = ended.exit_code, ended.output
-            print(said)
         else:
             done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=120)
             code, said = done.returncode, done.stdout + done.stderr

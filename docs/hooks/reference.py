@@ -1,4 +1,4 @@
-"""The pages that are made of the source when the site is built: commands, plan, manifest, metrics, techniques, figures."""
+"""The pages that are made of the source when the site is built: commands, plan, manifest, metrics, techniques."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def commands() -> str:
     told = {param.name: param.help for verb in parser.commands.values() for param in verb.params if param.help}
     text = [
         "# Command line",
-        "Made of the parser itself. Every verb takes `--json`: one document on standard output, and nothing else there; "
+        "Made of the parser itself. Every verb takes `--json`: one document on standard output, and nothing else; "
         "progress and prose go to standard error. A flag that has no default here may be left out.",
         "## Exit codes",
         _table(
@@ -87,10 +87,10 @@ def plan() -> str:
     schema = json.loads((SOURCE / "plan.schema.json").read_text())
     text = [
         "# Plan file: strop.toml",
-        "`strop optimize` and `strop tune` without a model run the `strop.toml` of the working directory. Its keys are the "
-        "flags of the command line; a flag wins over the file, and paths are relative to the file. `strop init` writes one "
-        "that suits a model and its data. This page is made of `plan.schema.json`, which ships with strop, and which "
-        "editors complete and check keys by.",
+        "`strop optimize` and `strop tune` without a model run the `strop.toml` of the working directory. Its keys are "
+        "the flags of the command line; a flag wins over the file, and paths are relative to the file. `strop init` "
+        "writes one that suits a model and its data. This page is made of `plan.schema.json`, which ships with strop, "
+        "and which editors complete and check keys by.",
     ]
     heads = {
         "optimize": "Keys of strop optimize", "tune": "Keys of strop tune",
@@ -108,7 +108,7 @@ def manifest() -> str:
     text = [
         "# Manifest: manifest.json",
         f"{schema['title']}. {schema['description']}",
-        "This page is made of `manifest.schema.json`, which ships with strop: `importlib.resources.files('strop')` has it.",
+        "This page is made of `manifest.schema.json`, which ships with strop (`importlib.resources.files('strop')`).",
         "## The document",
         _keys(schema),
     ]
@@ -183,12 +183,12 @@ def metrics() -> str:
             "# Metrics",
             "What [goals](goals.md) can speak of. This page is made of the source.",
             "## Of quality",
-            "Measured on the same samples with both models. There are `top_2` to `top_10`. `agreement` and `fidelity` need no "
-            "labels. A metric of your own is `module:function`: see [Writing a metric](writing-a-metric.md).",
+            "Measured on the same samples with both models. There are `top_2` to `top_10`. `agreement` and `fidelity` "
+            "need no labels. A metric of your own is `module:function`: see [Writing a metric](writing-a-metric.md).",
             _table(heads, rows(True)),
             "## Of cost",
-            "Measured of the running model, in turn with the original. `server.p99` needs `--rate`, `server.rate` needs "
-            "`--p99`, `cost` needs `--price`; `energy` and `power` need a meter that can be read.",
+            "Measured of the running model, in turn with the original. `server.p99` needs `--rate`, `server.rate` "
+            "needs `--p99`, `cost` needs `--price`; `energy` and `power` need a meter that can be read.",
             _table(heads, rows(False)),
         ]
     )
@@ -202,8 +202,8 @@ def techniques() -> str:
 
     text = [
         "# Techniques and runtimes",
-        "This page is made of the source. `strop techniques MODEL` tells which of them fit a model of yours, and why not the "
-        "others; [When each technique pays](../explanation/techniques.md) tells what they are worth.",
+        "This page is made of the source. `strop techniques MODEL` tells which of them fit a model of yours, and why "
+        "not the others; [When each technique pays](../explanation/techniques.md) tells what they are worth.",
         "A setting is shown with its default and, in brackets, what a search may try. They are set by "
         "`strop.techniques` in Python.",
         "## Techniques",
