@@ -65,8 +65,8 @@ def test_the_site_builds_without_a_dead_link(tmp_path: Path) -> None:
     quiet = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     built = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, timeout=300)
     assert built.returncode == 0, built.stdout + built.stderr
-    made = {str(page.relative_to(tmp_path / "site")) for page in (tmp_path / "site").rglob("index.html")}
-    assert {"index.html", "reference/command-line/index.html", "figures/noise/index.html"} <= made
+    made = {str(page.relative_to(tmp_path / "site")) for page in (tmp_path / "site").rglob("*.html")}
+    assert {"index.html", "reference/command-line.html", "figures/noise.html"} <= made
     home = (tmp_path / "site" / "index.html").read_text()
     assert "winner / original" in home, "the demo's output is not put in"
 

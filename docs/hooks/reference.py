@@ -204,8 +204,7 @@ def techniques() -> str:
         "# Techniques and runtimes",
         "This page is made of the source. `strop techniques MODEL` tells which of them fit a model of yours, and why "
         "not the others; [When each technique pays](../explanation/techniques.md) tells what they are worth.",
-        "A setting is shown with its default and, in brackets, what a search may try. They are set by "
-        "`strop.techniques` in Python.",
+        "A setting is shown with its default, and with what a search may try.",
         "## Techniques",
     ]
     for technique in TECHNIQUES:
