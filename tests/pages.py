@@ -110,7 +110,7 @@ def _shell(block: Block, folder: Path) -> None:
                 raise ended.exception
             code, said = ended.exit_code, ended.output
         else:
-            done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=120)
+            done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=600)
             code, said = done.returncode, done.stdout + done.stderr
         assert code in _expected(command), f"{block}: `{' '.join(words)}` ended with {code}:\n{said}"
 
