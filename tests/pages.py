@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from strop.cli import app
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 FENCE = re.compile(r'^ *```(?P<language>\w+)(?: +title="(?P<title>[^"]*)")?[^\n]*\n(?P<body>.*?)^ *```$', re.M | re.S)
 CONTINUES = re.compile(r"\A---\ncontinues: (.+)\n---\n")
 NOT_RUN = "Not run: "
@@ -69,12 +69,15 @@ def blocks(page: Path) -> Iterator[Block]:
 
 def stories() -> dict[str, list[Path]]:
     """Pages with blocks by the first of them, each followed by those that continue it."""
-    every = sorted(page for page in DOCS.rglob("*.md") if any(blocks(page)))
-    found = {str(page.relative_to(DOCS)): [page] for page in every if not CONTINUES.match(page.read_text())}
-    for page in every:
-        if told := CONTINUES.match(page.read_text()):
-            found[str((page.parent / told[1]).resolve().relative_to(DOCS))].append(page)
-    return found
+    after: dict[Path | None, list[Path]] = {}
+    for page in sorted(page for page in DOCS.rglob("*.md") if any(blocks(page))):
+        told = CONTINUES.match(page.read_text())
+        after.setdefault((page.parent / told[1]).resolve() if told else None, []).append(page)
+
+    def story(page: Path) -> list[Path]:
+        return [page, *(later for child in after.get(page, ()) for later in story(child))]
+
+    return {str(page.relative_to(DOCS)): story(page) for page in after[None]}
 
 
 def run(page: Path, folder: Path) -> None:

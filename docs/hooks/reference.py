@@ -41,7 +41,7 @@ def commands() -> str:
     from strop.cli import app
 
     parser: Any = get_command(app)
-    told = {param.name: param.help for verb in parser.commands.values() for param in verb.params if param.help}
+    told = {param.name: param.help for param in parser.commands["optimize"].params}
     text = [
         "# Command line",
         "Made of the parser itself. Every verb takes `--json`: one document on standard output, and nothing else; "
@@ -79,7 +79,12 @@ def _flag(param: Any, told: Mapping[str, str]) -> tuple[str, str, str, str]:
     many = getattr(kind, "__origin__", None) is list
     takes = "" if kind is bool else f"{(kind.__args__[0] if many else kind).__name__}{', many times' if many else ''}"
     default = "required" if param.required else "" if param.default in (None, False) else f"`{param.default}`"
-    return named, takes.replace("str", "text").replace("Path", "path"), _cell(told.get(param.name, "")), default
+    return (
+        named,
+        takes.replace("str", "text").replace("Path", "path"),
+        _cell(param.help or told.get(param.name, "")),
+        default,
+    )
 
 
 def plan() -> str:
