@@ -8,12 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from markdown.extensions.toc import slugify
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "strop"
 TRIALS = {"fraud": ROOT / "examples" / "fraud" / "fraud.md"}  # figures that lie elsewhere
+HEADS = {
+    "optimize": "Keys of strop optimize", "tune": "Keys of strop tune",
+    "training": "The table [training]", "preprocessing": "The table [preprocessing]",
+}  # fmt: skip
 DEMO = re.compile(r"<!-- demo output: begin.*?-->\n(.*?)<!-- demo output: end -->", re.S)
 
 
@@ -97,13 +102,8 @@ def plan() -> str:
         "writes one that suits a model and its data. This page is made of `plan.schema.json`, which ships with strop, "
         "and which editors complete and check keys by.",
     ]
-    heads = {
-        "optimize": "Keys of strop optimize", "tune": "Keys of strop tune",
-        "training": "The table [training]", "preprocessing": "The table [preprocessing]",
-    }  # fmt: skip
-    for name, head in heads.items():
-        table = schema["$defs"][name]
-        text += [f"## {head}", table["title"], _keys(table)]
+    for name, table in schema["$defs"].items():
+        text += [f"## {HEADS.get(name, name)}", table["title"], _keys(table)]
     return "\n\n".join(text)
 
 
@@ -131,7 +131,7 @@ def _rows(table: Mapping[str, Any], above: str) -> Iterator[tuple[str, str, str]
     needed = table.get("required", ())
     for key, rule in table["properties"].items():
         name = f"{above}{key}"
-        said = _cell(rule.get("description", ""))
+        said = _cell(rule.get("description") or rule.get("title", ""))
         default = f" `{json.dumps(rule['default'])}` by default." if "default" in rule else ""
         must = "" if key in needed or not needed else " May be left out."
         yield f"`{name}`", _kind(rule), f"{said}{default}{must}".strip()
@@ -146,8 +146,7 @@ def _kind(rule: Mapping[str, Any]) -> str:
     """What a value may be, in words."""
     if "$ref" in rule:
         name = rule["$ref"].rpartition("/")[2]
-        heads = {"training": "the-table-training", "preprocessing": "the-table-preprocessing"}
-        return f"[{name}](#{heads.get(name, name)})"
+        return f"[{name}](#{slugify(HEADS.get(name, name), '-')})"
     if "const" in rule:
         return f"`{json.dumps(rule['const'])}`"
     if "enum" in rule:
