@@ -39,7 +39,7 @@ from .race import spelled
 from .result import Figure, Tuned
 from .space import Space
 from .store import STUDY, Store, readable
-from .trials import INTERRUPTED, Trial
+from .trials import INTERRUPTED, NO_TIME, NO_TRIALS, Trial
 from .workers import Workers, died
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class _Loop:
                 some = any(trial.state == "done" for trial in self.trials.values())
                 ended = self.workers.done(self.stop_at - time.monotonic() if some else None)
                 if not ended:  # what still runs is cut
-                    self.why = "the time was used up"
+                    self.why = NO_TIME
                     break
                 for future in ended:
                     self._end(future)
@@ -200,9 +200,9 @@ class _Loop:
     def _begin(self) -> bool:
         left = self.stop_at - time.monotonic()
         if not self.why and left <= 0:
-            self.why = "the time was used up"
+            self.why = NO_TIME
         if not self.why and len(self.trials) + len(self._flying) >= self.most:
-            self.why = "the trials were used up"
+            self.why = NO_TRIALS
         if self.why:
             return False
         params = None

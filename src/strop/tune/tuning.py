@@ -21,7 +21,7 @@ from ..learning import Training
 from ..prepare import SEEDS, Budget, environment
 from ..rundir import finite, write_json
 from ..target import usable_cores
-from .asking import Asked, Asking, Sampler
+from .asking import Asked, Asking, Sampler, default
 from .conclusion import conclude
 from .folds import COSTS, Case, Stage
 from .functions import is_module, read_function, search_function
@@ -102,8 +102,9 @@ def search(
         cv: Folds, as of scikit-learn's `cross_validate`; 5 by default.
         training: How a PyTorch model is trained, by the one loop of strop's, on one thread a fit; nothing teaches it.
             Trained so, with the defaults of its factory, it is the original.
-        sampler: `grid` (exhaustive), `tpe`, `random` or `nsga2`; by default `grid` where the space has no more points
-            than there are trials, else `tpe`.
+        sampler: `grid` (exhaustive), `gp` (a Gaussian process over all points of a space that can be enumerated),
+            `tpe`, `random` or `nsga2`; by default `grid` where the space has no more points than there are trials,
+            `gp` where it has at most 20,000, and there are neither limits nor rungs, else `tpe`.
         rungs: Try candidates with less first: `samples`, or the name of a parameter that counts iterations, such as
             `epochs` of a module; whole numbers stay whole.
         pruner: What decides who climbs a rung: `halving` (asynchronous successive halving, Li et al. 2020) or
@@ -158,7 +159,7 @@ def search(
         from .modules import of_module
 
         model, X, y = of_module(model, training, X, y, seed)
-    chosen: Sampler = sampler or ("grid" if read.size <= most else "tpe")
+    chosen = sampler or default(read, most, plain=rungs is None and not parsed.limits)
     measures = of_estimator(model, y, parsed, scoring)
     data = Samples.of(model, X, y, groups, fit_params, cv, holdout, seed)
     splits = _stages(model, data, rungs, seed)
