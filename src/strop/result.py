@@ -17,7 +17,7 @@ from .goal import Goal
 from .judge import Figure, Report
 from .looks import used_before
 from .notebook import frame, shown
-from .plan import Candidate
+from .plan import Candidate, reached
 from .prepare import Request, environment
 from .search import rank
 from .technique import Needs
@@ -254,10 +254,13 @@ def _without(candidate: Candidate, tried: Sequence[tuple[Candidate, Outcome]], g
     return found
 
 
-def _trainable(request: Request, setting: Setting) -> bool:
-    """Whether train data, which were not given, would let more techniques be tried."""
-    trains = (step for step in techniques.all_techniques() if step.needs & Needs.TRAINING)
-    return request.training is None and any(setting.workshop.original.format in step.accepts for step in trains)
+def _trainable(request: Request, setting: Setting) -> list[str]:
+    """Techniques that train data, which were not given, would let be tried, also of what the original is turned into."""
+    if request.training is not None:
+        return []
+    every = techniques.all_techniques()
+    formats = reached(setting.workshop.original.format, every)
+    return [step.label() for step in every if step.needs == Needs.TRAINING and step.accepts & formats]
 
 
 def _closest(findings: Sequence[Finding], goal: Goal) -> Finding | None:
