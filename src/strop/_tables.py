@@ -52,6 +52,12 @@ def open_table(path: Path, words: Collection[str] = ()) -> Table:
     return _csv(path, words) if path.suffix.lower() == ".csv" else _parquet(path)
 
 
+def spelled(columns: Sequence[str], names: Collection[str]) -> tuple[str, ...]:
+    """Columns that a model names, as a table spells them: LightGBM makes blanks underscores."""
+    blanks = {name.replace(" ", "_"): name for name in names}
+    return tuple(name if name in names else blanks.get(name, name) for name in columns)
+
+
 def plain(kind: Any) -> Any:
     """The type of a column's values: of a dictionary (a frame's column of categories), that of what it holds."""
     import pyarrow as pa

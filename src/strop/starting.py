@@ -13,7 +13,7 @@ import numpy as np
 
 from . import formats, metrics, techniques
 from ._calls import is_call
-from ._tables import is_block, is_numeric, open_table
+from ._tables import is_block, is_numeric, open_table, spelled
 from .bundle import run_samples
 from .comparison import fit
 from .data import Array, Data
@@ -179,7 +179,7 @@ def _columns(data: str, signature: Signature) -> tuple[dict[str, Array], set[str
         raise InvalidData(f"{path} can't be read as a table: {error}. It may be cut short: write it again.") from error
     types = dict(zip(table.names, table.types, strict=True))
     tensors = signature.inputs
-    known = [name for tensor in tensors for name in (tensor.columns or (tensor.name,))]
+    known = [name for tensor in tensors for name in (spelled(tensor.columns, types) or (tensor.name,))]
     inputs = set(known) & set(types) or {name for name, kind in types.items() if is_numeric(kind) or is_block(kind)}
     columns = zip(first.schema.names, first.columns, strict=True)
     return {

@@ -20,8 +20,8 @@ from .units import counted, quantity
 
 SCHEMA = "plan.schema.json"
 WIDTH = 110  # of a line of comment
+LOSSES = (1, 2, 3, 5, 10)  # % of the original's accuracy: about the least that the samples can prove is the limit
 LIMITS = {
-    "accuracy": ("accuracy >= 99% of original", "drop(accuracy) <= 0.01"),
     "average_precision": ("drop(average_precision) <= 0.01", "drop(auroc) <= 0.005"),
     "mse": ("mse <= 102% of original", "r2 >= 99% of original", "mae <= 102% of original"),
     "agreement": ("agreement >= 0.99", "fidelity >= 0.99"),
@@ -98,7 +98,7 @@ def _data(seen: Seen, folder: Path) -> Iterator[str]:
 
 
 def _goal(seen: Seen) -> Iterator[str]:
-    first, *others = LIMITS[seen.metric]
+    limits = LIMITS.get(seen.metric, ())
     yield "# What to make small (or, with `maximize`, large): latency.p50, latency.p95, size, memory, throughput, ..."
     yield 'minimize = "latency.p50"'
     yield ""
@@ -110,6 +110,10 @@ def _goal(seen: Seen) -> Iterator[str]:
             f" {counted(confirming, 'sample')} to confirm on can prove a drop of {drop:.2%} or less, where a candidate "
             f"changes {DISAGREEMENT:.0%} of the predictions; a tighter limit may stay inconclusive."
         )
+        if seen.metric == "accuracy":
+            lost = next((loss for loss in LOSSES if loss >= 100 * drop - 0.5), LOSSES[-1])
+            limits = f"accuracy >= {100 - lost}% of original", f"drop(accuracy) <= {lost / 100:g}"
+    first, *others = limits
     yield from _said(why)
     yield "limit = ["
     yield f"    {_string(first)},"
