@@ -176,7 +176,8 @@ def test_infeasible_names_the_limit_that_binds_and_hands_over_the_closest(fake_r
     assert result.reason == f"no candidate keeps the limits: {ACCURACY} stopped 2 of 3; {SIZE} stopped 1 of 3"
     assert result.advice[0].startswith("a looser limit: the closest candidate is proven to keep accuracy >= 95.0")
     assert not any(said.startswith("train data") for said in result.advice)  # nothing trains such a model
-    helpful = what_would_help(fake_run.setting.goal, near, report(1.0, BROKEN), trainable=["prune", "distill"], confirm=100)
+    broken = report(1.0, BROKEN)
+    helpful = what_would_help(fake_run.setting.goal, near, broken, trainable=["prune", "distill"], confirm=100)
     assert helpful[-1].startswith("train data (--train): prune, distill can then be tried")
     check_manifest(result.manifest)
     with pytest.raises(Infeasible) as caught:

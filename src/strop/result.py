@@ -255,7 +255,7 @@ def _without(candidate: Candidate, tried: Sequence[tuple[Candidate, Outcome]], g
 
 
 def _trainable(request: Request, setting: Setting) -> list[str]:
-    """Techniques that train data, which were not given, would let be tried, also of what the original is turned into."""
+    """What train data, which were not given, would let be tried, also on what the original is turned into."""
     if request.training is not None:
         return []
     every = techniques.all_techniques()

@@ -44,6 +44,7 @@ class Seen:
     Attributes:
         model: As it is spelled in the plan, likewise `data`, `train` and `weights`.
         opened: The model.
+        size: Of its files, in bytes; 0 where it has none.
         samples: How many there are.
         label: The label column, where strop does not find it by itself.
         classes: How many, where labels are classes.
@@ -58,6 +59,7 @@ class Seen:
     model: str
     data: str
     opened: Model
+    size: int
     samples: int
     label: str | None
     classes: int
@@ -100,7 +102,7 @@ def look(
         on_the_way = reached(opened.format, every)
         trains = any(step.needs & Needs.TRAINING and step.accepts & on_the_way for step in every)
         seen = Seen(
-            model, data, opened, 0, label, 0, "", trains=trains, train=_train(data),
+            model, data, opened, opened.size, 0, label, 0, "", trains=trains, train=_train(data),
             weights=str(weights) if weights else None, trust_pickle=trust_pickle,
         )  # fmt: skip
         if is_images(data):

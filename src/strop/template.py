@@ -66,7 +66,7 @@ def template(seen: Seen, out: Path) -> str:
 def _model(seen: Seen, folder: Path) -> Iterator[str]:
     signature = seen.opened.signature
     sides = (", ".join(map(str, side)) or "not told" for side in (signature.inputs, signature.outputs))
-    size = f", {quantity(seen.opened.size, 'bytes')}" if seen.opened.files else ""
+    size = f", {quantity(seen.size, 'bytes')}" if seen.size else ""
     yield f"# A model in {seen.opened.format}{size}."
     yield from (f"# {end}: {_shown(said)}" for end, said in zip(("Inputs", "Outputs"), sides, strict=True))
     yield f"model = {_path(seen.model, folder)}"
@@ -118,8 +118,8 @@ def _goal(seen: Seen) -> Iterator[str]:
     yield "limit = ["
     yield f"    {_string(first)},"
     yield from (f"    # {_string(other)}," for other in others)
-    if seen.opened.files:
-        half = quantity(seen.opened.size / 2, "bytes")
+    if seen.size:
+        half = quantity(seen.size / 2, "bytes")
         yield f"    # {_string(f'size < {half}')},"
     yield '    # "latency.p95 < 10 ms",'
     yield "]"

@@ -127,8 +127,9 @@ def test_ordered_categories_are_told_where_only_one_column_can_be_theirs(tmp_pat
 
 
 def test_blanks_in_names_are_underscores_to_lightgbm_only(tmp_path: Path) -> None:
-    table = frame(KINDS).rename(columns={"town": "home town", "age": "age now"})
-    booster = lgb.train({"verbosity": -1, "num_threads": 1}, lgb.Dataset(table, target(frame(KINDS))), 5)
+    plain = frame(KINDS, gaps=0)
+    table = plain.rename(columns={"town": "home town", "age": "age now"})
+    booster = lgb.train({"verbosity": -1, "num_threads": 1}, lgb.Dataset(table, target(plain)), 5)
     booster.save_model(tmp_path / "model.txt")
     model = formats.open(tmp_path / "model.txt")
     assert {"home_town", "age_now"} <= {*model.signature.inputs[0].columns}
