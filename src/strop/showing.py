@@ -13,6 +13,7 @@ from .report.parts import bullets, limits_table, spread_text, table
 from .units import named, quantity, share, spread, stored
 
 MOST = 15  # layers in a table
+HEAD, ROW = 190, 24  # pixels of a figure of rows
 
 
 class Profile(dict[str, Any]):
@@ -76,7 +77,7 @@ class Comparison(dict[str, Any]):
             MissingDependency: Plotly is not installed.
             InvalidData: Nothing has a ratio.
         """
-        return figures("a comparison", comparison_figures(self))
+        return figures("a comparison", comparison_figures(self), HEAD + ROW * len(self._rows()))
 
     def _repr_html_(self) -> str:
         rows = [

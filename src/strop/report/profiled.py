@@ -13,6 +13,7 @@ from .why import bars, greatest
 
 BOUND = {"compute": "#3b8fd0", "memory": "#e69f00", "conversion": "#cc79a7", "overhead": "#8c8c8c", None: "#56b4e9"}
 """What binds a layer, and its colour (after Okabe & Ito 2008)."""
+LONGEST = 28  # characters of a name beside a bar
 ROOM = 2.0  # times the points' ends, to which the roofs are drawn
 
 
@@ -31,7 +32,8 @@ def times(layers: Sequence[Mapping[str, Any]]) -> str:
     traces = [{
         "type": "bar", "orientation": "h", "name": kind or "layers", "marker": {"color": colour},
         "y": [_named(layers[at], at) for at in own], "x": [1e3 * seconds[at] for at in own],
-        "hovertemplate": "%{y}: %{x:.3g} ms<extra></extra>",
+        "text": [escape(layers[at]["name"]) for at in own], "textposition": "none",
+        "hovertemplate": "%{text}: %{x:.3g} ms<extra></extra>",
     } for kind, colour in BOUND.items() if (own := [at for at in kept if layers[at]["bound_by"] == kind])]  # fmt: skip
     order = {"categoryorder": "array", "categoryarray": [_named(layers[at], at) for at in kept]}
     return bars(traces, "milliseconds a call", len(kept), "", order)
@@ -51,23 +53,27 @@ def roofline(layers: Sequence[Mapping[str, Any]], peaks: Mapping[str, Any] | Non
         "text": [_label(known[at], rates[at]) for at in own],
     } for kind, colour in BOUND.items()
         if (own := [at for at, one in enumerate(known) if one["bound_by"] == kind])]  # fmt: skip
-    roofs = {name: [rate, rate] for name, rate in peaks["rates"].items()}
-    roofs |= {name: [peaks[name] * end for end in ends] for name in ("memory", "cache")}
+    top = max(peaks["rates"].values())
+    lines = {name: (ends, [rate, rate]) for name, rate in peaks["rates"].items()}
+    for name in ("memory", "cache"):  # up to where computing is the lower roof
+        wide = [ends[0], max(ends[0], min(ends[1], top / peaks[name]))]
+        lines[name] = (wide, [peaks[name] * end for end in wide])
     traces += [{
-        "type": "scatter", "mode": "lines", "name": escape(name), "x": ends, "y": heights, "hoverinfo": "name",
+        "type": "scatter", "mode": "lines", "name": escape(name), "x": wide, "y": heights, "hoverinfo": "name",
         "line": {"color": "#888", "width": 1, "dash": "dash" if name in peaks["rates"] else "dot"},
-    } for name, heights in roofs.items()]  # fmt: skip
+    } for name, (wide, heights) in lines.items()]  # fmt: skip
     layout = {
         "xaxis": {"title": {"text": "operations a byte"}, "type": "log"},
         "yaxis": {"title": {"text": "operations a second"}, "type": "log"}, "hovermode": "closest",
     }  # fmt: skip
     about = "Roofline: each layer's operations a second over its operations a byte, and what this machine reaches."
-    return figure(finite({"data": traces, "layout": layout}), about, rows=24)
+    return figure(finite({"data": traces, "layout": layout}), about, rows=12)
 
 
 def _named(one: Mapping[str, Any], at: int) -> str:
-    """Names may be there twice, and bars of one name would lie on each other."""
-    return f"{at}: {escape(one['name'])}"
+    """Names may be there twice, and bars of one name would lie on each other; of a long one, the end tells most."""
+    name = str(one["name"])
+    return escape(f"{at}: {name if len(name) <= LONGEST else f'...{name[-LONGEST:]}'}")
 
 
 def _label(one: Mapping[str, Any], rate: float) -> str:
