@@ -38,7 +38,7 @@ from .measures import Judge, of_function
 from .race import spelled
 from .result import Figure, Tuned
 from .space import Space
-from .store import STUDY, Store, readable
+from .store import STUDY, Store, readable, telling
 from .trials import INTERRUPTED, NO_TIME, NO_TRIALS, Trial
 from .workers import Workers, died
 
@@ -114,8 +114,9 @@ def search_function(
     seed: int,
     run: str | Path | None,
     listener: Listener,
+    reported: Callable[[Tuned], Tuned],
 ) -> Tuned:
-    """Search over what a function trains; arguments are those of `search`.
+    """Search over what a function trains; arguments are those of `search`, and `reported`, which keeps what was found.
 
     All trials lie in Optuna's journal, as they go: processes take turns in it, and a search that was killed goes on.
 
@@ -144,8 +145,9 @@ def search_function(
             task = Task(function, journal, begun, goal.objective, goal.direction, chosen, pruner, seed)
             with readable(journal, "Start a new run"):
                 loop = _Loop(task, space, Judge(goal, of_function(goal)), most, begun + seconds, workers, listener)
-            loop.run()
-            return loop.conclude(begun)
+            with telling(run, listener) as loop.listener:
+                loop.run()
+                return reported(loop.conclude(begun))
         finally:
             store.close()
 

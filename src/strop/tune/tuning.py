@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ from .race import Race
 from .result import Tuned, plain_params
 from .samples import Samples, part
 from .space import Space
-from .store import FOUND, Store
+from .store import FOUND, Store, telling
 from .trials import Trial
 from .workers import Workers
 
@@ -140,16 +141,15 @@ def search(
     module = training is not None or is_module(model, X)
     if not module and (function := read_function(model)) is not None:
         read = None if space is None else Space.of(space)
-        found = search_function(
-            function, read, parsed, sampler=sampler, pruner=checked_pruner(pruner), most=most, seconds=budget.seconds,
-            workers=workers, seed=seed, run=run, listener=listener,
-        )  # fmt: skip
         how |= {
             "model": getattr(function, "__qualname__", function),
             "space": None if read is None else read.spelled(),
-            "sampler": sampler,
-        }
-        return _reported(found, {**how, "pruner": pruner}, run)
+            "sampler": sampler, "pruner": checked_pruner(pruner),
+        }  # fmt: skip
+        return search_function(
+            function, read, parsed, sampler=sampler, pruner=pruner, most=most, seconds=budget.seconds,
+            workers=workers, seed=seed, run=run, listener=listener, reported=partial(_reported, how=how, run=run),
+        )  # fmt: skip
     if not module and not hasattr(model, "fit"):
         raise InvalidPlan(f"{told(model, repr)} is neither an estimator, with a method fit, nor module or function.")
     if X is None:
@@ -177,17 +177,17 @@ def search(
         )  # fmt: skip
         workers.check(case)
         first: Asked | None = None if point is None else asking.ask()
-        race = Race(
-            case, splits, data.ratio, asking, Judge(parsed, measures), most, begun + budget.seconds,
-            chosen == "grid", workers, store, listener,
-        )  # fmt: skip
-        race.run(Trial({} if first is None else first.params, first))
-        found = conclude(race, data, seed, begun)
-    how |= {
-        "model": told(model, repr), "given": _given(model, read), "space": read.spelled(), "sampler": chosen,
-        "cv": told(cv), "holdout": holdout, "rungs": rungs, "pruner": pruner, "batch": batch,
-    }  # fmt: skip
-    return _reported(found, how, run)
+        how |= {
+            "model": told(model, repr), "given": _given(model, read), "space": read.spelled(), "sampler": chosen,
+            "cv": told(cv), "holdout": holdout, "rungs": rungs, "pruner": pruner, "batch": batch,
+        }  # fmt: skip
+        with telling(run, listener) as tell:
+            race = Race(
+                case, splits, data.ratio, asking, Judge(parsed, measures), most, begun + budget.seconds,
+                chosen == "grid", workers, store, tell,
+            )  # fmt: skip
+            race.run(Trial({} if first is None else first.params, first))
+            return _reported(conclude(race, data, seed, begun), how, run)
 
 
 def _given(model: Any, space: Space) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def _reported(found: Tuned, how: Mapping[str, Any], run: str | Path | None) -> T
     """What was found with how it was, written down where the run is kept."""
     found = replace(found, how=how)
     if run is not None:
-        write_json(Path(run) / FOUND, finite(found.shown()))
+        write_json(Path(run) / FOUND, finite({**found.shown(), "said": str(found)}))
         found.report(Path(run) / REPORT)
     return found
 
