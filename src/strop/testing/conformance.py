@@ -27,11 +27,12 @@ import numpy as np
 
 from .._lazy import installed
 from ..build import time_layers
-from ..bundle import SAMPLES, keep_samples
+from ..bundle import keep_samples
 from ..data import Data
 from ..deploy import snippet
 from ..errors import NotApplicable, RunFailed, StropError, UnsupportedModel
 from ..model import Model, ModelFormat
+from ..opened import SAMPLES
 from ..prepare import reference
 from ..runtime import Runtime, predict
 from ..settings import Choice, Settings, Span
