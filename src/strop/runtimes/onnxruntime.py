@@ -66,6 +66,9 @@ options.intra_op_num_threads = {self.threads or target.threads}
 session = ort.InferenceSession(file, options, providers={providers})
 names = {names}"""
         call = "outputs = dict(zip(names, session.run(names, inputs)))"
+        if model.format == ONNX_TREES:  # a ZipMap gives maps
+            call += "\nfor name, rows in outputs.items():\n    if isinstance(rows, list):\n"
+            call += "        outputs[name] = np.array([[*row.values()] for row in rows], np.float32)"
         return Code(load, call, ("onnxruntime" if self.provider == "cpu" else "onnxruntime-gpu",))
 
     def start(self) -> None:
