@@ -19,7 +19,7 @@ from ._shapes import cast
 from .baseline import loadable
 from .bench import Bench
 from .build import Workshop
-from .bundle import MANIFEST, Bundle, run_samples
+from .bundle import Bundle, run_samples
 from .data import Data, match
 from .decision import Decision
 from .errors import InvalidData, InvalidPlan
@@ -27,6 +27,7 @@ from .goal import Goal
 from .images import Preprocessing
 from .judge import Report, judge
 from .model import FLOATS, Model, Signature
+from .opened import MANIFEST
 from .prepare import (
     check_batch,
     check_measurable,

@@ -193,6 +193,15 @@ def show_notes(console: Console, notes: Iterable[str]) -> None:
         console.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
 
 
+def show_comparison(console: Console, found: Mapping[str, Any]) -> None:
+    """What `compare` and `benchmark` find."""
+    show_figures(console, found["original"]["metrics"], found["candidate"]["metrics"], found["ratios"], "candidate")
+    show_limits(console, found["limits"])
+    show_details(console, found)
+    show_notes(console, found["notes"])
+    show_not_measurable(console, found["not_measurable"])
+
+
 def show_verified(console: Console, found: Mapping[str, Any]) -> None:
     """What `verify` found: outputs and limits, why they may differ, and what differs between the machines."""
     outputs = found["outputs"]
