@@ -14,9 +14,10 @@ from sklearn.linear_model import LogisticRegression
 import models
 from engine import bundle_of
 from strop import formats
-from strop.bundle import SAMPLES, keep_samples
+from strop.bundle import keep_samples
 from strop.data import Data
 from strop.deploy import snippet
+from strop.opened import SAMPLES
 from strop.runtime import predict
 from strop.runtimes import Onnxruntime, Sklearn
 from strop.target import Target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+import strop
 from engine import ACCURACY, COMPILED, ROUNDED, SIZE, FakeRun, bundle_of, concluded, finding, outcome, report
-from strop.errors import MissingDependency
+from strop.errors import InvalidData, MissingDependency
 from strop.notebook import shown
 from strop.prepare import reference
 from strop.runtime import predict
+from strop.showing import Explanation, Profile
 from strop.target import Target
 from strop.testing import fake_data, fake_model
 from strop.trial import Outcome
@@ -114,3 +117,70 @@ def test_without_pandas_the_frame_says_so(
     monkeypatch.setattr("strop.notebook.installed", lambda name: name in sys.modules and name != "pandas")
     with pytest.raises(MissingDependency, match="pip install pandas"):
         result.to_frame()
+
+
+EVIL = "<script>alert(1)</script>"
+
+
+def layer(name: str, seconds: float, bound_by: str) -> dict[str, Any]:
+    around = {"value": seconds, "low": seconds, "high": seconds}
+    return {
+        "name": name, "operator": "Conv", "seconds": around, "share": {"value": 0.5, "low": 0.4, "high": 0.6},
+        "operations": 2e6, "bytes": 100, "bound_by": bound_by, "intensity": 30.0, "reached": 0.5, "precision": "f32",
+    }  # fmt: skip
+
+
+def profile() -> Profile:
+    peaks = {"rates": {"f32": 1e11}, "memory": 1e10, "cache": 5e10}
+    return Profile(
+        seconds={"value": 1e-4, "low": 9e-5, "high": 1.2e-4}, bound_by="compute", peaks=peaks, notes=[EVIL],
+        layers=[layer(EVIL, 4e-5, "compute"), layer("relu", 1e-5, "memory")], told={"layers": EVIL},
+        advice=[{"technique": EVIL, "gain": 0.4, "why": EVIL}], model={"runtime": "onnxruntime"},
+    )  # fmt: skip
+
+
+def explanation() -> Explanation:
+    error = {"sqnr": 20.0, "cosine": 0.99, "error": 0.1, "lost": 0}
+    sides = {"original": 1e-5, "candidate": 5e-6}
+    told = {"name": EVIL, "operator": "Conv", "precision": "int8", "share": 1.0, "introduced": error, "seconds": sides}
+    return Explanation(said=[EVIL], layers=[{**told, "accumulated": error, "bytes": sides}], notes=[])
+
+
+def test_profiles_and_explanations_are_plain_data_that_shows_itself() -> None:
+    pytest.importorskip("pandas")
+    for found, words in ((profile(), "bound by compute"), (explanation(), "share of the error")):
+        assert json.loads(json.dumps(found)) == found
+        read = Page(found._repr_html_())
+        assert "script" not in read.tags and EVIL in read.text and words in read.text
+        drawn = found.plot()
+        assert (
+            EVIL not in drawn.html
+            and "srcdoc" in drawn._repr_html_()
+            and 'sandbox="allow-scripts"' in drawn._repr_html_()
+        )
+    first, second = profile().to_frame().to_dict("records")
+    assert (first["name"], first["seconds"], first["share.high"], second["bound_by"]) == (EVIL, 4e-5, 0.6, "memory")
+    (only,) = explanation().to_frame().to_dict("records")
+    assert only["introduced.error"] == 0.1 and only["seconds.candidate"] == 5e-6
+    with pytest.raises(InvalidData, match="nothing to draw"):
+        Explanation(explanation(), layers=[]).plot()
+
+
+def test_a_comparison_is_a_frame_and_a_figure(tmp_path: Path, quick_looks: None) -> None:
+    pytest.importorskip("pandas")
+    model = fake_model(tmp_path / "model")
+    found = strop.compare(model.path, model.path, fake_data(model, 60), target=Target(threads=1))
+    frame = found.to_frame().set_index("metric")
+    assert frame.loc["accuracy", "ratio"] == 1 and frame.loc["size", "unit"] == "bytes"
+    assert frame.loc["latency.p50", "original.low"] == found["original"]["metrics"]["latency.p50"]["low"]
+    assert "accuracy" in Page(found._repr_html_()).text and "accuracy" in found.plot().html
+
+
+def test_a_result_draws_its_frontier_and_says_what_it_lacks_to(
+    fake_run: FakeRun, model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = concluded(fake_run, [finding(COMPILED, model, report(0.25))])
+    assert "fake-compile" in result.plot().html and "<select>" in result.plot().html
+    monkeypatch.setattr("strop.notebook.installed", lambda name: name != "plotly")
+    with pytest.raises(MissingDependency, match="pip install plotly"):
+        result.plot()

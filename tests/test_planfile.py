@@ -44,6 +44,7 @@ run = "runs/1"
 recipe = "../yesterday"
 weights = "net.safetensors"
 trust_pickle = true
+mlflow = true
 train = "train.parquet"
 
 [training]
@@ -94,6 +95,7 @@ def test_every_key_is_read_and_paths_are_relative_to_the_file(tmp_path: Path) ->
         recipe=tmp_path / "../yesterday",
         weights=tmp_path / "net.safetensors",
         trust_pickle=True,
+        mlflow=True,
         train=str(tmp_path / "train.parquet"),
         training=Training(loss="cross-entropy", epochs=3, seconds=120.0, keep=("head*",)),
         preprocessing=Preprocessing(256, (224, 224), scale=1, mean=127),

@@ -277,3 +277,10 @@ def test_control_characters_are_spelled_out_on_page_and_terminal(
     console().print(escape(bad))
     fail(bad)
     assert capsys.readouterr().err.split("\n")[:2] == [told, f"strop: {told}"]
+
+
+def test_deploying_says_what_to_install(manifest: dict[str, Any]) -> None:
+    manifest["environment"]["packages"] |= {"numpy": "2.4.6", "xgboost-cpu": "3.2.0"}
+    code = "import ctypes\nimport numpy as np\n\nimport xgboost\nfrom ai_edge_litert.interpreter import Interpreter\n"
+    assert "pip install numpy==2.4.6 xgboost-cpu==3.2.0 ai-edge-litert" in page(manifest, tried(), code)
+    assert "It needs nothing but Python." in page(manifest, tried(), "import ctypes")

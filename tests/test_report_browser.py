@@ -76,6 +76,26 @@ def test_a_page_opens_in_both_schemes_from_a_phone_to_a_wide_screen(tab: Browser
     assert tab.js("[...document.querySelectorAll('nav a')].every(a => document.querySelector(a.getAttribute('href')))")
 
 
+def test_one_that_nothing_kept_says_so_and_shows_the_closest(tab: Browser, fake_run: FakeRun, tmp_path: Path) -> None:
+    model = fake_run.setting.original.model.to_json(fake_run.run.root)
+    broken = {ACCURACY: "broken", SIZE: "met"}
+    near = finding(ROUNDED, model, report(0.5, broken, accuracy=0.96))
+    tried = [(ROUNDED, outcome(0.5, broken, model=model)), (COMPILED, outcome(0.3, {ACCURACY: "broken"}))]
+    original = report(1.0, {ACCURACY: "met", SIZE: "broken"})
+    manifest = json.loads(json.dumps(concluded(fake_run, [near], original, tried).manifest))
+    assert manifest["verdict"] == "infeasible"
+    manifest["reason"] += EVIL
+    manifest["advice"].append(EVIL)
+    for width, dark in ((360, True), (1200, False)):
+        opened(tab, page(manifest, [plain(*one) for one in tried]), tmp_path, width=width, dark=dark)
+        assert tab.js("document.querySelector('.lead .infeasible').textContent") == "✕ infeasible"
+        assert EVIL in tab.js("document.querySelector('#get').parentNode.textContent")
+        assert tab.js("[...document.querySelectorAll('#get ~ * .broken')].length") >= 1
+        assert tab.js("document.querySelectorAll('.plot .point').length") == 3, "two candidates and the original"
+        paper, ink = tab.js("(s => [s.backgroundColor, s.color])(getComputedStyle(document.body))")
+        assert (paper == "rgb(21, 22, 24)") == dark and paper != ink
+
+
 def test_axes_are_chosen_and_a_mark_tells_its_route(tab: Browser, found: Any, tmp_path: Path) -> None:
     opened(tab, page(*found), tmp_path)
     title = "document.querySelector('.plot .xtitle').textContent"

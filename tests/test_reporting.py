@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from engine import ROUNDED, FakeRun, concluded, finding, outcome
 from engine import report as measured
 from strop.baseline import BASELINE
-from strop.bundle import MANIFEST
 from strop.cli import app
 from strop.errors import BundleError, InvalidPlan, RunFailed
+from strop.opened import MANIFEST
 from strop.plan import Route
 from strop.reporting import report
 from strop.rundir import JOURNAL, RunDir, finite, write_json

@@ -34,6 +34,7 @@ from strop.errors import Infeasible
 from strop.fairness import Gap, Rate, Rates
 from strop.goal import Goal, Limit
 from strop.judge import Figure, Report
+from strop.model import LIGHTGBM
 from strop.slices import Drop, Share, Slice
 from strop.stats import Interval
 from strop.trial import Outcome
@@ -157,10 +158,10 @@ def test_inconclusive_says_what_is_open_and_what_would_decide(fake_run: FakeRun,
 
 def test_what_only_the_search_split_left_open_asks_for_the_confirm_split_that_is_there(fake_run: FakeRun) -> None:
     searched = dataclasses.replace(report(1.0), judged=(judged(ACCURACY, "inconclusive", 0.895, needed=120),))
-    (advice,) = what_would_help(fake_run.setting.goal, None, searched, trainable=False, confirm=143)
+    (advice,) = what_would_help(fake_run.setting.goal, None, searched, trainable=[], confirm=143)
     assert advice.startswith(f"a longer --budget: {ACCURACY} was judged on the search split only")
     assert "143 samples" in advice and "120" not in advice
-    (advice,) = what_would_help(fake_run.setting.goal, None, searched, trainable=False, confirm=119)
+    (advice,) = what_would_help(fake_run.setting.goal, None, searched, trainable=[], confirm=119)
     assert advice == f"about 120 samples in the confirm split would decide {ACCURACY}"
 
 
@@ -175,13 +176,25 @@ def test_infeasible_names_the_limit_that_binds_and_hands_over_the_closest(fake_r
     assert result.reason == f"no candidate keeps the limits: {ACCURACY} stopped 2 of 3; {SIZE} stopped 1 of 3"
     assert result.advice[0].startswith("a looser limit: the closest candidate is proven to keep accuracy >= 95.0")
     assert not any(said.startswith("train data") for said in result.advice)  # nothing trains such a model
-    helpful = what_would_help(fake_run.setting.goal, near, report(1.0, BROKEN), trainable=True, confirm=100)
-    assert helpful[-1].startswith("train data (--train): pruning")
+    broken = report(1.0, BROKEN)
+    helpful = what_would_help(fake_run.setting.goal, near, broken, trainable=["prune", "distill"], confirm=100)
+    assert helpful[-1].startswith("train data (--train): prune, distill can then be tried")
     check_manifest(result.manifest)
     with pytest.raises(Infeasible) as caught:
         result.raise_for_verdict()
     assert caught.value.binding == (ACCURACY,)
     assert caught.value.closest == findings[1]
+
+
+def test_train_data_help_what_the_original_is_turned_into(fake_run: FakeRun, model: Any) -> None:
+    workshop = fake_run.setting.workshop
+    trees = dataclasses.replace(workshop, original=dataclasses.replace(workshop.original, format=LIGHTGBM))
+    run = dataclasses.replace(fake_run, setting=dataclasses.replace(fake_run.setting, workshop=trees))
+    near = finding(COMPILED, model, report(0.5, BROKEN, accuracy=0.96))
+    result = concluded(run, [near], report(1.0, {ACCURACY: "met", SIZE: "broken"}))
+    (helpful,) = [said for said in result.advice if said.startswith("train data (--train): ")]
+    for step in ("drop-features", "retune", "distill-forest", "refit-leaves"):  # of a forest, as the trees are read
+        assert step in helpful
 
 
 def test_infeasible_with_nothing_measured_has_nothing_to_save(fake_run: FakeRun, tmp_path: Any) -> None:

@@ -63,7 +63,7 @@ def test_classes_are_held_to_accuracy_and_paths_are_relative_to_the_file(here: P
     np.savez(here / "test.npz", x=data.inputs["x"], labels=data.labels)
     (here / "plans").mkdir()
     plan = written("model.fake", "--data", "test.npz", "--out", "plans/first.toml", path="plans/first.toml")
-    assert plan.limit == ("accuracy >= 99% of original",) and plan.minimize == "latency.p50"
+    assert plan.limit == ("accuracy >= 95% of original",) and plan.minimize == "latency.p50"
     assert Path(plan.model).resolve() == here / "model.fake" and Path(plan.data).resolve() == here / "test.npz"
     text = (here / "plans" / "first.toml").read_text()
     assert 'model = "../model.fake"' in text and "# 200 samples" in text and "Labels are classes (3)." in text
@@ -89,9 +89,9 @@ def test_columns_of_a_table_are_suggested_for_what_they_may_be(here: Path) -> No
     data = table(here, 600, target=rows % 3, sex=np.array(["f", "m"])[rows % 2], user_id=users, note=notes)
     plan = written("model.fake", "--data", data.name, "--label", "target")
     text = (here / "strop.toml").read_text()
-    assert plan.label == "target" and plan.limit == ("accuracy >= 99% of original",)
+    assert plan.label == "target" and plan.limit == ("accuracy >= 97% of original",)
     assert '# slice = ["sex"]' in text and '# protected = ["sex"]' in text and '# group = "user_id"' in text
-    assert "note" not in text
+    assert '"note"' not in text
 
 
 def test_a_label_is_known_by_its_name(here: Path) -> None:
@@ -132,13 +132,25 @@ def test_the_columns_that_a_forest_names_are_its_own_and_the_one_left_is_the_lab
     frame = pandas.DataFrame({"age": random.normal(size=300), "race": random.integers(0, 3, 300).astype(float)})
     fraud = (frame.age > 0).astype(int)
     lightgbm.LGBMClassifier(n_estimators=2, verbose=-1).fit(frame, fraud).booster_.save_model(here / "model.txt")
-    frame.assign(fraud=fraud).to_parquet(here / "test.parquet")
+    frame.assign(fraud=fraud)[::-1].to_parquet(here / "test.parquet")  # with the numbers of its rows, which are no data
     frame.assign(fraud=fraud).to_parquet(here / "train_2.parquet")
     plan = written("model.txt", "--data", "test.parquet")
     text = (here / "strop.toml").read_text()
-    assert plan.label == "fraud" and plan.limit == ("accuracy >= 99% of original",)
+    assert plan.label == "fraud" and plan.limit == ("accuracy >= 95% of original",)
     assert '# protected = ["race"]' in text  # though the model takes it
     assert '# train = "train_2.parquet"' in text and "# [training]" in text and "learning_rate" not in text
+
+
+def test_a_pickled_pipeline_is_looked_at_where_it_is_trusted(here: Path) -> None:
+    joblib, sklearn = pytest.importorskip("joblib"), pytest.importorskip("sklearn.linear_model")
+    x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    np.savez(here / "test.npz", x=x, y=(x[:, 0] > 0).astype(int))
+    joblib.dump(sklearn.LogisticRegression().fit(x, x[:, 0] > 0), here / "model.joblib")
+    plan = written("model.joblib", "--data", "test.npz", "--trust-pickle")
+    assert plan.trust_pickle and plan.limit == ("accuracy >= 95% of original",)
+    assert re.search(r"A model in sklearn, [\d.,]+ k?B", (here / "strop.toml").read_text())
+    refused = init("model.joblib", "--data", "test.npz", "--out", "b.toml")
+    assert refused.exit_code == 2 and "skops.io.dump" in refused.stderr
 
 
 def test_images_get_pre_processing_that_fits_the_input(here: Path) -> None:
@@ -151,7 +163,7 @@ def test_images_get_pre_processing_that_fits_the_input(here: Path) -> None:
         image.new("RGB", (20, 20)).save(here / "photos" / name / "a.png")
     plan = written("model.onnx", "--data", "photos")
     assert plan.preprocessing and (plan.preprocessing.resize, plan.preprocessing.crop) == (18, 16)
-    assert plan.limit == ("accuracy >= 99% of original",)
+    assert plan.limit == ("accuracy >= 90% of original",)  # ten samples prove little
     assert '# slice = ["class"]' in (here / "strop.toml").read_text()
 
 

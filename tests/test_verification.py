@@ -19,7 +19,6 @@ import strop
 from engine import bundle_of
 from models import build
 from strop import formats
-from strop.bundle import Environment
 from strop.cli import app
 from strop.comparison import host
 from strop.data import Data, split
@@ -27,6 +26,7 @@ from strop.drift import causes, differences
 from strop.errors import InvalidData, InvalidGoal
 from strop.formats.torch import load
 from strop.model import Model
+from strop.opened import Environment
 from strop.prepare import environment, unseen_digest
 from strop.target import Target
 from strop.testing import fake_model, registered

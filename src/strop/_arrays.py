@@ -8,8 +8,8 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
 
@@ -19,7 +19,7 @@ from ._archives import expanded
 from ._categories import are_text, check_kinds, codes
 from ._lazy import lazy
 from ._plain import told
-from ._tables import Table, is_block, is_empty, is_numeric, named, numbers, open_table, width
+from ._tables import Table, is_block, is_empty, is_numeric, named, numbers, open_table, spelled, width
 from .errors import InvalidData, StropError
 from .model import Value
 
@@ -97,6 +97,13 @@ class Matrix:
     missing: bool = False
     categories: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     closed: bool = False
+
+    def spelled(self, names: Collection[str]) -> Matrix:
+        """With its columns as a table spells them."""
+        told = dict(zip(self.columns, spelled(self.columns, names), strict=True))
+        return replace(
+            self, columns=tuple(told.values()), categories={told[name]: kept for name, kept in self.categories.items()}
+        )
 
 
 def open_file(
@@ -211,6 +218,7 @@ def from_table(
     features = [n for n in types if n in (*numeric, *blocks) and n not in others] if wide else list(inputs)
     features = ["x"] if wide and "x" in blocks and "x" not in others else features
     if wide and matrix.columns:
+        matrix = matrix.spelled(types)
         empty = [name for name, kind in types.items() if matrix.missing and is_empty(kind)]
         features = _named(matrix, types, (*numeric, *empty), path)
     columns = list(dict.fromkeys([*features, *others]))

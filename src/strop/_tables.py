@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ Array: TypeAlias = np.ndarray[Any, Any]
 PIECE = 1 << 22
 """Bytes of text that are parsed at a time."""
 _FRAMES = {("pandas", "DataFrame"), ("polars", "DataFrame"), ("pyarrow", "Table")}
+_UNNAMED = re.compile(r"__index_level_\d+__")
+"""What pandas calls the numbers of rows in a parquet file, which are no data."""
 _ROWS = 1 << 16
 """Rows of a batch of a parquet file, at the most."""
 
@@ -50,6 +53,12 @@ def open_table(path: Path, words: Collection[str] = ()) -> Table:
         ValueError: It can't be parsed; pyarrow says why.
     """
     return _csv(path, words) if path.suffix.lower() == ".csv" else _parquet(path)
+
+
+def spelled(columns: Sequence[str], names: Collection[str]) -> tuple[str, ...]:
+    """Columns that a model names, as a table spells them: LightGBM makes blanks underscores."""
+    blanks = {name.replace(" ", "_"): name for name in names}
+    return tuple(name if name in names else blanks.get(name, name) for name in columns)
 
 
 def plain(kind: Any) -> Any:
@@ -207,9 +216,9 @@ def _parquet(path: Path) -> Table:
     import pyarrow.parquet
 
     file = pyarrow.parquet.ParquetFile(path)
-    schema = file.schema_arrow
+    fields = [field for field in file.schema_arrow if not _UNNAMED.fullmatch(field.name)]
     return Table(
-        tuple(schema.names), tuple(schema.types), file.metadata.num_rows,
+        tuple(field.name for field in fields), tuple(field.type for field in fields), file.metadata.num_rows,
         lambda columns: file.iter_batches(_ROWS, columns=list(columns)),
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
@@ -36,12 +36,14 @@ def binding(reports: Collection[Report]) -> str:
     return "; ".join(said) or "none could be confirmed"
 
 
-def what_would_help(goal: Goal, closest: Report | None, original: Report, trainable: bool, confirm: int) -> list[str]:
+def what_would_help(
+    goal: Goal, closest: Report | None, original: Report, trainable: Sequence[str], confirm: int
+) -> list[str]:
     """Ways out, most direct first: more samples or a quiet machine, a looser limit, a stronger machine, training data.
 
     Args:
         closest: Of the closest candidate, on unseen samples; None without one. What the original keeps helps nobody.
-        trainable: Whether techniques that train fit the original, and there were no data to train with.
+        trainable: Techniques that train and fit the original, where there were no data to train with.
         confirm: Samples in the confirm split.
     """
     advice = []
@@ -65,8 +67,8 @@ def what_would_help(goal: Goal, closest: Report | None, original: Report, traina
     advice += [said for judged in original.judged if (said := _stronger_machine(goal, judged, original))]
     if trainable and closest and any(_is_quality(judged.limit, goal) for judged in closest.broken):
         advice.append(
-            "train data (--train): pruning, distillation and quantization-aware training then make it smaller and win "
-            "back quality"
+            f"train data (--train): {', '.join(trainable)} can then be tried, which make a model smaller or win back "
+            "quality"
         )
     return advice
 

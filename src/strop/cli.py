@@ -8,11 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from . import planfile
+from .deployer import serve
 from .errors import InvalidPlan, StropError
 from .goal import Goal
 from .options import P99, Batch, Json, Many, Price, Rate, Seed, Text, Threads, Trust, Weights, target_of
 from .planfile import Plan, seconds
 from .prepare import Budget
+from .rundir import PLAN
 from .shell import CODES, Exit, aside, finish, print_json, say
 from .starter import init
 from .target import Target
@@ -73,6 +75,7 @@ def optimize(
     run: Annotated[Path | None, typer.Option(help="The run directory; a new one under strop-runs/ by default.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the search in that run directory.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A bundle whose route is replayed on this model.")] = None,
+    mlflow: Annotated[bool, typer.Option("--mlflow", help="Log what was tried, and the model, to MLflow.")] = False,
     trust_pickle: Trust = False,
     as_json: Json = False,
     debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
@@ -84,7 +87,7 @@ def optimize(
         "label": label, "slice": tuple(slice or ()), "group": group, "protected": tuple(protected or ()),
         "threads": threads, "batch": batch, "target": target, "formats": tuple(formats.split(",")) if formats else (),
         "rate": rate, "price": price, "weights": weights, "trials": trials, "seed": seed, "out": out,
-        "run": run, "recipe": recipe, "trust_pickle": trust_pickle or None,
+        "run": run, "recipe": recipe, "trust_pickle": trust_pickle or None, "mlflow": mlflow or None,
     }  # fmt: skip
 
     def work() -> int:
@@ -328,6 +331,7 @@ def report(
 app.command()(tune)
 app.command()(init)
 app.command()(watch)
+app.command()(serve)
 
 
 @app.command()
@@ -424,7 +428,9 @@ def _plan(flags: dict[str, Any]) -> Plan:
 def _run(plan: Plan, as_json: bool) -> int:
     from .pipeline import optimize as search
     from .terminal import Reporter, console
+    from .tracking import check
 
+    check(plan.mlflow)
     goal = Goal.of(plan.limit, plan.minimize, plan.maximize)
     budget = Budget(Budget().seconds if plan.budget is None else plan.budget, plan.trials)
     screen = console()
@@ -438,17 +444,19 @@ def _run(plan: Plan, as_json: bool) -> int:
             seed=plan.seed or 0, run=plan.run, recipe=plan.recipe, out=plan.out, trust_pickle=plan.trust_pickle,
             listener=reporter,
         )  # fmt: skip
-    return _hand_over(result, None, screen, as_json)
+    return _hand_over(result, None, screen, as_json, plan.mlflow)
 
 
 def _resume(run: Path, flags: dict[str, Any], as_json: bool) -> int:
     from .bundle import check_free
     from .pipeline import resume as go_on
     from .terminal import Reporter, console
+    from .tracking import check
 
-    given = sorted(key for key, value in flags.items() if value and key not in ("out", "budget", "trials"))
+    given = sorted(key for key, value in flags.items() if value and key not in ("out", "budget", "trials", "mlflow"))
     if given:
         raise InvalidPlan(f"--resume goes on with what the run was started with; leave out {', '.join(given)}.")
+    check(flags["mlflow"])
     if flags["out"]:
         check_free(flags["out"])
     screen = console()
@@ -456,34 +464,31 @@ def _resume(run: Path, flags: dict[str, Any], as_json: bool) -> int:
     new = Budget(flags.get("budget") or Budget().seconds, flags["trials"]) if given else None
     with aside(), Reporter(screen, (new or Budget()).seconds) as reporter:
         result = go_on(run, budget=new, listener=reporter)
-    return _hand_over(result, flags["out"], screen, as_json)
+    return _hand_over(result, flags["out"], screen, as_json, bool(flags["mlflow"]))
 
 
-def _hand_over(result: Any, out: Path | None, screen: Any, as_json: bool) -> int:
-    from .terminal import show_result
+def _hand_over(result: Any, out: Path | None, screen: Any, as_json: bool, mlflow: bool) -> int:
+    from .terminal import show_notes, show_result
 
     place = None
     if result.handed_over:
         bundle = result.save(out)
         place = str(bundle.folder)
     show_result(screen, result, place, out)
+    if mlflow and place:
+        from . import tracking
+
+        with aside():
+            show_notes(screen, [tracking.logged(bundle, result.setting.root / PLAN)])
     if as_json:
         print_json(bundle.manifest if place else result.manifest)
     return CODES[result.verdict]
 
 
 def _show_comparison(found: dict[str, Any], as_json: bool) -> int:
-    from .terminal import console, show_details, show_figures, show_limits, show_not_measurable, show_notes
+    from .terminal import console, show_comparison
 
-    screen = console()
-    if as_json:
-        print_json(found)
-    else:
-        show_figures(screen, found["original"]["metrics"], found["candidate"]["metrics"], found["ratios"], "candidate")
-        show_limits(screen, found["limits"])
-        show_details(screen, found)
-        show_notes(screen, found["notes"])
-        show_not_measurable(screen, found["not_measurable"])
+    print_json(found) if as_json else show_comparison(console(), found)
     verdicts = {limit["verdict"] for limit in found["limits"]}
     return next((CODES[v] for v in ("broken", "inconclusive") if v in verdicts), Exit.MET)
 

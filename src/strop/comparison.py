@@ -19,7 +19,7 @@ from ._shapes import cast
 from .baseline import loadable
 from .bench import Bench
 from .build import Workshop
-from .bundle import MANIFEST, Bundle, run_samples
+from .bundle import Bundle, run_samples
 from .data import Data, match
 from .decision import Decision
 from .errors import InvalidData, InvalidPlan
@@ -27,6 +27,7 @@ from .goal import Goal
 from .images import Preprocessing
 from .judge import Report, judge
 from .model import FLOATS, Model, Signature
+from .opened import MANIFEST
 from .prepare import (
     check_batch,
     check_measurable,
@@ -39,6 +40,7 @@ from .prepare import (
 )
 from .reading import read_for
 from .server import Hosted
+from .showing import Comparison
 from .target import Target
 from .timing import CONFIRMING, Effort
 
@@ -66,7 +68,7 @@ def compare(
     trust_pickle: bool = False,
     weights: str | Path | None = None,
     preprocessing: Preprocessing | None = None,
-) -> dict[str, Any]:
+) -> Comparison:
     """Measure a candidate against an original on the same samples.
 
     Args:
@@ -79,8 +81,8 @@ def compare(
         preprocessing: Of images, where data are a folder of them; by default as the bundle has it, where one is given.
 
     Returns:
-        Plain data: `original`, `candidate` (metrics each), `ratios`, `slices`, `worst_drops`, `churn`, `fairness`,
-        `limits`, and `not_measurable`: the metrics that can't be told here, and why.
+        Plain data, which a notebook shows: `original`, `candidate` (metrics each), `ratios`, `slices`, `worst_drops`,
+        `churn`, `fairness`, `limits`, and `not_measurable`: the metrics that can't be told here, and why.
 
     Raises:
         StropError: A model or the data can't be used; the message says why.
@@ -125,7 +127,7 @@ def benchmark(
     trust_pickle: bool = False,
     weights: str | Path | None = None,
     preprocessing: Preprocessing | None = None,
-) -> dict[str, Any]:
+) -> Comparison:
     """Measure what one model costs, or two side by side; without data, on random inputs.
 
     Args:
@@ -156,15 +158,13 @@ def benchmark(
         return _measured(first, second, folder, Goal(()), (*COSTS, *metrics.called_for(target)), seed)
 
 
-def _measured(
-    first: Hosted, second: Hosted, folder: Path, goal: Goal, also: Sequence[str], seed: int
-) -> dict[str, Any]:
+def _measured(first: Hosted, second: Hosted, folder: Path, goal: Goal, also: Sequence[str], seed: int) -> Comparison:
     ended = jobs.run(
         _judge_whole, first, second, folder, goal, tuple(also), CONFIRMING, seed, limits=jobs.Limits(TIME, 1 << 62)
     )
     ended.raise_unless_done()
     report = ended.value or Report()
-    return {
+    return Comparison({
         "original": {"metrics": {n: f.side("original") for n, f in report.figures.items()}},
         "candidate": {"metrics": {n: f.side("candidate") for n, f in report.figures.items()}},
         "ratios": {n: asdict(f.ratio) for n, f in report.figures.items()},
@@ -172,7 +172,7 @@ def _measured(
         "limits": [judged.to_json() for judged in report.judged],
         "not_measurable": report.not_measurable,
         "notes": list(report.notes),
-    }
+    })  # fmt: skip
 
 
 def _judge_whole(

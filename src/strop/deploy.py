@@ -45,9 +45,10 @@ def snippet(model: Model, runtime: Runtime, target: Target, samples: Path) -> st
 
     expected = ", ".join(f"{t.name!r}: {was(f'output.{t.name}')}" for t in model.signature.visible_outputs)
     inputs = "".join(f"    {name!r}: {value},\n" for name, value in given)
+    code = runtime.code(model, target)
     return (
         f'import numpy as np\n\nsamples = np.load("{samples.name}")\ninputs = {{\n{inputs}}}\n\n'
-        f"{runtime.snippet(model, target).strip()}\n\n{TAIL.format(expected=expected)}"
+        f"file = {model.path.name!r}\n{code.load}\n{code.call}\n\n{TAIL.format(expected=expected)}"
     )
 
 

@@ -110,7 +110,7 @@ class Reader:
         if not there:
             raise RunFailed(
                 f"{path.parent} holds no search that can be followed (no {path.name}). Name the run directory of "
-                "strop optimize: it is told in its first line."
+                "strop optimize, which is told in its first line, or that of strop tune --run."
             )
         self.path, self._read = path, 0
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import metrics
 from .bench import Bench
-from .bundle import Environment
+from .opened import Environment
 from .target import BF16, DOT_PRODUCTS
 
 Array = np.ndarray[Any, Any]

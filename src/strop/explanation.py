@@ -25,6 +25,7 @@ from .model import Model
 from .prepare import check_target
 from .reading import read_for
 from .server import Hosted
+from .showing import Explanation
 from .target import Target
 from .timing import Effort
 from .units import counted
@@ -46,7 +47,7 @@ def explain(
     trust_pickle: bool = False,
     weights: str | Path | None = None,
     preprocessing: Preprocessing | None = None,
-) -> dict[str, Any]:
+) -> Explanation:
     """Say where the error of a candidate comes from: layer by layer, and sample by sample.
 
     Args:
@@ -61,7 +62,8 @@ def explain(
         preprocessing: Of images; by default as the bundle has it.
 
     Returns:
-        Plain data. `said`, what it comes to in sentences; `layers`, in the original's order, each with its `name`,
+        Plain data, which a notebook shows.
+        `said`, what it comes to in sentences; `layers`, in the original's order, each with its `name`,
         `operator`, `node` and `value` as the original's file has them, `precision` in the candidate, `bytes` and
         `seconds` (None where not known) of `original` and `candidate`, errors `introduced` there (the candidate's layer
         is given what the original's is given) and `accumulated` up to there, each with `sqnr` in dB (None where nothing
@@ -97,10 +99,10 @@ def explain(
         whole = _plain((first, second), changed)
         if trees:
             forest = _done(jobs.run(_trees, *models, folder / "data", limits=LIMITS))
-            return {**whole, **forest, "said": [*forest["said"], *story.changed(changed)]}
+            return Explanation({**whole, **forest, "said": [*forest["said"], *story.changed(changed)]})
         (folder / "opened").mkdir()
         inside = _done(jobs.run(look, first, second, folder / "data", folder / "opened", EXPLAINING, limits=LIMITS))
-        return {**whole, **_layers(inside, changed, _reasons(candidate, second))}
+        return Explanation({**whole, **_layers(inside, changed, _reasons(candidate, second))})
 
 
 def _done(ended: jobs.Ended[T]) -> T:

@@ -19,8 +19,8 @@ from xml.etree import ElementTree
 
 from . import summary
 from ._plain import restore
-from .bundle import Environment
 from .errors import StropError
+from .opened import Environment
 from .prepare import environment
 from .verification import explain
 

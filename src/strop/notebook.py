@@ -1,24 +1,72 @@
-"""Notebook: how results show themselves where HTML is shown, and candidates as a frame."""
+"""Notebook: how results show themselves where HTML is shown, their figures, and what is a table as a frame."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from ._lazy import installed
-from .errors import MissingDependency
+from .errors import InvalidData, MissingDependency
 from .plan import Candidate
+from .report import sheet
 from .report.parts import limits_table, spread_text, table
 from .trial import Outcome
 from .units import counted, duration, named, share, stored, visible
 
 # Rules of its own, under a class of its own: whatever else the notebook shows is left alone.
 STYLE = """
-.strop-shown .met { color: #17803d } .strop-shown .broken, .strop-shown .infeasible { color: #b3261e }
-.strop-shown .inconclusive { color: #8a5a00 } .strop-shown .verdict { font-weight: 700 }
-.strop-shown td, .strop-shown th { text-align: left } .strop-shown table { margin: .6em 0 }
+.strop-shown { --met: #17803d; --broken: #b3261e; --open: #8a5a00; color-scheme: light }
+:is([data-jp-theme-light="false"], .vscode-dark) .strop-shown {
+--met: #5bd68a; --broken: #ff8a80; --open: #f0b849; color-scheme: dark }
+.strop-shown .met { color: var(--met) } .strop-shown :is(.broken, .infeasible) { color: var(--broken) }
+.strop-shown .inconclusive { color: var(--open) } .strop-shown .verdict { font-weight: 700 }
+.strop-shown :is(td, th) { text-align: left } .strop-shown table { margin: .6em 0 }
+.strop-shown iframe { width: 100%; border: 0 } .strop-shown .hidden { display: none }
 """
+HEIGHT = 620  # pixels of figures, by default
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Figures as the report draws them. A notebook shows them, in a frame that no code can leave.
+
+    Attributes:
+        html: One page by itself, to be written to a file.
+    """
+
+    html: str
+    height: int = HEIGHT
+
+    def _repr_html_(self) -> str:
+        return _box(  # as it is: the page runs no script that is changed by a character
+            f'<iframe sandbox="allow-scripts" title="Figures" style="height: {self.height}px" '
+            f'srcdoc="{escape(self.html)}"></iframe>'
+        )
+
+
+def figures(title: str, drawn: str, height: int = HEIGHT) -> Figures:
+    """HTML of the report's figures, to be shown.
+
+    Raises:
+        MissingDependency: Plotly is not installed.
+        InvalidData: There is nothing to draw.
+    """
+    if not drawn:
+        raise InvalidData(f"There is nothing to draw of {title}: none of it was measured.")
+    if not installed("plotly"):
+        raise MissingDependency("Figures are drawn by Plotly, and it is not installed: pip install plotly")
+    return Figures(sheet(title, drawn), height)
+
+
+def boxed(html: str) -> str:
+    """HTML under a class of its own; control characters are shown as such."""
+    return visible(_box(html))
+
+
+def _box(html: str) -> str:
+    return f'<div class="strop-shown"><style>{STYLE}</style>{html}</div>'
 
 
 def shown(manifest: Mapping[str, Any], place: str = "") -> str:
@@ -36,11 +84,11 @@ def shown(manifest: Mapping[str, Any], place: str = "") -> str:
         *(f"<p>Would help: {escape(line)}.</p>" for line in manifest["advice"]),
         *(f"<p>Note: {escape(note)}</p>" for note in manifest["notes"]),
     ]
-    return visible(f'<div class="strop-shown"><style>{STYLE}</style>{"".join(parts)}</div>')
+    return boxed("".join(parts))
 
 
-def frame(tried: Sequence[tuple[Candidate, Outcome]]) -> Any:
-    """Candidates as a frame of pandas, one row each, in the order in which they were tried.
+def frame(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Rows as a frame of pandas.
 
     Raises:
         MissingDependency: pandas is not installed.
@@ -49,9 +97,18 @@ def frame(tried: Sequence[tuple[Candidate, Outcome]]) -> Any:
         raise MissingDependency("A frame is one of pandas, and pandas is not installed: pip install pandas")
     import pandas
 
-    made = pandas.DataFrame([_row(candidate, outcome) for candidate, outcome in tried])
-    figures = [(name, figure) for _, outcome in tried for name, figure in outcome.report.figures.items()]
-    made.attrs["units"] = {name: figure.unit for name, figure in figures}
+    return pandas.DataFrame(list(rows))
+
+
+def candidates(tried: Sequence[tuple[Candidate, Outcome]]) -> Any:
+    """Candidates as a frame, one row each, in the order in which they were tried.
+
+    Raises:
+        MissingDependency: pandas is not installed.
+    """
+    made = frame([_row(candidate, outcome) for candidate, outcome in tried])
+    known = [(name, figure) for _, outcome in tried for name, figure in outcome.report.figures.items()]
+    made.attrs["units"] = {name: figure.unit for name, figure in known}
     return made
 
 

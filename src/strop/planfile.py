@@ -102,6 +102,7 @@ class Plan(Common):
         out: Where the bundle is written.
         recipe: A bundle whose route is replayed.
         weights: A file of weights for a PyTorch module.
+        mlflow: Whether the search is logged to MLflow when it is over.
     """
 
     verb: ClassVar[str] = "strop optimize"
@@ -122,6 +123,7 @@ class Plan(Common):
     price: float | None = None
     recipe: Path | None = None
     weights: Path | None = None
+    mlflow: bool = False
 
 
 @dataclass(frozen=True)
@@ -361,7 +363,7 @@ READERS: dict[str, Callable[[Any, Path], Any]] = {
     "target": _kind,
     "training": _training,
     "preprocessing": _preprocessing,
-    "trust_pickle": _true_or_false,
+    **dict.fromkeys(("trust_pickle", "mlflow"), _true_or_false),
     **dict.fromkeys(("budget", "p99"), _span),
     **dict.fromkeys(("rate", "price"), _above_zero),
 }

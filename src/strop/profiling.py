@@ -33,6 +33,7 @@ from .prepare import check_target
 from .progress import Tell, passed_on
 from .reading import read_for
 from .server import Hosted
+from .showing import Profile
 from .target import Target
 
 LIMITS = jobs.Limits(TIME, 1 << 62)
@@ -50,7 +51,7 @@ def profile(
     sensitivity: bool = False,
     metric: str = "",
     tell: Tell = lambda share, words: None,
-) -> dict[str, Any]:
+) -> Profile:
     """Take a model apart and time it on the reference runtime of its kind, in a process of its own.
 
     Args:
@@ -67,7 +68,8 @@ def profile(
         tell: Called with the share done (0 to 1) and a few words, while that is measured.
 
     Returns:
-        Plain data. `seconds` of one call; `layers`, overhead first, then the others in the order in which they run
+        Plain data, which a notebook shows.
+        `seconds` of one call; `layers`, overhead first, then the others in the order in which they run
         (what is not known is None); `bound_by`: `compute`, `memory`, `conversion` or `overhead`, and `shares`, the
         share of a call that each binds; where the runtime has no profiler, `overhead` or `model`, and none; `memory` in
         bytes, and `held`, how much of it are weights and values between layers, and where they are most; `peaks` of
@@ -115,7 +117,7 @@ def profile(
         if made_up:
             notes.append("the inputs were random numbers; --data FILE tells how it is on your own")
         plain = _plain(hosted, ready, found, known, None if made_up else samples, notes)
-        return {**plain, "sensitivity": bears and asdict(bears)}
+        return Profile(plain, sensitivity=bears and asdict(bears))
 
 
 def _timed(hosted: Hosted, samples: Data, given: bool, folder: Path, seed: int) -> Found:

@@ -8,9 +8,10 @@ from typing import Any
 
 from . import report as pages
 from .baseline import BASELINE
-from .bundle import MANIFEST, REPORT, Bundle
+from .bundle import Bundle
 from .errors import BundleError, InvalidPlan
 from .explanation import explain
+from .opened import MANIFEST, REPORT
 from .prepare import Request
 from .rundir import JOURNAL, PLAN, RunDir, as_written, atomic, read_json
 from .search import finished

@@ -16,12 +16,13 @@ from .errors import Infeasible
 from .goal import Goal
 from .judge import Figure, Report
 from .looks import used_before
-from .notebook import frame, shown
-from .plan import Candidate
+from .notebook import Figures, candidates, figures, shown
+from .plan import Candidate, reached
 from .prepare import Request, environment
+from .report import frontier
 from .search import rank
 from .technique import Needs
-from .trial import Outcome, Setting
+from .trial import Outcome, Setting, plain
 from .units import named, quantity, share
 
 SCHEMA = 1
@@ -126,7 +127,20 @@ class Result:
         Raises:
             MissingDependency: pandas is not installed.
         """
-        return frame(self.tried)
+        return candidates(self.tried)
+
+    def plot(self) -> Figures:
+        """The frontier of all candidates, as the report draws it, for a notebook to show.
+
+        Raises:
+            MissingDependency: Plotly is not installed.
+            InvalidData: No candidate was measured.
+        """
+        found = self.manifest
+        tried = [plain(candidate, outcome) for candidate, outcome in self.tried]
+        content = found["winner"] or found["closest"] or {}
+        drawn = frontier(tried, Goal.of_json(found["goal"]), content, found["confirmed"])
+        return figures(f"strop: {found['original']['source']}", drawn)
 
     def _repr_html_(self) -> str:
         return shown(self.manifest)
@@ -254,10 +268,13 @@ def _without(candidate: Candidate, tried: Sequence[tuple[Candidate, Outcome]], g
     return found
 
 
-def _trainable(request: Request, setting: Setting) -> bool:
-    """Whether train data, which were not given, would let more techniques be tried."""
-    trains = (step for step in techniques.all_techniques() if step.needs & Needs.TRAINING)
-    return request.training is None and any(setting.workshop.original.format in step.accepts for step in trains)
+def _trainable(request: Request, setting: Setting) -> list[str]:
+    """What train data, which were not given, would let be tried, also on what the original is turned into."""
+    if request.training is not None:
+        return []
+    every = techniques.all_techniques()
+    formats = reached(setting.workshop.original.format, every)
+    return [step.label() for step in every if step.needs == Needs.TRAINING and step.accepts & formats]
 
 
 def _closest(findings: Sequence[Finding], goal: Goal) -> Finding | None:

@@ -69,6 +69,23 @@ class Profiled:
 
 
 @dataclass(frozen=True)
+class Code:
+    """Python that runs a model where it lies.
+
+    Attributes:
+        load: Opens the model, once. `file` is the path of its main file, and `np` is NumPy.
+        call: Makes `outputs` of `inputs`, arrays by name, with what `load` made; both have the model's own shapes.
+        packages: What must be installed for it besides NumPy, as pip names it.
+        system: What Debian must have besides.
+    """
+
+    load: str
+    call: str
+    packages: tuple[str, ...] = ()
+    system: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Runtime(Settings):
     """What executes a model. Its fields are its options, searched like settings."""
 
@@ -110,12 +127,13 @@ class Runtime(Settings):
         """How a model is measured where it will run, as Markdown for its bundle; empty where that is here."""
         return ""
 
-    def snippet(self, model: Model, target: Target) -> str:
-        """Python that runs a model from the folder in which it lies: makes `outputs` of `inputs`, arrays by name.
-
-        By default that is strop's own; a runtime that others call without strop says how.
-        """
-        return 'import strop\n\noutputs = strop.Bundle.load(".").predict(inputs)'
+    def code(self, model: Model, target: Target) -> Code:
+        """How a model is run. By default by strop, from its bundle; a runtime that others call without it says how."""
+        return Code(
+            "import os\n\nimport strop\n\nrunner = strop.Bundle.load(os.path.dirname(file) or os.curdir).runner()",
+            "outputs = runner(inputs)",
+            (f"strop[{self.extra}]" if self.extra else "strop",),
+        )
 
     def start(self) -> None:
         """Load what any model needs, and no model: memory is told over this. Where libraries come in with the first

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import formats, metrics, techniques
 from ._calls import is_call
-from ._tables import is_block, is_numeric, open_table
+from ._tables import is_block, is_numeric, open_table, spelled
 from .bundle import run_samples
 from .comparison import fit
 from .data import Array, Data
@@ -44,6 +44,7 @@ class Seen:
     Attributes:
         model: As it is spelled in the plan, likewise `data`, `train` and `weights`.
         opened: The model.
+        size: Of its files, in bytes; 0 where it has none.
         samples: How many there are.
         label: The label column, where strop does not find it by itself.
         classes: How many, where labels are classes.
@@ -58,6 +59,7 @@ class Seen:
     model: str
     data: str
     opened: Model
+    size: int
     samples: int
     label: str | None
     classes: int
@@ -100,7 +102,7 @@ def look(
         on_the_way = reached(opened.format, every)
         trains = any(step.needs & Needs.TRAINING and step.accepts & on_the_way for step in every)
         seen = Seen(
-            model, data, opened, 0, label, 0, "", trains=trains, train=_train(data),
+            model, data, opened, opened.size, 0, label, 0, "", trains=trains, train=_train(data),
             weights=str(weights) if weights else None, trust_pickle=trust_pickle,
         )  # fmt: skip
         if is_images(data):
@@ -179,7 +181,7 @@ def _columns(data: str, signature: Signature) -> tuple[dict[str, Array], set[str
         raise InvalidData(f"{path} can't be read as a table: {error}. It may be cut short: write it again.") from error
     types = dict(zip(table.names, table.types, strict=True))
     tensors = signature.inputs
-    known = [name for tensor in tensors for name in (tensor.columns or (tensor.name,))]
+    known = [name for tensor in tensors for name in (spelled(tensor.columns, types) or (tensor.name,))]
     inputs = set(known) & set(types) or {name for name, kind in types.items() if is_numeric(kind) or is_block(kind)}
     columns = zip(first.schema.names, first.columns, strict=True)
     return {

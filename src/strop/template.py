@@ -20,8 +20,8 @@ from .units import counted, quantity
 
 SCHEMA = "plan.schema.json"
 WIDTH = 110  # of a line of comment
+LOSSES = (1, 2, 3, 5, 10)  # % of the original's accuracy: about the least that the samples can prove is the limit
 LIMITS = {
-    "accuracy": ("accuracy >= 99% of original", "drop(accuracy) <= 0.01"),
     "average_precision": ("drop(average_precision) <= 0.01", "drop(auroc) <= 0.005"),
     "mse": ("mse <= 102% of original", "r2 >= 99% of original", "mae <= 102% of original"),
     "agreement": ("agreement >= 0.99", "fidelity >= 0.99"),
@@ -66,7 +66,7 @@ def template(seen: Seen, out: Path) -> str:
 def _model(seen: Seen, folder: Path) -> Iterator[str]:
     signature = seen.opened.signature
     sides = (", ".join(map(str, side)) or "not told" for side in (signature.inputs, signature.outputs))
-    size = f", {quantity(seen.opened.size, 'bytes')}" if seen.opened.files else ""
+    size = f", {quantity(seen.size, 'bytes')}" if seen.size else ""
     yield f"# A model in {seen.opened.format}{size}."
     yield from (f"# {end}: {_shown(said)}" for end, said in zip(("Inputs", "Outputs"), sides, strict=True))
     yield f"model = {_path(seen.model, folder)}"
@@ -98,7 +98,7 @@ def _data(seen: Seen, folder: Path) -> Iterator[str]:
 
 
 def _goal(seen: Seen) -> Iterator[str]:
-    first, *others = LIMITS[seen.metric]
+    limits = LIMITS.get(seen.metric, ())
     yield "# What to make small (or, with `maximize`, large): latency.p50, latency.p95, size, memory, throughput, ..."
     yield 'minimize = "latency.p50"'
     yield ""
@@ -110,12 +110,16 @@ def _goal(seen: Seen) -> Iterator[str]:
             f" {counted(confirming, 'sample')} to confirm on can prove a drop of {drop:.2%} or less, where a candidate "
             f"changes {DISAGREEMENT:.0%} of the predictions; a tighter limit may stay inconclusive."
         )
+        if seen.metric == "accuracy":
+            lost = next((loss for loss in LOSSES if loss >= 100 * drop - 0.5), LOSSES[-1])
+            limits = f"accuracy >= {100 - lost}% of original", f"drop(accuracy) <= {lost / 100:g}"
+    first, *others = limits
     yield from _said(why)
     yield "limit = ["
     yield f"    {_string(first)},"
     yield from (f"    # {_string(other)}," for other in others)
-    if seen.opened.files:
-        half = quantity(seen.opened.size / 2, "bytes")
+    if seen.size:
+        half = quantity(seen.size / 2, "bytes")
         yield f"    # {_string(f'size < {half}')},"
     yield '    # "latency.p95 < 10 ms",'
     yield "]"

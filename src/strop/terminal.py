@@ -123,7 +123,8 @@ def show_result(console: Console, result: Result, bundle: str | None, out: Path 
         place = out or result.out or "a bundle"
         console.print(f"nothing was written to {escape(str(place))}, because no candidate was measured", soft_wrap=True)
     if bundle:
-        what = "bundle" if manifest["winner"] else "closest candidate, which does not keep the limits"
+        open_ = "is not proven to" if manifest["verdict"] == "inconclusive" else "does not"
+        what = "bundle" if manifest["winner"] else f"closest candidate, which {open_} keep the limits"
         console.print(f"{what}: [bold]{escape(bundle)}[/] (report.html, manifest.json, model)", soft_wrap=True)
 
 
@@ -190,6 +191,15 @@ def show_notes(console: Console, notes: Iterable[str]) -> None:
     """What to know of how it was measured."""
     for note in notes:
         console.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
+
+
+def show_comparison(console: Console, found: Mapping[str, Any]) -> None:
+    """What `compare` and `benchmark` find."""
+    show_figures(console, found["original"]["metrics"], found["candidate"]["metrics"], found["ratios"], "candidate")
+    show_limits(console, found["limits"])
+    show_details(console, found)
+    show_notes(console, found["notes"])
+    show_not_measurable(console, found["not_measurable"])
 
 
 def show_verified(console: Console, found: Mapping[str, Any]) -> None:

@@ -127,7 +127,7 @@ def _run(plan: TunePlan, as_json: bool) -> int:
         chosen = _arguments(plan)
         if plan.run is not None:
             _keep(plan, plan.run)
-            reporter(Said(f"optuna-dashboard {plan.run / 'journal.log'} shows the search live"))
+            reporter(Said(f"strop watch {shlex.quote(str(plan.run))} follows the search; --web shows it in a browser"))
         found = _search(plan, budget, chosen, reporter)
     written = {}
     if plan.out is not None:

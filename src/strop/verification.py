@@ -16,7 +16,7 @@ from . import drift, jobs, metrics
 from ._plain import restore, texts
 from .advice import would_decide
 from .bench import Bench
-from .bundle import Bundle, Environment, run_samples
+from .bundle import Bundle, run_samples
 from .comparison import TIME, fit, host
 from .data import Data, split
 from .decision import Decision
@@ -24,6 +24,7 @@ from .drift import Drift
 from .errors import BundleError, InvalidData, InvalidPlan
 from .goal import Goal, Limit
 from .judge import Report, judge
+from .opened import Environment
 from .prepare import check_seed, environment, unseen_digest
 from .reading import read_for
 from .server import Hosted, store_outputs

@@ -13,8 +13,8 @@ from ._lazy import installed
 from .errors import MissingDependency, RunFailed
 from .events import Trying, Working
 from .options import Json
-from .prepare import Request
-from .rundir import DIARY, JOURNAL, MANIFEST, PLAN, read_json
+from .prepare import Budget, Request
+from .rundir import ASKED, DIARY, JOURNAL, MANIFEST, PLAN, read_json
 from .shell import CODES, Exit, finish, print_json, say
 
 if TYPE_CHECKING:
@@ -49,26 +49,40 @@ def _follow(run: Path, as_json: bool) -> int:
     """Tell all that was told so far, and what is told from now on, until the search ends."""
     from .diary import Reader
     from .terminal import Reporter, console, show_manifest
+    from .tune import FOUND, is_tuning
 
     reader, screen = Reader(run / DIARY), console()
+    tuning = is_tuning(run)
     last: dict[str, Entry] = {}
-    with Reporter(screen, read_json(run / PLAN, Request.of).budget.seconds) as reporter:
+    with Reporter(screen, _seconds(run, tuning)) as reporter:
         while "ended" not in last:
-            alive = (
-                "begun" not in last or last["begun"].alive
-            )  # asked first: what it wrote before it ended is read then
+            # asked first: what it wrote before it ended is read then
+            alive = "begun" not in last or last["begun"].alive
             for entry in reader.new():
                 last = _tell(entry, last, reporter)
             if "ended" not in last and not alive:
-                raise RunFailed(f"the search in {run} was killed. Go on with it: strop optimize --resume {run}")
+                how = f"strop {'tune' if tuning else 'optimize'} --resume {run}"
+                raise RunFailed(f"the search in {run} was killed. Go on with it: {how}")
             if "trying" in last and (left := _by_now(last["trying"]).seconds_left) is not None:
                 reporter.tick(left)
             time.sleep(0 if "ended" in last else TICK)
     if said := last["ended"].ended:
         raise RunFailed(f"the search in {run} ended early. {said}")
+    if tuning:
+        found, said = read_json(run / FOUND, lambda kept: (kept["found"], kept["said"]))
+        print_json(found) if as_json else screen.print(said, markup=False, soft_wrap=True)
+        return CODES[found["verdict"]]
     manifest = read_json(run / MANIFEST, dict)
     print_json(manifest) if as_json else show_manifest(screen, manifest)
     return CODES[manifest["verdict"]]
+
+
+def _seconds(run: Path, tuning: bool) -> float:
+    """The time that a search was given, as far as its run tells."""
+    if not tuning:
+        return read_json(run / PLAN, Request.of).budget.seconds
+    asked = read_json(run / ASKED, dict) if (run / ASKED).exists() else {}
+    return float(asked.get("budget") or Budget().seconds)
 
 
 def _tell(entry: Entry, last: dict[str, Entry], reporter: Reporter) -> dict[str, Entry]:

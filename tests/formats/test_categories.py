@@ -126,6 +126,20 @@ def test_ordered_categories_are_told_where_only_one_column_can_be_theirs(tmp_pat
         rows_of(unclear, table)
 
 
+def test_blanks_in_names_are_underscores_to_lightgbm_only(tmp_path: Path) -> None:
+    plain = frame(KINDS, gaps=0)
+    table = plain.rename(columns={"town": "home town", "age": "age now"})
+    booster = lgb.train({"verbosity": -1, "num_threads": 1}, lgb.Dataset(table, target(plain)), 5)
+    booster.save_model(tmp_path / "model.txt")
+    model = formats.open(tmp_path / "model.txt")
+    assert {"home_town", "age_now"} <= {*model.signature.inputs[0].columns}
+    np.testing.assert_allclose(scores(model, table), booster.predict(table), rtol=1e-15)
+    data = read_for(model.signature, table, slices=["home town"])
+    assert data.slices["home town"].tolist() == table["home town"].tolist()
+    with pytest.raises(InvalidData, match="the frame lacks age_now"):
+        rows_of(model, table.rename(columns={"age now": "age-now"}))
+
+
 def test_a_column_of_one_category_and_one_of_none_are_told(tmp_path: Path) -> None:
     table = frame(KINDS).assign(same=pd.Categorical(["a"] * ROWS), empty=pd.Categorical([None] * ROWS))
     booster = lightgbm_of(table)

@@ -121,8 +121,8 @@ def test_ties_are_broken_in_the_grids_order() -> None:
     assert SearchCV(TREE, grid).fit(X, y).best_params_["max_depth"] == 30
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2"])
-def test_a_larger_space_is_searched_within_the_trials(sampler: str) -> None:
+@pytest.mark.parametrize("sampler", [None, "gp", "tpe", "random", "nsga2"])
+def test_a_larger_space_is_searched_within_the_trials(sampler: Any) -> None:
     found = SearchCV(TREE, WIDE, trials=15, sampler=sampler, random_state=0, cv=3).fit(X, y)
     tried = [tuple(params.values()) for params in found.cv_results_["params"]]
     assert len(tried) == len(set(tried)) == 15

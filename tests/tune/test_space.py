@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.model_selection import ParameterGrid
 from sklearn.svm import SVC
 
 from strop.errors import InvalidPlan
-from strop.tune.asking import Asking, key
+from strop.tune.asking import Asking, default, key
 from strop.tune.space import Space
 
 values = st.lists(st.one_of(st.integers(-5, 5), st.booleans(), st.none(), st.text(max_size=3)), min_size=1, max_size=4)
@@ -40,7 +41,7 @@ def suggested(space: Space, count: int, sampler: str = "tpe") -> list[dict[str, 
     return found
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2", "grid"])
+@pytest.mark.parametrize("sampler", ["gp", "tpe", "random", "nsga2", "grid"])
 @pytest.mark.parametrize("given", [{"a": [3, 1, 2, 9], "b": ["x", None, True, 2.5]}, CONDITIONAL])
 def test_every_sampler_tries_each_point_of_a_grid_once(given: Any, sampler: str) -> None:
     found = suggested(Space.of(given), 100, sampler)
@@ -91,17 +92,69 @@ def test_a_search_ends_where_a_space_of_steps_is_exhausted() -> None:
     assert len(suggested(space, 100)) == 8
 
 
-def test_tpe_learns_the_order_of_numbers() -> None:
-    space = Space.of({name: list(np.logspace(-4, 4, 17)) for name in "abc"})
-    asking = Asking(space, seed=0)
-    best = -np.inf
-    for _ in range(80):
+CUBE = Space.of({name: list(np.logspace(-4, 4, 17)) for name in "abc"})  # 4,913 points
+
+
+def distance(params: Mapping[str, Any]) -> float:
+    """From the middle of the cube."""
+    return float(sum(np.log10(params[name]) ** 2 for name in "abc"))
+
+
+def nearest(asking: Asking, trials: int, sign: float = 1.0) -> float:
+    """The least distance of what is asked for."""
+    found = np.inf
+    for _ in range(trials):
         asked = asking.ask()
         assert asked is not None
-        value = -sum(np.log10(float(asked.params[name])) ** 2 for name in "abc")
-        best = max(best, value)
-        asking.tell(asked, value)
-    assert best >= -0.75, "of 4,913 points, one of the 27 around the best"
+        found = min(found, distance(asked.params))
+        asking.tell(asked, sign * distance(asked.params))
+    return found
+
+
+def test_tpe_learns_the_order_of_numbers() -> None:
+    assert nearest(Asking(CUBE, direction="minimize", seed=0), 80) <= 0.75, "one of the 27 points around the best"
+
+
+@pytest.mark.parametrize(("direction", "sign"), [("minimize", 1.0), ("maximize", -1.0)])
+def test_a_gaussian_process_finds_the_best_point_of_thousands(direction: Any, sign: float) -> None:
+    assert nearest(Asking(CUBE, "gp", direction, seed=0), 30, sign) == 0
+
+
+def test_a_gaussian_process_turns_away_from_what_fails_or_breaks_a_limit() -> None:
+    asking = Asking(CUBE, "gp", "minimize", seed=0)
+    asked = []
+    for _ in range(30):
+        asked.append(one := asking.ask())
+        assert one is not None
+        a = float(one.params["a"])
+        if a > 1:
+            asking.tell(one, None)
+        else:
+            asking.tell(one, distance(one.params), {"limit": max(0.0, 0.01 - a)})
+    kept = [0.01 <= float(one.params["a"]) <= 1 for one in asked if one]
+    assert np.mean(kept[15:]) > 0.6, "5 of 17 values are allowed"
+
+
+def test_a_gaussian_process_does_not_ask_twice_for_what_is_still_being_tried() -> None:
+    asking = Asking(CUBE, "gp", "minimize", seed=0)
+    nearest(asking, 12)
+    several = [one for one in (asking.ask() for _ in range(4)) if one]
+    assert len({one.key for one in several}) == 4
+
+
+def test_a_space_with_too_many_points_is_refused_by_the_sampler_that_looks_through_them() -> None:
+    for space, count in (({"C": scipy.stats.uniform(0, 1)}, "without number"), ({"C": range(30_000)}, "30,000")):
+        with pytest.raises(InvalidPlan, match=f"at most 20,000, and those of this one are {count}.*choose tpe"):
+            Asking(Space.of(space), "gp")
+
+
+@pytest.mark.parametrize(
+    ("given", "trials", "plain", "sampler"),
+    [({"C": [1, 2]}, 2, True, "grid"), ({"C": [1, 2, 3]}, 2, True, "gp"), ({"C": [1, 2, 3]}, 2, False, "tpe"),
+     ({"C": scipy.stats.uniform(0, 1)}, 2, True, "tpe")],
+)  # fmt: skip
+def test_the_sampler_where_none_is_named(given: Any, trials: int, plain: bool, sampler: str) -> None:
+    assert default(Space.of(given), trials, plain) == sampler
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 import subprocess
@@ -87,7 +88,7 @@ def test_a_plan_file_is_run_kept_reported_and_gone_on_with(here: Path) -> None:
     (here / "strop.toml").write_text(PLAN)
     first = strop("--run", "run", "--json")
     assert first.exit_code == 0, first.stderr
-    assert "optuna-dashboard run/journal.log" in first.stderr
+    assert "strop watch run follows the search" in first.stderr
     found = json.loads(first.stdout)
     assert found["goal"]["objective"] == "accuracy"
     assert len(found["trials"]) == 5
@@ -95,6 +96,16 @@ def test_a_plan_file_is_run_kept_reported_and_gone_on_with(here: Path) -> None:
     assert {row.get("param_svc__kernel") for row in found["trials"]} <= {None, "linear", "rbf"}
     assert found["how"]["given"] == {"svc__C": 1.0, "svc__kernel": "rbf", "svc__gamma": "scale"}
     assert "svc__gamma" in (here / "run" / "report.html").read_text()
+
+    seen = CliRunner().invoke(app, ["watch", "run"])  # which tells it all again, and what it came to
+    assert seen.exit_code == 0 and "optuna" not in seen.stderr
+    assert "  4 " in seen.stderr and "met: svc__" in seen.stderr and "judged on" in seen.stderr
+    assert json.loads(CliRunner().invoke(app, ["watch", "run", "--json"]).stdout) == found
+    told = (here / "run" / "events.jsonl").read_text().splitlines()
+    gone = json.dumps({"at": 1.0, "begun": {"pid": os.getpid(), "since": 1.0}})  # a number that another process has now
+    (here / "run" / "events.jsonl").write_text("\n".join([gone, *told[1:-1]]) + "\n")
+    killed = CliRunner().invoke(app, ["watch", "run"])
+    assert killed.exit_code == 2 and "strop tune --resume run" in killed.stderr
 
     (here / "strop.toml").unlink()  # the run knows what it was begun with
     on = strop("--resume", "run", "--trials", 6, "--json", "--out", "best.skops")

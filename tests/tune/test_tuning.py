@@ -74,7 +74,7 @@ def test_a_race_finds_what_the_grid_finds_with_a_fraction_of_the_fits(known: Gri
     assert {trial.state for trial in found.trials} == {"done", "dropped"}
 
 
-def test_tpe_comes_near_the_best_of_a_grid(known: GridSearchCV) -> None:
+def test_few_trials_come_near_the_best_of_a_grid(known: GridSearchCV) -> None:
     found = tuned(budget=Budget(600, 25))
     best = next(trial for trial in found.trials if trial.params == found.params)
     spread = known.cv_results_["std_test_score"][known.best_index_] / np.sqrt(3)

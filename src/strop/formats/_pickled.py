@@ -31,7 +31,8 @@ def unpickle(path: Path, trusted: bool) -> Any:
     if not trusted:
         raise UntrustedModel(
             f"{path} is a pickle, and reading it would run any code that it holds. Give the library's own file or one "
-            "of skops; or, where you trust whoever wrote it, add --trust-pickle (trust_pickle=True)."
+            "of skops, written by skops.io.dump(model, 'model.skops'); or, where you trust whoever wrote it, add "
+            "--trust-pickle (trust_pickle=True)."
         )
     try:
         return joblib.load(path)

@@ -15,7 +15,7 @@ from ..target import Target
 from .classification import F1, Accuracy, Auroc, AveragePrecision, LogLoss, Perplexity, TopK
 from .cost import CompressedSize, Cost, Latency, Memory, Size, Throughput
 from .custom import Custom
-from .decisions import Decisions
+from .decisions import Decisions, are_probabilities
 from .decisions import yes_or_no as _yes_or_no
 from .energy import Energy, Power
 from .likeness import Agreement, Fidelity, churn
@@ -25,8 +25,8 @@ from .regression import R2, Mae, Mse, Spearman
 from .serving import ServerP99, ServerRate
 
 __all__ = [
-    "METRICS", "Predictions", "better", "called_for", "churn", "classifies", "default_quality", "find", "predictions",
-    "units", "unmeasurable", "yes_or_no",
+    "METRICS", "Predictions", "are_probabilities", "better", "called_for", "churn", "classifies", "default_quality",
+    "find", "predictions", "scores", "units", "unmeasurable", "yes_or_no",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]

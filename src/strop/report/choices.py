@@ -34,11 +34,24 @@ def choices(
     shown = measured(tried)
     if not shown:
         return ""
-    axes = [Axis.of(name, shown, goal) for name in _named(shown)]
+    axes = _axes(shown, goal)
     verdicts = {one["candidate"]: one["verdict"] for one in confirmed}
     told = [_told(one, content) for one in shown]
-    drawn = chart(shown, told, axes, goal, verdicts) if len(axes) > 1 else ""
-    return drawn + _table(shown, told, axes, verdicts)
+    return frontier(tried, goal, content, confirmed) + _table(shown, told, axes, verdicts)
+
+
+def frontier(
+    tried: Sequence[Tried], goal: Goal, content: Mapping[str, Any], confirmed: Sequence[Mapping[str, Any]]
+) -> str:
+    """The chart of them alone, by the same arguments; nothing where there are no two metrics to draw it by."""
+    shown = measured(tried)
+    axes = _axes(shown, goal)
+    verdicts = {one["candidate"]: one["verdict"] for one in confirmed}
+    return chart(shown, [_told(one, content) for one in shown], axes, goal, verdicts) if len(axes) > 1 else ""
+
+
+def _axes(shown: Sequence[Tried], goal: Goal) -> list[Axis]:
+    return [Axis.of(name, shown, goal) for name in _named(shown)]
 
 
 def _named(tried: Sequence[Tried]) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -19,6 +21,11 @@ from .frontier import Tried
 from .parts import badge, bullets, code, document, limits_table, spread_text, table
 from .why import EXPLAIN, why
 
+PACKAGES = {
+    "sklearn": ("scikit-learn",), "xgboost": ("xgboost-cpu", "xgboost"), "tensorflow": ("tensorflow-cpu", "tensorflow"),
+    "daal4py": ("scikit-learn-intelex",),
+}  # fmt: skip
+"""What a module is installed by, where that is called otherwise."""
 NOTHING = "There is nothing to deploy: no candidate was measured."
 
 
@@ -127,6 +134,16 @@ def _failed(tried: Sequence[Tried]) -> list[str]:
     return [f"{one['candidate']}, after {duration(one['seconds'])}: {one['reason']}" for one in failed]
 
 
+def _needed(snippet: str, versions: Mapping[str, str]) -> str:
+    """What to install for a snippet, in the versions that it was measured with."""
+    names = re.findall(r"^(?:import|from) (\w+)", snippet, re.MULTILINE)
+    found = []
+    for name in dict.fromkeys(name for name in names if name not in sys.stdlib_module_names):
+        package = next((one for one in PACKAGES.get(name, ()) if one in versions), name.replace("_", "-"))
+        found.append(f"{package}=={versions[package]}" if package in versions else package)
+    return f"<code>pip install {escape(' '.join(found))}</code>" if found else "nothing but Python"
+
+
 def _deploy(snippet: str, content: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     if not content:
         return f"<p>{NOTHING}</p>"
@@ -140,6 +157,7 @@ def _deploy(snippet: str, content: Mapping[str, Any], manifest: Mapping[str, Any
     return (
         f"<p>{escape(files)}: {escape(content['format'])}, for {escape(content['runtime']['name'])}. In the folder of "
         "this bundle:</p>" + code(snippet, "Python that runs it")
+        + f"<p>It needs {_needed(snippet, manifest['environment']['packages'])}.</p>"
         + ("<p>The samples are pre-processed as <code>preprocessing</code> of the manifest says.</p>" if images else "")
         + ("<p><code>device.md</code> has the commands that measure it on a phone.</p>"
            if manifest["target"]["kind"] == "mobile" else "")

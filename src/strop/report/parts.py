@@ -33,19 +33,23 @@ def document(title: str, head: str, sections: Iterable[Section]) -> str:
         f'<section aria-labelledby="{name}"><h2 id="{name}">{escape(said)}</h2>{html}</section>'
         for name, said, html in told
     )
+    links = "".join(f'<li><a href="#{name}">{escape(said)}</a></li>' for name, said, _ in told)
+    header = f'<header><h1>{escape(title)}</h1>{head}<nav aria-label="Contents"><ul>{links}</ul></nav></header>'
+    return sheet(title, f"{header}<main>{body}</main>")
+
+
+def sheet(title: str, body: str) -> str:
+    """HTML as one page by itself, with what draws the figures in it."""
     scripts = [_asset("page.js")]
     if "<figure" in body:
         from plotly.offline import get_plotlyjs
 
         scripts.insert(0, get_plotlyjs())
-    links = "".join(f'<li><a href="#{name}">{escape(said)}</a></li>' for name, said, _ in told)
     return (
         visible(
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
             f'<meta http-equiv="Content-Security-Policy" content="{_policy(scripts)}">'
-            f'<meta name="viewport" content="width=device-width"><style>{_asset("page.css")}</style></head><body>'
-            f'<header><h1>{escape(title)}</h1>{head}<nav aria-label="Contents"><ul>{links}</ul></nav></header>'
-            f"<main>{body}</main>"
+            f'<meta name="viewport" content="width=device-width"><style>{_asset("page.css")}</style></head><body>{body}'
         )
         + "".join(f"<script>{script}</script>" for script in scripts)  # last: what is to be read is there before
         + "</body></html>\n"

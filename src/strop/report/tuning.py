@@ -30,18 +30,23 @@ def tuning_page(found: Mapping[str, Any], figures: Mapping[str, Sequence[Any]]) 
     how, verdict = found["how"], found["verdict"]
     title = f"strop tune: {' '.join(str(how.get('model', '')).split())[:80]}"
     told = outcomes(found)
-    searched = [outcome for outcome, row in zip(told, found["trials"], strict=True) if params_of(row)]
     head = f'<p class="lead"><strong>{badge(verdict)}</strong>: {escape(_chosen(found))}.</p>'
     return document(title, head, [
         ("get", "What you get", _figures(found) + _parameters(found) + _limits(found["limits"])),
         ("choices", f"What the choices were: {counted(len(told), 'candidate')}",
          f"<p>In {duration(found['seconds'])}; ended because {escape(found['ended'])}.</p>"
          + _ties(found) + _candidates(found, told)),
-        ("why", "Why", _importance(found["importance"]) + _plots(figures, searched)),
+        ("why", "Why", tuning_figures(found, figures)),
         ("again", "How to do it again", _again(how)),
         ("all", "All of it", "<details><summary>As data</summary>"
          + code(json.dumps(finite(found), indent=1), "As data") + "</details>"),
     ])  # fmt: skip
+
+
+def tuning_figures(found: Mapping[str, Any], figures: Mapping[str, Sequence[Any]]) -> str:
+    """Importance, history, slices and contours, as HTML; the same arguments."""
+    told = zip(outcomes(found), found["trials"], strict=True)
+    return _importance(found["importance"]) + _plots(figures, [outcome for outcome, row in told if params_of(row)])
 
 
 def _chosen(found: Mapping[str, Any]) -> str:

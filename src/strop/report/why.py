@@ -30,50 +30,64 @@ def why(manifest: Mapping[str, Any], explained: Mapping[str, Any] | None) -> str
         )
     parts = [steps, f"<h3>Where the error comes from</h3><p>{escape(' '.join(explained['said']))}</p>"]
     if layers := explained["layers"]:
-        parts += [_charts(layers), _layers(layers)]
+        parts += [layer_charts(layers), _layers(layers)]
     floats = [f"{one['layer']} ({one['operator']}): {one['why']}" for one in explained["floats"]]
     parts += [bullets(floats, "What stayed in floats"), bullets(explained["notes"])]
     return "".join(parts)
 
 
-def _charts(layers: Sequence[Mapping[str, Any]]) -> str:
+def layer_charts(layers: Sequence[Mapping[str, Any]]) -> str:
     """Share of the error, and time before and after, of the layers that matter most, in the model's order."""
     names = [f"{escape(one['name'])}" for one in layers]
     harm = [one["share"] or 0.0 for one in layers]
     times = {side: [one["seconds"][side] for one in layers] for side in ("original", "candidate")}
     parts = []
     if any(harm):
-        kept = _greatest(harm)
-        bars = [{
+        kept = greatest(harm)
+        drawn = [{
             "type": "bar", "orientation": "h", "y": [names[at] for at in kept], "x": [harm[at] for at in kept],
             "marker": {"color": "#d55e00"}, "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
         }]  # fmt: skip
-        parts.append(_bars(bars, "share of the error at the output", len(kept), ".0%"))
+        parts.append(bars(drawn, "share of the error at the output", len(kept), ".0%"))
     if any(second for side in times.values() for second in side):
         longest = [max(sides[0] or 0.0, sides[1] or 0.0) for sides in zip(*times.values(), strict=True)]
-        kept = _greatest(longest)
-        bars = [{
+        kept = greatest(longest)
+        drawn = [{
             "type": "bar", "orientation": "h", "name": side, "y": [names[at] for at in kept],
             "x": [None if taken[at] is None else 1e3 * taken[at] for at in kept], "marker": {"color": colour},
             "hovertemplate": "%{y}: %{x:.3g} ms<extra></extra>",
         } for (side, taken), colour in zip(times.items(), ("#8c8c8c", "#3b8fd0"), strict=True)]  # fmt: skip
-        parts.append(_bars(bars, "milliseconds a call", len(kept), ""))
+        parts.append(bars(drawn, "milliseconds a call", len(kept), ""))
     return f'<div class="plots">{"".join(parts)}</div>'
 
 
-def _greatest(values: Sequence[float]) -> list[int]:
+def greatest(values: Sequence[float]) -> list[int]:
+    """The places of the most that a chart shows, in their order."""
     order = sorted(range(len(values)), key=lambda at: -values[at])[:MOST]
     return sorted(at for at in order if values[at] > 0)
 
 
-def _bars(bars: Sequence[Mapping[str, Any]], title: str, count: int, form: str) -> str:
+def bars(
+    traces: Sequence[Mapping[str, Any]],
+    title: str,
+    count: int,
+    form: str,
+    order: Mapping[str, Any] | None = None,
+) -> str:
+    """Bars by layer, from above.
+
+    Args:
+        count: Of layers.
+        form: Of the numbers, as Plotly has it.
+        order: Of the layers, likewise; by default that of the traces.
+    """
     layout = {
         "xaxis": {"title": {"text": title}, "tickformat": form, "rangemode": "tozero"},
-        "yaxis": {"autorange": "reversed", "type": "category", "dtick": 1},
-        "barmode": "group", "showlegend": len(bars) > 1,
+        "yaxis": {"autorange": "reversed", "type": "category", "dtick": 1, **(order or {})},
+        "barmode": "stack" if order else "group", "showlegend": len(traces) > 1,
     }  # fmt: skip
     about = f"Layer by layer: {title}. The table below has the same figures."
-    return figure(finite({"data": list(bars), "layout": layout}), about, rows=count)
+    return figure(finite({"data": list(traces), "layout": layout}), about, rows=count)
 
 
 def _layers(layers: Sequence[Mapping[str, Any]]) -> str:

@@ -22,7 +22,7 @@ from ..errors import NotApplicable, RunFailed, UnsupportedModel
 from ..formats.torch import as_tensor
 from ..formats.torch_program import graph_of, load
 from ..model import TORCH_PROGRAM, Batch, Format, Model
-from ..runtime import Runtime
+from ..runtime import Code, Runtime
 from ..settings import choice
 from ..target import Target, computes
 
@@ -66,23 +66,24 @@ class Inductor(Runtime):
         if self.precision == "bf16" and not computes("bf16"):
             raise NotApplicable("this CPU has no bf16 arithmetic")
 
-    def snippet(self, model: Model, target: Target) -> str:
+    def code(self, model: Model, target: Target) -> Code:
         inputs = [tensor.name for tensor in model.signature.inputs]
         outputs = [tensor.name for tensor in model.signature.outputs]
-        return f"""
+        load = f"""\
 import torch
 import torch._inductor.config
 
 torch.set_num_threads({target.threads})
 torch._inductor.config.freezing = True
-graph = torch.export.load({model.path.name!r}).module()
+graph = torch.export.load(file).module()
 graph.graph.set_codegen(torch.fx.graph.CodeGen())  # one tensor an input, and one an output
 graph.recompile()
-run = torch.compile(graph)  # by a C++ compiler, at the first call
+run = torch.compile(graph)  # by a C++ compiler, at the first call"""
+        call = f"""\
 with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled={self.precision == "bf16"}):
     found = run(*(torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in {inputs}))
-outputs = {{name: value.float().numpy() for name, value in zip({outputs}, found)}}
-"""
+outputs = {{name: value.float().numpy() for name, value in zip({outputs}, found)}}"""
+        return Code(load, call, ("torch",), ("g++",))
 
     def start(self) -> None:
         without_semaphores()

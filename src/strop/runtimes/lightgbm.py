@@ -12,7 +12,7 @@ import numpy as np
 from .._lazy import lazy
 from ..errors import RunFailed
 from ..model import LIGHTGBM, Batch, Format, Model
-from ..runtime import Runtime
+from ..runtime import Code, Runtime
 from ..target import Target
 
 if TYPE_CHECKING:
@@ -36,14 +36,11 @@ class Lightgbm(Runtime):
     module: ClassVar[str] = "lightgbm"
     extra: ClassVar[str | None] = "trees"
 
-    def snippet(self, model: Model, target: Target) -> str:
+    def code(self, model: Model, target: Target) -> Code:
         (rows,), (result,) = model.signature.inputs, model.signature.outputs
-        return f"""
-import lightgbm
-
-booster = lightgbm.Booster(model_file={model.path.name!r})
-outputs = {{{result.name!r}: booster.predict(inputs[{rows.name!r}], num_threads={target.threads})}}
-"""
+        load = "import lightgbm\n\nbooster = lightgbm.Booster(model_file=file)"
+        call = f"outputs = {{{result.name!r}: booster.predict(inputs[{rows.name!r}], num_threads={target.threads})}}"
+        return Code(load, call, ("lightgbm",), ("libgomp1",))
 
     def load(self, model: Model, target: Target) -> _Runner:
         try:

@@ -14,7 +14,7 @@ from .._quiet import hushed
 from ..errors import NotApplicable, RunFailed, UnsupportedModel
 from ..formats.tflite import Graph, quantization, read
 from ..model import TFLITE, Batch, Format, Model
-from ..runtime import Array, Runtime
+from ..runtime import Array, Code, Runtime
 from ..settings import choice
 from ..target import Target
 
@@ -81,17 +81,18 @@ class Litert(Runtime):
     def elsewhere(self, model: Model, target: Target) -> str:
         return DEVICE.format(file=model.path.name, threads=self.threads or target.threads) if target.mobile else ""
 
-    def snippet(self, model: Model, target: Target) -> str:
+    def code(self, model: Model, target: Target) -> Code:
         graph = read(model.path)
-        return f"""
+        load = f"""\
 from ai_edge_litert.interpreter import Interpreter
 
-interpreter = Interpreter({model.path.name!r}, num_threads={self.threads or target.threads})
-places, results = {graph.inputs}, {graph.outputs}
+interpreter = Interpreter(file, num_threads={self.threads or target.threads})
+places, results = {graph.inputs}, {graph.outputs}"""
+        call = """\
 for name, place in places.items():
     interpreter.resize_tensor_input(place, inputs[name].shape)
 interpreter.allocate_tensors()
-held = {{one["index"]: (one["dtype"], *one["quantization"]) for one in interpreter.get_tensor_details()}}
+held = {one["index"]: (one["dtype"], *one["quantization"]) for one in interpreter.get_tensor_details()}
 for name, place in places.items():
     value, (dtype, scale, zero) = inputs[name], held[place]
     if scale and value.dtype != dtype:  # the model takes integers
@@ -99,11 +100,11 @@ for name, place in places.items():
         value = np.clip(np.rint(value / np.float32(scale)) + zero, bounds.min, bounds.max).astype(dtype)
     interpreter.set_tensor(place, value)
 interpreter.invoke()
-outputs = {{}}
+outputs = {}
 for name, place in results.items():
     value, (_, scale, zero) = interpreter.get_tensor(place), held[place]
-    outputs[name] = (value.astype(np.float32) - zero) * np.float32(scale) if scale else value
-"""
+    outputs[name] = (value.astype(np.float32) - zero) * np.float32(scale) if scale else value"""
+        return Code(load, call, ("ai-edge-litert",))
 
     def start(self) -> None:
         with hushed():

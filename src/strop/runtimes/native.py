@@ -15,7 +15,7 @@ from ..errors import RunFailed, UnsupportedModel, UntrustedModel
 from ..formats.forest import source_of
 from ..model import NATIVE, Batch, Format, Model, Signature, Tensor
 from ..native.library import Library, build, write_source
-from ..runtime import Runtime
+from ..runtime import Code, Runtime
 from ..target import Target
 
 
@@ -30,19 +30,21 @@ class Native(Runtime):
     apart: ClassVar[frozenset[Format]] = loads
     module: ClassVar[str] = "ctypes"
 
-    def snippet(self, model: Model, target: Target) -> str:
+    def code(self, model: Model, target: Target) -> Code:
         rows, result, width = _sides(model)
         shape = "len(x)" if width is None else f"(len(x), {width})"
-        return f"""
+        load = """\
 import ctypes
+import os
 
-predict = ctypes.CDLL({f"./{model.path.name}"!r}).strop_predict  # forest.h says how to call it from C
-predict.argtypes, predict.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p], None
+predict = ctypes.CDLL(os.path.abspath(file)).strop_predict  # forest.h says how to call it from C
+predict.argtypes, predict.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p], None"""
+        call = f"""\
 x = np.ascontiguousarray(inputs[{rows.name!r}], {rows.dtype!r})
 out = np.empty({shape}, {result.dtype!r})
 predict(x.ctypes.data, len(x), out.ctypes.data)
-outputs = {{{result.name!r}: out}}
-"""
+outputs = {{{result.name!r}: out}}"""
+        return Code(load, call)
 
     def load(self, model: Model, target: Target) -> _Runner:
         rows, result, width = _sides(model)

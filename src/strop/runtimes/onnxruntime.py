@@ -13,7 +13,7 @@ from .._lazy import lazy
 from .._quiet import no_telemetry
 from ..errors import NotApplicable, RunFailed
 from ..model import ONNX, ONNX_TREES, Batch, Format, Model
-from ..runtime import Profiled, Runtime
+from ..runtime import Code, Profiled, Runtime
 from ..settings import choice
 from ..target import Target
 from ._onnxruntime_layers import profiled
@@ -55,18 +55,21 @@ class Onnxruntime(Runtime):
         if self.provider != "cpu" and PROVIDERS[self.provider] not in ort.get_available_providers():
             raise NotApplicable(f"this build of ONNX Runtime has no {PROVIDERS[self.provider]}")
 
-    def snippet(self, model: Model, target: Target) -> str:
+    def code(self, model: Model, target: Target) -> Code:
         names = [tensor.name for tensor in model.signature.outputs]
         providers = list(dict.fromkeys([PROVIDERS[self.provider], PROVIDERS["cpu"]]))
-        return f"""
+        load = f"""\
 import onnxruntime as ort
 
 options = ort.SessionOptions()
 options.intra_op_num_threads = {self.threads or target.threads}
-session = ort.InferenceSession({model.path.name!r}, options, providers={providers})
-names = {names}
-outputs = dict(zip(names, session.run(names, inputs)))
-"""
+session = ort.InferenceSession(file, options, providers={providers})
+names = {names}"""
+        call = "outputs = dict(zip(names, session.run(names, inputs)))"
+        if model.format == ONNX_TREES:  # a ZipMap gives maps
+            call += "\nfor name, rows in outputs.items():\n    if isinstance(rows, list):\n"
+            call += "        outputs[name] = np.array([[*row.values()] for row in rows], np.float32)"
+        return Code(load, call, ("onnxruntime" if self.provider == "cpu" else "onnxruntime-gpu",))
 
     def start(self) -> None:
         self._session(EMPTY, 1)

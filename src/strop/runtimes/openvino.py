@@ -11,7 +11,7 @@ import numpy as np
 from .._quiet import openvino
 from ..errors import NotApplicable, RunFailed
 from ..model import OPENVINO, Batch, Format, Model
-from ..runtime import Profiled, Runtime
+from ..runtime import Code, Profiled, Runtime
 from ..settings import choice
 from ..target import Target, computes
 from ._openvino_layers import profiled
@@ -49,8 +49,8 @@ class Openvino(Runtime):
         if self.precision != "f32" and not computes(self.precision):
             raise NotApplicable(f"this CPU has no {self.precision} arithmetic")
 
-    def snippet(self, model: Model, target: Target) -> str:
-        return f"""
+    def code(self, model: Model, target: Target) -> Code:
+        load = f"""\
 import openvino as ov
 
 options = {{
@@ -58,10 +58,10 @@ options = {{
     "INFERENCE_NUM_THREADS": {self.threads or target.threads},
     "PERFORMANCE_HINT": "LATENCY",
 }}
-model = ov.Core().compile_model({model.path.name!r}, "CPU", options)
-found = model(inputs)
-outputs = {{name: found[model.output(name)] for name in {[tensor.name for tensor in model.signature.outputs]}}}
-"""
+model = ov.Core().compile_model(file, "CPU", options)
+names = {[tensor.name for tensor in model.signature.outputs]}"""
+        call = "found = model(inputs)\noutputs = {name: found[model.output(name)] for name in names}"
+        return Code(load, call, ("openvino",))
 
     def start(self) -> None:
         parameter = openvino().op.Parameter(openvino().Type.f32, openvino().Shape([1]))

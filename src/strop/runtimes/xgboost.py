@@ -11,7 +11,7 @@ import numpy as np
 from .._lazy import lazy
 from ..errors import RunFailed
 from ..model import XGBOOST, Batch, Format, Model
-from ..runtime import Runtime
+from ..runtime import Code, Runtime
 from ..target import Target
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ class Xgboost(Runtime):
     module: ClassVar[str] = "xgboost"
     extra: ClassVar[str | None] = "trees"
 
-    def snippet(self, model: Model, target: Target) -> str:
+    def code(self, model: Model, target: Target) -> Code:
         (rows,), (result,) = model.signature.inputs, model.signature.outputs
-        return f"""
+        load = f"""\
 import xgboost
 
-booster = xgboost.Booster({{"nthread": {target.threads}}}, model_file={model.path.name!r})
-outputs = {{{result.name!r}: booster.inplace_predict(inputs[{rows.name!r}], validate_features=False)}}
-"""
+booster = xgboost.Booster({{"nthread": {target.threads}}}, model_file=file)"""
+        call = f"outputs = {{{result.name!r}: booster.inplace_predict(inputs[{rows.name!r}], validate_features=False)}}"
+        return Code(load, call, ("xgboost",), ("libgomp1",))
 
     def load(self, model: Model, target: Target) -> _Runner:
         try:

@@ -27,11 +27,12 @@ import numpy as np
 
 from .._lazy import installed
 from ..build import time_layers
-from ..bundle import SAMPLES, keep_samples
+from ..bundle import keep_samples
 from ..data import Data
 from ..deploy import snippet
 from ..errors import NotApplicable, RunFailed, StropError, UnsupportedModel
 from ..model import Model, ModelFormat
+from ..opened import SAMPLES
 from ..prepare import reference
 from ..runtime import Runtime, predict
 from ..settings import Choice, Settings, Span
@@ -178,8 +179,8 @@ class RuntimeCase:
     def test_its_snippet_answers_as_it_does(self, tmp_path: Path) -> None:
         """What a report says of how to deploy runs where strop is not: in a bundle's folder, from its samples."""
         runtime = self.runtime()
-        if self.runtime.snippet is Runtime.snippet:
-            return  # strop's own `predict`
+        if self.runtime.code is Runtime.code:
+            return  # by strop itself
         example, folder, target = self.example(tmp_path), tmp_path / "deployed", Target(threads=1)
         folder.mkdir()
         few = example.data.take(range(4))

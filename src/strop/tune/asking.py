@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,17 +12,20 @@ import numpy as np
 
 from .._lazy import lazy
 from ..errors import InvalidPlan
+from .points import MOST, Points, key
 from .space import Point, Space
+from .surrogate import Surrogate
 
 if TYPE_CHECKING:
     import optuna
 else:
     optuna = lazy("optuna")
 
-Sampler: TypeAlias = Literal["tpe", "random", "nsga2", "grid"]
+Sampler: TypeAlias = Literal["gp", "tpe", "random", "nsga2", "grid"]
+
+Array = np.ndarray[Any, Any]
 
 STARTS = 10  # random points before the first that is modelled
-MOST = 20_000  # points of a space of which the nearest untried is looked for
 REPEATS = 20  # proposals that were tried before, until a larger space counts as exhausted
 
 
@@ -44,6 +47,17 @@ class Asked:
         return key(self.point)
 
 
+def default(space: Space, trials: int, plain: bool) -> Sampler:
+    """The sampler for a space where none is named.
+
+    Args:
+        plain: Whether one number is all that is told of a candidate: no limits, and nothing with less to train on.
+    """
+    if space.size <= trials:
+        return "grid"
+    return "gp" if plain and space.size <= MOST else "tpe"
+
+
 class Asking:
     """Says what to try next, and is told what came of it; as `Searcher` of routes, for points of a space.
 
@@ -52,15 +66,15 @@ class Asking:
 
     Args:
         direction: `maximize` or `minimize`, what is told.
-        sampler: `tpe` (Bergstra et al. 2011; multivariate), `random`, `nsga2` (Deb et al. 2002), or `grid`: all points
-            in their order.
+        sampler: `gp` (`Surrogate`), `tpe` (Bergstra et al. 2011; multivariate), `random`, `nsga2` (Deb et al. 2002),
+            or `grid`: all points in their order.
         seed: Of what is drawn.
         first: Points to begin with.
         pruner: Of the study.
         study: To go on with; its sampler and pruner are its own.
 
     Raises:
-        InvalidPlan: There is no such sampler, or a grid that can't be enumerated.
+        InvalidPlan: There is no such sampler, or one that enumerates a space that can't be enumerated.
     """
 
     def __init__(
@@ -80,6 +94,12 @@ class Asking:
                 "A grid is searched where all parameters are lists or steps, and one is any number of a range. Name "
                 "its values, or choose another sampler."
             )
+        if sampler == "gp" and space.size > MOST:
+            count = "without number" if space.size == float("inf") else f"{space.size:,.0f}"
+            raise InvalidPlan(
+                f"gp looks through all points of a space, at most {MOST:,}, and those of this one are {count}. Name "
+                "fewer values, or choose tpe."
+            )
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.sampler = space, sampler
         self.study = study or optuna.create_study(
@@ -87,9 +107,11 @@ class Asking:
         )
         self._first = list(first)
         self._grid: Iterator[Point] = iter(space)
-        self._tried = {key(trial.params) for trial in self.study.trials if trial.state.is_finished() and trial.values}
+        ended = [trial for trial in self.study.trials if trial.state.is_finished() and trial.values]
+        self._tried = {key(trial.params) for trial in ended}
         self._rng = np.random.default_rng(seed)
-        self._map: _Map | None = None
+        self._sign = -1.0 if direction == "minimize" else 1.0
+        self._values: dict[str, float | None] = {key(t.params): self._sign * t.values[0] for t in ended}
 
     def begin_with(self, points: Iterable[Point]) -> None:
         """Try these before anything else, such as what an earlier process has tried."""
@@ -105,6 +127,8 @@ class Asking:
             return None if fresh is None else self._enqueued(fresh)
         if len(self._tried) >= self.space.size:
             return None
+        if self.sampler == "gp":
+            return self._enqueued(self._promising())
         for _ in range(REPEATS):
             trial = self.study.ask()
             point = self.space.suggest(trial)
@@ -122,6 +146,8 @@ class Asking:
             value: None where it failed, or was dropped: it then ranks last, by what was reported of the trial.
             violations: By limit, above 0 where it is broken.
         """
+        broken = any(violation > 0 for violation in (violations or {}).values())
+        self._values[asked.key] = None if value is None or broken else self._sign * value
         for limit, violation in (violations or {}).items():
             asked.trial.set_constraint(limit, violation)
         if value is None:  # a failed trial teaches Optuna nothing; one that was stopped early does
@@ -139,48 +165,26 @@ class Asking:
         return Asked(point, self.space.params(point), trial)
 
     def _nearest(self, point: Point) -> Point:
-        if self._map is None:
-            self._map = _Map(self.space)
-        return self._map.nearest(point, self._tried, self._rng)
+        return self._points.points[self._points.nearest(point, self._untried(), self._rng)]
 
+    def _promising(self) -> Point:
+        """What came to nothing counts as the worst that was seen."""
+        number = self._points.number
+        worst = min((value for value in self._values.values() if value is not None), default=0.0)
+        values = {number[tried]: worst if value is None else value for tried, value in self._values.items()}
+        trying = sorted(number[tried] for tried in self._tried - self._values.keys())
+        return self._points.points[self._surrogate.next(values, trying, self._untried())]
 
-class _Map:
-    """All points of a space, and how far they lie apart: by place where there is an order, else by being another."""
+    def _untried(self) -> Array:
+        return np.array([number for tried, number in self._points.number.items() if tried not in self._tried])
 
-    def __init__(self, space: Space):
-        self.points = list(space)
-        self.keys = [key(point) for point in self.points]
-        self._names = sorted({name for point in self.points for name in point})
-        values = {name: sorted({p[name] for p in self.points if name in p}, key=str) for name in self._names}
-        self._numeric = np.array([all(not isinstance(v, str) for v in values[name]) for name in self._names])
-        self._scale = {
-            name: (min(values[name]), max(1e-300, max(values[name]) - min(values[name])))
-            if numeric
-            else {value: place for place, value in enumerate(values[name])}
-            for name, numeric in zip(self._names, self._numeric, strict=True)
-        }
-        self._places = np.array([self._place(point) for point in self.points])
+    @functools.cached_property
+    def _points(self) -> Points:
+        return Points(self.space)
 
-    def nearest(self, point: Point, without: set[str], rng: np.random.Generator) -> Point:
-        apart = self._places - self._place(point)
-        apart = np.where(np.isnan(apart), 1.0, np.where(self._numeric, np.abs(apart), apart != 0)).sum(axis=1)
-        apart[[known in without for known in self.keys]] = np.inf
-        return self.points[int(rng.choice(np.flatnonzero(apart == apart.min())))]
-
-    def _place(self, point: Point) -> np.ndarray[Any, Any]:
-        found = []
-        for name, numeric in zip(self._names, self._numeric, strict=True):
-            scale: Any = self._scale[name]
-            if name not in point:
-                found.append(np.nan)
-            else:
-                found.append((point[name] - scale[0]) / scale[1] if numeric else scale[point[name]])
-        return np.array(found, float)
-
-
-def key(point: Mapping[str, Any]) -> str:
-    """One text for one point, which can be read back."""
-    return json.dumps(point, sort_keys=True)
+    @functools.cached_property
+    def _surrogate(self) -> Surrogate:
+        return Surrogate(self._points.places, self._rng)
 
 
 def sampler_of(name: Sampler, seed: int, conditional: bool) -> optuna.samplers.BaseSampler:

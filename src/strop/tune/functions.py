@@ -38,8 +38,8 @@ from .measures import Judge, of_function
 from .race import spelled
 from .result import Figure, Tuned
 from .space import Space
-from .store import STUDY, Store, readable
-from .trials import INTERRUPTED, Trial
+from .store import STUDY, Store, readable, telling
+from .trials import INTERRUPTED, NO_TIME, NO_TRIALS, Trial
 from .workers import Workers, died
 
 if TYPE_CHECKING:
@@ -114,8 +114,9 @@ def search_function(
     seed: int,
     run: str | Path | None,
     listener: Listener,
+    reported: Callable[[Tuned], Tuned],
 ) -> Tuned:
-    """Search over what a function trains; arguments are those of `search`.
+    """Search over what a function trains; arguments are those of `search`, and `reported`, which keeps what was found.
 
     All trials lie in Optuna's journal, as they go: processes take turns in it, and a search that was killed goes on.
 
@@ -144,8 +145,9 @@ def search_function(
             task = Task(function, journal, begun, goal.objective, goal.direction, chosen, pruner, seed)
             with readable(journal, "Start a new run"):
                 loop = _Loop(task, space, Judge(goal, of_function(goal)), most, begun + seconds, workers, listener)
-            loop.run()
-            return loop.conclude(begun)
+            with telling(run, listener) as loop.listener:
+                loop.run()
+                return reported(loop.conclude(begun))
         finally:
             store.close()
 
@@ -188,7 +190,7 @@ class _Loop:
                 some = any(trial.state == "done" for trial in self.trials.values())
                 ended = self.workers.done(self.stop_at - time.monotonic() if some else None)
                 if not ended:  # what still runs is cut
-                    self.why = "the time was used up"
+                    self.why = NO_TIME
                     break
                 for future in ended:
                     self._end(future)
@@ -200,9 +202,9 @@ class _Loop:
     def _begin(self) -> bool:
         left = self.stop_at - time.monotonic()
         if not self.why and left <= 0:
-            self.why = "the time was used up"
+            self.why = NO_TIME
         if not self.why and len(self.trials) + len(self._flying) >= self.most:
-            self.why = "the trials were used up"
+            self.why = NO_TRIALS
         if self.why:
             return False
         params = None

@@ -21,7 +21,7 @@ from .measures import Judge
 from .racing import Noise, standard_error
 from .space import label
 from .store import Store
-from .trials import INTERRUPTED, Trial
+from .trials import INTERRUPTED, NO_TIME, NO_TRIALS, Trial
 from .workers import Workers, died
 
 Array = np.ndarray[Any, Any]
@@ -64,6 +64,7 @@ class Race:
         self.why = ""
         self._queue: deque[tuple[Trial, Stage]] = deque()
         self._flying: dict[Future[Fit], tuple[Trial, Stage]] = {}
+        self._seconds: list[float] = []  # of fits, as they ended
         self._known = self.store.fits() if self.store else {}
         self._journal = self.store.study(self.judge.goal.direction) if self.store else None
         self._written = {t.user_attrs.get("candidate") for t in self._journal.trials} if self._journal else set()
@@ -118,11 +119,11 @@ class Race:
 
     def _next(self) -> bool:
         """Begin another candidate."""
-        left = self.stop_at - time.monotonic()
-        if not self.why and left <= 0:
-            self.why = "the time was used up"
+        left = self._end_at - time.monotonic()
+        if not self.why and self._too_late():
+            self.why = NO_TIME
         if not self.why and len(self.trials) > self.most:
-            self.why = "the trials were used up"
+            self.why = NO_TRIALS
         if not self.why and not self.patient and self._stalls():
             self.why = "the last half of the trials gained less than the noise of the folds"
         if self.why:
@@ -149,9 +150,9 @@ class Race:
                 self._submit(*self._queue.popleft())
             if not self._flying:
                 return
-            ended = self.workers.done(None if self.best is None else self.stop_at - time.monotonic())
+            ended = self.workers.done(None if self.best is None else self._end_at - time.monotonic())
             if not ended:  # what still runs is cut
-                self.why = "the time was used up"
+                self.why = NO_TIME
                 return
             for future in ended:
                 self._take(future)
@@ -162,6 +163,9 @@ class Race:
         known = self._known.get(_key(trial), {}).get(str(stage))
         if known is not None:
             self._end_stage(trial, stage, known)
+            return
+        if self._too_late():
+            self.why = self.why or NO_TIME
             return
         train, test = self.splits[stage]
         share = stage.share if self.case.iterations else 1.0
@@ -175,6 +179,7 @@ class Race:
         except BrokenExecutor as error:
             found = Fit(error=died(error))
         if found.error != "there was no time left":
+            self._seconds.append(found.seconds)
             if self.store:
                 self.store.add(_key(trial), stage, found)
             self._end_stage(trial, stage, found)
@@ -266,6 +271,16 @@ class Race:
         best = "  best so far" if trial is self.best else ""
         shown = f"{state}: {why}" if why else quantity(value if value is not None else math.nan, self._unit)
         self.listener(Said(f"{len(self._leaders) - 1:>3} {spelled(trial.params)}: {shown}{best}"))
+
+    @property
+    def _end_at(self) -> float:
+        """When folds must be done, by the host's clock: the best is yet to be fitted on all samples."""
+        return self.stop_at - (0.0 if self.best is None else (1 + self.ratio) * self.best.seconds / len(self.folds))
+
+    def _too_late(self) -> bool:
+        """Whether another fit would have to be cut, by how long they took so far."""
+        usual = float(np.median(self._seconds)) if self._seconds and self.best is not None else 0.0
+        return time.monotonic() + usual >= self._end_at
 
     @property
     def _standing(self) -> str:

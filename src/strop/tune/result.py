@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidPlan
 from ..goal import Goal
 from ..judge import Judged
-from ..report import drawn, tuning_page
+from ..notebook import Figures, boxed, figures, frame
+from ..report import drawn, tuning_figures, tuning_page
 from ..rundir import atomic
 from ..stats import Interval
 from ..units import counted, duration, share, spread
@@ -87,8 +89,27 @@ class Tuned:
         return self.figures[self.goal.objective].candidate
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row of plain data a candidate, for a table: `pandas.DataFrame(result.rows())`."""
+        """One row of plain data a candidate."""
         return [trial.row(number) for number, trial in enumerate(self.trials)]
+
+    def to_frame(self) -> Any:
+        """The same as a frame of pandas.
+
+        Raises:
+            MissingDependency: pandas is not installed.
+        """
+        return frame(self.rows())
+
+    def plot(self) -> Figures:
+        """Importance, history, slices and contours, as the report draws them, for a notebook to show.
+
+        Raises:
+            MissingDependency: Plotly is not installed.
+        """
+        return figures("strop tune", tuning_figures(**self.shown()))
+
+    def _repr_html_(self) -> str:
+        return boxed(f"<pre>{escape(str(self))}</pre>")
 
     def save(self, path: str | Path) -> tuple[str, ...]:
         """Write the chosen estimator, fitted, as a `.skops` file, which is safe to look into.

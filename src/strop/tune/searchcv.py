@@ -23,7 +23,7 @@ from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .asking import STARTS, Asking, Sampler
+from .asking import STARTS, Asking, Sampler, default
 from .space import Space
 
 
@@ -40,7 +40,8 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn ships no typ
         param_grid: A dict of lists, of frozen distributions of scipy's, of distributions of Optuna's or of ranges as
             `{"low": 1e-4, "high": 1, "log": True}`; or a list of such dicts, each of which is a space of its own.
         trials: Points to try at the most.
-        sampler: `tpe` (tree-structured Parzen estimator), `random` or `nsga2`.
+        sampler: `gp` (a Gaussian process over all points of a space that can be enumerated), `tpe` (tree-structured
+            Parzen estimator), `random` or `nsga2`; by default `gp` where there are at most 20,000 points, else `tpe`.
         random_state: Of what is drawn.
         scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, return_train_score: As of GridSearchCV.
 
@@ -56,7 +57,7 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn ships no typ
         **BaseSearchCV._parameter_constraints,
         "param_grid": [dict, list, tuple],
         "trials": [Interval(Integral, 1, None, closed="left")],
-        "sampler": [StrOptions({"tpe", "random", "nsga2"})],
+        "sampler": [StrOptions({"gp", "tpe", "random", "nsga2"}), None],
         "random_state": ["random_state"],
     }
 
@@ -66,7 +67,7 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn ships no typ
         param_grid: Any,
         *,
         trials: int = 100,
-        sampler: Sampler = "tpe",
+        sampler: Sampler | None = None,
         random_state: Any = None,
         scoring: Any = None,
         n_jobs: int | None = None,
@@ -118,7 +119,8 @@ class SearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn ships no typ
     def _model(self, space: Space, evaluate: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> None:
         """Random points first, then in batches that keep all processes busy."""
         seed = int(check_random_state(self.random_state).randint(2**31))
-        asking, asked_for, done, warned = Asking(space, self.sampler, seed=seed), 0, 0, False
+        asking = Asking(space, self.sampler or default(space, self.trials, plain=True), seed=seed)
+        asked_for, done, warned = 0, 0, False
         batch = math.ceil(effective_n_jobs(self.n_jobs) / self.n_splits_)
         while asked_for < self.trials:
             size = min(STARTS if done == 0 else batch, self.trials - asked_for)

@@ -15,8 +15,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 from .._lazy import lazy
 from .._plain import restore, told
+from ..diary import Diary
 from ..errors import RunFailed, StropError
-from ..rundir import JOURNAL, PLAN, RunDir, finite, read_json, write_json
+from ..events import Listener
+from ..rundir import DIARY, JOURNAL, PLAN, RunDir, finite, read_json, write_json
 from .folds import Fit
 from .space import Point
 
@@ -46,7 +48,12 @@ def resumable(root: Path) -> Path:
     return root
 
 
-def is_tuning(run: RunDir) -> bool:
+def telling(run: str | Path | None, listener: Listener) -> contextlib.AbstractContextManager[Listener]:
+    """Who is told of a search: the listener, and where a run is kept the diary in it, for as long as it is entered."""
+    return contextlib.nullcontext(listener) if run is None else Diary(Path(run) / DIARY, listener)
+
+
+def is_tuning(run: RunDir | Path) -> bool:
     """Whether a run is a search over parameters, and no other."""
     return "fidelity" in read_json(run / PLAN, dict)
 

@@ -15,7 +15,10 @@ from .folds import Fit, Stage
 
 Array = np.ndarray[Any, Any]
 
-INTERRUPTED = "it was interrupted"  # why a search ended
+# Why a search ended.
+INTERRUPTED = "it was interrupted"
+NO_TIME = "the time was used up"
+NO_TRIALS = "the trials were used up"
 
 
 @dataclass

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from ..learning import Training
 from ..prepare import SEEDS, Budget, environment
 from ..rundir import finite, write_json
 from ..target import usable_cores
-from .asking import Asked, Asking, Sampler
+from .asking import Asked, Asking, Sampler, default
 from .conclusion import conclude
 from .folds import COSTS, Case, Stage
 from .functions import is_module, read_function, search_function
@@ -30,7 +31,7 @@ from .race import Race
 from .result import Tuned, plain_params
 from .samples import Samples, part
 from .space import Space
-from .store import FOUND, Store
+from .store import FOUND, Store, telling
 from .trials import Trial
 from .workers import Workers
 
@@ -102,8 +103,9 @@ def search(
         cv: Folds, as of scikit-learn's `cross_validate`; 5 by default.
         training: How a PyTorch model is trained, by the one loop of strop's, on one thread a fit; nothing teaches it.
             Trained so, with the defaults of its factory, it is the original.
-        sampler: `grid` (exhaustive), `tpe`, `random` or `nsga2`; by default `grid` where the space has no more points
-            than there are trials, else `tpe`.
+        sampler: `grid` (exhaustive), `gp` (a Gaussian process over all points of a space that can be enumerated),
+            `tpe`, `random` or `nsga2`; by default `grid` where the space has no more points than there are trials,
+            `gp` where it has at most 20,000, and there are neither limits nor rungs, else `tpe`.
         rungs: Try candidates with less first: `samples`, or the name of a parameter that counts iterations, such as
             `epochs` of a module; whole numbers stay whole.
         pruner: What decides who climbs a rung: `halving` (asynchronous successive halving, Li et al. 2020) or
@@ -139,16 +141,15 @@ def search(
     module = training is not None or is_module(model, X)
     if not module and (function := read_function(model)) is not None:
         read = None if space is None else Space.of(space)
-        found = search_function(
-            function, read, parsed, sampler=sampler, pruner=checked_pruner(pruner), most=most, seconds=budget.seconds,
-            workers=workers, seed=seed, run=run, listener=listener,
-        )  # fmt: skip
         how |= {
             "model": getattr(function, "__qualname__", function),
             "space": None if read is None else read.spelled(),
-            "sampler": sampler,
-        }
-        return _reported(found, {**how, "pruner": pruner}, run)
+            "sampler": sampler, "pruner": checked_pruner(pruner),
+        }  # fmt: skip
+        return search_function(
+            function, read, parsed, sampler=sampler, pruner=pruner, most=most, seconds=budget.seconds,
+            workers=workers, seed=seed, run=run, listener=listener, reported=partial(_reported, how=how, run=run),
+        )  # fmt: skip
     if not module and not hasattr(model, "fit"):
         raise InvalidPlan(f"{told(model, repr)} is neither an estimator, with a method fit, nor module or function.")
     if X is None:
@@ -158,7 +159,7 @@ def search(
         from .modules import of_module
 
         model, X, y = of_module(model, training, X, y, seed)
-    chosen: Sampler = sampler or ("grid" if read.size <= most else "tpe")
+    chosen = sampler or default(read, most, plain=rungs is None and not parsed.limits)
     measures = of_estimator(model, y, parsed, scoring)
     data = Samples.of(model, X, y, groups, fit_params, cv, holdout, seed)
     splits = _stages(model, data, rungs, seed)
@@ -176,17 +177,17 @@ def search(
         )  # fmt: skip
         workers.check(case)
         first: Asked | None = None if point is None else asking.ask()
-        race = Race(
-            case, splits, data.ratio, asking, Judge(parsed, measures), most, begun + budget.seconds,
-            chosen == "grid", workers, store, listener,
-        )  # fmt: skip
-        race.run(Trial({} if first is None else first.params, first))
-        found = conclude(race, data, seed, begun)
-    how |= {
-        "model": told(model, repr), "given": _given(model, read), "space": read.spelled(), "sampler": chosen,
-        "cv": told(cv), "holdout": holdout, "rungs": rungs, "pruner": pruner, "batch": batch,
-    }  # fmt: skip
-    return _reported(found, how, run)
+        how |= {
+            "model": told(model, repr), "given": _given(model, read), "space": read.spelled(), "sampler": chosen,
+            "cv": told(cv), "holdout": holdout, "rungs": rungs, "pruner": pruner, "batch": batch,
+        }  # fmt: skip
+        with telling(run, listener) as tell:
+            race = Race(
+                case, splits, data.ratio, asking, Judge(parsed, measures), most, begun + budget.seconds,
+                chosen == "grid", workers, store, tell,
+            )  # fmt: skip
+            race.run(Trial({} if first is None else first.params, first))
+            return _reported(conclude(race, data, seed, begun), how, run)
 
 
 def _given(model: Any, space: Space) -> dict[str, Any]:
@@ -199,7 +200,7 @@ def _reported(found: Tuned, how: Mapping[str, Any], run: str | Path | None) -> T
     """What was found with how it was, written down where the run is kept."""
     found = replace(found, how=how)
     if run is not None:
-        write_json(Path(run) / FOUND, finite(found.shown()))
+        write_json(Path(run) / FOUND, finite({**found.shown(), "said": str(found)}))
         found.report(Path(run) / REPORT)
     return found
 
