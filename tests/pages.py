@@ -5,7 +5,8 @@ folder, the pages that say that they continue it (`continues: PAGE` at their top
 in sybil), so that pytest-xdist can't tear it apart; and it mixes Python, files and shell, which mktestdocs and
 pytest-examples don't.
 
-A block with a title is a file of that name. One titled `Not run: WHY` is not run, and says so to the reader too.
+A block with a title is a file of that name, and one of TOML must be a plan. One titled `Not run: WHY` is not run, and
+says so to the reader too.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from typing import Any
 
 from typer.testing import CliRunner
 
+from strop import planfile
 from strop.cli import app
+from strop.planfile import Plan, TunePlan
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 FENCE = re.compile(r'^ *```(?P<language>\w+)(?: +title="(?P<title>[^"]*)")?[^\n]*\n(?P<body>.*?)^ *```$', re.M | re.S)
@@ -94,6 +97,8 @@ def run(page: Path, folder: Path) -> None:
             assert block.language in FILES, f"{block}: a file of what kind?"
             (folder / block.title).parent.mkdir(parents=True, exist_ok=True)
             (folder / block.title).write_text(block.code)
+            if block.language == "toml":
+                planfile.read(folder / block.title, TunePlan if "[space]" in block.code else Plan)
         elif block.language == "python":
             exec(compile("\n" * block.line + block.code, str(block.page), "exec"), known)
         else:
