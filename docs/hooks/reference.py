@@ -208,7 +208,9 @@ def techniques() -> str:
         "# Techniques and runtimes",
         "This page is made of the source. `strop techniques MODEL` tells which of them fit a model of yours, and why "
         "not the others; [When each technique pays](../explanation/techniques.md) tells what they are worth.",
-        "A setting is shown with its default, and with what a search may try.",
+        "A setting is shown with its default, and with what a search may try. One that you fix is not searched: "
+        "`--set TECHNIQUE.SETTING=VALUE`, a table `[set.TECHNIQUE]` in `strop.toml`, or `settings=` in Python. What "
+        "each does: [Plan file](plan.md#settings).",
         "## Techniques",
     ]
     for technique in TECHNIQUES:
