@@ -49,13 +49,14 @@ from strop.units import quantity, share
 HERE = Path(__file__).parent
 FOLDER = CACHE / "mobile"
 ONE = Target(threads=1)
-LIMITS = ("accuracy >= 90% of original", "accuracy >= 99% of original")
+LIMITS = ("accuracy >= 90% of original", "accuracy >= 99% of original", "size <= 27% of original")
 VARIANTS: Mapping[str, tuple[Technique, ...]] = {
     "float16 weights": (TfliteFloat16(),),
     "int8 weights, computed in float": (TfliteWeights(compute="float"),),
     "int8 weights, dynamic range": (TfliteWeights(),),
     "int4 weights, dynamic range": (TfliteWeights(weights="int4"),),
     "int8 throughout": (TfliteInt8(),),
+    "int8 throughout, one scale a layer": (TfliteInt8(per_channel=False),),
     "int8 throughout, integers in and out": (TfliteInt8(integer_ends=True),),
     "int8 weights, int16 activations": (TfliteInt8(activations="int16"),),
     "32 values a layer": (ClusterWeights(),),

@@ -15,8 +15,7 @@ from strop.cli import app
 from strop.errors import InvalidPlan
 from strop.fixed import fixed, spelled, texts
 from strop.goal import Goal
-from strop.model import TFLITE
-from strop.plan import Candidate, Route, routes
+from strop.plan import Route, routes
 from strop.rundir import JOURNAL, PLAN
 from strop.search import RouteSearch, finished
 from strop.settings import Span
@@ -68,7 +67,10 @@ def test_so_is_what_is_no_table_in_python(settings: Any) -> None:
 
 def test_a_fixed_setting_is_no_strength_and_in_no_space() -> None:
     fixed = (("factorize.amount", 0.8),)
-    route, free = Route((Factorize, ToOnnx), FakeRuntime, 0.2, fixed=fixed), Route((Factorize, ToOnnx), FakeRuntime, 0.2)
+    route, free = (
+        Route((Factorize, ToOnnx), FakeRuntime, 0.2, fixed=fixed),
+        Route((Factorize, ToOnnx), FakeRuntime, 0.2),
+    )
     assert free.space(ONE)["factorize.amount"] == Span(0.1, 0.2, strength=True)
     assert not {"factorize.amount"} & {*route.space(ONE), *route.strengths()}
     assert route.candidate().steps[0].settings()["amount"] == 0.8  # also where others are held back
@@ -141,5 +143,9 @@ def test_a_recipe_and_integer_ends_of_tflite_from_the_shell_and_resumed(
     of_it = [step.settings() for candidate in tried for step in candidate.steps if isinstance(step, TfliteInt8)]
     assert len(tried) > 2 and of_it and all(chosen["tflite-int8"].items() <= one.items() for one in of_it)
     assert not run("optimize", "--resume", "run", "--set", "simplify.x=1").exit_code == 0
-    replayed = run("optimize", made.model.path, "--data", "data.npz", "--recipe", "bundle", "--set", "tflite-int8.keep=0")
-    assert replayed.exit_code == 2 and "a recipe has all settings, and those of tflite-int8 are given" in replayed.stderr
+    replayed = run(
+        "optimize", made.model.path, "--data", "data.npz", "--recipe", "bundle", "--set", "tflite-int8.keep=0"
+    )
+    assert (
+        replayed.exit_code == 2 and "a recipe has all settings, and those of tflite-int8 are given" in replayed.stderr
+    )
