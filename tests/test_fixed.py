@@ -61,7 +61,7 @@ def test_what_can_t_be_set_is_refused_before_anything_is_read(text: str, said: s
 
 @pytest.mark.parametrize("settings", [{"tflite-int8": 3}, 3, {"tflite-int8": {"recipe": 3}}, {"tflite-int8": {3: 3}}])
 def test_so_is_what_is_no_table_in_python(settings: Any) -> None:
-    with pytest.raises(InvalidPlan, match="settings must be given by technique|recipe must be text|no setting"):
+    with pytest.raises(InvalidPlan, match=r"settings must be given by technique|recipe must be text|no setting"):
         strop.optimize("missing.tflite", "missing.npz", settings=settings)
 
 
@@ -133,7 +133,6 @@ def test_a_recipe_and_integer_ends_of_tflite_from_the_shell_and_resumed(
     page = Path("bundle/report.html").read_text()
     assert "--set &#x27;tflite-int8.recipe=dense|logits=float&#x27;" in page
     assert "set.tflite-int8.integer_ends = true" in page
-    assert strop.verify(strop.Bundle.load("bundle"), made.model.path, "data.npz")["verdict"] == "met"
 
     again = run("optimize", "--resume", "run", "--trials", 4, "--out", "again")
     assert "given, and not searched: tflite-int8.recipe=dense|logits=float, tflite-int8.integer_ends=true" in (
@@ -142,7 +141,7 @@ def test_a_recipe_and_integer_ends_of_tflite_from_the_shell_and_resumed(
     tried = [candidate for candidate, _ in finished(Path("run", JOURNAL))]
     of_it = [step.settings() for candidate in tried for step in candidate.steps if isinstance(step, TfliteInt8)]
     assert len(tried) > 2 and of_it and all(chosen["tflite-int8"].items() <= one.items() for one in of_it)
-    assert not run("optimize", "--resume", "run", "--set", "simplify.x=1").exit_code == 0
+    assert run("optimize", "--resume", "run", "--set", "simplify.x=1").exit_code == 2
     replayed = run(
         "optimize", made.model.path, "--data", "data.npz", "--recipe", "bundle", "--set", "tflite-int8.keep=0"
     )
