@@ -10,18 +10,21 @@ import pytest
 from typer.testing import CliRunner
 
 import strop
-from engine import outcome
+from engine import FakeRun, outcome
+from strop import jobs, pipeline
+from strop.baseline import lay_out
 from strop.cli import app
-from strop.errors import InvalidPlan
+from strop.errors import InvalidPlan, RunFailed
 from strop.fixed import fixed, spelled, texts
 from strop.goal import Goal
-from strop.plan import Route, routes
-from strop.rundir import JOURNAL, PLAN
+from strop.plan import Candidate, Route, routes
+from strop.prepare import resumed
+from strop.rundir import JOURNAL, PLAN, write_json
 from strop.search import RouteSearch, finished
 from strop.settings import Span
 from strop.target import Target
 from strop.technique import Needs
-from strop.techniques import Factorize, TfliteInt8, ToOnnx
+from strop.techniques import Factorize, ToOnnx
 from strop.testing import FakeRound, FakeRuntime, FakeStrip, fake_model, registered
 
 ONE = Target(threads=1)
@@ -91,6 +94,18 @@ def test_a_search_varies_what_is_left(tmp_path: Path) -> None:
     assert len(rounded) > 1 and {step.decimals for step in rounded} == {1}
 
 
+def test_a_search_that_goes_on_plans_with_the_same(fake_run: FakeRun) -> None:
+    write_json(fake_run.run / PLAN, {**fake_run.request.to_json(), "settings": {"fake-round": {"decimals": 1}}})
+    again = resumed(fake_run.run)
+    setting, said = lay_out(fake_run.run, again, jobs.Limits(60, 1 << 62)), list[Any]()
+    _, planned, _ = pipeline._searcher(fake_run.run, again, setting, said.append)
+    rounded = [step for candidate in planned for step in candidate.steps if isinstance(step, FakeRound)]
+    assert rounded and {step.decimals for step in rounded} == {1}
+    write_json(fake_run.run / PLAN, {**fake_run.request.to_json(), "settings": {"fake-round": {"decimals": 9}}})
+    with pytest.raises(RunFailed, match="decimals"):
+        resumed(fake_run.run)
+
+
 def test_settings_of_what_no_route_comes_to_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with registered(tmp_path / "plugins"):
@@ -134,13 +149,12 @@ def test_a_recipe_and_integer_ends_of_tflite_from_the_shell_and_resumed(
     assert "--set &#x27;tflite-int8.recipe=dense|logits=float&#x27;" in page
     assert "set.tflite-int8.integer_ends = true" in page
 
-    again = run("optimize", "--resume", "run", "--trials", 4, "--out", "again")
-    assert "given, and not searched: tflite-int8.recipe=dense|logits=float, tflite-int8.integer_ends=true" in (
-        again.stderr.replace("\n", " ")
-    )
-    tried = [candidate for candidate, _ in finished(Path("run", JOURNAL))]
-    of_it = [step.settings() for candidate in tried for step in candidate.steps if isinstance(step, TfliteInt8)]
-    assert len(tried) > 2 and of_it and all(chosen["tflite-int8"].items() <= one.items() for one in of_it)
+    again = run("optimize", "--resume", "run", "--trials", 2, "--out", "again", "--json")
+    said = "given, and not searched: tflite-int8.recipe=dense|logits=float, tflite-int8.integer_ends=true"
+    assert said in again.stderr.replace("\n", " ")
+    assert json.loads(again.stdout)["settings"] == chosen
+    first, second = (candidate for candidate, _ in finished(Path("run", JOURNAL)))
+    assert first == Candidate.of(manifest["winner"]) and second != first
     assert run("optimize", "--resume", "run", "--set", "simplify.x=1").exit_code == 2
     replayed = run(
         "optimize", made.model.path, "--data", "data.npz", "--recipe", "bundle", "--set", "tflite-int8.keep=0"
