@@ -14,6 +14,7 @@ from .baseline import DISAGREEMENT
 from .errors import InvalidPlan
 from .images import Preprocessing
 from .model import KERAS, TFLITE, TORCH, Format
+from .plan import reached
 from .starting import Seen
 from .stats import detectable_drop
 from .technique import Needs
@@ -140,9 +141,10 @@ def _rest(seen: Seen, folder: Path) -> Iterator[str]:
 
 
 def _settings(format: Format) -> Iterator[str]:
-    """The first setting of the first technique that takes the model as it is and needs no train data."""
+    """The first setting of the first technique that a route may come to without train data."""
+    formats = reached(format, TECHNIQUES)
     for step in TECHNIQUES:
-        if format in step.accepts and step.space() and Needs.TRAINING not in step.needs:
+        if step.accepts & formats and step.space() and Needs.TRAINING not in step.needs:
             name, value = next(iter(step().settings().items()))
             yield "# A setting that is given is not searched; `strop techniques MODEL` lists them."
             yield f"# set.{step.label()}.{name} = {json.dumps(value)}"
