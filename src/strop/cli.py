@@ -10,8 +10,9 @@ import typer
 from . import planfile
 from .deployer import serve
 from .errors import InvalidPlan, StropError
+from .fixed import spelled
 from .goal import Goal
-from .options import P99, Batch, Json, Many, Price, Rate, Seed, Text, Threads, Trust, Weights, target_of
+from .options import P99, Batch, Json, Many, Price, Rate, Seed, Set, Text, Threads, Trust, Weights, target_of
 from .planfile import Plan, seconds
 from .prepare import Budget
 from .rundir import PLAN
@@ -46,6 +47,7 @@ def optimize(
     maximize: Annotated[str | None, typer.Option(help="The metric to make large.")] = None,
     metric: Annotated[list[str] | None, typer.Option(help="A metric to report, by name or module:function.")] = None,
     weights: Weights = None,
+    set: Set = None,
     calibration: Annotated[str | None, typer.Option(help="Samples to calibrate with.")] = None,
     confirm: Annotated[str | None, typer.Option(help="Samples to confirm on; nothing else sees them.")] = None,
     train: Annotated[
@@ -95,6 +97,8 @@ def optimize(
             flags["budget"] = seconds(budget)
         if p99 is not None:
             flags["p99"] = seconds(p99)
+        if set:
+            flags["set"] = spelled(set)
         if resume:
             return _resume(resume, flags, as_json)
         return _run(_plan(flags), as_json)
@@ -438,7 +442,7 @@ def _run(plan: Plan, as_json: bool) -> int:
         result = search(
             plan.model, plan.data, goal, weights=plan.weights, metric=plan.metric, label=plan.label, slices=plan.slice,
             group=plan.group, protected=plan.protected, calibration=plan.calibration, confirm_data=plan.confirm,
-            train=plan.train, training=plan.training, preprocessing=plan.preprocessing,
+            train=plan.train, training=plan.training, preprocessing=plan.preprocessing, settings=plan.set,
             target=target_of(plan.threads, plan.batch, plan.formats, plan.rate, plan.p99, plan.price, plan.target),
             budget=budget,
             seed=plan.seed or 0, run=plan.run, recipe=plan.recipe, out=plan.out, trust_pickle=plan.trust_pickle,

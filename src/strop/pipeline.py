@@ -29,6 +29,8 @@ from .errors import (
     UntrustedModel,
 )  # fmt: skip
 from .events import Event, Listener, Planned, Said, Stopped, Tried, Trying, Working
+from .fixed import Fixed, fixed
+from .fixed import texts as texts_of
 from .goal import Goal
 from .images import Preprocessing
 from .judge import Report
@@ -66,6 +68,7 @@ def optimize(
     train: object = None,
     training: Training | None = None,
     preprocessing: Preprocessing | None = None,
+    settings: Fixed | None = None,
     target: Target | None = None,
     budget: Budget | None = None,
     seed: int = 0,
@@ -98,6 +101,7 @@ def optimize(
             PyTorch. Without them nothing is trained.
         training: How to train.
         preprocessing: Of images, where data are folders of them.
+        settings: Of techniques, that are not to be searched: `{"tflite-int8": {"integer_ends": True}}`.
         target: Threads, batch size, formats, and the price of an hour.
         budget: Time, trials and memory.
         seed: Of every random choice.
@@ -118,10 +122,13 @@ def optimize(
     training = given(Training, training, "training") if training is not None else None
     if preprocessing is not None:
         given(Preprocessing, preprocessing, "preprocessing")
+    chosen = fixed(settings or {})
     if out is not None:
         check_free(Path(out))
     replayed = Bundle.load(recipe) if recipe is not None else None
     if replayed:
+        if chosen:
+            raise InvalidPlan(f"a recipe has all settings, and those of {', '.join(chosen)} are given. Leave them out.")
         goal = _goal_of(replayed, goal, metric)
         _check_trainable(replayed.candidate, train, training)
         preprocessing = preprocessing or replayed.preprocessing
@@ -141,6 +148,7 @@ def optimize(
             target=target, budget=budget, seed=seed, out=out,
             recipe=replayed.candidate.to_json() if replayed else None,
             weights=weights, trust_pickle=trust_pickle, train=train, training=training, preprocessing=preprocessing,
+            settings=chosen,
         )  # fmt: skip
         with Diary(directory / DIARY, listener or _ignore) as tell:
             return _carry_out(directory, request, start, tell)
@@ -178,6 +186,8 @@ def resume(run: str | Path, *, budget: Budget | None = None, listener: Listener 
 def _carry_out(run: RunDir, request: Request, start: float, tell: Listener) -> Result:
     clock = Clock(request.budget, run / SPENT, start)
     tell(Said(f"run directory {run.root}: --resume goes on with it"))
+    if request.settings:
+        tell(Said(f"given, and not searched: {', '.join(texts_of(request.settings))}"))
     for note in request.notes:
         tell(Said(note, warning=True))
     setting = lay_out(run, request, clock.whole())
@@ -229,11 +239,14 @@ def _searcher(
     if lessons := setting.workshop.lessons:
         have |= Needs.TRAINING | (Needs.STUDENT if lessons.student else Needs.NOTHING)
     found, refused = routes(
-        setting.workshop.original, request.target, have, asked=setting.goal.metrics, most=request.most
-    )
+        setting.workshop.original, request.target, have, asked=setting.goal.metrics, most=request.most,
+        fixed=request.settings,
+    )  # fmt: skip
     as_given = Candidate(*reference(setting.workshop.original.format, request.target))
     found = [route for route in found if route.candidate() != as_given]
     tell(Planned(tuple(route.label for route in found), refused))
+    for name in request.settings.keys() & refused.keys():
+        tell(Said(f"{name}, whose settings are given, is not tried: {refused[name]}", warning=True))
     with as_written(run / JOURNAL):
         searcher = RouteSearch(found, setting.goal, request.target, request.seed, run / JOURNAL)
     return searcher, [route.candidate() for route in found], refused

@@ -216,6 +216,7 @@ def conclude(
         "target": vars(request.target),
         "seed": request.seed,
         "preprocessing": request.preprocessing,
+        "settings": request.settings,
         "original": {
             "source": Path(request.source).name,
             "format": setting.original.model.format,

@@ -282,7 +282,8 @@ class RouteSearch:
 
     def _whole(self, route: Route) -> float:
         """What a route came to without the steps that shrink, limits that it broke aside; else what is expected."""
-        left = math.prod(step().expects(self.target) for step in route.shrinking if step.strengths())
+        shrunk = (step for step in route.begun if type(step) in route.shrinking and step.strengths())
+        left = math.prod(step.expects(self.target) for step in shrunk)
         plain = route.only((step for step in route.steps if step not in route.shrinking), left)
         found = [
             score(outcome.report, self.goal) for candidate, outcome in self.tried
