@@ -108,6 +108,12 @@ class Route:
         """Its steps that train, or have a strength: what is left of the model is for the search to choose."""
         return tuple(step for step in self.steps if step in self.training or step.strengths())
 
+    @property
+    def whole(self) -> Route | None:
+        """The same with what its steps may lose a share of in full; None where no step's strength is such a share."""
+        steps = tuple(step.whole or step for step in self.steps)
+        return self.only(steps) if steps != self.steps else None
+
     def strengths(self) -> dict[str, Span]:
         """The settings that make it faster and worse, by `technique.setting`, as far as they may go here."""
         return {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from . import metrics
 from ._lazy import lazy
+from .aiming import aimed, spent
 from .goal import Goal
 from .judge import Judged, score
 from .plan import Candidate, Route
@@ -129,6 +130,7 @@ class RouteSearch:
                 return stronger
             settings = self._learned(route)
             why = "its defaults" if not settings else "what was trained for another route"
+            why = "as much as the limits bear" if settings and route.whole else why
             return Proposal(route.candidate(settings), route, why, settings)
         if self._since_gain >= PATIENCE:
             return None
@@ -197,7 +199,13 @@ class RouteSearch:
         return [judged for judged in found if judged.limit in limits]
 
     def _bisect(self, route: Route, seen: set[str], tried: Sequence[tuple[float, bool]]) -> Proposal | None:
-        """Halfway between the strongest setting that keeps the quality asked for and the weakest that does not."""
+        """Halfway between the strongest setting that keeps the quality asked for and the weakest that does not; of a
+        share of a loss, what the losses so far say."""
+        if route.whole:
+            settings = self._aimed(route)
+            candidate = route.candidate(settings)
+            fits = settings and candidate.key not in seen and self._worth(candidate, route)
+            return Proposal(candidate, route, "as much as the limits bear", settings) if fits else None
         low = max((strength for strength, kept in tried if kept), default=-1.0)
         high = min((strength for strength, kept in tried if not kept), default=1.0)
         middle = (low + high) / 2
@@ -207,8 +215,28 @@ class RouteSearch:
             return None
         return Proposal(candidate, route, "as strong as the limits bear", settings)
 
+    def _aimed(self, route: Route) -> dict[str, Any]:
+        """The share of a loss that the limits bear, by what that loss was in full, and at other shares."""
+        whole, strengths = route.whole, route.strengths()
+        if whole is None or len(strengths) != 1:
+            return {}
+        ((key, domain),) = strengths.items()
+        full, tried = None, {}
+        for candidate, outcome in self.tried:
+            known = self._route_of[candidate.key]
+            if outcome.cause == "done" and core(known) == core(whole) and candidate == known.candidate():
+                full = spent(outcome, self.goal)
+            elif outcome.cause == "done" and core(known) == core(route):
+                (share,) = (step.settings()[name] for step in candidate.steps for name in step.strengths())
+                tried[share] = spent(outcome, self.goal)
+        share = None if full is None else aimed(tried, full, domain)
+        return {} if share is None else {key: share}
+
     def _learned(self, route: Route) -> dict[str, Any]:
-        """The settings of the steps that shrink, as they did best so far in other routes that begin with the same."""
+        """The settings of the steps that shrink, as they did best so far in other routes that begin with the same; or
+        as what they may lose was lost in full."""
+        if aimed_at := self._aimed(route):
+            return aimed_at
         best: tuple[float, dict[str, Any]] = (math.inf, {})
         for candidate, outcome in self.tried:
             shrinking = self._route_of[candidate.key].shrinking
