@@ -13,6 +13,7 @@ from . import metrics
 from ._lazy import lazy
 from .aiming import aimed, spent
 from .goal import Goal
+from .journal import restored, told
 from .judge import Judged, score
 from .plan import Candidate, Route
 from .settings import Choice, Domain
@@ -254,7 +255,11 @@ class RouteSearch:
         return self._waits(route), self._too_early(route), max(1, len(route.shrinking)), self._predict(route)
 
     def _too_early(self, route: Route) -> bool:
-        """Whether it trains, and there is nothing yet to compare it with."""
+        """Whether it trains, and there is nothing yet to compare it with; or mixes precisions, which takes long to find
+        out, and there is nothing yet to hand over."""
+        if route.whole:
+            cheap = (r for r in self.routes if not (r.whole or r.training) and r.label not in self._begun)
+            return self._best() >= BROKEN and any(self._promises(r) for r in cheap)
         free = sum(o.cause == "done" and not self._route_of[c.key].training for c, o in self.tried)
         left = any(not r.training and r.label not in self._begun and self._promises(r) for r in self.routes)
         return bool(route.training) and free < FREE and left
@@ -437,37 +442,11 @@ class RouteSearch:
                 study = self._study(known[summary.study_name])
                 for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
                     study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        for label, trial in _finished(self.storage):
+        for label, trial in told(self.storage):
             if label in known:
-                candidate, outcome = _restored(trial)
+                candidate, outcome = restored(trial)
                 self._fits.setdefault(label, outcome.fits)  # of its first trial, as when it was told
                 self._note(known[label], candidate, outcome)
-
-
-def finished(journal: Path) -> list[tuple[Candidate, Outcome]]:
-    """What a search has finished, in order, as its journal has it; nothing is written.
-
-    Raises:
-        Exception: Of Optuna or json, where the journal is not what strop wrote.
-    """
-    if not journal.exists():  # a recipe needs none
-        return []
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.JournalStorage(optuna_journal.JournalFileBackend(str(journal)))
-    return [_restored(trial) for _, trial in _finished(storage)]
-
-
-def _finished(storage: optuna.storages.BaseStorage) -> list[tuple[str, optuna.trial.FrozenTrial]]:
-    """Every trial that came to an outcome, with the route that it is of, in the order in which they were tried."""
-    names = [summary.study_name for summary in storage.get_all_studies()]
-    trials = [(name, t) for name in names for t in storage.get_all_trials(storage.get_study_id_from_name(name), False)]
-    told = [(name, trial) for name, trial in trials if "outcome" in trial.user_attrs]
-    return sorted(told, key=lambda entry: str(entry[1].datetime_start))
-
-
-def _restored(trial: optuna.trial.FrozenTrial) -> tuple[Candidate, Outcome]:
-    attrs = trial.user_attrs
-    return Candidate.of(json.loads(attrs["candidate"])), Outcome.of(json.loads(attrs["outcome"]))
 
 
 def core(route: Route) -> Core:

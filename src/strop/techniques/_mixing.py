@@ -87,8 +87,10 @@ def chosen(
         TechniqueError: The deadline has passed.
     """
     found = _measured(parts, given, context, kept, until)
-    allowed, bound = share * found.worst[parts.precisions[0]], share
-    whole = sum(filter(math.isfinite, (found.costs.errors[group][parts.precisions[0]] for group in parts.members)))
+    lowest = parts.precisions[0]
+    allowed, bound = share * found.worst[lowest], share
+    known = sum(filter(math.isfinite, (found.costs.errors[group][lowest] for group in parts.members)))
+    whole = known or found.worst[lowest] or 1.0
     uniform = [dict.fromkeys(parts.members, precision) for precision, seen in found.worst.items() if seen <= allowed]
     best = min(((expected_seconds(found.costs, mix), mix) for mix in uniform), key=lambda one: one[0], default=None)
     for solved in range(REPAIRS):  # errors do not quite add up: what was allowed for is corrected by what came of it
