@@ -44,7 +44,7 @@ def test_each_layer_is_told_of_and_drawn(
     sides: tuple[Hosted, Hosted, Candidate, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = Peaks("onnxruntime", 1, {"f32": 1e11, "int8": 4e11}, 1e10, 1e11, 1 << 20, 1 << 25, 1e-6)
-    monkeypatch.setattr("strop.anatomy.peaks", lambda runtime, target: known)
+    monkeypatch.setattr("strop.anatomy.peaks", lambda runtime, target, anew: known)
     found = take_apart(*sides, seconds=600)
     assert found["why_not"] == []
     assert [one["value"] for one in found["explained"]["layers"]] == ["r", "p", "s", "f", "scores"]

@@ -80,7 +80,7 @@ def _explained(
 
 
 def _profile(made: Hosted, data: Path, until: float) -> dict[str, Any]:
-    known = peaks(made.runtime.label(), made.target) if until - time.monotonic() > TO_MEASURE_PEAKS else None
+    known = peaks(made.runtime.label(), made.target, anew=until - time.monotonic() > TO_MEASURE_PEAKS)
     watched = jobs.run(observe, made, data, known, limits=within(until))
     watched.raise_unless_done("the model could not be profiled")
     assert watched.value is not None
