@@ -54,7 +54,8 @@ def _chart(layers: Sequence[Mapping[str, Any]], peaks: Mapping[str, Any] | None)
             })  # fmt: skip
     layout = {
         "xaxis": {"type": "log", "dtick": 1, "tickformat": "~s", "title": {"text": "operations a byte"}},
-        "yaxis": {"type": "log", "dtick": 1, "tickformat": "~s", "title": {"text": "operations a second"}}, "showlegend": True,
+        "yaxis": {"type": "log", "dtick": 1, "tickformat": "~s", "title": {"text": "operations a second"}},
+        "showlegend": True,
     }  # fmt: skip
     about = "Each layer under the roof that arithmetic and memory of this machine set. The table has the same figures."
     return f'<div class="plots">{figure(finite({"data": traces, "layout": layout}), about)}</div>'
