@@ -10,26 +10,28 @@ from .goal import Goal
 from .settings import Span
 from .trial import Outcome
 
-AIM = 0.8  # of what is allowed: an estimate from a few samples is wrong by about that
+AIM = 0.8  # of what is allowed: losses are in proportion about as well as that
 ENOUGH = 0.6  # of it, that a candidate has made use of: what is left brings little
 STEP = 1.2  # between two shares, under which no third is tried
 
 
 def spent(outcome: Outcome, goal: Goal) -> float:
-    """How much of what the limits on quality allow a candidate lost: 1 is all of it, more breaks one."""
+    """How much of what the limits on quality allow a candidate lost: 1 is all of it, more breaks one.
+
+    It is told by the bound that has to keep the limit, since what is only met by a point estimate is not proven.
+    """
     found = [0.0]
     for limit in goal.limits:
-        if not metrics.find(limit.metric).quality:
-            continue
+        metric = metrics.find(limit.metric)
         judged = next((judged for judged in outcome.report.judged if judged.limit == str(limit)), None)
         figure = outcome.report.figures.get(limit.metric)
-        if judged is None or figure is None:
+        if not metric.quality or judged is None or figure is None:
             continue
-        right = figure.original.value
-        if limit.scope == "drop":
-            lost, allowed = judged.value, limit.value
-        else:
-            lost, allowed = right - judged.value, right - limit.value * (right if limit.relative else 1.0)
+        right, drop = figure.original.value, limit.scope == "drop"
+        bound = judged.low if metric.better == "higher" and not drop else judged.high
+        seen = bound if math.isfinite(bound) else judged.value
+        lost = seen if drop else right - seen
+        allowed = limit.value if drop else right - limit.value * (right if limit.relative else 1.0)
         known = lost / allowed if allowed else math.copysign(math.inf, lost) if lost else 0.0
         found.append(known if judged.violation <= 0 or known > 1 else math.inf)
     return max(found)
