@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import jobs
+from . import anatomy, jobs
 from ._plain import given, texts
 from .baseline import choose_goal, lay_out, measure_called, measure_original, noise, power, run_baseline, seconds_a_call
 from .build import Failure
@@ -35,6 +35,7 @@ from .goal import Goal
 from .images import Preprocessing
 from .judge import Report
 from .learning import Training
+from .opened import ANATOMY
 from .plan import Candidate, routes
 from .prepare import Budget, Request, check_seed, prepare, reference, resumed
 from .result import Result, Search, conclude
@@ -224,7 +225,21 @@ def _carry_out(run: RunDir, request: Request, start: float, tell: Listener) -> R
         clock.elapsed,
     )
     write_json(run / MANIFEST, finite(result.manifest))
+    result = dataclasses.replace(result, anatomy=_anatomy(result, setting, clock, tell))
+    write_json(run / ANATOMY, finite(result.anatomy))
     return result
+
+
+def _anatomy(result: Result, setting: Setting, clock: Clock, tell: Listener) -> dict[str, Any]:
+    """What is handed over, layer by layer; with the reason where it is the original, or no time is left."""
+    shown = result.handed_over
+    if shown is None or not shown.candidate.steps:
+        return {}
+    seconds = min(anatomy.SHARE * clock.elapsed, clock.to_confirm)
+    if seconds >= anatomy.LEAST:
+        tell(Said(f"looking into what is handed over, layer by layer, for {seconds:.0f} s at the most"))
+    made = Hosted(setting.model(shown.model), shown.candidate.runtime, setting.workshop.target)
+    return anatomy.take_apart(setting.original, made, shown.candidate, setting.search, seconds)
 
 
 def _searcher(

@@ -115,6 +115,12 @@ class Route:
         """Its steps with what is fixed, and all else at its default."""
         return self._with(dict(self.fixed))
 
+    @property
+    def whole(self) -> Route | None:
+        """The same with what its steps may lose a share of in full; None where no step's strength is such a share."""
+        steps = tuple(step.whole or step for step in self.steps)
+        return self.only(steps) if steps != self.steps else None
+
     def strengths(self) -> dict[str, Span]:
         """The settings that make it faster and worse, by `technique.setting`, as far as they may go here."""
         fixed = dict(self.fixed)
