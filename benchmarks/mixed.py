@@ -1,10 +1,14 @@
 """Mixed precision against NNCF's accuracy control and uniform precisions, on real models: writes `mixed.md`.
 
     pip install -e '.[openvino]' && pip install -r benchmarks/requirements.txt
-    python benchmarks/mixed.py [--only NAME...] [--limits 0.999 0.995 0.99]
+    python benchmarks/mixed.py [--only NAME...] [--limits 0.999 0.995 0.99] [--anew]
+
+Some 70 minutes for all. What was made and measured is kept, a model and a limit at a time, so that it goes on where it
+was; `--anew` forgets what strop found, and what was timed, and keeps what the peers made.
 
 For each model a quarter of the samples calibrates, a quarter is searched on and half is held out; samples of a group
-stay together. Each limit is a fidelity (the mean cosine of outputs with the original's). NNCF's
+stay together. Each limit is a fidelity (the mean cosine of outputs with the original's: logits, embeddings, the map of
+probabilities of a page). NNCF's
 `quantize_with_accuracy_control` is told the limit as its `max_drop` and ends after ten minutes at the most; strop gets
 a third of the time that it took, and no less than two minutes. All that was made is read from disk again and timed in
 turns, on one thread; fidelity is that on held-out samples.
@@ -19,7 +23,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,23 +47,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=NAMES, default=NAMES)
     parser.add_argument("--limits", nargs="+", type=float, metavar="L", default=(0.999, 0.995, 0.99))
+    parser.add_argument("--anew", action="store_true")
     options = parser.parse_args()
     for name in options.only:
         folder = CACHE / "mixed" / name
         prepare(name, folder)
         uniform(folder)
         for limit in options.limits:
+            if options.anew:
+                (folder / f"strop-{limit}.json").unlink(missing_ok=True)
+                (folder / "found.json").unlink(missing_ok=True)
             controlled(folder, limit)
             searched(folder, limit)
-        (folder / "found.json").write_text(json.dumps(measured(folder, options.limits)))
-        print(name, "measured", file=sys.stderr, flush=True)
-    write(
-        {
-            name: json.loads(path.read_text())
-            for name in NAMES
-            if (path := CACHE / "mixed" / name / "found.json").exists()
-        }
-    )
+        told, limits = folder / "found.json", known(folder)
+        if not told.exists() or json.loads(told.read_text()).get("limits") != limits:
+            told.write_text(json.dumps(measured(folder, limits)))
+            print(name, "measured", file=sys.stderr, flush=True)
+        write()
+
+
+def known(folder: Path) -> list[float]:
+    """The limits at which all was made, the tightest first."""
+    return sorted((float(file.stem[6:]) for file in folder.glob("strop-*.json")), reverse=True)
 
 
 def prepare(name: str, folder: Path) -> None:
@@ -188,12 +197,27 @@ def searched(folder: Path, limit: float) -> None:
     begun = time.monotonic()
     ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     seconds = time.monotonic() - begun
+    if ended.returncode not in (0, 3, 4):
+        sys.exit(f"{folder.name} at {limit}: strop ended with {ended.returncode}")
     told = json.loads(ended.stdout)
     (folder / f"strop-{limit}.json").write_text(json.dumps({"seconds": seconds, "manifest": told}))
     print(f"{folder.name} at {limit}: strop {seconds:.0f} s, {told['verdict']}", file=sys.stderr, flush=True)
 
 
-def measured(folder: Path, limits: tuple[float, ...]) -> dict[str, Any]:
+class Default:
+    """A model in OpenVINO as it is loaded by default, but on one thread."""
+
+    def __init__(self, file: Path):
+        self.request = openvino().Core().compile_model(file, "CPU", {"INFERENCE_NUM_THREADS": 1}).create_infer_request()
+
+    def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[Any, np.ndarray]:
+        return dict(self.request.infer(batch))
+
+    def bind(self, batch: Mapping[str, np.ndarray]) -> Any:
+        return lambda: self.request.infer(batch, share_inputs=True)
+
+
+def measured(folder: Path, limits: Sequence[float]) -> dict[str, Any]:
     """All that was made, in turns: held-out fidelity, and latency over that of float32 in OpenVINO."""
     target = Target(threads=1)
     plain = runtimes.find("openvino")
@@ -201,8 +225,9 @@ def measured(folder: Path, limits: tuple[float, ...]) -> dict[str, Any]:
         "f32": plain().load(formats.open(folder / "float" / "model.xml"), target),
         "bf16": plain.of({"precision": "bf16"}).load(formats.open(folder / "float" / "model.xml"), target),
         "int8": plain().load(formats.open(folder / "int8" / "model.xml"), target),
+        "default": Default(folder / "float" / "model.xml"),
     }
-    found: dict[str, Any] = {"made": {}, "cpu": cpu_name()}
+    found: dict[str, Any] = {"made": {}, "cpu": cpu_name(), "limits": list(limits)}
     for limit in limits:
         file = folder / f"nncf-{limit}" / "made" / "model.xml"
         seconds = json.loads((folder / f"nncf-{limit}" / "seconds.json").read_text())
@@ -253,23 +278,36 @@ def cosine(one: np.ndarray, other: np.ndarray) -> float:
     return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
 
 
-def write(found: Mapping[str, Any]) -> None:
+PEERS = ("int8", "bf16", "default")
+
+
+def write() -> None:
     """The table: what keeps each limit on held-out samples, and how long it took to find."""
+    files = {name: CACHE / "mixed" / name / "found.json" for name in NAMES}
+    found = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
+    found = {name: case for name, case in found.items() if "limits" in case}
     cpu = next(iter(found.values()))["cpu"]
     lines = [
         "# Mixed precision", "",
         f"Written by `benchmarks/mixed.py`; {cpu}, 1 thread. Fidelity is the mean cosine of outputs with the "
         "original's on held-out samples; latency that of the model read from disk again, over float32's in OpenVINO, "
         f"timed in turns ({ROUNDS} calls in ten blocks: the median of these, the least and the greatest). What breaks "
-        "the limit is set in brackets.", "",
-        "| model | limit | int8 throughout | bf16 throughout | NNCF accuracy control | strop | route |",
-        "|---|---|---|---|---|---|---|",
+        "the limit is set in brackets; *default* is OpenVINO without a word on precision. The last columns are strop's "
+        "latency over that of the fastest peer that keeps the limit, and its time over NNCF's.", "",
+        "| model | limit | int8 throughout | bf16 throughout | default | NNCF accuracy control | strop | route "
+        "| latency | time |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for name, case in found.items():
         made = case["made"]
-        for limit in sorted((float(key[6:]) for key in made if key.startswith("strop-")), reverse=True):
-            cells = [cell(made.get(key, {}), limit) for key in ("int8", "bf16", f"nncf-{limit}", f"strop-{limit}")]
-            lines.append(f"| {name} | {limit} | {' | '.join(cells)} | {made[f'strop-{limit}']['route'] or ''} |")
+        for limit in case["limits"]:
+            nncf, strop = made[f"nncf-{limit}"], made[f"strop-{limit}"]
+            peers = [made[peer] for peer in PEERS] + [nncf]
+            kept = [peer["ratio"] for peer in (*peers, made["f32"]) if peer.get("fidelity", 0.0) >= limit]
+            cells = [cell(each, limit) for each in (*peers, strop)]
+            over = f"{strop['ratio'] / min(kept):.2f}x" if strop.get("fidelity", 0.0) >= limit else "-"
+            cells += [strop["route"] or "", over, f"{strop['seconds'] / nncf['seconds']:.2f}x"]
+            lines.append(f"| {name} | {limit} | {' | '.join(cells)} |")
     (HERE / "mixed.md").write_text("\n".join(lines) + "\n")
 
 

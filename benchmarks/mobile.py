@@ -56,6 +56,7 @@ VARIANTS: Mapping[str, tuple[Technique, ...]] = {
     "int8 weights, dynamic range": (TfliteWeights(),),
     "int4 weights, dynamic range": (TfliteWeights(weights="int4"),),
     "int8 throughout": (TfliteInt8(),),
+    "int8 throughout, one scale a layer": (TfliteInt8(per_channel=False),),
     "int8 throughout, integers in and out": (TfliteInt8(integer_ends=True),),
     "int8 weights, int16 activations": (TfliteInt8(activations="int16"),),
     "32 values a layer": (ClusterWeights(),),

@@ -47,6 +47,10 @@ trust_pickle = true
 mlflow = true
 train = "train.parquet"
 
+[set.tflite-int8]
+keep = 0
+recipe = "dense_.*=float"
+
 [training]
 loss = "cross-entropy"
 epochs = 3
@@ -99,6 +103,7 @@ def test_every_key_is_read_and_paths_are_relative_to_the_file(tmp_path: Path) ->
         train=str(tmp_path / "train.parquet"),
         training=Training(loss="cross-entropy", epochs=3, seconds=120.0, keep=("head*",)),
         preprocessing=Preprocessing(256, (224, 224), scale=1, mean=127),
+        set={"tflite-int8": {"keep": 0.0, "recipe": "dense_.*=float"}},
     )
     keys = set(tomllib.loads(FULL)) | {"maximize"}
     assert keys == {field.name for field in fields(Plan)}
@@ -123,6 +128,11 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     assert (over.threads, over.limit, over.slice, over.seed, over.budget) == (2, plan.limit, plan.slice, 0, 600.0)
     assert (over.minimize, over.maximize) == (None, "throughput")
     assert plan.under({}) == plan
+
+
+def test_a_setting_that_is_a_flag_wins_and_the_file_s_others_stay(tmp_path: Path) -> None:
+    over = read(write(tmp_path, FULL), Plan).under({"set": {"tflite-int8": {"keep": 0.1}, "simplify": {}}})
+    assert over.set == {"tflite-int8": {"keep": 0.1, "recipe": "dense_.*=float"}, "simplify": {}}
 
 
 HEAD = 'model = "m"\ndata = "d"\n'
@@ -175,6 +185,9 @@ HEAD = 'model = "m"\ndata = "d"\n'
         ('data = "d"\n', 1, "a plan must name its model"),
         ('model = "d"\n', 1, "a plan must name its data"),
         ("", 1, "a plan must name its model"),
+        (HEAD + "[set.tflite-int8]\nkeep = 2", 3, "tflite-int8.keep must be 0.0 or 0.1 or 0.25 or 0.5, not 2.0."),
+        (HEAD + "[set.tflite8]\nkeep = 2", 3, "There is no technique 'tflite8'. Did you mean 'tflite-int8'?"),
+        (HEAD + "set = 3", 3, "settings must be given by technique, not 3"),
         (HEAD + "threads 4", 3, "must be TOML"),
         (HEAD + "seed = 1\nseed = 2", 4, "must be TOML"),
         (HEAD + "limit = [\n'a'\n\n", 4, "must be TOML"),

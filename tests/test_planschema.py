@@ -65,6 +65,14 @@ BASE = 'model = "m.onnx"\ndata = "d.npz"\n'
         (BASE + "[preprocessing]\nresize = 0", False),
         (BASE + '[preprocessing]\ncolors = "cmyk"', False),
         (BASE + 'preprocessing = "yes"', False),
+        (BASE + '[set.tflite-int8]\nkeep = 0\nrecipe = "dense=float"\n[set.factorize]\namount = 0.5', True),
+        (BASE + "set.tflite-int8.integer_ends = true", True),
+        (BASE + "set.tflite-int8.integer_ends = 1", False),
+        (BASE + "set.tflite-int8.keep = 0.2", False),
+        (BASE + "set.tflite-int8.depth = 3", False),
+        (BASE + "set.tflite-int8 = 3", False),
+        (BASE + "set.factorize.amount = 2", False),
+        (BASE + "set = 3", False),
     ],
 )
 def test_the_schema_and_the_reader_agree(tmp_path: Path, text: str, right: bool) -> None:

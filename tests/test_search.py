@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -16,7 +17,7 @@ from strop.rundir import JOURNAL
 from strop.search import PATIENCE, Proposal, Replay, RouteSearch, rank
 from strop.settings import choice, span
 from strop.target import Target
-from strop.technique import Needs, Phase
+from strop.technique import Needs, Phase, Technique
 from strop.testing import FakeCalibrate, FakeCompile, FakeRound, FakeRuntime, FakeStrip, fake_model
 from strop.trial import Outcome
 
@@ -40,9 +41,18 @@ class FakeShave(FakeRound):
     amount: float = span(0.5, 0.0, 1.0)
 
 
+@dataclass(frozen=True)
+class FakeMix(FakeCalibrate):
+    """A technique whose strength is a share of what another one loses."""
+
+    error: float = span(0.3, 3e-3, 1.0, log=True, strength=True)
+
+    whole: ClassVar[type[Technique] | None] = FakeCalibrate
+
+
 @pytest.fixture(autouse=True)
 def room(monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = (FakeStrip, FakeRound, FakeShave, FakeCalibrate, FakeCompile)
+    steps = (FakeStrip, FakeRound, FakeShave, FakeCalibrate, FakeMix, FakeCompile)
     monkeypatch.setattr(techniques, "all_techniques", lambda: steps)
     monkeypatch.setattr(runtimes, "all_runtimes", lambda: (Plain, FakeRuntime))
 
@@ -302,6 +312,26 @@ def test_a_size_that_is_too_large_asks_for_more_strength_not_for_less(tmp_path: 
     asked = go_on(search(tmp_path, route(FakePrune), route(FakeCompile), route()), answer, most=5)
     tried = [amount(proposal.candidate) for proposal in asked if amount(proposal.candidate)]
     assert tried[:2] == [0.5, 0.7]
+
+
+def test_a_mix_waits_for_what_keeps_the_limits_and_begins_with_what_they_bear(tmp_path: Path) -> None:
+    """What is lost in full is ten times what is allowed, and shares of it are a little less than in proportion."""
+
+    def answer(candidate: Candidate) -> Outcome:
+        step = candidate.steps[-1]
+        share = step.error if isinstance(step, FakeMix) else float(isinstance(step, FakeCalibrate))
+        lost = 0.09 * share**0.8
+        found = judged(ACCURACY, "broken" if lost > 0.009 else "met", 0.9 - lost, max(0.0, lost - 0.009))
+        found = replace(found, low=0.9 - lost)
+        return Outcome("done", report=replace(report(1 - 0.5 * share, accuracy=1 - lost / 0.9), judged=(found,)))
+
+    goal = Goal.parse(f"minimize latency.p50; {ACCURACY}")
+    searcher = search(tmp_path, route(FakeCalibrate), route(FakeMix), route(FakeCompile), goal=goal)
+    asked = go_on(searcher, answer, most=5)
+    assert names(asked)[:3] == ["fake-calibrate", "fake-compile", "fake-mix(error=0.08)"]
+    tried = [step.error for proposal in asked for step in proposal.candidate.steps if isinstance(step, FakeMix)]
+    assert tried[1] < 0.08 and 0.6 * 0.009 < 0.09 * tried[1] ** 0.8 <= 0.009
+    assert {proposal.why for proposal in asked[2:4]} == {"as much as the limits bear"}
 
 
 def test_what_was_trained_is_quantized_without_being_trained_again(tmp_path: Path) -> None:

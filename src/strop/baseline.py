@@ -62,7 +62,7 @@ def lay_out(run: RunDir, request: Request, limits: jobs.Limits) -> Setting:
     return Setting(
         run.root, workshop, loadable(workshop, limits),
         run / DATA / "search", run / DATA / "confirm", Goal.parse(request.goal),
-        (*request.metrics, *ALWAYS, *metrics.called_for(request.target)),
+        (*request.metrics, *ALWAYS, *metrics.called_for(request.target)), request.settings,
     )  # fmt: skip
 
 

@@ -31,6 +31,7 @@ from .technique import Context, Needs, Technique, apply
 
 MODEL, FAILED, SHARED = "model.json", "failed.json", ".shared"
 TIMED = 8  # calls' inputs, that layers are timed on
+QUICK = 0.5  # seconds of calls, by which a step compares layers
 TO_MEASURE = 0.2  # of the time of a candidate, that training leaves for what follows
 
 
@@ -235,7 +236,7 @@ def time_layers(target: Target, samples: Data | None, model: Model) -> tuple[Lay
         raise NotApplicable("layers are timed where samples are given, and a runtime is installed")
     rows = samples.take(np.arange(min(len(samples), TIMED * target.batch)))
     feeds = [feed for _, steps in calls(model.signature, rows, target.batch) for feed in islice(steps, 1)]
-    return runtime().layer_times(model, target, feeds)
+    return runtime().layer_times(model, target, feeds, QUICK)
 
 
 def _trains(step: Technique) -> bool:

@@ -19,7 +19,7 @@ from .deploy import snippet
 from .errors import BundleError
 from .model import Model, digest_files
 from .notebook import shown
-from .opened import CANDIDATES, DEVICE, MANIFEST, REPORT, SAMPLES, Opened, as_written
+from .opened import ANATOMY, CANDIDATES, DEVICE, MANIFEST, REPORT, SAMPLES, Opened, as_written
 from .plan import Candidate
 from .rundir import finite
 from .runtime import Runtime
@@ -97,11 +97,18 @@ class Bundle(Opened):
         Raises:
             BundleError: The bundle is not what strop wrote.
         """
-        file = self.folder / CANDIDATES
         with as_written(self.folder):
-            tried = json.loads(file.read_text()) if file.is_file() else []  # which those of an earlier strop lack
+            tried = self._told(CANDIDATES, [])
+            anatomy = self._told(ANATOMY, {})
+            if explained is not None:
+                anatomy = {**anatomy, "explained": explained, "why_not": []}
             code = snippet(self.model, self.runtime, self.target, self.folder / SAMPLES)
-            return report.page(self.manifest, tried, code, explained)
+            return report.page(self.manifest, tried, code, anatomy)
+
+    def _told(self, name: str, otherwise: Any) -> Any:
+        """What a file holds, which bundles of an earlier strop lack."""
+        file = self.folder / name
+        return json.loads(file.read_text()) if file.is_file() else otherwise
 
     def _repr_html_(self) -> str:
         return shown(self.manifest, str(self.folder))
@@ -135,9 +142,20 @@ def next_free(folder: Path) -> Path:
 
 
 def write(
-    folder: Path, source: Source, manifest: Mapping[str, Any], tried: Sequence[tuple[Candidate, Outcome]]
+    folder: Path,
+    source: Source,
+    manifest: Mapping[str, Any],
+    tried: Sequence[tuple[Candidate, Outcome]],
+    anatomy: Mapping[str, Any],
 ) -> Bundle:
     """Write a bundle: all of it, or nothing.
+
+    Args:
+        folder: Where it goes.
+        source: What goes into it.
+        manifest: What it says of itself.
+        tried: All candidates, for the report.
+        anatomy: What was found layer by layer, likewise.
 
     Raises:
         BundleError: The folder exists, or can't be written (a full disk, no permission).
@@ -155,9 +173,11 @@ def write(
         if device := source.runtime.elsewhere(model, source.target):
             (part / DEVICE).write_text(device)
         told = [plain(candidate, outcome) for candidate, outcome in tried]
-        (part / CANDIDATES).write_text(json.dumps(finite(told), separators=(",", ":")) + "\n")
+        for name, value in ((CANDIDATES, told), (ANATOMY, anatomy)):
+            if value:
+                (part / name).write_text(json.dumps(finite(value), separators=(",", ":")) + "\n")
         code = snippet(model, source.runtime, source.target, part / SAMPLES)
-        (part / REPORT).write_text(report.page(whole, told, code), encoding="utf-8")
+        (part / REPORT).write_text(report.page(whole, told, code, anatomy), encoding="utf-8")
         if folder.exists():
             folder.rmdir()
         part.chmod(0o755)
@@ -190,13 +210,15 @@ def keep_samples(file: Path, few: Data, outputs: Mapping[str, np.ndarray[Any, An
     np.savez(file, allow_pickle=False, **named, **{f"output.{name}": out for name, out in outputs.items()})
 
 
-def run_samples(hosted: Hosted, data: Path, destination: Path) -> dict[str, np.ndarray[Any, Any]]:
+def run_samples(
+    hosted: Hosted, data: Path, destination: Path, seconds: float = PATIENCE
+) -> dict[str, np.ndarray[Any, Any]]:
     """Run stored samples in a fresh process.
 
     Raises:
         RunFailed: The model can't be loaded or run, or takes too long.
     """
-    ended = jobs.run(_predict, hosted, data, destination, limits=jobs.Limits(PATIENCE, 1 << 62))
+    ended = jobs.run(_predict, hosted, data, destination, limits=jobs.Limits(seconds, 1 << 62))
     ended.raise_unless_done()
     return load_outputs(destination)
 

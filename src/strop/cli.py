@@ -10,14 +10,15 @@ import typer
 from . import planfile
 from .deployer import serve
 from .errors import InvalidPlan, StropError
+from .fixed import spelled
 from .goal import Goal
-from .options import P99, Batch, Json, Many, Price, Rate, Seed, Text, Threads, Trust, Weights, target_of
+from .options import P99, Batch, Json, Many, Price, Rate, Seed, Set, Text, Threads, Trust, Weights, target_of
 from .planfile import Plan, seconds
 from .prepare import Budget
 from .rundir import PLAN
 from .shell import CODES, Exit, aside, finish, print_json, say
 from .starter import init
-from .target import Target
+from .surveyor import doctor, techniques
 from .tuner import tune
 from .watcher import watch
 
@@ -46,6 +47,7 @@ def optimize(
     maximize: Annotated[str | None, typer.Option(help="The metric to make large.")] = None,
     metric: Annotated[list[str] | None, typer.Option(help="A metric to report, by name or module:function.")] = None,
     weights: Weights = None,
+    set: Set = None,
     calibration: Annotated[str | None, typer.Option(help="Samples to calibrate with.")] = None,
     confirm: Annotated[str | None, typer.Option(help="Samples to confirm on; nothing else sees them.")] = None,
     train: Annotated[
@@ -95,6 +97,8 @@ def optimize(
             flags["budget"] = seconds(budget)
         if p99 is not None:
             flags["p99"] = seconds(p99)
+        if set:
+            flags["set"] = spelled(set)
         if resume:
             return _resume(resume, flags, as_json)
         return _run(_plan(flags), as_json)
@@ -334,60 +338,8 @@ app.command()(watch)
 app.command()(serve)
 
 
-@app.command()
-def techniques(
-    model: Annotated[str | None, typer.Argument(help="A model: say which fit it, and what it is converted to.")] = None,
-    trust_pickle: Trust = False,
-    as_json: Json = False,
-    debug: bool = False,
-) -> None:
-    """List the techniques with their settings; with a model, which fit it or a conversion of it, and why not others."""
-
-    def work() -> int:
-        from .inventory import described
-        from .inventory import techniques as listed
-
-        rows = listed(model, trust_pickle)
-        print_json(rows) if as_json else say(described(rows, model is not None))
-        return Exit.MET
-
-    finish(work, debug)
-
-
-@app.command()
-def doctor(
-    install: Annotated[
-        str | None, typer.Option(help="Make the environment of a tool that can't live beside strop: litert-torch.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Measure what this machine can do, in some ten seconds, and say what is installed and what is missing."""
-
-    def work() -> int:
-        if install is not None:
-            from ._tools import find
-
-            tool = find(install)
-            say(f"{tool.name}: {tool.gigabytes:g} GB, some minutes")
-            tool.install()
-            say(f"{tool.name} is ready")
-            return Exit.MET
-        from .doctor import describe, examine
-        from .findings import conclude
-        from .machine import measure
-        from .terminal import console
-
-        screen = console()
-        found = examine()
-        with screen.status("measuring") as line:
-            found |= conclude(measure(Target(), line.update if screen.is_terminal else screen.print))
-        if as_json:
-            print_json(found)
-        else:
-            say(describe(found))
-        return Exit.MET
-
-    finish(work, False)
+app.command()(techniques)
+app.command()(doctor)
 
 
 @app.command()
@@ -438,7 +390,7 @@ def _run(plan: Plan, as_json: bool) -> int:
         result = search(
             plan.model, plan.data, goal, weights=plan.weights, metric=plan.metric, label=plan.label, slices=plan.slice,
             group=plan.group, protected=plan.protected, calibration=plan.calibration, confirm_data=plan.confirm,
-            train=plan.train, training=plan.training, preprocessing=plan.preprocessing,
+            train=plan.train, training=plan.training, preprocessing=plan.preprocessing, settings=plan.set,
             target=target_of(plan.threads, plan.batch, plan.formats, plan.rate, plan.p99, plan.price, plan.target),
             budget=budget,
             seed=plan.seed or 0, run=plan.run, recipe=plan.recipe, out=plan.out, trust_pickle=plan.trust_pickle,

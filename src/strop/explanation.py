@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +33,7 @@ from .timing import Effort
 from .units import counted
 
 EXPLAINING = Effort()
-LIMITS = jobs.Limits(TIME, 1 << 62)
+TO_LOOK = 0.7  # of the time of a job: the rest is for its start, and for the last turn of what it does
 
 T = TypeVar("T")
 
@@ -90,19 +92,59 @@ def explain(
         given = read_for(first.model.signature, data, preprocessing=preprocessing, label=label, storage=folder)
         models = first.model, second.model
         first, second = fit(given, first, second, folder / "data")
-        trees = "trees" in models[0].counts
-        for name, side in (("original", first), ("candidate", second)):
-            if not trees:
-                formats.format_of(side.model.format).dataflow(side.model)  # refuses before anything is run
-            run_samples(side, folder / "data", folder / f"{name}.npz")
-        changed = _samples(first, folder, metric)
-        whole = _plain((first, second), changed)
-        if trees:
-            forest = _done(jobs.run(_trees, *models, folder / "data", limits=LIMITS))
-            return Explanation({**whole, **forest, "said": [*forest["said"], *story.changed(changed)]})
-        (folder / "opened").mkdir()
-        inside = _done(jobs.run(look, first, second, folder / "data", folder / "opened", EXPLAINING, limits=LIMITS))
-        return Explanation({**whole, **_layers(inside, changed, _reasons(candidate, second))})
+        return Explanation(
+            explained(first, second, folder / "data", folder, metric, _reasons(candidate, second), models)
+        )
+
+
+def explained(
+    first: Hosted,
+    second: Hosted,
+    data: Path,
+    scratch: Path,
+    metric: str | None = None,
+    reasons: Mapping[str, str] | None = None,
+    models: tuple[Model, Model] | None = None,
+    until: float = math.inf,
+) -> dict[str, Any]:
+    """The same of two models that are ready to run.
+
+    Args:
+        first: The original.
+        second: What was made of it.
+        data: Folder of stored samples that fit both.
+        scratch: A folder to write into.
+        metric: As of `explain`.
+        reasons: Why operators of the candidate were left in floats.
+        models: Both as they were given, where samples had to be fitted to them.
+        until: `time.monotonic()` at which it is to end.
+
+    Raises:
+        StropError: As of `explain`; also where time was over.
+    """
+    models = models or (first.model, second.model)
+    trees = "trees" in models[0].counts
+    for name, side in (("original", first), ("candidate", second)):
+        if not trees:
+            formats.format_of(side.model.format).dataflow(side.model)  # refuses before anything is run
+        run_samples(side, data, scratch / f"{name}.npz", within(until).seconds)
+    changed = _samples(first, data, scratch, metric)
+    whole = _plain((first, second), changed)
+    if trees:
+        forest = _done(jobs.run(_trees, *models, data, limits=within(until)))
+        return {**whole, **forest, "said": [*forest["said"], *story.changed(changed)]}
+    (scratch / "opened").mkdir()
+    limits = within(until)
+    seconds = limits.seconds * TO_LOOK if until < math.inf else math.inf
+    inside = _done(jobs.run(look, first, second, data, scratch / "opened", EXPLAINING, seconds, limits=limits))
+    return {**whole, **_layers(inside, changed, reasons or {})}
+
+
+def within(until: float) -> jobs.Limits:
+    """What a job may use that is to end by `time.monotonic()`."""
+    return jobs.Limits(
+        min(TIME, max(0.1, until - time.monotonic())), 1 << 62, waiting=0.0 if until < math.inf else TIME
+    )
 
 
 def _done(ended: jobs.Ended[T]) -> T:
@@ -121,9 +163,9 @@ def _trees(first: Model, second: Model, data: Path) -> dict[str, Any]:
     return {"forest": found, "said": forest_story.tell(found), "looked_at": found["samples"]}
 
 
-def _samples(first: Hosted, folder: Path, metric: str | None) -> dict[str, Any]:
+def _samples(first: Hosted, data: Path, folder: Path, metric: str | None) -> dict[str, Any]:
     outputs = [load_outputs(folder / f"{name}.npz") for name in ("original", "candidate")]
-    labels = Data.load(folder / "data").label_array()
+    labels = Data.load(data).label_array()
     classes = next((tensor.classes for tensor in first.model.signature.outputs if tensor.classes), ())
     forced = metric is not None and metrics.find(metric).of_classes
     return samples(outputs[0], outputs[1], labels, classes, forced)

@@ -28,7 +28,7 @@ from .server import Hosted
 from .target import Target
 
 MANIFEST, SAMPLES, REPORT, DEVICE = "manifest.json", "samples.npz", "report.html", "device.md"
-CANDIDATES = "candidates.json"
+CANDIDATES, ANATOMY = "candidates.json", "anatomy.json"
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,10 @@ Weights = Annotated[
         help="Weights of an original that is module:factory: .safetensors, a state dict, .weights.h5 or .keras."
     ),
 ]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="TECHNIQUE.SETTING=VALUE, which is not searched then; strop techniques lists them."),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Text = Annotated[str | None, typer.Option()]
 Many = Annotated[list[str] | None, typer.Option()]

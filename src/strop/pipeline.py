@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import jobs
+from . import anatomy, jobs
 from ._plain import given, texts
 from .baseline import choose_goal, lay_out, measure_called, measure_original, noise, power, run_baseline, seconds_a_call
 from .build import Failure
@@ -29,10 +29,13 @@ from .errors import (
     UntrustedModel,
 )  # fmt: skip
 from .events import Event, Listener, Planned, Said, Stopped, Tried, Trying, Working
+from .fixed import Fixed, fixed
+from .fixed import texts as texts_of
 from .goal import Goal
 from .images import Preprocessing
 from .judge import Report
 from .learning import Training
+from .opened import ANATOMY
 from .plan import Candidate, routes
 from .prepare import Budget, Request, check_seed, prepare, reference, resumed
 from .result import Result, Search, conclude
@@ -66,6 +69,7 @@ def optimize(
     train: object = None,
     training: Training | None = None,
     preprocessing: Preprocessing | None = None,
+    settings: Fixed | None = None,
     target: Target | None = None,
     budget: Budget | None = None,
     seed: int = 0,
@@ -98,6 +102,7 @@ def optimize(
             PyTorch. Without them nothing is trained.
         training: How to train.
         preprocessing: Of images, where data are folders of them.
+        settings: Of techniques, that are not to be searched: `{"tflite-int8": {"integer_ends": True}}`.
         target: Threads, batch size, formats, and the price of an hour.
         budget: Time, trials and memory.
         seed: Of every random choice.
@@ -118,10 +123,13 @@ def optimize(
     training = given(Training, training, "training") if training is not None else None
     if preprocessing is not None:
         given(Preprocessing, preprocessing, "preprocessing")
+    chosen = fixed(settings or {})
     if out is not None:
         check_free(Path(out))
     replayed = Bundle.load(recipe) if recipe is not None else None
     if replayed:
+        if chosen:
+            raise InvalidPlan(f"a recipe has all settings, and those of {', '.join(chosen)} are given. Leave them out.")
         goal = _goal_of(replayed, goal, metric)
         _check_trainable(replayed.candidate, train, training)
         preprocessing = preprocessing or replayed.preprocessing
@@ -141,6 +149,7 @@ def optimize(
             target=target, budget=budget, seed=seed, out=out,
             recipe=replayed.candidate.to_json() if replayed else None,
             weights=weights, trust_pickle=trust_pickle, train=train, training=training, preprocessing=preprocessing,
+            settings=chosen,
         )  # fmt: skip
         with Diary(directory / DIARY, listener or _ignore) as tell:
             return _carry_out(directory, request, start, tell)
@@ -178,6 +187,8 @@ def resume(run: str | Path, *, budget: Budget | None = None, listener: Listener 
 def _carry_out(run: RunDir, request: Request, start: float, tell: Listener) -> Result:
     clock = Clock(request.budget, run / SPENT, start)
     tell(Said(f"run directory {run.root}: --resume goes on with it"))
+    if request.settings:
+        tell(Said(f"given, and not searched: {', '.join(texts_of(request.settings))}"))
     for note in request.notes:
         tell(Said(note, warning=True))
     setting = lay_out(run, request, clock.whole())
@@ -214,7 +225,21 @@ def _carry_out(run: RunDir, request: Request, start: float, tell: Listener) -> R
         clock.elapsed,
     )
     write_json(run / MANIFEST, finite(result.manifest))
+    result = dataclasses.replace(result, anatomy=_anatomy(result, setting, clock, tell))
+    write_json(run / ANATOMY, finite(result.anatomy))
     return result
+
+
+def _anatomy(result: Result, setting: Setting, clock: Clock, tell: Listener) -> dict[str, Any]:
+    """What is handed over, layer by layer; with the reason where it is the original, or no time is left."""
+    shown = result.handed_over
+    if shown is None or not shown.candidate.steps:
+        return {}
+    seconds = min(anatomy.SHARE * clock.elapsed, clock.to_confirm)
+    if seconds >= anatomy.LEAST:
+        tell(Said(f"looking into what is handed over, layer by layer, for {seconds:.0f} s at the most"))
+    made = Hosted(setting.model(shown.model), shown.candidate.runtime, setting.workshop.target)
+    return anatomy.take_apart(setting.original, made, shown.candidate, setting.search, seconds)
 
 
 def _searcher(
@@ -229,11 +254,14 @@ def _searcher(
     if lessons := setting.workshop.lessons:
         have |= Needs.TRAINING | (Needs.STUDENT if lessons.student else Needs.NOTHING)
     found, refused = routes(
-        setting.workshop.original, request.target, have, asked=setting.goal.metrics, most=request.most
-    )
+        setting.workshop.original, request.target, have, asked=setting.goal.metrics, most=request.most,
+        fixed=request.settings,
+    )  # fmt: skip
     as_given = Candidate(*reference(setting.workshop.original.format, request.target))
     found = [route for route in found if route.candidate() != as_given]
     tell(Planned(tuple(route.label for route in found), refused))
+    for name in request.settings.keys() & refused.keys():
+        tell(Said(f"{name}, whose settings are given, is not tried: {refused[name]}", warning=True))
     with as_written(run / JOURNAL):
         searcher = RouteSearch(found, setting.goal, request.target, request.seed, run / JOURNAL)
     return searcher, [route.candidate() for route in found], refused

@@ -80,6 +80,7 @@ class Route:
         operations: Multiply-adds for one sample of the model that it starts from; None where that is not known.
         options: Of the runtime, where they are not its defaults: those in which it computes in a smaller type.
         ratio: Of latency, that these are expected to bring.
+        fixed: Settings that the user has chosen, by `technique.setting`.
     """
 
     steps: tuple[type[Technique], ...]
@@ -88,6 +89,7 @@ class Route:
     operations: int | None = None
     options: tuple[tuple[str, Any], ...] = ()
     ratio: float = 1.0
+    fixed: tuple[tuple[str, Any], ...] = ()
 
     @property
     def label(self) -> str:
@@ -108,12 +110,25 @@ class Route:
         """Its steps that train, or have a strength: what is left of the model is for the search to choose."""
         return tuple(step for step in self.steps if step in self.training or step.strengths())
 
+    @property
+    def begun(self) -> tuple[Technique, ...]:
+        """Its steps with what is fixed, and all else at its default."""
+        return self._with(dict(self.fixed))
+
+    @property
+    def whole(self) -> Route | None:
+        """The same with what its steps may lose a share of in full; None where no step's strength is such a share."""
+        steps = tuple(step.whole or step for step in self.steps)
+        return self.only(steps) if steps != self.steps else None
+
     def strengths(self) -> dict[str, Span]:
         """The settings that make it faster and worse, by `technique.setting`, as far as they may go here."""
+        fixed = dict(self.fixed)
         return {
             f"{step.label()}.{name}": self._held_back(domain) if step in self.training else domain
             for step in self.steps
             for name, domain in step.strengths().items()
+            if f"{step.label()}.{name}" not in fixed
         }
 
     def _held_back(self, domain: Span) -> Span:
@@ -121,7 +136,7 @@ class Route:
 
     def first(self) -> dict[str, Any]:
         """The strengths to begin with: the defaults, as far as they may go here."""
-        defaults = {f"{step.label()}.{name}": value for step in self.steps for name, value in step().settings().items()}
+        defaults = {f"{step.label()}.{name}": value for step in self.begun for name, value in step.settings().items()}
         return {key: min(defaults[key], domain.high) for key, domain in self.strengths().items()}
 
     def at_strength(self, strength: float) -> dict[str, Any]:
@@ -135,12 +150,11 @@ class Route:
     def strength_of(self, candidate: Candidate) -> float | None:
         """Where a candidate lies between the least (-1) and greatest (1) strength; None if it differs otherwise."""
         found, first, strengths = [], self.first(), self.strengths()
-        for step in candidate.steps:
-            default = type(step)().settings()
+        for step, begun in zip(candidate.steps, self.begun, strict=True):
             for name, value in step.settings().items():
                 key = f"{step.label()}.{name}"
                 if key not in strengths:
-                    if value != default[name]:
+                    if value != getattr(begun, name):
                         return None
                     continue
                 end = strengths[key].high if value > first[key] else strengths[key].low
@@ -157,8 +171,8 @@ class Route:
                 quantizes makes faster; where a profile has told it.
         """
         ratio, operations = self.runtime.expects(target) * self.ratio, (self.operations or 0) * target.batch
-        for place, step in enumerate(self.steps):
-            expected = step().expects(target)
+        for place, step in enumerate(self.begun):
+            expected = step.expects(target)
             if step.quantizes:
                 expected = untouched + (1 - untouched) * expected
             if step.around is None or self.operations is None:
@@ -184,13 +198,13 @@ class Route:
             fits: For some settings, the values that the model at hand allows.
         """
         found: dict[str, Domain] = {}
-        strengths = self.strengths()
+        strengths, fixed = self.strengths(), dict(self.fixed)
         for part in (*self.steps, self.runtime):
             for name, domain in part.space().items():
                 if issubclass(part, Runtime) and isinstance(domain, Choice):
                     domain = Choice(tuple(v for v in domain.values if _serves(part, name, v, target)))
                 key = f"{part.label()}.{name}"
-                if part is self.runtime and name in dict(self.options):
+                if key in fixed or (part is self.runtime and name in dict(self.options)):
                     continue
                 if isinstance(domain, Choice) and fits and key in fits:
                     domain = Choice(tuple(value for value in domain.values if value in fits[key]))
@@ -200,14 +214,12 @@ class Route:
 
     def candidate(self, settings: Mapping[str, Any] | None = None) -> Candidate:
         """Fix the settings, by `technique.setting`; what is not named begins where its route does."""
-        chosen: dict[str, dict[str, Any]] = {}
-        for key, value in {**self.first(), **(settings or {})}.items():
-            part, name = key.rsplit(".", 1)
-            chosen.setdefault(part, {})[name] = value
-        return Candidate(
-            tuple(step.of(chosen.get(step.label(), {})) for step in self.steps),
-            self.runtime.of({**dict(self.options), **chosen.get(self.runtime.label(), {})}),
-        )
+        chosen = {**self.first(), **(settings or {}), **dict(self.fixed)}
+        options = _of_part(chosen, self.runtime)
+        return Candidate(self._with(chosen), self.runtime.of({**dict(self.options), **options}))
+
+    def _with(self, chosen: Mapping[str, Any]) -> tuple[Technique, ...]:
+        return tuple(step.of(_of_part(chosen, step)) for step in self.steps)
 
 
 def routes(
@@ -218,6 +230,7 @@ def routes(
     available: Sequence[type[Runtime]] | None = None,
     asked: Collection[str] = (),
     most: float = 1.0,
+    fixed: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[list[Route], dict[str, str]]:
     """Every well-typed route from a model, the most promising first, and why other things are left out.
 
@@ -232,7 +245,9 @@ def routes(
         available: Runtimes to plan with; all by default.
         asked: The metrics that the goal speaks of.
         most: The greatest strength to try of steps that train.
+        fixed: Settings that the user has chosen, by technique; what they refuse is left out.
     """
+    fixed = fixed or {}
     refused: dict[str, str] = {}
     usable: list[type[Technique]] = []
     known = techniques.all_techniques() if known is None else known
@@ -245,7 +260,7 @@ def routes(
         elif technique.gains is not None and not technique.gains & set(asked):
             metrics = " or ".join(sorted(technique.gains))
             refused[technique.label()] = f"improves {metrics} only, which the goal does not ask for"
-        elif reason := _refusal(technique, model, target):
+        elif reason := _refusal(technique.of(fixed.get(technique.label(), {})), model, target):
             refused[technique.label()] = reason
         else:
             usable.append(technique)
@@ -259,7 +274,7 @@ def routes(
             ends.append(runtime)
     operations = next((known.operations(model) for known in formats.all_formats() if known.name == model.format), None)
     found = [
-        Route(steps, runtime, most, operations)
+        Route(steps, runtime, most, operations, fixed=_flat(fixed, steps))
         for steps, format in _chains(usable, model.format, ())
         if _complete(steps)
         for runtime in ends
@@ -267,6 +282,18 @@ def routes(
     ]
     found += [lower for route in found if (lower := _lower(route, target))]
     return sorted(found, key=lambda route: (route.expects(target), len(route.steps))), refused
+
+
+def _flat(fixed: Mapping[str, Mapping[str, Any]], steps: Iterable[type[Technique]]) -> tuple[tuple[str, Any], ...]:
+    """What is fixed of these steps, by `technique.setting`."""
+    names = [step.label() for step in steps]
+    return tuple((f"{name}.{key}", value) for name in names for key, value in fixed.get(name, {}).items())
+
+
+def _of_part(chosen: Mapping[str, Any], part: type[Technique | Runtime]) -> dict[str, Any]:
+    """What `technique.setting` chooses of one technique or runtime, by setting."""
+    named = ((key.rpartition("."), value) for key, value in chosen.items())
+    return {name: value for (label, _, name), value in named if label == part.label()}
 
 
 def _lower(route: Route, target: Target) -> Route | None:
@@ -336,13 +363,13 @@ def _fits(step: type[Technique], format: Format, before: tuple[type[Technique], 
     return not before or not same_format or step.phase >= before[-1].phase
 
 
-def _refusal(technique: type[Technique], model: Model, target: Target) -> str | None:
-    """Why a technique's defaults do not fit the model as given; None where they do, or where it starts elsewhere."""
+def _refusal(technique: Technique, model: Model, target: Target) -> str | None:
+    """Why a technique does not fit the model as given; None where it does, or where it starts elsewhere."""
     try:
         if model.format in technique.accepts:
-            check(technique(), model, target)
+            check(technique, model, target)
         else:
-            technique().takes(model.signature)
+            technique.takes(model.signature)
     except TechniqueError as error:
         return str(error)
     return None

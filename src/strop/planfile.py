@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from .errors import InvalidGoal, InvalidPlan
+from .fixed import Fixed, fixed
 from .goal import Goal
 from .images import Preprocessing
 from .learning import Training
@@ -92,6 +93,7 @@ class Plan(Common):
         train: Samples to train with, which are in none of the other data.
         metric: Metrics to report besides those of the goal: names, or `module:function`.
         preprocessing: Of images: a table `[preprocessing]`, whose keys are those of `Preprocessing`.
+        set: Settings of techniques that are not to be searched: a table for each, such as `[set.tflite-int8]`.
         slice: Columns or arrays whose values are reported one by one; `sex*race` for the intersections of two.
         protected: Columns or arrays between whose values fairness is reported; they are slices too.
         target: What the model is for: `server` or `mobile`.
@@ -114,6 +116,7 @@ class Plan(Common):
     confirm: str | None = None
     train: str | None = None
     preprocessing: Preprocessing | None = None
+    set: Fixed | None = None
     slice: tuple[str, ...] = ()
     protected: tuple[str, ...] = ()
     target: str | None = None
@@ -124,6 +127,12 @@ class Plan(Common):
     recipe: Path | None = None
     weights: Path | None = None
     mlflow: bool = False
+
+    def under(self, flags: Mapping[str, Any]) -> Self:
+        """Of settings, one that is a flag wins over that of the file, and the others stay."""
+        kept, given = self.set or {}, flags.get("set") or {}
+        merged = {name: {**kept.get(name, {}), **given.get(name, {})} for name in {**kept, **given}}
+        return super().under({**flags, "set": merged or None})
 
 
 @dataclass(frozen=True)
@@ -186,6 +195,8 @@ def read(path: str | Path, kind: type[P]) -> P:
             values[key] = READERS[key](value, path.parent)
         except _Wrong as wrong:
             raise InvalidPlan(f"{path}:{lines.of(key, wrong.element)}: {key} must be {wrong}.") from None
+        except InvalidPlan as error:
+            raise InvalidPlan(f"{path}:{lines.of(key)}: {error}") from None
     plan = kind(**values)
     _check_goal(plan, path, lines)
     return plan
@@ -344,10 +355,11 @@ def _made(kind: type[T], value: object, name: str) -> T:
         if key not in known:
             near = get_close_matches(key, known, n=1)
             raise _Wrong(f"of the keys {', '.join(known)}" + (f" (did you mean {near[0]}?)" if near else ""), key)
-    try:
-        return kind(**value)
-    except InvalidPlan as error:
-        raise _Wrong(f"right, and {str(error).rstrip('.')}", value) from None
+    return kind(**value)
+
+
+def _settings(value: object, folder: Path) -> Fixed:
+    return fixed(value)
 
 
 READERS: dict[str, Callable[[Any, Path], Any]] = {
@@ -363,6 +375,7 @@ READERS: dict[str, Callable[[Any, Path], Any]] = {
     "target": _kind,
     "training": _training,
     "preprocessing": _preprocessing,
+    "set": _settings,
     **dict.fromkeys(("trust_pickle", "mlflow"), _true_or_false),
     **dict.fromkeys(("budget", "p99"), _span),
     **dict.fromkeys(("rate", "price"), _above_zero),

@@ -14,11 +14,14 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from . import techniques
 from .images import Preprocessing
 from .learning import Training
 from .planfile import Common, Plan, TunePlan
 from .prepare import SEEDS
+from .settings import Choice, Domain
 from .target import KINDS
+from .technique import Technique
 
 SPAN = {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(ms|[smh])\s*$"}
 ABOVE = {"type": "number", "exclusiveMinimum": 0}
@@ -41,6 +44,7 @@ NARROWER: dict[type, dict[str, Any]] = {
         **dict.fromkeys(("rate", "price"), ABOVE),
         "seed": {"type": "integer", "minimum": 0, "maximum": SEEDS - 1},
         "target": {"enum": list(KINDS)},
+        "set": {"$ref": "#/$defs/settings"},
         "cv": {"type": "integer", "minimum": 2},
         "holdout": {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
     },
@@ -65,8 +69,35 @@ def schema() -> dict[str, Any]:
         "$id": "urn:strop:plan:1",
         "title": "What strop is asked to do: strop.toml",
         "anyOf": [{"$ref": "#/$defs/optimize"}, {"$ref": "#/$defs/tune"}],
-        "$defs": {name: _table(kind) for name, kind in parts},
+        "$defs": {**{name: _table(kind) for name, kind in parts}, "settings": _settings()},
     }
+
+
+def _settings() -> dict[str, Any]:
+    """The settings of strop's own techniques; those of other packages are held to nothing here."""
+    tables = {technique.label(): _table_of(technique) for technique in techniques.TECHNIQUES}
+    return {"title": "Settings by technique", "type": "object", "properties": tables}
+
+
+def _table_of(technique: type[Technique]) -> dict[str, Any]:
+    told, domains = _told(technique), technique.space()
+    keys = {
+        name: {
+            **({"description": told[name]} if name in told else {}),
+            **(_domain(domains[name]) if name in domains else _rule(type(default))),
+            "default": default,
+        }
+        for name, default in technique().settings().items()
+    }
+    title = (inspect.getdoc(technique) or "").partition("\n")[0]
+    return {"title": title, "type": "object", "additionalProperties": False, "properties": keys}
+
+
+def _domain(domain: Domain) -> dict[str, Any]:
+    if isinstance(domain, Choice):
+        return {"enum": list(domain.values)}
+    whole = isinstance(domain.low, int) and isinstance(domain.high, int)
+    return {"type": "integer" if whole else "number", "minimum": domain.low, "maximum": domain.high}
 
 
 def _table(kind: type[Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ._plain import restore
 from .caution import caution
 from .data import Data, match, split
 from .errors import InvalidData, InvalidGoal, InvalidPlan, NotMeasurable, RunFailed, UnsupportedModel
+from .fixed import Fixed, check_reached, fixed
 from .goal import Goal
 from .images import Preprocessing
 from .learning import Training
@@ -86,6 +87,7 @@ class Request:
     preprocessing: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     recipe: Mapping[str, Any] | None = None
+    settings: Fixed = field(default_factory=dict)
     out: str | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
 
@@ -120,6 +122,7 @@ def prepare(
     train: object = None,
     training: Training | None = None,
     preprocessing: Preprocessing | None = None,
+    settings: Fixed | None = None,
 ) -> Request:
     """Read model and data, make them fit, split the data, and write all of it into the run directory.
 
@@ -127,7 +130,7 @@ def prepare(
         UnsupportedModel, UntrustedModel: The model can't be read.
         InvalidData: The data can't be read or don't fit the model.
         InvalidGoal: The goal can't be read.
-        InvalidPlan: The seed or the target can't be used.
+        InvalidPlan: The seed, the target or the settings can't be used.
         NotMeasurable: The goal speaks of what can't be told here.
     """
     check_seed(seed)
@@ -139,6 +142,7 @@ def prepare(
     check_measurable(parsed, metrics, target)
     opened = open_model(model, run.folder("original"), weights, trust_pickle)
     check_target(target, opened)
+    check_reached(settings or {}, opened.format)
     if preprocessing is not None:
         preprocessing = preprocessing.settled(data, opened.signature)
         if preprocessing.fold:
@@ -213,6 +217,7 @@ def prepare(
         preprocessing=preprocessing.to_json() if preprocessing else None,
         notes=tuple(notes),
         recipe=recipe,
+        settings=settings or {},
         out=str(Path(out).absolute()) if out else None,
         digests={
             "calibration": parts.calibration.digest(),
@@ -271,6 +276,7 @@ def resumed(run: RunDir) -> Request:
         Goal.parse(request.goal).check(room.better(), room.units())
         original = Model.of(request.original, run.root)
         reference(original.format)
+        fixed(request.settings)
         check_seed(request.seed)
         [request.splits[name] for name in SPLITS], request.digests["calibration"], request.digests["confirm"]
     check_measurable(Goal.parse(request.goal), request.metrics, request.target)

@@ -146,19 +146,9 @@ def _plain(
     given: Hosted, ready: Hosted, found: Found, known: Peaks | None, data: Data | None, notes: list[str]
 ) -> dict[str, Any]:
     model, target, structure = given.model, given.target, found.structure
-    bound = None if found.share is None else "overhead" if found.share.value >= 0.5 else "model"
-    if found.rows and found.overhead:
-        bound = bound_by(found.rows, found.overhead.value) or bound
     advice = advise(model, ready, target, found)
     return {
-        "seconds": asdict(found.seconds),
-        "bound_by": bound,
-        "shares": shares_of(found.rows, found.overhead.value if found.overhead else 0.0),
-        "layers": layers(found, target.batch),
-        "memory": found.memory,
-        "held": found.held and asdict(found.held),
-        "energy": asdict(found.spent) if found.spent else {"why": found.unmetered} if found.unmetered else None,
-        "peaks": known and asdict(known),
+        **timed(ready, found, known),
         "advice": [asdict(one) for one in advice],
         "guide": [asdict(one) for one in guide(model, target, found, advice, data)],
         "unfit": unfit(model, target),
@@ -166,6 +156,24 @@ def _plain(
         "told": dict(structure.told),
         "model": {"format": model.format, "size": model.size, "runtime": str(ready.runtime), "as": ready.model.format,
                   "threads": target.threads, "batch": target.batch},
-        "calls": found.calls,
         "notes": notes,
     }  # fmt: skip
+
+
+def timed(hosted: Hosted, found: Found, known: Peaks | None) -> dict[str, Any]:
+    """What was measured of a model, as `profile` tells it."""
+    bound = None if found.share is None else "overhead" if found.share.value >= 0.5 else "model"
+    if found.rows and found.overhead:
+        bound = bound_by(found.rows, found.overhead.value) or bound
+    return {
+        "seconds": asdict(found.seconds),
+        "bound_by": bound,
+        "shares": shares_of(found.rows, found.overhead.value if found.overhead else 0.0),
+        "layers": layers(found, hosted.target.batch),
+        "memory": found.memory,
+        "held": found.held and asdict(found.held),
+        "energy": asdict(found.spent) if found.spent else {"why": found.unmetered} if found.unmetered else None,
+        "peaks": known and asdict(known),
+        "calls": found.calls,
+        "notes": list(found.notes),
+    }

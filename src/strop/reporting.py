@@ -11,10 +11,10 @@ from .baseline import BASELINE
 from .bundle import Bundle
 from .errors import BundleError, InvalidPlan
 from .explanation import explain
-from .opened import MANIFEST, REPORT
+from .journal import finished
+from .opened import ANATOMY, MANIFEST, REPORT
 from .prepare import Request
 from .rundir import JOURNAL, PLAN, RunDir, as_written, atomic, read_json
-from .search import finished
 from .trial import plain
 from .tune import FOUND, is_tuning, so_far
 
@@ -79,7 +79,8 @@ def _of_search(run: RunDir, place: Path) -> str:
     with as_written(run / JOURNAL):
         tried = [plain(candidate, outcome) for candidate, outcome in finished(run / JOURNAL)]
     if (run / MANIFEST).exists():
-        return read_json(run / MANIFEST, lambda manifest: pages.page(manifest, tried))
+        anatomy = read_json(run / ANATOMY, dict) if (run / ANATOMY).exists() else {}
+        return read_json(run / MANIFEST, lambda manifest: pages.page(manifest, tried, anatomy=anatomy))
     request = read_json(run / PLAN, Request.of)
     baseline = read_json(run / BASELINE, lambda kept: kept["report"]) if (run / BASELINE).exists() else None
     resume = f"strop optimize --resume {shlex.quote(str(place))}"

@@ -70,6 +70,8 @@ class Result:
         advice: What would help, where a limit is not met.
         tried: Every candidate and its outcome, in order.
         manifest: All of it as plain data, per `manifest.schema.json`.
+        anatomy: What is handed over, layer by layer: `explained` (see `strop.explain`), `profile` (see `strop.profile`)
+            and `why_not`, why one is missing.
     """
 
     verdict: str
@@ -82,6 +84,7 @@ class Result:
     manifest: Mapping[str, Any]
     setting: Setting = field(repr=False)
     out: str | None = None
+    anatomy: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def handed_over(self) -> Finding | None:
@@ -105,7 +108,7 @@ class Result:
         model = self.setting.model(finding.model)
         source = Source(model, finding.candidate.runtime, self.setting.workshop.target, self.setting.search)
         place = Path(folder or self.out or next_free(self.setting.root / "bundle"))
-        return write(place, source, self.manifest, self.tried)
+        return write(place, source, self.manifest, self.tried, self.anatomy)
 
     def raise_for_verdict(self) -> None:
         """Raise where the limits are not met, for scripts that must not go on.
@@ -216,6 +219,7 @@ def conclude(
         "target": vars(request.target),
         "seed": request.seed,
         "preprocessing": request.preprocessing,
+        "settings": request.settings,
         "original": {
             "source": Path(request.source).name,
             "format": setting.original.model.format,

@@ -32,6 +32,10 @@ class Runner(Protocol):
     def close(self) -> None: ...
 
 
+SECONDS = 2.0
+"""That a profile takes calls for."""
+
+
 @dataclass(frozen=True)
 class LayerTime:
     """What one part of a call takes, as its runtime's profiler tells it.
@@ -140,17 +144,20 @@ class Runtime(Settings):
         model only, that is an empty one."""
         __import__(self.module)
 
-    def layer_times(self, model: Model, target: Target, batches: Sequence[Batch]) -> tuple[LayerTime, ...]:
+    def layer_times(
+        self, model: Model, target: Target, batches: Sequence[Batch], seconds: float = SECONDS
+    ) -> tuple[LayerTime, ...]:
         """What ran in a call, in the order in which it did, as the runtime's own profiler tells it; see `profiled`."""
-        return self.profiled(model, target, batches).layers
+        return self.profiled(model, target, batches, seconds).layers
 
-    def profiled(self, model: Model, target: Target, batches: Sequence[Batch]) -> Profiled:
-        """Run calls with the runtime's own profiler on and without, for two seconds or so.
+    def profiled(self, model: Model, target: Target, batches: Sequence[Batch], seconds: float = SECONDS) -> Profiled:
+        """Run calls with the runtime's own profiler on and without.
 
         Args:
             model: On disk.
             target: Whose threads to use.
             batches: Inputs of one call each, which take turns.
+            seconds: How long, or so.
 
         Raises:
             NotApplicable: The runtime has no profiler, in one sentence.

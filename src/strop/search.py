@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from . import metrics
 from ._lazy import lazy
+from .aiming import aimed, spent
 from .goal import Goal
+from .journal import restored, told
 from .judge import Judged, score
 from .plan import Candidate, Route
 from .settings import Choice, Domain
@@ -129,6 +131,7 @@ class RouteSearch:
                 return stronger
             settings = self._learned(route)
             why = "its defaults" if not settings else "what was trained for another route"
+            why = "as much as the limits bear" if settings and route.whole else why
             return Proposal(route.candidate(settings), route, why, settings)
         if self._since_gain >= PATIENCE:
             return None
@@ -197,7 +200,13 @@ class RouteSearch:
         return [judged for judged in found if judged.limit in limits]
 
     def _bisect(self, route: Route, seen: set[str], tried: Sequence[tuple[float, bool]]) -> Proposal | None:
-        """Halfway between the strongest setting that keeps the quality asked for and the weakest that does not."""
+        """Halfway between the strongest setting that keeps the quality asked for and the weakest that does not; of a
+        share of a loss, what the losses so far say."""
+        if route.whole:
+            settings = self._aimed(route)
+            candidate = route.candidate(settings)
+            fits = settings and candidate.key not in seen and self._worth(candidate, route)
+            return Proposal(candidate, route, "as much as the limits bear", settings) if fits else None
         low = max((strength for strength, kept in tried if kept), default=-1.0)
         high = min((strength for strength, kept in tried if not kept), default=1.0)
         middle = (low + high) / 2
@@ -207,8 +216,28 @@ class RouteSearch:
             return None
         return Proposal(candidate, route, "as strong as the limits bear", settings)
 
+    def _aimed(self, route: Route) -> dict[str, Any]:
+        """The share of a loss that the limits bear, by what that loss was in full, and at other shares."""
+        whole, strengths = route.whole, route.strengths()
+        if whole is None or len(strengths) != 1:
+            return {}
+        ((key, domain),) = strengths.items()
+        full, tried = None, {}
+        for candidate, outcome in self.tried:
+            known = self._route_of[candidate.key]
+            if outcome.cause == "done" and core(known) == core(whole) and candidate == known.candidate():
+                full = spent(outcome, self.goal)
+            elif outcome.cause == "done" and core(known) == core(route):
+                (share,) = (step.settings()[name] for step in candidate.steps for name in step.strengths())
+                tried[share] = spent(outcome, self.goal)
+        share = None if full is None else aimed(tried, full, domain)
+        return {} if share is None else {key: share}
+
     def _learned(self, route: Route) -> dict[str, Any]:
-        """The settings of the steps that shrink, as they did best so far in other routes that begin with the same."""
+        """The settings of the steps that shrink, as they did best so far in other routes that begin with the same; or
+        as what they may lose was lost in full."""
+        if aimed_at := self._aimed(route):
+            return aimed_at
         best: tuple[float, dict[str, Any]] = (math.inf, {})
         for candidate, outcome in self.tried:
             shrinking = self._route_of[candidate.key].shrinking
@@ -226,7 +255,11 @@ class RouteSearch:
         return self._waits(route), self._too_early(route), max(1, len(route.shrinking)), self._predict(route)
 
     def _too_early(self, route: Route) -> bool:
-        """Whether it trains, and there is nothing yet to compare it with."""
+        """Whether it trains, and there is nothing yet to compare it with; or mixes precisions, which takes long to find
+        out, and there is nothing yet to hand over."""
+        if route.whole:
+            cheap = (r for r in self.routes if not (r.whole or r.training) and r.label not in self._begun)
+            return self._best() >= BROKEN and any(self._promises(r) for r in cheap)
         free = sum(o.cause == "done" and not self._route_of[c.key].training for c, o in self.tried)
         left = any(not r.training and r.label not in self._begun and self._promises(r) for r in self.routes)
         return bool(route.training) and free < FREE and left
@@ -282,7 +315,8 @@ class RouteSearch:
 
     def _whole(self, route: Route) -> float:
         """What a route came to without the steps that shrink, limits that it broke aside; else what is expected."""
-        left = math.prod(step().expects(self.target) for step in route.shrinking if step.strengths())
+        shrunk = (step for step in route.begun if type(step) in route.shrinking and step.strengths())
+        left = math.prod(step.expects(self.target) for step in shrunk)
         plain = route.only((step for step in route.steps if step not in route.shrinking), left)
         found = [
             score(outcome.report, self.goal) for candidate, outcome in self.tried
@@ -409,37 +443,11 @@ class RouteSearch:
                 study = self._study(known[summary.study_name])
                 for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
                     study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        for label, trial in _finished(self.storage):
+        for label, trial in told(self.storage):
             if label in known:
-                candidate, outcome = _restored(trial)
+                candidate, outcome = restored(trial)
                 self._fits.setdefault(label, outcome.fits)  # of its first trial, as when it was told
                 self._note(known[label], candidate, outcome)
-
-
-def finished(journal: Path) -> list[tuple[Candidate, Outcome]]:
-    """What a search has finished, in order, as its journal has it; nothing is written.
-
-    Raises:
-        Exception: Of Optuna or json, where the journal is not what strop wrote.
-    """
-    if not journal.exists():  # a recipe needs none
-        return []
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.JournalStorage(optuna_journal.JournalFileBackend(str(journal)))
-    return [_restored(trial) for _, trial in _finished(storage)]
-
-
-def _finished(storage: optuna.storages.BaseStorage) -> list[tuple[str, optuna.trial.FrozenTrial]]:
-    """Every trial that came to an outcome, with the route that it is of, in the order in which they were tried."""
-    names = [summary.study_name for summary in storage.get_all_studies()]
-    trials = [(name, t) for name in names for t in storage.get_all_trials(storage.get_study_id_from_name(name), False)]
-    told = [(name, trial) for name, trial in trials if "outcome" in trial.user_attrs]
-    return sorted(told, key=lambda entry: str(entry[1].datetime_start))
-
-
-def _restored(trial: optuna.trial.FrozenTrial) -> tuple[Candidate, Outcome]:
-    attrs = trial.user_attrs
-    return Candidate.of(json.loads(attrs["candidate"])), Outcome.of(json.loads(attrs["outcome"]))
 
 
 def core(route: Route) -> Core:

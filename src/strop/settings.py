@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 
+from ._plain import told
 from .errors import InvalidPlan
 
 T = TypeVar("T", bound="str | int | float | bool")
@@ -21,7 +22,10 @@ class Choice:
     values: tuple[Any, ...]
 
     def __contains__(self, value: object) -> bool:
-        return any(value == known and type(value) is type(known) for known in self.values)
+        return any(type(value) is type(known) and value == known for known in self.values)
+
+    def __str__(self) -> str:
+        return " or ".join(map(repr, self.values))
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,14 @@ class Span:
         fits = isinstance(value, int if integral else (int, float)) and not isinstance(value, bool)
         return fits and self.low <= value <= self.high  # type: ignore[operator]
 
+    def __str__(self) -> str:
+        whole = "whole " if isinstance(self.low, int) and isinstance(self.high, int) else ""
+        return f"a {whole}number from {self.low} to {self.high}"
+
 
 Domain: TypeAlias = Choice | Span
+
+_TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 def choice(default: T, *others: T) -> T:
@@ -91,14 +101,21 @@ class Settings:
         """Make one from JSON-able values.
 
         Raises:
-            InvalidPlan: A name that is no setting, or a value outside its domain.
+            InvalidPlan: A name that is no setting, a value outside its domain, or of another type than the default.
         """
-        known = {f.name for f in dataclasses.fields(cls)}
-        if unknown := set(settings) - known:
-            raise InvalidPlan(f"{cls.label()} has no setting {sorted(unknown)}. Its settings: {sorted(known)}.")
-        for name, domain in cls.space().items():
-            if name in settings and settings[name] not in domain:
-                raise InvalidPlan(f"{cls.label()}.{name} must be one of {domain}, not {settings[name]!r}.")
+        known, domains = {f.name: f.default for f in dataclasses.fields(cls)}, cls.space()
+        if unknown := set(settings) - set(known):
+            raise InvalidPlan(
+                f"{cls.label()} has no setting {sorted(unknown, key=str)}. "
+                + (f"Its settings: {', '.join(sorted(known))}." if known else "It has none at all.")
+            )
+        for name, value in settings.items():
+            domain, kind = domains.get(name), type(known[name])
+            if value not in domain if domain else type(value) is not kind and kind in _TYPES:
+                raise InvalidPlan(
+                    f"{cls.label()}.{name} must be {domain or _TYPES[kind]}, not {told(value, repr)}. What else can be "
+                    "set is listed by strop techniques."
+                )
         return cls(**settings)
 
     def __str__(self) -> str:

@@ -127,6 +127,8 @@ class Technique(Settings):
     """Whether it is worth nothing unless a later step quantizes."""
     mends: ClassVar[bool] = False
     """Whether it is worth nothing unless an earlier step has lost something."""
+    whole: ClassVar[type[Technique] | None] = None
+    """Of one whose strength is a share of what another technique loses: that one, which is tried first."""
     shrinks: ClassVar[str | None] = None
     """What of a model's counts its `amount` leaves out a share of."""
     around: ClassVar[float | None] = None

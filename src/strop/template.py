@@ -13,9 +13,12 @@ from ._calls import is_call
 from .baseline import DISAGREEMENT
 from .errors import InvalidPlan
 from .images import Preprocessing
-from .model import KERAS, TFLITE, TORCH
+from .model import KERAS, TFLITE, TORCH, Format
+from .plan import reached
 from .starting import Seen
 from .stats import detectable_drop
+from .technique import Needs
+from .techniques import TECHNIQUES
 from .units import counted, quantity
 
 SCHEMA = "plan.schema.json"
@@ -133,11 +136,23 @@ def _rest(seen: Seen, folder: Path) -> Iterator[str]:
         yield '# target = "mobile"'
     yield 'budget = "10m"'
     yield "# seed = 0"
+    yield from _settings(seen.opened.format)
     yield 'out = "bundle"'
     if seen.trains:
         yield ""
         yield "# Samples to train with, which are in none of the other data: more techniques are tried then."
         yield f"# train = {_path(seen.train or _beside(seen.data), folder)}"
+
+
+def _settings(format: Format) -> Iterator[str]:
+    """The first setting of the first technique that a route may come to without train data."""
+    formats = reached(format, TECHNIQUES)
+    for step in TECHNIQUES:
+        if step.accepts & formats and step.space() and Needs.TRAINING not in step.needs:
+            name, value = next(iter(step().settings().items()))
+            yield "# A setting that is given is not searched; `strop techniques MODEL` lists them."
+            yield f"# set.{step.label()}.{name} = {json.dumps(value)}"
+            return
 
 
 def _preprocessing(found: Preprocessing | None) -> Iterator[str]:

@@ -14,6 +14,7 @@ from ._plain import restore
 from .bench import Bench
 from .build import Workshop, within
 from .decision import Decision
+from .fixed import Fixed, begin
 from .goal import Goal
 from .judge import Report, judge
 from .model import Model
@@ -93,6 +94,7 @@ class Setting:
         confirm: Folder of the samples that nothing sees before the end.
         goal: The limits and the objective.
         also: Further metrics to report.
+        fixed: Settings that the user has chosen.
         searching: What measuring may take on the search split.
         confirming: The same on the confirm split.
     """
@@ -104,6 +106,7 @@ class Setting:
     confirm: Path
     goal: Goal
     also: tuple[str, ...]
+    fixed: Fixed = field(default_factory=dict)
     searching: Effort = field(default_factory=lambda: SEARCHING)
     confirming: Effort = field(default_factory=lambda: CONFIRMING)
 
@@ -174,8 +177,8 @@ def _build_and_judge(setting: Setting, candidate: Candidate, seconds: float) -> 
     decision = Decision(setting.goal, width=setting.searching.width, race=True)
     with setting.bench(hosted, "search", setting.searching, decision, seconds - (time.monotonic() - start)) as bench:
         report = judge(bench, setting.goal, setting.also, confidence=0.95, whole=False)
-    defaults = all(step == type(step)() for step in candidate.steps if not step.needs & Needs.TRAINING)
-    fits = setting.workshop.fitting(candidate.steps) if defaults else {}
+    begun = all(step == begin(type(step), setting.fixed) for step in candidate.steps if not step.needs & Needs.TRAINING)
+    fits = setting.workshop.fitting(candidate.steps) if begun else {}
     return Outcome("done", report=report, model=model.to_json(setting.root), steps=steps, fits=fits)
 
 

@@ -18,9 +18,11 @@ from strop import formats
 from strop._lazy import installed, require
 from strop.data import Data, match
 from strop.errors import InvalidData, UnsupportedModel, UntrustedModel
-from strop.formats.keras import KerasFormat, function_of
+from strop.formats.keras import KerasFormat, function_of, load
 from strop.formats.saved_model import SavedModelFormat
 from strop.model import KERAS, SAVED_MODEL
+from strop.technique import apply
+from strop.techniques import PruneKerasWeights
 from strop.testing import FormatCase
 
 pytestmark = kerases.QUIET
@@ -120,6 +122,13 @@ def test_no_configuration_leads_out_of_keras(
 ) -> None:
     path = kerases.altered(kerases.stored(kerases.dense(), tmp_path).path, change)
     with pytest.raises(UntrustedModel, match=said):
+        formats.open(path)
+
+
+def test_a_layer_larger_than_its_file_is_refused_before_it_is_built(tmp_path: Path) -> None:
+    path = kerases.stored(kerases.dense(), tmp_path).path
+    kerases.altered(path, lambda config: config["config"]["layers"][1]["config"].update(units=10**12))
+    with pytest.raises(UnsupportedModel, match="1,000,000,000,000 or more, for which the file is too small"):
         formats.open(path)
 
 
@@ -244,12 +253,12 @@ def test_what_runs_as_soon_as_it_is_loaded_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not installed("torch"), reason="comes with the extra torch")
-def test_a_live_model_on_pytorch_is_stored_for_tensorflow(tmp_path: Path) -> None:
+def test_a_live_model_on_pytorch_is_stored_for_tensorflow_and_trained_there(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path\n"
         "for name in ('matplotlib', 'pandas', 'sklearn', 'tensorflow'): sys.modules[name] = None\n"
         "import keras, numpy; from strop import formats\n"
-        "live = keras.Sequential([keras.Input((3,), name='x'), keras.layers.Dense(2, activation='gelu')])\n"
+        "live = keras.Sequential([keras.Input((3,), name='x'), keras.layers.Dense(400, activation='gelu')])\n"
         "folder = Path(sys.argv[1]); x = numpy.ones((2, 3), 'float32')\n"
         "numpy.save(folder / 'y.npy', live(x).detach().numpy())\n"
         "model = formats.format_of('keras').store(formats.open(live), folder)\n"
@@ -257,5 +266,9 @@ def test_a_live_model_on_pytorch_is_stored_for_tensorflow(tmp_path: Path) -> Non
     )
     environment = {**os.environ, "KERAS_BACKEND": "torch"}
     subprocess.run([sys.executable, "-c", script, tmp_path], env=environment, check=True)
-    found = function_of(formats.open(tmp_path / "model.keras"))({"x": np.ones((2, 3), np.float32)})
+    model = formats.open(tmp_path / "model.keras")
+    found = function_of(model)({"x": np.ones((2, 3), np.float32)})
     np.testing.assert_allclose(next(iter(found.values())), np.load(tmp_path / "y.npy"), rtol=1e-5)
+    data = Data({"x": kerases.RNG(0).normal(size=(60, 3)).astype(np.float32)})
+    made = apply(PruneKerasWeights(amount=0.5), model, kerases.context(model, data, tmp_path / "made", epochs=1))
+    assert np.mean(np.asarray(load(made).layers[0].kernel) == 0) == pytest.approx(0.5, abs=0.01)

@@ -28,7 +28,7 @@ from strop.technique import Context, Technique, apply
 from strop.techniques import MixedOnnx, MixedOpenvino, OpenvinoInt8, StaticInt8, ToOpenvino
 from strop.techniques._harm import harm
 from strop.techniques._mix import Costs, fastest
-from strop.techniques._mixing import expected_seconds
+from strop.techniques._mixing import chosen, expected_seconds
 from strop.testing import Example, TechniqueCase
 
 LAYERS, BAD, WIDTH = 20, 7, 32
@@ -158,15 +158,42 @@ def test_comparing_layers_goes_on_where_it_was(tmp_path: Path) -> None:
     kept.write_text(json.dumps({"first": 0.5}))
     sample = {"y": np.ones((1, 2), np.float32)}
 
-    def made(name: str) -> object:
-        tried.append(name)
+    def made(names: Sequence[str]) -> object:
+        tried.append(list(names))
         return lambda feed: {"y": np.array([[1, 2]], np.float32)}
 
     context = Context(None, None, TARGET, 0, tmp_path)  # type: ignore[arg-type]
-    found = harm(["first", "second"], made, [sample], [sample], context, kept)  # type: ignore[arg-type]
-    assert tried == ["second"]
+    found = harm(["first", "second"], made, [sample], [sample], context, kept=kept)  # type: ignore[arg-type]
+    assert tried == [["second"]]
     assert found == {"first": 0.5, "second": 0.5}
     assert json.loads(kept.read_text()) == found
+
+
+def test_only_blocks_that_harm_are_looked_into_and_time_that_is_over_leaves_the_rest_unknown(tmp_path: Path) -> None:
+    names, tried = [f"n{number}" for number in range(16)], []
+    sample = {"y": np.ones((1, 1), np.float32)}
+
+    def made(chosen: Sequence[str]) -> object:
+        tried.append(list(chosen))
+        off = sum(1.0 if name == "n5" else 0.005 for name in chosen)
+        return lambda feed: {"y": np.array([[1 + off**0.5]], np.float32)}
+
+    context = Context(None, None, TARGET, 0, tmp_path)  # type: ignore[arg-type]
+    found = harm(names, made, [sample], [sample], context)  # type: ignore[arg-type]
+    assert [len(chosen) for chosen in tried] == [4] * 4 + [1] * 4, "of 16, four blocks and what is in one"
+    assert found == pytest.approx({name: 1.0 if name == "n5" else 0.005 for name in names}, rel=1e-4)
+    none = harm(names, made, [sample], [sample], context, until=0.0)  # type: ignore[arg-type]
+    assert set(none.values()) == {math.inf}
+
+
+def test_a_mix_is_made_even_where_no_time_is_left_to_compare_layers(tmp_path: Path) -> None:
+    example = converted(tmp_path / "example")
+    given = context(example, tmp_path / "made")
+    parts = MixedOpenvino().parts(example.model, given)
+    samples = [example.data.batch(row, row + 1) for row in range(8)]
+    (tmp_path / "kept").mkdir()
+    mix = chosen(parts, 0.3, samples, given, tmp_path / "kept", until=0.0)
+    assert "int8" not in mix.values(), "what nothing is known of stays as exact as is asked for"
 
 
 @settings(deadline=None, max_examples=60)

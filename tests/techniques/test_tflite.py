@@ -130,6 +130,15 @@ def test_integer_ends_are_integers_in_the_file_only(tmp_path: Path) -> None:
     assert {floats.values[at].dtype for at in (*floats.inputs.values(), *floats.outputs.values())} == {"float32"}
 
 
+def test_a_layer_may_have_one_scale_and_every_channel_of_its_bias_the_same(tmp_path: Path) -> None:
+    example = tflites.example(tmp_path / "model")
+    whole = tflites.quantize(TfliteInt8(), example, tmp_path / "whole")
+    made = tflites.quantize(TfliteInt8(per_channel=False), example, tmp_path / "made")
+    scales = {v.name: len(v.scales) for v in read(made.path).all_values if v.stored and len(v.scales)}
+    assert len(scales) == 6 and set(scales.values()) == {1}
+    assert whole.size - made.size > 8 * (8 + 18 + 10)
+
+
 @pytest.mark.parametrize("kind", [TfliteInt8, TfliteWeights])
 def test_layers_that_stay_in_float_are_those_that_harm_most(tmp_path: Path, kind: type[Technique]) -> None:
     example = tflites.logits(tmp_path / "model")
@@ -169,6 +178,7 @@ def test_layers_that_share_weights_may_differ(tmp_path: Path, technique: Techniq
 @pytest.mark.parametrize(
     "technique",
     [TfliteInt8(activations="int16"), TfliteInt8(operators="weights"), TfliteInt8(ranges="average"),
+     TfliteInt8(per_channel=False), TfliteInt8(per_channel=False, activations="int16"),
      TfliteWeights(clip=True), TfliteWeights(compute="float"), TfliteWeights(weights="int4", compute="float")],
     ids=str,
 )  # fmt: skip

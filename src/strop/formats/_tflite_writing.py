@@ -20,6 +20,8 @@ def content(live: Any) -> bytes:
 
     A quantized tensor has a zero point of eight bytes a channel, nearly always 0: half of what the scales of a network
     with many channels take. A flatbuffer may point at one vector from many places.
+    The scales of a bias, which follow from those of input and weights, can't be left out: without them XNNPACK leaves
+    the operator to slower kernels, and with one for all channels it does not load.
     """
     builder = require("flatbuffers").Builder
 

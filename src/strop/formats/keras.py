@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -29,6 +30,8 @@ _MODULES = re.compile(
     r"|regularizers)(\.\w+)*"
 )
 """Where what models are made of is found. Others of Keras's own functions download and unpack files."""
+_SIZES = ("units", "filters", "input_dim", "output_dim", "num_heads", "key_dim")
+"""Of a layer's settings: those whose product is no more than the numbers in its weights."""
 _OLD = (".h5", ".hdf5")
 _ROOT, _SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.>-]*"), re.compile(r"[A-Za-z0-9_.>-]+")
 """The names that TensorFlow lets a model and its layers have in a graph."""
@@ -180,12 +183,14 @@ def _read(path: Path) -> Any:
         check_expansion(path)
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))
+            held = sum(entry.file_size for entry in archive.infolist())
         if foreign := sorted(set(_foreign(config))):
             raise UntrustedModel(
                 f"A .keras file may hold Keras's own layers only, and {path} holds {', '.join(foreign)}, whose code "
                 f"would have to be run. Build the model in a function of your own: give module:function, and this "
                 "file with --weights; or, in Python, the live model."
             )
+        _check_sizes(config, 2 * held, path)  # four bits a number, at the least
         with silenced():
             return keras().saving.load_model(path, compile=False, safe_mode=True)
     except StropError:
@@ -217,6 +222,25 @@ def _foreign(config: Any) -> Iterator[str]:
         for key, value in config.items():
             if key != "compile_config":
                 yield from _foreign(value)
+
+
+def _check_sizes(config: Any, most: int, path: Path) -> None:
+    """Refuse a layer with more weights than its file holds before it is built, which takes memory for all of them.
+
+    Raises:
+        UnsupportedModel: There is such a one.
+    """
+    for part in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
+        _check_sizes(part, most, path)
+    inner = config.get("config") if isinstance(config, dict) else None
+    if not isinstance(inner, dict):
+        return
+    least = math.prod(inner[name] for name in _SIZES if isinstance(inner.get(name), int))
+    if least > most:
+        raise UnsupportedModel(
+            f"A .keras file must hold the weights of its layers, and {told(inner.get('name'))} of {path} speaks of "
+            f"{least:,} or more, for which the file is too small. Save or copy it again."
+        )
 
 
 def _is_foreign(kind: str, config: dict[str, Any]) -> bool:

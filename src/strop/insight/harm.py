@@ -21,11 +21,12 @@ TRYING = 60.0
 """Seconds that this may take, if that leaves one sample."""
 
 
-def harm(pair: Pair, inside: Inside) -> None:
+def harm(pair: Pair, inside: Inside, seconds: float = TRYING) -> None:
     """Tell what each layer's error does to the outputs: it is added to the original's value, and nothing else.
 
     The largest errors come first, as far as time allows.
     """
+    seconds = min(seconds, TRYING)
     opened = _shifted(pair)
     if opened is None:
         return
@@ -44,10 +45,10 @@ def harm(pair: Pair, inside: Inside) -> None:
             moved = runner({**feed, **still, added[place]: shift})
             noise[place] += [_power(_difference(moved[name], results[name])) for name in names]
             tried.add(place)
-            if not inside.tried and time.monotonic() - begun > TRYING:
+            if not inside.tried and time.monotonic() - begun > seconds:
                 break
         inside.tried += 1
-        if (time.monotonic() - begun) * (inside.tried + 1) / inside.tried > TRYING:
+        if (time.monotonic() - begun) * (inside.tried + 1) / inside.tried > seconds:
             break
     runner.close()
     if left := len(inside.layers) - len(tried):

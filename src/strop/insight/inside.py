@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
+from time import monotonic
 
 from ..data import Data
 from ..errors import NotApplicable, RunFailed
-from ..runtime import LayerTime
+from ..runtime import SECONDS, LayerTime
 from ..server import Hosted, first_feeds
 from ..timing import Effort, one_at_a_time
 from .harm import harm
@@ -16,8 +18,13 @@ from .pair import Pair
 from .parts import PRODUCTS, plain
 from .seen import Inside, Seen
 
+LEAST = 0.2  # seconds of calls, by which layers are timed
+ROOM = 6  # times that, which both models take, with loading and where something disturbs
 
-def look(original: Hosted, candidate: Hosted, data: Path, folder: Path, effort: Effort | None = None) -> Inside:
+
+def look(
+    original: Hosted, candidate: Hosted, data: Path, folder: Path, effort: Effort | None = None, seconds: float = inf
+) -> Inside:
     """Run both models on the same samples, and hold their values in between to each other.
 
     Each layer is also run by itself: all values that both models know become inputs of the candidate, and are given as
@@ -29,25 +36,28 @@ def look(original: Hosted, candidate: Hosted, data: Path, folder: Path, effort: 
         data: Folder of stored samples.
         folder: An empty one, to write into.
         effort: By whose lock to wait, to tell what each layer takes; None to leave that out.
+        seconds: That it may take, or so: fewer samples are looked into where that is little.
 
     Raises:
         UnsupportedModel: A format can't be looked into, or no value is known to both models.
         RunFailed: A runtime refuses a model that is laid open.
     """
+    until = monotonic() + seconds
     pair = Pair(original, candidate, Data.load(data), folder)
-    inside = compare(pair)
-    harm(pair, inside)
+    inside = compare(pair, (until - monotonic()) / 3)
+    harm(pair, inside, (until - monotonic()) / 2)
     if effort is not None:
         with one_at_a_time(effort.lock):
-            time(pair, inside)
+            time(pair, inside, until - monotonic())
     return inside
 
 
-def compare(pair: Pair) -> Inside:
-    """Add up errors over all samples."""
+def compare(pair: Pair, seconds: float = inf) -> Inside:
+    """Add up errors over all samples, or as many as there is time for."""
+    until = monotonic() + seconds
     layers = [Seen(part, place) for place, part in enumerate(pair.parts)]
     outputs = {tensor.name: Likeness() for tensor in pair.original.model.signature.visible_outputs}
-    for feed, (results, values), (others, accumulated) in pair.runs(pair.count):
+    for done, (feed, (results, values), (others, accumulated)) in enumerate(pair.runs(pair.count), 1):
         for seen, value, far, own in zip(layers, values, accumulated, pair.own(feed, values), strict=True):
             seen.all.add(value, far)
             seen.own.add(value, own)
@@ -55,6 +65,9 @@ def compare(pair: Pair) -> Inside:
         for name, likeness in outputs.items():
             if results[name].dtype.kind == "f" and results[name].shape == others[name].shape:
                 likeness.add(results[name], others[name])
+        if monotonic() > until:
+            pair.count = min(pair.count, done * pair.original.target.batch)
+            break
     covered = {one.name for part in pair.parts for one in part.original}
     before, after = (
         side.model.size - sum(part.bytes[place] for part in pair.parts) for place, side in enumerate(pair.sides)
@@ -64,12 +77,13 @@ def compare(pair: Pair) -> Inside:
     return Inside(layers, floats, pair.count, 0, (before, after), outside, pair.notes)
 
 
-def time(pair: Pair, inside: Inside) -> None:
+def time(pair: Pair, inside: Inside, seconds: float = inf) -> None:
     """Tell what each layer takes in either model, as its runtime's profiler has it."""
+    each = min(SECONDS, max(LEAST, seconds / ROOM))
     for place, side in enumerate(pair.sides):
         feeds = first_feeds(side.model.signature, pair.data, side.target.batch)[1]
         try:
-            told = side.runtime.layer_times(side.model, side.target, feeds)
+            told = side.runtime.layer_times(side.model, side.target, feeds, each)
         except (NotApplicable, RunFailed) as error:
             note = f"what each layer takes can't be told: {error}"
             inside.notes += [] if note in inside.notes else [note]

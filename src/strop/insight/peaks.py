@@ -62,11 +62,16 @@ class Peaks:
         return self.rates.get(precision) or self.rates.get("f32", 0.0)
 
 
-def peaks(runtime: str, target: Target) -> Peaks | None:
+def peaks(runtime: str, target: Target, anew: bool = True) -> Peaks | None:
     """Those of this machine, measured when they are first asked for: some seconds; None for a runtime that has no
     matrix products to be timed.
 
     They are kept in the user's own cache, by the kind of CPU, the number of threads and the runtime's version.
+
+    Args:
+        runtime: Its name.
+        target: Threads.
+        anew: Whether to measure what is not kept; else there is None.
     """
     if runtime not in LIBRARIES or not installed(runtime):
         return None
@@ -75,12 +80,14 @@ def peaks(runtime: str, target: Target) -> Peaks | None:
     with contextlib.suppress(RunFailed, OSError), own_folder("peaks") as folder:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             return restore(Peaks, json.loads((folder / file).read_text()))
+        if not anew:
+            return None
         found, calm = _measured(runtime, target)
         if calm:
             with atomic(folder / file) as part:
                 part.write_text(json.dumps(asdict(found)))
         return found
-    return _measured(runtime, target)[0]
+    return _measured(runtime, target)[0] if anew else None
 
 
 def _measured(runtime: str, target: Target) -> tuple[Peaks, bool]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import details
 from .._plain import restore
+from ..fixed import texts
 from ..images import Preprocessing
 from ..target import Target
 from ..units import counted, duration
@@ -42,9 +43,9 @@ def _asked(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "slice": _columns(manifest), "protected": list(manifest["fairness"]), "threads": target.threads,
         "batch": target.batch, "formats": list(target.formats), "rate": target.rate, "p99": target.p99,
         "price": target.price, "target": None if target.kind == "server" else target.kind, "seed": manifest["seed"],
-        "budget": f"{math.ceil(manifest['seconds'])}s",
+        "budget": f"{math.ceil(manifest['seconds'])}s", "set": manifest.get("settings"),
     }  # fmt: skip
-    return {name: value for name, value in asked.items() if value not in (None, [])}
+    return {name: value for name, value in asked.items() if value not in (None, [], {})}
 
 
 def _columns(manifest: Mapping[str, Any]) -> list[str]:
@@ -62,12 +63,16 @@ def _command(asked: Mapping[str, Any]) -> str:
             value = ",".join(value)
         if name == "p99":
             value = f"{value:g}s"
+        if name == "set":
+            value = texts(value)
         lines += [f"--{name} {shlex.quote(str(one))}" for one in (value if isinstance(value, list) else [value])]
     return " \\\n    ".join(lines)
 
 
 def _plan(asked: Mapping[str, Any]) -> str:
-    return "\n".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in asked.items())
+    keys = {name: value for name, value in asked.items() if name != "set"}
+    keys |= {f"set.{step}.{name}": v for step, chosen in asked.get("set", {}).items() for name, v in chosen.items()}
+    return "\n".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in keys.items())
 
 
 def _which(manifest: Mapping[str, Any]) -> str:

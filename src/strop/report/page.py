@@ -31,7 +31,7 @@ NOTHING = "There is nothing to deploy: no candidate was measured."
 
 def page(
     manifest: Mapping[str, Any], tried: Sequence[Tried], snippet: str = "",
-    explained: Mapping[str, Any] | None = None,
+    anatomy: Mapping[str, Any] | None = None,
 ) -> str:  # fmt: skip
     """One self-contained HTML page. Every name is escaped.
 
@@ -39,8 +39,10 @@ def page(
         manifest: Of the bundle, or of a run.
         tried: Every candidate with its outcome.
         snippet: Python that runs what is handed over; empty where it is not in a bundle yet.
-        explained: What `explain` found of it, where it was asked.
+        anatomy: What was found of it layer by layer: `explained`, `profile` and `why_not`; each may be missing.
     """
+    anatomy = anatomy or {}
+    explained = anatomy.get("explained")
     verdict, goal = manifest["verdict"], Goal.of_json(manifest["goal"])
     content = manifest["winner"] or manifest["closest"] or {}
     title = f"strop: {manifest['original']['source']}"
@@ -53,7 +55,7 @@ def page(
          choices(tried, goal, content, manifest["confirmed"])
          + confirmed_table(manifest["confirmed"], content.get("metrics", {}))
          or "<p>No candidate was measured.</p>"),
-        ("why", "Why", why(manifest, explained)),
+        ("why", "Why", why(manifest, anatomy)),
         ("not", "What was not tried, or failed",
          f"<p>{escape(details.search(manifest['search']))}.</p>"
          + bullets([f"{name} {reason}" for name, reason in (*manifest["not_tried"].items(), *refused)], "Not tried")

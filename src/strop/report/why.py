@@ -10,6 +10,7 @@ from .. import details
 from ..rundir import finite
 from ..units import quantity
 from .parts import bullets, figure, table
+from .roofline import roofline
 
 EXPLAIN = (
     "<code>strop report</code> tells with <code>--original MODEL --data DATA</code>, and "
@@ -18,22 +19,33 @@ EXPLAIN = (
 MOST = 40  # layers in a chart
 
 
-def why(manifest: Mapping[str, Any], explained: Mapping[str, Any] | None) -> str:
-    """Args: explained: What `explain` found, where it was asked."""
-    steps = bullets(
-        details.without(manifest["without"], manifest["goal"]["objective"]), "What each step gave, on the search split"
-    )
-    if explained is None:
-        return (
-            f"{steps}<p>Which layers take the time and bring in the error, before and after, {EXPLAIN} What binds each "
-            "layer on a machine, and how each bears int8, <code>strop profile --sensitivity</code> tells.</p>"
+def why(manifest: Mapping[str, Any], anatomy: Mapping[str, Any]) -> str:
+    """Args: anatomy: What was found layer by layer: `explained`, `profile`, and `why_not`; each may be missing."""
+    parts = [
+        bullets(
+            details.without(manifest["without"], manifest["goal"]["objective"]),
+            "What each step gave, on the search split",
         )
-    parts = [steps, f"<h3>Where the error comes from</h3><p>{escape(' '.join(explained['said']))}</p>"]
+    ]
+    if explained := anatomy.get("explained"):
+        parts += _error(explained)
+    elif not anatomy.get("why_not"):
+        parts.append(f"<p>Which layers take the time and bring in the error, before and after, {EXPLAIN}</p>")
+    if profile := anatomy.get("profile"):
+        parts += ["<h3>What binds each layer on this machine</h3>", roofline(profile)]
+    parts += [
+        bullets(anatomy.get("why_not", []), "What was not told of the layers"),
+        "<p>How each layer bears int8, <code>strop profile --sensitivity</code> tells.</p>",
+    ]
+    return "".join(parts)
+
+
+def _error(explained: Mapping[str, Any]) -> list[str]:
+    parts = [f"<h3>Where the error comes from</h3><p>{escape(' '.join(explained['said']))}</p>"]
     if layers := explained["layers"]:
         parts += [layer_charts(layers), _layers(layers)]
     floats = [f"{one['layer']} ({one['operator']}): {one['why']}" for one in explained["floats"]]
-    parts += [bullets(floats, "What stayed in floats"), bullets(explained["notes"])]
-    return "".join(parts)
+    return [*parts, bullets(floats, "What stayed in floats"), bullets(explained["notes"])]
 
 
 def layer_charts(layers: Sequence[Mapping[str, Any]]) -> str:

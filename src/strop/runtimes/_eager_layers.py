@@ -21,7 +21,11 @@ PRECISIONS = {"torch.float32": "f32", "torch.bfloat16": "bf16", "torch.float16":
 
 
 def profiled(
-    plain: Sequence[Callable[[], object]], watched: torch.nn.Module, calls: Sequence[Callable[[], object]], threads: int
+    plain: Sequence[Callable[[], object]],
+    watched: torch.nn.Module,
+    calls: Sequence[Callable[[], object]],
+    threads: int,
+    seconds: float,
 ) -> Profiled:
     """Time modules; what is computed between them, by functions, counts as overhead.
 
@@ -60,12 +64,12 @@ def profiled(
     for name, module in inner.items():
         module.register_forward_pre_hook(before(name))
         module.register_forward_hook(after(name))
-    turns = take_turns(plain, calls, len(inner), threads, log)
+    turns = take_turns(plain, calls, len(inner), threads, seconds, log)
     logged = np.array(logs)[turns.kept] / EACH
     ran = [place for place, name in enumerate(inner) if name in order]
-    seconds = dict(zip([list(inner)[at] for at in ran], per_layer(logged[:, ran], turns, WITHIN, EXACT), strict=True))
+    each = dict(zip([list(inner)[at] for at in ran], per_layer(logged[:, ran], turns, WITHIN, EXACT), strict=True))
     layers = tuple(
-        LayerTime(name, type(inner[name]).__name__, float(seconds[name]), (name,), _precision(inner[name]))
+        LayerTime(name, type(inner[name]).__name__, float(each[name]), (name,), _precision(inner[name]))
         for name in order
     )
     return Profiled(layers, turns.plain, turns.waited)

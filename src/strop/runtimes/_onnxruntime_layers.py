@@ -39,7 +39,7 @@ Session = Callable[[str, Mapping[str, str]], Any]
 """A file, and entries of a session's configuration: `profile` and `optimized` are a prefix and a path to write to."""
 
 
-def profiled(session: Session, model: Model, batches: Sequence[Batch], threads: int) -> Profiled:
+def profiled(session: Session, model: Model, batches: Sequence[Batch], threads: int, seconds: float) -> Profiled:
     """Run a copy of a graph whose nodes all have names, with the profiler and without.
 
     Raises:
@@ -60,7 +60,7 @@ def profiled(session: Session, model: Model, batches: Sequence[Batch], threads: 
         def bound(session: Any) -> list[Callable[[], object]]:
             return [lambda feed=dict(batch): session.run(names, feed) for batch in batches]  # type: ignore[misc]
 
-        turns = take_turns(bound(plain), bound(observed), len(optimized.node), threads)
+        turns = take_turns(bound(plain), bound(observed), len(optimized.node), threads, seconds)
         log = json.loads(Path(observed.end_profiling()).read_bytes())
     logged = _durations(log, {node.name for node in optimized.node})
     stands_for = {node.name: found for node, found in zip(optimized.node, origins(graph, optimized), strict=True)}
@@ -68,10 +68,10 @@ def profiled(session: Session, model: Model, batches: Sequence[Batch], threads: 
     if not logged or any(len(taken) != calls for taken, _ in logged.values()):
         raise NotApplicable("the log of ONNX Runtime's profiler does not hold every node of every call")
     counted = EACH * turns.kept + EACH - 1
-    seconds = per_layer(np.array([taken for taken, _ in logged.values()]).T[counted] * 1e-6, turns, WITHIN)
+    each = per_layer(np.array([taken for taken, _ in logged.values()]).T[counted] * 1e-6, turns, WITHIN)
     layers = tuple(
         LayerTime(name, told["op_name"], float(taken), stands_for[name], _precision(told))
-        for (name, (_, told)), taken in zip(logged.items(), seconds, strict=True)
+        for (name, (_, told)), taken in zip(logged.items(), each, strict=True)
     )
     return Profiled(layers, turns.plain, turns.waited)
 

@@ -17,7 +17,9 @@ WITHIN = 5e-7
 PRECISIONS = {"i8": "int8", "u8": "int8", "f64": "f64", "f32": "f32", "f16": "f16", "bf16": "bf16"}
 
 
-def profiled(compiled: Callable[[bool], Any], model: Model, batches: Sequence[Batch], threads: int) -> Profiled:
+def profiled(
+    compiled: Callable[[bool], Any], model: Model, batches: Sequence[Batch], threads: int, seconds: float
+) -> Profiled:
     """Run a model with performance counters and without.
 
     Args:
@@ -32,17 +34,17 @@ def profiled(compiled: Callable[[bool], Any], model: Model, batches: Sequence[Ba
 
     told = {op.get_friendly_name(): _info(op) for op in counting.get_runtime_model().get_ops()}
     turns = take_turns(
-        bound(plain), bound(counted), len(told), threads, lambda: logs.append(counted.get_profiling_info())
+        bound(plain), bound(counted), len(told), threads, seconds, lambda: logs.append(counted.get_profiling_info())
     )
     ran = [entry for entry in logs[-1] if entry.status == entry.Status.EXECUTED]
-    seconds = per_layer(_means(logs, [entry.node_name for entry in ran], turns.kept)[None], turns, WITHIN)
+    each = per_layer(_means(logs, [entry.node_name for entry in ran], turns.kept)[None], turns, WITHIN)
     own = layer_names(model)
     layers = tuple(
         LayerTime(
             entry.node_name, entry.node_type, float(taken),
             _layers(told.get(entry.node_name, {}), own), _precision(told.get(entry.node_name, {}), entry.exec_type),
         )
-        for entry, taken in zip(ran, seconds, strict=True)
+        for entry, taken in zip(ran, each, strict=True)
     )  # fmt: skip
     return Profiled(layers, turns.plain, turns.waited)
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._rounds import waited
-from ..runtime import Array
+from ..runtime import SECONDS, Array
 
 EACH = 2  # calls of either kind in a turn
 WARM = 3  # turns that do not count
 LEAST, MOST = 9, 100  # turns that do
-SECONDS = 2.0  # after which no further turn is begun, if there are enough that nothing disturbed
-PATIENCE = 6.0  # after which none is begun at all, but for those that it takes
+PATIENCE = 3.0  # times these seconds, after which none is begun at all, but for those that it takes
+FEWEST = 3  # turns that do, where there is less time
 EVENTS = 100_000  # that the logs of all turns may hold
 TOLD = 1e-6  # seconds that profilers tell apart: they tell whole microseconds, which loses half of one on average
 QUIET = 0.02  # of a turn, that waiting for a core may take
@@ -44,6 +44,7 @@ def take_turns(
     profiled: Sequence[Callable[[], object]],
     layers: int,
     threads: int,
+    seconds: float,
     after: Callable[[], object] = lambda: None,
 ) -> Turns:
     """Time bound calls without a profiler and with it, one after another.
@@ -56,8 +57,10 @@ def take_turns(
         profiled: The same, with it.
         layers: That a log of one call has.
         threads: That work on a call.
+        seconds: After which no further turn is begun, if there are enough that nothing disturbed.
         after: What is done, out of the time, after each turn.
     """
+    least = round(np.clip(LEAST * seconds / SECONDS, FEWEST, LEAST))
     taken: list[tuple[tuple[float, float], tuple[float, float]]] = []
     most = WARM + max(LEAST, min(MOST, EVENTS // max(1, EACH * layers)))
     begun = time.perf_counter()
@@ -65,9 +68,9 @@ def take_turns(
     def enough() -> bool:
         quiet = sum(lost < QUIET * spent for (spent, lost), _ in taken[WARM:])
         passed = time.perf_counter() - begun
-        if len(taken) < WARM + LEAST:
+        if len(taken) < WARM + least:
             return False
-        return len(taken) >= most or passed > PATIENCE or (quiet >= LEAST and passed > SECONDS)
+        return len(taken) >= most or passed > PATIENCE * seconds or (quiet >= least and passed > seconds)
 
     while not enough():
         turn = len(taken) % len(plain)

@@ -12,7 +12,7 @@ from .._lazy import lazy
 from ..errors import RunFailed, UnsupportedModel
 from ..formats.torch import as_tensor, load, run
 from ..model import TORCH, Batch, Format, Model
-from ..runtime import Profiled, Runtime
+from ..runtime import SECONDS, Profiled, Runtime
 from ..target import Target
 from ._eager_layers import profiled
 
@@ -40,10 +40,10 @@ class Eager(Runtime):
         torch.backends.mha.set_fastpath_enabled(True)  # which is how users call it
         return _Runner(module, model)
 
-    def profiled(self, model: Model, target: Target, batches: Sequence[Batch]) -> Profiled:
+    def profiled(self, model: Model, target: Target, batches: Sequence[Batch], seconds: float = SECONDS) -> Profiled:
         plain, watched = self.load(model, target), self.load(model, target)
         bound = ([runner.bind(batch) for batch in batches] for runner in (plain, watched))
-        return profiled(next(bound), watched.module, next(bound), target.threads)
+        return profiled(next(bound), watched.module, next(bound), target.threads, seconds)
 
 
 class _Runner:

@@ -13,7 +13,7 @@ from .._lazy import lazy
 from .._quiet import no_telemetry
 from ..errors import NotApplicable, RunFailed
 from ..model import ONNX, ONNX_TREES, Batch, Format, Model
-from ..runtime import Code, Profiled, Runtime
+from ..runtime import SECONDS, Code, Profiled, Runtime
 from ..settings import choice
 from ..target import Target
 from ._onnxruntime_layers import profiled
@@ -81,7 +81,7 @@ names = {names}"""
             raise RunFailed(f"ONNX Runtime can't load {model.path.name}: {_first_line(error)}") from error
         return _Runner(session, [tensor.name for tensor in model.signature.outputs])
 
-    def profiled(self, model: Model, target: Target, batches: Sequence[Batch]) -> Profiled:
+    def profiled(self, model: Model, target: Target, batches: Sequence[Batch], seconds: float = SECONDS) -> Profiled:
         if model.format == ONNX_TREES:
             raise NotApplicable("to the profiler of ONNX Runtime all trees of a forest are one node")
 
@@ -89,7 +89,7 @@ names = {names}"""
             return self._session(file, self.threads or target.threads, written)
 
         try:
-            return profiled(session, model, batches, self.threads or target.threads)
+            return profiled(session, model, batches, self.threads or target.threads, seconds)
         except NotApplicable:
             raise
         except Exception as error:

@@ -11,7 +11,7 @@ import numpy as np
 from .._quiet import openvino
 from ..errors import NotApplicable, RunFailed
 from ..model import OPENVINO, Batch, Format, Model
-from ..runtime import Code, Profiled, Runtime
+from ..runtime import SECONDS, Code, Profiled, Runtime
 from ..settings import choice
 from ..target import Target, computes
 from ._openvino_layers import profiled
@@ -73,12 +73,12 @@ names = {[tensor.name for tensor in model.signature.outputs]}"""
         except RuntimeError as error:
             raise RunFailed(f"OpenVINO can't load {model.path.name}: {_last_line(error)}") from error
 
-    def profiled(self, model: Model, target: Target, batches: Sequence[Batch]) -> Profiled:
+    def profiled(self, model: Model, target: Target, batches: Sequence[Batch], seconds: float = SECONDS) -> Profiled:
         def compiled(counting: bool) -> Any:
             return self._compiled(str(model.path), self.threads or target.threads, counting)
 
         try:
-            return profiled(compiled, model, batches, self.threads or target.threads)
+            return profiled(compiled, model, batches, self.threads or target.threads, seconds)
         except RuntimeError as error:
             raise RunFailed(f"OpenVINO can't profile {model.path.name}: {_last_line(error)}") from error
 

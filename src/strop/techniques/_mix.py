@@ -12,8 +12,8 @@ from .._lazy import lazy
 optimize = lazy("scipy.optimize")
 sparse = lazy("scipy.sparse")
 
-GAP = 1e-4  # from the best, at which the solver may stop
-SECONDS = 10.0  # that it may take
+GAP = 1e-3  # from the best, at which the solver may stop
+SECONDS = 2.0  # that it may take
 
 
 @dataclass(frozen=True)

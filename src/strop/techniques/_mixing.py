@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +14,18 @@ from pathlib import Path
 from ..errors import NotApplicable, TechniqueError
 from ..model import Batch, Model
 from ..runtime import LayerTime
-from ..technique import Context, Parts, Technique
+from ..technique import Context, Parts, Technique, remaining
 from ._calibration import Step, feeds
 from ._harm import error, harm, keep
+from ._kept import kept_folder
 from ._mix import Costs, fastest
 
-TRIED = 16
+MOST, FEWEST = 16, 4
 """Samples by which the harm of single parts is compared."""
 REPAIRS = 8  # programs to solve, until one's mix keeps what is allowed
+TIME, COMPARING = 0.6, 0.7
+"""Of the time of the step, what is spent on measuring and solving, since what it makes is measured, too; and of that,
+the end of comparing harm."""
 EXACT = "f32"
 NAMED = 8  # groups in a sentence
 
@@ -32,24 +36,21 @@ class Found:
 
     Attributes:
         costs: Their times and errors, which are taken to add up.
-        worst: The error where all of them are in the least exact precision.
+        worst: By precision, the error where all of them are in it.
         given: The samples.
         expected: What the float model answers to them.
     """
 
     costs: Costs
-    worst: float
+    worst: Mapping[str, float]
     given: Sequence[Batch]
     expected: Sequence[Batch]
 
 
-def kept_folder(technique: Technique, model: Model, context: Context) -> Path:
+def measured_folder(technique: Technique, model: Model, context: Context) -> Path:
     """Where what was measured of a model lies: the same for every share of the error."""
     settings = {name: value for name, value in technique.settings().items() if name not in technique.strengths()}
-    key = hashlib.sha256(json.dumps([model.digest(), settings], sort_keys=True).encode()).hexdigest()[:24]
-    kept = (context.shared or context.folder.parent) / f"{technique.label()}-{key}"
-    kept.mkdir(parents=True, exist_ok=True)
-    return kept
+    return kept_folder(technique.label(), model, settings, context)
 
 
 def mixed(technique: Technique, share: float, model: Model, context: Context) -> Model:
@@ -60,32 +61,41 @@ def mixed(technique: Technique, share: float, model: Model, context: Context) ->
         TechniqueError: The deadline has passed.
     """
     parts = technique.parts(model, context)
-    given = list(feeds(model.signature, context, TRIED, lambda: parts.step(dict.fromkeys(parts.members, EXACT))))
-    mix = chosen(parts, share, given, context, kept_folder(technique, model, context))
-    if len(set(mix.values())) == 1:
+    until = time.monotonic() + TIME * remaining(context)
+    given = list(feeds(model.signature, context, MOST, lambda: parts.step(dict.fromkeys(parts.members, EXACT))))
+    mix = chosen(parts, share, given, context, measured_folder(technique, model, context), until)
+    if set(mix.values()) in ({EXACT}, {parts.precisions[0]}):
         raise NotApplicable(f"the fastest mix within {share:.2g}x of its error is {mix.popitem()[1]} throughout")
     return replace(parts.save(mix, context.folder), notes=(*model.notes, _told(mix)))
 
 
-def chosen(parts: Parts, share: float, given: Sequence[Batch], context: Context, kept: Path) -> dict[str, str]:
+def chosen(
+    parts: Parts, share: float, given: Sequence[Batch], context: Context, kept: Path, until: float
+) -> dict[str, str]:
     """The fastest precisions whose error is a share of that of the least exact precision throughout.
 
     Args:
         parts: The model.
         share: Of the error, that is allowed.
-        given: Samples to judge by.
+        given: Samples to judge by, of which as many are taken as there is time for.
         context: For the deadline and the progress, and to time layers by.
         kept: A folder for what was measured, which is the same for every share.
+        until: `time.monotonic()` after which the best so far is good enough.
 
     Raises:
         NotApplicable: No mix of precisions has so small an error.
         TechniqueError: The deadline has passed.
     """
-    found = _measured(parts, given, context, kept)
-    allowed, bound = share * found.worst, share
-    whole = sum(found.costs.errors[group][parts.precisions[0]] for group in parts.members)
-    best: tuple[float, dict[str, str]] | None = None
-    for _ in range(REPAIRS):  # errors do not quite add up: what was allowed for is corrected by what came of it
+    found = _measured(parts, given, context, kept, until)
+    lowest = parts.precisions[0]
+    allowed, bound = share * found.worst[lowest], share
+    known = sum(filter(math.isfinite, (found.costs.errors[group][lowest] for group in parts.members)))
+    whole = known or found.worst[lowest] or 1.0
+    uniform = [dict.fromkeys(parts.members, precision) for precision, seen in found.worst.items() if seen <= allowed]
+    best = min(((expected_seconds(found.costs, mix), mix) for mix in uniform), key=lambda one: one[0], default=None)
+    for solved in range(REPAIRS):  # errors do not quite add up: what was allowed for is corrected by what came of it
+        if solved and time.monotonic() > until:
+            break
         mix = fastest(found.costs, bound * whole)
         if mix is None:
             break
@@ -109,49 +119,57 @@ def expected_seconds(costs: Costs, mix: Mapping[str, str]) -> float:
     return inside + sum(seconds for one, other, seconds in costs.borders if mix[one] != mix[other])
 
 
-def _measured(parts: Parts, given: Sequence[Batch], context: Context, kept: Path) -> Found:
+def _measured(parts: Parts, given: Sequence[Batch], context: Context, kept: Path, until: float) -> Found:
     lowest = parts.precisions[0]
+    times, conversion = _timed(parts, context, kept / "times.json", until)
     plain = parts.step(dict.fromkeys(parts.members, EXACT))
-    expected = [plain(feed) for feed in given]
+    comparing = time.monotonic() + COMPARING * (until - time.monotonic())
+    begun = time.monotonic()
+    expected = [plain(feed) for feed in given[:1]]
+    fit = (comparing - begun) / (2 * len(parts.members) * (time.monotonic() - begun))
+    given = given[: int(min(MOST, max(FEWEST, fit)))]
+    expected += [plain(feed) for feed in given[1:]]
 
-    def only(group: str) -> Step:
-        return parts.step({**dict.fromkeys(parts.members, EXACT), group: lowest})
+    def only(groups: Sequence[str]) -> Step:
+        return parts.step({group: lowest if group in groups else EXACT for group in parts.members})
 
-    alone = harm(list(parts.members), only, given, expected, context, kept / "harm.json")
     worst = {p: error(parts.step(dict.fromkeys(parts.members, p)), given, expected) for p in parts.precisions}
+    alone = harm(list(parts.members), only, given, expected, context, comparing, kept / "harm.json")
     total = sum(filter(math.isfinite, alone.values())) or 1.0
     # Rounding moves the outputs along the same ways as int8 does, so that its error is shared out alike.
+    shares = {group: known / total if math.isfinite(known) else 1 / len(alone) for group, known in alone.items()}
     errors = {
-        group: {p: known * (1 if p == lowest else worst[p] / total if p != EXACT else 0) for p in parts.precisions}
+        group: {p: known if p == lowest else worst[p] * shares[group] for p in parts.precisions}
         for group, known in alone.items()
     }
-    return Found(_timed(parts, errors, context, kept / "times.json"), worst[lowest], given, expected)
-
-
-def _timed(parts: Parts, errors: Mapping[str, Mapping[str, float]], context: Context, kept: Path) -> Costs:
-    if not kept.exists():
-        keep(kept, _times(parts, context))
-    times, conversion = json.loads(kept.read_text())
     usable = {
         group: {p: seconds for p, seconds in found.items() if math.isfinite(errors[group][p])}
         for group, found in times.items()
     }
-    return Costs(usable, errors, [(one, other, conversion * count) for one, other, count in parts.borders])
+    borders = [(one, other, conversion * count) for one, other, count in parts.borders]
+    return Found(Costs(usable, errors, borders), worst, given, expected)
 
 
-def _times(parts: Parts, context: Context) -> tuple[dict[str, dict[str, float]], float]:
-    """By group the seconds in each precision; and those of converting one value where precisions differ."""
+def _timed(parts: Parts, context: Context, kept: Path, until: float) -> tuple[dict[str, dict[str, float]], float]:
+    """By group the seconds in each precision; and those of converting one value where precisions differ, 0 where there
+    was no time to find out."""
+    if kept.exists():
+        times, conversion = json.loads(kept.read_text())
+        return times, conversion
     group_of = {name: group for group, names in parts.members.items() for name in names}
-    times: dict[str, dict[str, float]] = {group: dict.fromkeys(parts.precisions, 0.0) for group in parts.members}
+    times = {group: dict.fromkeys(parts.precisions, 0.0) for group in parts.members}
     for number, precision in enumerate(parts.precisions):
         context.progress(number / (len(parts.precisions) + 1), f"timing layers in {precision}")
         for layer in _profile(parts, dict.fromkeys(parts.members, precision), context):
             groups = [group_of[name] for name in layer.layers if name in group_of]
             for group in groups:
                 times[group][precision] += layer.seconds / len(groups)
+    if time.monotonic() > until:
+        return times, 0.0
     turns = {group: parts.precisions[number % len(parts.precisions)] for number, group in enumerate(parts.members)}
     own = sum(layer.seconds for layer in _profile(parts, turns, context) if not set(layer.layers) & set(group_of))
     crossing = sum(count for one, other, count in parts.borders if turns[one] != turns[other])
+    keep(kept, (times, own / crossing if crossing else 0.0))
     return times, own / crossing if crossing else 0.0
 
 

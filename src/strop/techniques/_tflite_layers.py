@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import NotApplicable
@@ -27,8 +27,8 @@ def kept_in_float(
     original = tool.runner(source.content, context)
     names = list(dict.fromkeys(source.layers.values()))
 
-    def only(name: str) -> Step:
-        return tool.runner(tool.quantized(source, add, found, [other for other in names if other != name]), context)
+    def only(chosen: Sequence[str]) -> Step:
+        return tool.runner(tool.quantized(source, add, found, [name for name in names if name not in chosen]), context)
 
     errors = harm(names, only, given, [original(feed) for feed in given], context)
     kept = sorted(errors, key=lambda name: -errors[name])[: math.ceil(share * len(errors))]

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from .._quiet import silenced
 from ..formats.onnx import save
 from ..model import Model
 from ..settings import span
 from ..target import Target
-from ..technique import Context, Parts
+from ..technique import Context, Parts, Technique
 from ._calibration import Step
-from ._mixing import kept_folder, mixed
+from ._mixing import measured_folder, mixed
 from ._onnx_mix import Grouped
 from ._onnxruntime import runner
 from .quantize_onnx import StaticInt8, both
@@ -32,6 +33,8 @@ class MixedOnnx(StaticInt8):
 
     error: float = span(0.3, 3e-3, 1.0, log=True, strength=True)
 
+    whole: ClassVar[type[Technique] | None] = StaticInt8
+
     def expects(self, target: Target) -> float:
         whole = super().expects(target)
         return whole + (1 - self.error) * (1 - whole) * 0.5
@@ -42,7 +45,7 @@ class MixedOnnx(StaticInt8):
     def parts(self, model: Model, context: Context) -> Parts:
         import onnx
 
-        kept = kept_folder(self, model, context)
+        kept = measured_folder(self, model, context)
         if not (kept / "quantized.onnx").exists():
             with silenced():
                 original, quantized = both(model, context, self._quantize(model, context, whole=True))

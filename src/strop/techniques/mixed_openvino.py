@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from .._quiet import openvino
 from ..formats.openvino import save
 from ..model import Batch, Model
 from ..settings import span
 from ..target import Target, computes
-from ..technique import Context, Parts
+from ..technique import Context, Parts, Technique
 from ._calibration import Step
-from ._mixing import kept_folder, mixed
+from ._mixing import mixed
 from ._openvino_mix import Grouped
 from .quantize_openvino import OpenvinoInt8
 
@@ -33,6 +33,8 @@ class MixedOpenvino(OpenvinoInt8):
 
     error: float = span(0.3, 3e-3, 1.0, log=True, strength=True)
 
+    whole: ClassVar[type[Technique] | None] = OpenvinoInt8
+
     def expects(self, target: Target) -> float:
         whole, rest = super().expects(target), 0.6 if computes("bf16") else 1.0
         return whole + (1 - self.error) * (rest - whole) * 0.5
@@ -41,11 +43,9 @@ class MixedOpenvino(OpenvinoInt8):
         return mixed(self, self.error, model, context)
 
     def parts(self, model: Model, context: Context) -> Parts:
-        kept = kept_folder(self, model, context)
-        if not (kept / "model.xml").exists():
-            save(self._quantized(model, context, compressed=False), kept)
         core = openvino().Core()
-        quantized, original = core.read_model(str(kept / "model.xml")), core.read_model(str(model.path))
+        quantized = core.read_model(str(self.quantized(model, context).path))
+        original = core.read_model(str(model.path))
         return _Parts(Grouped.of(quantized, original), model, context.target)
 
 

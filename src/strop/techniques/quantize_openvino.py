@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,12 +12,13 @@ import numpy as np
 from .._quiet import nncf, openvino
 from ..dataflow import Dataflow
 from ..errors import NotApplicable
-from ..formats.openvino import has_attention, is_quantized, operators, save
+from ..formats.openvino import OpenvinoFormat, has_attention, is_quantized, operators, save
 from ..model import OPENVINO, Batch, Format, Model, Signature, Tensor
 from ..settings import choice
 from ..target import Target
 from ..technique import Context, Needs, Phase, Technique
 from ._calibration import Step, feeds
+from ._kept import kept_folder
 
 WEIGHTED = frozenset({"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"})
 ALPHA = 0.95  # NNCF's own default for matrix products
@@ -80,14 +81,24 @@ class OpenvinoInt8(Technique):
             raise NotApplicable(f"`auto` takes {self.range_estimator} for this model too")
 
     def apply(self, model: Model, context: Context) -> Model:
-        return save(self._quantized(model, context), context.folder)
+        from openvino import _offline_transformations  # as NNCF does
 
-    def _quantized(self, model: Model, context: Context, compressed: bool = True) -> Any:
-        """The graph with FakeQuantize before each input that is quantized; its weights are stored as int8, or not yet.
+        graph = openvino().Core().read_model(str(self.quantized(model, context).path))
+        _offline_transformations.compress_quantize_weights_transformation(graph)
+        return save(graph, context.folder)
+
+    def quantized(self, model: Model, context: Context) -> Model:
+        """The graph with FakeQuantize before each input that is quantized, its weights in float32 still.
+
+        It is made once for all steps that begin with it.
 
         Raises:
-            NotApplicable: There is none.
+            NotApplicable: None of its operators can be quantized.
         """
+        settings = {field.name: getattr(self, field.name) for field in fields(OpenvinoInt8)}
+        folder = kept_folder("quantized", model, settings, context)
+        if (folder / "model.xml").exists():
+            return OpenvinoFormat().open(folder / "model.xml")
         with nncf() as library:
             graph = openvino().Core().read_model(str(model.path))
             transformer = self.scheme == "auto" and has_attention(model)
@@ -98,11 +109,11 @@ class OpenvinoInt8(Technique):
                 fast_bias_correction=self.fast_bias_correction,
                 subset_size=self.samples,
                 model_type=library.ModelType.TRANSFORMER if transformer else None,
-                advanced_parameters=self._advanced(model, context.target, compressed),
+                advanced_parameters=self._advanced(model, context.target),
             )
             if not any(op.get_type_name() == "FakeQuantize" for op in result.get_ops()):
                 raise NotApplicable("none of its operators can be computed in int8")
-            return result
+            return save(result, folder)
 
     def spared(self, made: Dataflow) -> Mapping[str, str]:
         return {
@@ -116,7 +127,7 @@ class OpenvinoInt8(Technique):
         few = bool(floats) and all(len(t.shape) <= 2 or _values(t) <= FEW for t in floats)
         return "minmax" if few and not has_attention(model) else "mean-minmax"
 
-    def _advanced(self, model: Model, target: Target, compressed: bool) -> Any:
+    def _advanced(self, model: Model, target: Target) -> Any:
         from nncf.quantization import advanced_parameters as advanced
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet as Ranges
 
@@ -127,7 +138,7 @@ class OpenvinoInt8(Technique):
         given = advanced.AdvancedQuantizationParameters(
             overflow_fix={"first": fixes.FIRST_LAYER, "all": fixes.ENABLE, "none": fixes.DISABLE}[half],
             smooth_quant_alphas=advanced.AdvancedSmoothQuantParameters(matmul=self.smooth_quant_alpha),
-            backend_params={"compress_weights": compressed},
+            backend_params={"compress_weights": False},
         )
         ranges = self._ranges(model) if self.range_estimator == "auto" else self.range_estimator
         if ranges != "mean-minmax":

@@ -1,0 +1,87 @@
+"""Anatomy: what is handed over, layer by layer, beside the original, for its report; within the time that is left."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import formats, jobs
+from .data import Data
+from .explanation import explained, within
+from .insight import observe, peaks
+from .plan import Candidate
+from .profiling import timed
+from .server import Hosted
+
+SHARE = 0.1  # of what the search took
+LEAST = 5.0  # seconds that it takes at the least
+EXPLAINING = 0.6  # of it, where that is more
+TO_MEASURE_PEAKS = 20.0  # seconds, where this machine's are not known yet
+SAMPLES = 256
+HOW = "`strop report` with --original and --data tells it."
+
+
+def take_apart(original: Hosted, made: Hosted, candidate: Candidate, data: Path, seconds: float) -> dict[str, Any]:
+    """Tell of each layer its error, its time before and after, and what binds it.
+
+    Args:
+        original: The model as given.
+        made: What is handed over.
+        candidate: The steps that made it.
+        data: Folder of the samples of the search.
+        seconds: That it may take.
+
+    Returns:
+        Plain data: `explained`, as `strop.explain` tells it; `profile`, as `strop.profile` does, without advice; either
+        is None where it could not be told, and `why_not` says why.
+    """
+    until, why_not = time.monotonic() + seconds, []
+    explaining = until - seconds + max(LEAST, EXPLAINING * seconds)
+
+    def attempt(what: str, tell: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+        left = until - time.monotonic()
+        if left < LEAST:
+            why_not.append(f"{what} takes longer than the {max(0.0, left):.0f} s that were left of the search. {HOW}")
+            return None
+        try:
+            return tell()
+        except (Exception, KeyboardInterrupt) as error:  # whatever it is, the search has its result
+            why_not.append(f"{what} could not be told: {str(error).strip() or type(error).__name__}")
+            return None
+
+    with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
+        folder = Path(scratch)
+        return {
+            "explained": attempt(
+                "where the error of each layer comes from",
+                lambda: _explained(original, made, candidate, data, folder, explaining),
+            ),
+            "profile": attempt("what binds each layer on this machine", lambda: _profile(made, data, until)),
+            "why_not": why_not,
+        }
+
+
+def _explained(
+    original: Hosted, made: Hosted, candidate: Candidate, data: Path, scratch: Path, until: float
+) -> dict[str, Any]:
+    samples = Data.load(data)
+    samples.take(np.arange(min(len(samples), SAMPLES))).save(scratch / "data")
+    reasons: dict[str, str] = {}
+    if "trees" not in original.model.counts:
+        flow = formats.format_of(made.model.format).dataflow(made.model)
+        for step in candidate.steps:
+            reasons |= step.spared(flow)
+    return explained(original, made, scratch / "data", scratch, reasons=reasons, until=until)
+
+
+def _profile(made: Hosted, data: Path, until: float) -> dict[str, Any]:
+    known = peaks(made.runtime.label(), made.target, anew=until - time.monotonic() > TO_MEASURE_PEAKS)
+    watched = jobs.run(observe, made, data, known, limits=within(until))
+    watched.raise_unless_done("the model could not be profiled")
+    assert watched.value is not None
+    return timed(made, watched.value, known)

@@ -1,0 +1,69 @@
+"""Anatomy: what is handed over is taken apart in the time that is left, and drawn; a search never fails for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from models import RNG, cnn
+from strop import formats
+from strop.anatomy import take_apart
+from strop.insight import Peaks
+from strop.plan import Candidate
+from strop.reading import read_for
+from strop.report.why import why
+from strop.runtimes import find
+from strop.server import Hosted
+from strop.target import Target
+from strop.technique import Context, apply
+from strop.techniques import StaticInt8
+
+pytestmark = pytest.mark.usefixtures("quick_looks")
+MANIFEST = {"without": [], "goal": {"objective": "latency.p50"}}
+
+
+@pytest.fixture(scope="module")
+def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[Hosted, Hosted, Candidate, Path]:
+    """A network and its int8, with what made that, and samples."""
+    folder, target, runtime = tmp_path_factory.mktemp("sides"), Target(threads=1), find("onnxruntime")()
+    onnx.save(cnn(), folder / "model.onnx")
+    model = formats.open(folder / "model.onnx")
+    data = read_for(model.signature, {"image": RNG(1).normal(size=(32, 3, 16, 16)).astype(np.float32)})
+    data.save(folder / "data")
+    (folder / "made").mkdir()
+    made = apply(StaticInt8(), model, Context(data, model, target, 0, folder / "made"))
+    candidate = Candidate((StaticInt8(),), runtime)
+    return Hosted(model, runtime, target), Hosted(made, runtime, target), candidate, folder / "data"
+
+
+def test_each_layer_is_told_of_and_drawn(
+    sides: tuple[Hosted, Hosted, Candidate, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Peaks("onnxruntime", 1, {"f32": 1e11, "int8": 4e11}, 1e10, 1e11, 1 << 20, 1 << 25, 1e-6)
+    monkeypatch.setattr("strop.anatomy.peaks", lambda runtime, target, anew: known)
+    found = take_apart(*sides, seconds=600)
+    assert found["why_not"] == []
+    assert [one["value"] for one in found["explained"]["layers"]] == ["r", "p", "s", "f", "scores"]
+    assert found["profile"]["layers"][0]["operator"] == "overhead" and len(found["profile"]["layers"]) > 3
+    html = why(MANIFEST, json.loads(json.dumps(found)))
+    for said in (
+        "Where the error comes from", "What binds each layer on this machine", "bound by", "share of a call",
+        "operations a second", "the most in int8",
+    ):  # fmt: skip
+        assert said in html
+    assert "What was not told" not in html
+
+
+def test_what_time_does_not_suffice_for_or_fails_is_left_out_with_the_reason(
+    sides: tuple[Hosted, Hosted, Candidate, Path], tmp_path: Path
+) -> None:
+    found = take_apart(*sides, seconds=0.5)
+    assert (found["explained"], found["profile"]) == (None, None)
+    assert found["why_not"][0].startswith("where the error of each layer comes from takes longer than the 0 s")
+    assert "What was not told of the layers" in why(MANIFEST, found)
+    broken = take_apart(*sides[:3], tmp_path / "nowhere", seconds=600)
+    assert "could not be told" in broken["why_not"][0]
