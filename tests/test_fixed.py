@@ -17,10 +17,11 @@ from strop.cli import app
 from strop.errors import InvalidPlan, RunFailed
 from strop.fixed import fixed, spelled, texts
 from strop.goal import Goal
+from strop.journal import finished
 from strop.plan import Candidate, Route, routes
 from strop.prepare import resumed
 from strop.rundir import JOURNAL, PLAN, write_json
-from strop.search import RouteSearch, finished
+from strop.search import RouteSearch
 from strop.settings import Span
 from strop.target import Target
 from strop.technique import Needs

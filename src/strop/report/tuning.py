@@ -28,7 +28,7 @@ def tuning_page(found: Mapping[str, Any], figures: Mapping[str, Sequence[Any]]) 
         figures: As `drawn` has them.
     """
     how, verdict = found["how"], found["verdict"]
-    title = f"strop tune: {' '.join(str(how.get('model', '')).split())[:80]}"
+    title = f"strop tune: {' '.join(str(how.get('model', '')).partition('(')[0].split())[:80]}"
     told = outcomes(found)
     head = f'<p class="lead"><strong>{badge(verdict)}</strong>: {escape(_chosen(found))}.</p>'
     return document(title, head, [
