@@ -11,9 +11,11 @@ says so to the reader too.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -118,7 +120,11 @@ def _shell(block: Block, folder: Path) -> None:
                 raise ended.exception
             code, said = ended.exit_code, ended.output
         else:
-            done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=600)
+            path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # `python` is the one that tests
+            done = subprocess.run(
+                ["bash", "-c", command], cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True,
+                timeout=600,
+            )  # fmt: skip
             code, said = done.returncode, done.stdout + done.stderr
         assert code in _expected(command), f"{block}: `{' '.join(words)}` ended with {code}:\n{said}"
 

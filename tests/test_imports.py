@@ -78,9 +78,14 @@ def test_reading_an_estimator_does_without_pytorch(tmp_path: Path) -> None:
     io, tree = pytest.importorskip("skops.io"), pytest.importorskip("sklearn.tree")
     io.dump(tree.DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1]), tmp_path / "model.skops")
     path = str(tmp_path / "model.skops")
-    loaded = loaded_by(f"from pathlib import Path; from strop.formats.sklearn import load; load(Path({path!r}))")
-    assert "skops.io" in loaded
-    assert not {"torch", "sklearn.externals.array_api_compat.torch"} & loaded
+    for code in (
+        f"from pathlib import Path; from strop.formats.sklearn import load; load(Path({path!r}))",
+        "from strop.runtimes.sklearn import Sklearn; Sklearn().start()",
+        "from strop.tune.saving import io; io.dumps",
+    ):
+        loaded = loaded_by(code)
+        assert "skops.io" in loaded
+        assert not {"torch", "sklearn.externals.array_api_compat.torch"} & loaded
 
 
 def test_the_public_names() -> None:

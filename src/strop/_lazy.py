@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
 from .errors import MissingDependency
+
+NEEDLESS = {"skops.io": ("torch", "sklearn.externals.array_api_compat.torch")}
+"""By module: a framework, and what imports it by the way, for nothing: PyTorch costs every process two seconds."""
 
 
 class _Lazy(ModuleType):
@@ -36,7 +42,8 @@ def require(name: str, extra: str | None = None) -> ModuleType:
         MissingDependency: It is not installed; the message says how to install it.
     """
     try:
-        return importlib.import_module(name)
+        with _without_needless(name):
+            return importlib.import_module(name)
     except ImportError as error:
         if extra is None:
             raise
@@ -48,3 +55,16 @@ def require(name: str, extra: str | None = None) -> ModuleType:
 def installed(name: str) -> bool:
     """Whether a top-level module can be found, without importing it."""
     return importlib.util.find_spec(name) is not None
+
+
+@contextlib.contextmanager
+def _without_needless(name: str) -> Iterator[None]:
+    framework, by = NEEDLESS.get(name, ("", ""))
+    if not framework or {framework, name, by} & sys.modules.keys():
+        yield
+        return
+    sys.modules[by] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[by]

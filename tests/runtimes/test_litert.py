@@ -142,7 +142,7 @@ def test_a_bundle_is_measured_on_a_phone_and_verified_with_litert_alone(
     )
     example.data.save(tmp_path / "samples")
     source = Source(example.model, Litert(), phone, tmp_path / "samples")
-    bundle = write(tmp_path / "bundle", source, {**made.manifest, "target": vars(phone)}, [])
+    bundle = write(tmp_path / "bundle", source, {**made.manifest, "target": vars(phone)}, [], {})
     check_manifest(bundle.manifest)
     told = (bundle.folder / "device.md").read_text()
     assert "benchmark_model --graph=/data/local/tmp/model.tflite --num_threads=1" in told

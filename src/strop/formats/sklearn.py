@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._archives import check_expansion
-from .._lazy import lazy, require
+from .._lazy import lazy
 from ..errors import StropError, UnsupportedModel, UntrustedModel
 from ..forest import Forest
 from ..model import SKLEARN, Batch, Model, ModelFormat, Signature
@@ -78,7 +77,6 @@ class SklearnFormat(TreeFormat):
         """
         if model.files:
             return model
-        _import_skops()
         try:
             content = io.dumps(model.payload, compression=zipfile.ZIP_DEFLATED)
         except Exception as error:  # of whatever the estimator holds
@@ -131,7 +129,6 @@ def load(source: Any) -> Any:
         return getattr(source, "best_estimator_", source)
     try:
         check_expansion(source)
-        _import_skops()
         if unknown := _unknown(file=source):
             raise UntrustedModel(
                 f"A .skops file may hold what is scikit-learn's own, and {source} holds {', '.join(unknown)}, which "
@@ -150,18 +147,6 @@ def load(source: Any) -> Any:
             f"{source} must be a whole .skops file, and is broken ({type(error).__name__}: {said}). Save or copy it "
             "again."
         ) from error
-
-
-def _import_skops() -> None:
-    """skops imports all of scikit-learn, and by that PyTorch, if it is there: a second and more, for nothing."""
-    needless = "sklearn.externals.array_api_compat.torch"
-    if "torch" in sys.modules or "skops.io" in sys.modules:
-        return
-    sys.modules[needless] = None  # type: ignore[assignment]
-    try:
-        require("skops.io")
-    finally:
-        del sys.modules[needless]
 
 
 def _unknown(**source: Any) -> list[str]:
