@@ -86,12 +86,12 @@ def _tied(race: Race, best: Trial, other: Trial) -> bool:
 
 
 def _fit(race: Race, trial: Trial, data: Any) -> Any:
-    """On all samples of the search, on the cores given."""
+    """On all samples of the search, with one thread as on the folds: they tell how long it takes."""
     import threadpoolctl
     from sklearn.base import clone
 
     estimator = clone(race.case.estimator).set_params(**clone(dict(trial.params), safe=False))
-    with threadpoolctl.threadpool_limits(race.workers.count), warnings.catch_warnings():
+    with threadpoolctl.threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # said of the folds, too
         try:
             return estimator.fit(*(part for part in (data.X, data.y) if part is not None), **data.arguments)

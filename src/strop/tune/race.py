@@ -28,6 +28,7 @@ Array = np.ndarray[Any, Any]
 Rows = tuple[Array, Array]
 
 LEAST = 100  # trials before it is asked whether more would gain anything: a model of the space needs some to learn by
+LATELY = 10  # fits
 BROKEN = 0.1  # a violation of a limit that more folds won't mend
 
 
@@ -278,8 +279,8 @@ class Race:
         return self.stop_at - (0.0 if self.best is None else (1 + self.ratio) * self.best.seconds / len(self.folds))
 
     def _too_late(self) -> bool:
-        """Whether another fit would have to be cut, by how long they took so far."""
-        usual = float(np.median(self._seconds)) if self._seconds and self.best is not None else 0.0
+        """Whether another fit would have to be cut, by how long the last ones took: the better may be the dearer."""
+        usual = float(np.median(self._seconds[-LATELY:])) if self._seconds and self.best is not None else 0.0
         return time.monotonic() + usual >= self._end_at
 
     @property
