@@ -135,7 +135,7 @@ def compared(task: Task, seeds: int) -> dict[str, Any]:
 def by_strop(task: Task, grid: Grid, seconds: float, seed: int) -> Point:
     found = tune.search(
         clone(task.estimator), dict(task.grid), task.x, task.y, scoring=task.scoring, cv=grid.folds, holdout=0.0,
-        budget=Budget(seconds, len(grid.scores)), threads=2, seed=seed, sampler="tpe",
+        budget=Budget(seconds, len(grid.scores)), threads=2, seed=seed, sampler="gp",
     )  # fmt: skip
     return found.params
 
@@ -178,7 +178,7 @@ def write(rows: Mapping[str, Any]) -> None:
     lines = [
         "# Hyperparameter search", "",
         f"Written by `benchmarks/hpo.py`; {FOLDS} folds that all share. "
-        f"`strop.tune.search` (which may end before) and OptunaSearchCV had {SHARE:.0%} of the seconds of "
+        f"`strop.tune.search` (by its Gaussian process; it may end before) and OptunaSearchCV had {SHARE:.0%} of the seconds of "
         f"GridSearchCV, and so had random search, which is drawn {DRAWS:,} times from the grid's own fits and has no "
         "overhead. *Short* is by how much what was chosen scores less than the grid's best point, on the same folds: "
         "the mean over runs, at 95 %. *Within* is the share of runs that are short by no more than one standard error "
