@@ -179,8 +179,9 @@ def write(rows: Mapping[str, Any]) -> None:
         "# Hyperparameter search", "",
         f"Written by `benchmarks/hpo.py`; {FOLDS} folds that all share. "
         "`strop.tune.search` (by its Gaussian process; it may end before) and OptunaSearchCV had "
-        f"{SHARE:.0%} of the seconds of GridSearchCV, and so had random search, which is drawn {DRAWS:,} times from the "
-        "grid's own fits and has no overhead. *Short* is by how much what was chosen scores less than the grid's best point, on the same folds: "
+        f"{SHARE:.0%} of the seconds of GridSearchCV, and so had random search, which is drawn {DRAWS:,} times "
+        "from the grid's own fits and has no overhead. *Short* is by how much what was chosen scores less than the "
+        "grid's best point, on the same folds: "
         "the mean over runs, at 95 %. *Within* is the share of runs that are short by no more than one standard error "
         "of the fold differences.", "",
         "| task | search | runs | seconds, of the grid's | short of the grid's best | within |", "| --- " * 6 + "|",

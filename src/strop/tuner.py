@@ -50,7 +50,7 @@ def tune(
         str | None, typer.Option(help="The metric to make large; by default score, the model's own.")
     ] = None,
     sampler: Annotated[
-        str | None, typer.Option(help="grid, gp, tpe, random or nsga2; by default grid where it fits into the trials.")
+        str | None, typer.Option(help="grid, gp, tpe, random, nsga2; by default grid where it fits into the trials.")
     ] = None,
     rungs: Annotated[
         str | None, typer.Option(help="Try with less first: samples, or a parameter that counts iterations.")
