@@ -29,6 +29,7 @@ Rows = tuple[Array, Array]
 
 LEAST = 100  # trials before it is asked whether more would gain anything: a model of the space needs some to learn by
 LATELY = 10  # fits
+CONCLUDING = 0.2  # seconds that telling what was found takes, besides a last fit
 BROKEN = 0.1  # a violation of a limit that more folds won't mend
 
 
@@ -276,7 +277,9 @@ class Race:
     @property
     def _end_at(self) -> float:
         """When folds must be done, by the host's clock: the best is yet to be fitted on all samples."""
-        return self.stop_at - (0.0 if self.best is None else (1 + self.ratio) * self.best.seconds / len(self.folds))
+        if self.best is None:
+            return self.stop_at
+        return self.stop_at - CONCLUDING - (1 + self.ratio) * self.best.seconds / len(self.folds)
 
     def _too_late(self) -> bool:
         """Whether another fit would have to be cut, by how long the last ones took: the better may be the dearer."""
