@@ -33,11 +33,7 @@ FENCE = re.compile(r'^ *```(?P<language>\w+)(?: +title="(?P<title>[^"]*)")?[^\n]
 CONTINUES = re.compile(r"\A---\ncontinues: (.+)\n---\n")
 NOT_RUN = "Not run: "
 VERDICTS = {0, 3, 4}
-SHOWN = (
-    "text",
-    "json",
-    "toml",
-)  # what comes out of the blocks: told, not compared, for it differs from machine to machine
+SHOWN = ("text", "json", "toml")  # what comes out: told, not compared, for it differs from machine to machine
 FILES = ("toml", "yaml", "python")
 
 

@@ -16,16 +16,20 @@ MOST = 15  # layers in a table
 HEAD, ROW = 190, 24  # pixels of a figure of rows
 
 
-class Profile(dict[str, Any]):
-    """What `strop.profile` gave."""
+class _Layered(dict[str, Any]):
+    """What tells of `layers`, one by one."""
 
     def to_frame(self) -> Any:
-        """A frame of pandas, one row a layer: what `layers` has, with `low` and `high` of seconds and share.
+        """A frame of pandas, one row a layer: what `layers` has; what has an interval, with `.low` and `.high`.
 
         Raises:
             MissingDependency: pandas is not installed.
         """
         return frame([_flat(one) for one in self["layers"]])
+
+
+class Profile(_Layered):
+    """What `strop.profile` gave."""
 
     def plot(self) -> Figures:
         """The time of each layer, and the roofline, for a notebook to show.
@@ -109,16 +113,8 @@ class Comparison(dict[str, Any]):
         return [*whole, *parts]
 
 
-class Explanation(dict[str, Any]):
+class Explanation(_Layered):
     """What `strop.explain` gave."""
-
-    def to_frame(self) -> Any:
-        """A frame of pandas, one row a layer: what `layers` has.
-
-        Raises:
-            MissingDependency: pandas is not installed.
-        """
-        return frame([_flat(one) for one in self["layers"]])
 
     def plot(self) -> Figures:
         """Each layer's share of the error, and its time before and after, for a notebook to show.

@@ -56,6 +56,21 @@ def test_a_space_a_limit_and_pruning() -> None:
     assert infeasible.verdict == "infeasible"
 
 
+def far(trial: Any) -> float:
+    """From the middle of a cube, with something drawn besides that does not matter."""
+    trial.suggest_float("besides", 0, 1)
+    return float(sum(np.log10(trial.params[name]) ** 2 for name in "abc"))
+
+
+def test_a_gaussian_process_learns_from_functions_and_goes_on_with_what_an_earlier_process_told(tmp_path: Path) -> None:
+    space = {name: list(np.logspace(-4, 4, 9)) for name in "abc"}  # 729 points
+    how: dict[str, Any] = {"goal": "minimize loss", "sampler": "gp", "threads": 1, "run": tmp_path / "run"}
+    first = search(far, space, budget=Budget(600, 12), **how)
+    found = search(far, space, budget=Budget(600, 30), **how)
+    assert len(found.trials) == 30 and len(first.trials) == 12
+    assert found.estimate.value == 0, "the best of all points"
+
+
 def test_functions_run_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.py").write_text("def train(trial):\n    return trial.suggest_int('n', 1, 4) % 3\n")
     monkeypatch.chdir(tmp_path)

@@ -107,11 +107,8 @@ class Asking:
         )
         self._first = list(first)
         self._grid: Iterator[Point] = iter(space)
-        ended = [trial for trial in self.study.trials if trial.state.is_finished() and trial.values]
-        self._tried = {key(trial.params) for trial in ended}
+        self._tried = {key(trial.params) for trial in self.study.trials if trial.state.is_finished() and trial.values}
         self._rng = np.random.default_rng(seed)
-        self._sign = -1.0 if direction == "minimize" else 1.0
-        self._values: dict[str, float | None] = {key(t.params): self._sign * t.values[0] for t in ended}
 
     def begin_with(self, points: Iterable[Point]) -> None:
         """Try these before anything else, such as what an earlier process has tried."""
@@ -146,8 +143,6 @@ class Asking:
             value: None where it failed, or was dropped: it then ranks last, by what was reported of the trial.
             violations: By limit, above 0 where it is broken.
         """
-        broken = any(violation > 0 for violation in (violations or {}).values())
-        self._values[asked.key] = None if value is None or broken else self._sign * value
         for limit, violation in (violations or {}).items():
             asked.trial.set_constraint(limit, violation)
         if value is None:  # a failed trial teaches Optuna nothing; one that was stopped early does
@@ -168,11 +163,20 @@ class Asking:
         return self._points.points[self._points.nearest(point, self._untried(), self._rng)]
 
     def _promising(self) -> Point:
-        """What came to nothing counts as the worst that was seen."""
-        number = self._points.number
-        worst = min((value for value in self._values.values() if value is not None), default=0.0)
-        values = {number[tried]: worst if value is None else value for tried, value in self._values.items()}
-        trying = sorted(number[tried] for tried in self._tried - self._values.keys())
+        """By what the study was told, whoever told it; what came to nothing or broke a limit is as the worst seen."""
+        sign = -1.0 if self.study.direction == optuna.study.StudyDirection.MINIMIZE else 1.0
+        told: dict[int, float | None] = {}
+        trying = []
+        for trial in self.study.get_trials(deepcopy=False):
+            if (number := self._points.find(trial.params)) is None:
+                continue
+            if trial.state.is_finished():
+                broken = any(by > 0 for by in trial.constraints.values())
+                told[number] = None if trial.value is None or broken else sign * trial.value
+            else:
+                trying.append(number)
+        worst = min((value for value in told.values() if value is not None), default=0.0)
+        values = {number: worst if value is None else value for number, value in told.items()}
         return self._points.points[self._surrogate.next(values, trying, self._untried())]
 
     def _untried(self) -> Array:

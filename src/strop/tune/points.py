@@ -27,8 +27,13 @@ class Points:
     def __init__(self, space: Space):
         self.points = list(space)
         self.number = {key(point): number for number, point in enumerate(self.points)}
-        names = sorted({name for point in self.points for name in point})
-        self.places = np.concatenate([self._columns(name) for name in names] or [np.zeros((len(self.points), 1))], 1)
+        self._names = sorted({name for point in self.points for name in point})
+        columns = [self._columns(name) for name in self._names]
+        self.places = np.concatenate(columns or [np.zeros((len(self.points), 1))], 1)
+
+    def find(self, drawn: Point) -> int | None:
+        """The number of what was drawn, which may be more than the space has; None for what is no point of it."""
+        return self.number.get(key({name: drawn[name] for name in self._names if name in drawn}))
 
     def nearest(self, point: Point, among: Array, rng: np.random.Generator) -> int:
         """One of the nearest, of the numbers given."""

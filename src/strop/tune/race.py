@@ -44,6 +44,7 @@ class Race:
         ratio: Test samples over training samples of a fold.
         patient: Whether to go on although the last half of the trials gained less than noise.
         stop_at: Of the host's clock.
+        held: Whether samples are held out, by which the original is judged as well once it is fitted on all others.
         trials: All that were begun, in order; the first is the original.
     """
 
@@ -54,6 +55,7 @@ class Race:
     judge: Judge
     most: int
     stop_at: float
+    held: bool
     patient: bool
     workers: Workers
     store: Store | None
@@ -276,10 +278,12 @@ class Race:
 
     @property
     def _end_at(self) -> float:
-        """When folds must be done, by the host's clock: the best is yet to be fitted on all samples."""
+        """When folds must be done, by the host's clock: what is told in the end is yet to be fitted on all samples."""
         if self.best is None:
             return self.stop_at
-        return self.stop_at - CONCLUDING - (1 + self.ratio) * self.best.seconds / len(self.folds)
+        told = [self.best, *([self.original] if self.held and self.best is not self.original else [])]
+        fits = sum((1 + self.ratio) * trial.seconds / max(1, len(trial.full)) for trial in told)
+        return self.stop_at - CONCLUDING - fits
 
     def _too_late(self) -> bool:
         """Whether another fit would have to be cut, by how long the last ones took: the better may be the dearer."""

@@ -184,7 +184,7 @@ def search(
         with telling(run, listener) as tell:
             race = Race(
                 case, splits, data.ratio, asking, Judge(parsed, measures), most, begun + budget.seconds,
-                chosen == "grid", workers, store, tell,
+                data.held is not None, chosen == "grid", workers, store, tell,
             )  # fmt: skip
             race.run(Trial({} if first is None else first.params, first))
             return _reported(conclude(race, data, seed, begun), how, run)
