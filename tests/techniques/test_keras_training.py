@@ -14,6 +14,7 @@ pytest.importorskip("ai_edge_quantizer", reason="comes with the extra litert")
 import kerases
 import tflites
 from kerases import QUIET, accuracy, bars, context, keras, layers, stored, trained
+from strop.data import Data
 from strop.errors import NotApplicable, TechniqueError
 from strop.formats.keras import load
 from strop.formats.tflite import read
@@ -22,7 +23,9 @@ from strop.plan import routes
 from strop.technique import Needs, Technique, apply
 from strop.techniques import (
     DistillKeras,
+    Factorize,
     KerasToTflite,
+    PruneChannels,
     PruneKerasWeights,
     QuantizeAwareKeras,
     TfliteInt8,
@@ -91,6 +94,64 @@ def test_a_student_of_several_inputs_and_outputs(tmp_path: Path) -> None:
     made = apply(DistillKeras(), model, given)
     assert made.signature == model.signature
     assert len(load(made)({name: array for name, array in data.inputs.items()})) == 2
+
+
+def half_empty(layer: str) -> Any:
+    """One in which every other channel of a layer is zero, and so is what reads it; places are flattened after both."""
+    keras.utils.set_random_seed(4)
+    image = keras.Input((6, 5, 3), name="image")
+    x = layers.Conv2D(32, 3, padding="same", activation="relu", name="first")(image)
+    x = layers.SeparableConv2D(32, 3, strides=2, padding="same", activation="relu", name="second")(x)
+    x = layers.Dense(16, activation="relu", name="hidden")(layers.Dropout(0.2)(layers.Flatten()(x)))
+    live = keras.Model(image, layers.Dense(3, name="scores")(x))
+    first, second, hidden = (live.get_layer(name) for name in ("first", "second", "hidden"))
+    if layer == "first":
+        parts = [(first.kernel, 3), (second.depthwise_kernel, 2), (second.pointwise_kernel, 2)]
+    else:
+        parts = [(second.pointwise_kernel, 3), (hidden.kernel, 0)]  # of its rows, too: there are 32 to each place
+    for weight, axis in parts:
+        value = np.array(weight)
+        np.moveaxis(value, axis, 0)[::2] = 0
+        weight.assign(value)
+    return live
+
+
+@pytest.mark.parametrize(("layer", "amount"), [("first", 0.2), ("second", 0.12)])
+def test_channels_go_with_all_that_reads_them_through_flattened_places_too(
+    layer: str, amount: float, tmp_path: Path
+) -> None:
+    model = stored(half_empty(layer), tmp_path)
+    images = kerases.RNG(0).normal(size=(40, 6, 5, 3)).astype(np.float32)
+    data = Data({"image": images}, kerases.RNG(1).integers(0, 3, 40))
+    step = PruneChannels(amount=amount, importance="magnitude")
+    made = apply(step, model, context(model, data, tmp_path / "made", epochs=0.1, learning_rate=1e-12))
+    live = load(made)
+    assert live.get_layer(layer).filters <= 24
+    np.testing.assert_allclose(live(images), load(model)(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("step", [PruneChannels(amount=0.5), Factorize(amount=0.2)])
+def test_pytorchs_own_techniques_make_smaller_keras_models(step: Technique, tmp_path: Path) -> None:
+    model = stored(trained(), tmp_path)
+    made = applied(step, model, tmp_path / "made", epochs=6)
+    assert made.signature == model.signature
+    assert made.counts["parameters"] < 0.85 * model.counts["parameters"]
+    assert accuracy(load(made), UNSEEN) > 0.85
+    lite = applied(KerasToTflite(), made, tmp_path / "lite")
+    small = apply(TfliteInt8(), lite, context(lite, DATA, tmp_path / "int8"))
+    assert {v.dtype for v in read(small.path).all_values if v.stored and len(v.shape) > 1} == {"int8"}
+    found = tflites.answers(small, UNSEEN, 16)["scores"].argmax(1)
+    assert float((found == UNSEEN.labels).mean()) > 0.8
+
+
+def test_layers_that_pytorch_has_not_are_named(tmp_path: Path) -> None:
+    model = stored(kerases.recurrent("GRU"), tmp_path)
+    with pytest.raises(NotApplicable, match=r"gru.* \(GRU\) has no counterpart"):
+        apply(Factorize(), model, context(model, kerases.data_of(model), tmp_path / "made"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("strop.techniques._modules.installed", lambda name: False)
+        with pytest.raises(NotApplicable, match="pip install"):
+            PruneChannels().requires(model, kerases.ONE)
 
 
 def lopsided() -> Any:

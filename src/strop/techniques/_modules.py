@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any, Literal
 
-from .._lazy import lazy
+from .._lazy import installed, lazy
+from ..errors import NotApplicable
+from ..model import KERAS, Model
+from ..training import keras
 
 if TYPE_CHECKING:
     import torch
@@ -42,9 +44,19 @@ def projections(layer: torch.nn.Module) -> Literal["apart", "fused"] | None:
     return "fused" if any(child.out_features == 3 * child.in_features for child in whole) else None
 
 
+def check_torch(model: Model) -> None:
+    """Refuse a model of Keras where PyTorch, in which it is changed, is missing.
+
+    Raises:
+        NotApplicable: It is.
+    """
+    if model.format == KERAS and not installed("torch"):
+        raise NotApplicable("needs PyTorch for models of Keras too: pip install 'strop[torch]'")
+
+
 def kept(module: torch.nn.Module, patterns: Collection[str]) -> set[torch.nn.Module]:
     """The layers that a user names, and all within them."""
-    named = (layer for name, layer in module.named_modules() if any(fnmatch(name, given) for given in patterns))
+    named = (layer for name, layer in module.named_modules() if any(keras.is_named(name, given) for given in patterns))
     return {part for layer in named for part in layer.modules()}
 
 

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .._lazy import lazy
 from ..errors import NotApplicable
 from ..formats.counting import cost
-from ..formats.torch import load
 from ..learning import Training
-from ..model import TORCH, Format, Model
+from ..model import KERAS, TORCH, Format, Model
 from ..settings import span
 from ..target import Target
 from ..technique import Context, Needs, Phase, Technique
-from ..training import retrain, saved, train_batches
-from ._modules import kept, with_linear
+from ..training import opened, retrain, saved, train_batches
+from ._modules import check_torch, kept, with_linear
 from ._ranks import Factors, matrix_factors, tucker_factors
 
 if TYPE_CHECKING:
@@ -45,15 +44,18 @@ class Factorize(Technique):
 
     amount: float = span(0.3, 0.1, 0.8, strength=True)
 
-    accepts: ClassVar[frozenset[Format]] = frozenset({TORCH})
+    accepts: ClassVar[frozenset[Format]] = frozenset({TORCH, KERAS})
     phase: ClassVar[Phase] = Phase.SHRINK
     needs: ClassVar[Needs] = Needs.TRAINING
 
     def expects(self, target: Target) -> float:
         return 1 - 0.7 * self.amount  # thin layers reach less of what a core can do
 
+    def requires(self, model: Model, target: Target) -> None:
+        check_torch(model)
+
     def apply(self, model: Model, context: Context) -> Model:
-        module = with_linear(load(model))
+        module = with_linear(opened(model, context))
         batches = train_batches(context)
         few = batches.take(batches.rows[:2]).inputs
         before = cost(module, few)

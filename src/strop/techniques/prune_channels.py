@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .._lazy import lazy
 from ..errors import NotApplicable, TechniqueError
 from ..formats.counting import Cost, cost
-from ..formats.torch import load, named
+from ..formats.torch import named
 from ..learning import Training
-from ..model import TORCH, Format, Model
+from ..model import KERAS, TORCH, Format, Model
 from ..settings import choice, span
 from ..target import Target, instruction_sets
 from ..technique import Context, Needs, Phase, Technique
-from ..training import gradients, reestimate, retrain, saved, train_batches
-from ._modules import heads, kept, projections, with_linear
+from ..training import gradients, opened, reestimate, retrain, saved, train_batches
+from ._modules import check_torch, heads, kept, projections, with_linear
 
 if TYPE_CHECKING:
     import torch
@@ -53,15 +53,18 @@ class PruneChannels(Technique):
     scope: str = choice("global", "layer")
     rounds: int = choice(1, 3)
 
-    accepts: ClassVar[frozenset[Format]] = frozenset({TORCH})
+    accepts: ClassVar[frozenset[Format]] = frozenset({TORCH, KERAS})
     phase: ClassVar[Phase] = Phase.SHRINK
     needs: ClassVar[Needs] = Needs.TRAINING
 
     def expects(self, target: Target) -> float:
         return 1 - 0.9 * self.amount  # what is not matrix products and convolutions stays
 
+    def requires(self, model: Model, target: Target) -> None:
+        check_torch(model)
+
     def apply(self, model: Model, context: Context) -> Model:
-        module = with_linear(load(model))
+        module = with_linear(opened(model, context))
         if not any(isinstance(layer, _layers()) for layer in module.modules()):
             raise NotApplicable(
                 "has no linear layers or convolutions that could lose channels; an exported program holds operators in "

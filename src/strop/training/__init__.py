@@ -4,6 +4,7 @@ from . import keras
 from .alone import answer, built, digest, factory_of, look, spelled, weight_bytes
 from .loop import gradients, retrain, train, train_batches
 from .losses import Objective
+from .opening import opened
 from .rehearsal import first_step, rehearse
 from .saving import saved
 from .statistics import reestimate
@@ -18,6 +19,7 @@ __all__ = [
     "gradients",
     "keras",
     "look",
+    "opened",
     "reestimate",
     "rehearse",
     "retrain",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .._lazy import lazy
 from ..data import Data
 from ..errors import TechniqueError
-from ..formats.torch import copies, load, named
+from ..formats.torch import copies, named
 from ..learning import Training
 from ..target import computes, usable_cores
 from ..technique import Context, remaining
@@ -25,6 +25,7 @@ from .batches import Batches, TrainBatch, batches_of, data_of, settings_of
 from .course import ASKING, FEWEST, LARGEST_NORM, RESERVE, Course, State, stays_zero
 from .features import Features
 from .losses import Objective
+from .opening import opened
 from .statistics import norms
 from .teacher import Teacher
 
@@ -143,7 +144,7 @@ def _teacher(context: Context, training: Training, batches: Batches, seconds: fl
         context.progress(0.0, f"asking the original, {share:.0%}")
 
     names = {tensor.name for tensor in context.original.signature.outputs if tensor.batched}
-    return Teacher(load(context.original), names, batches, folder, seconds * ASKING, progress)
+    return Teacher(opened(context.original, context), names, batches, folder, seconds * ASKING, progress)
 
 
 class _Course(Course):

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy
 from ..formats.counting import cost
 from ..formats.torch import save
-from ..model import Model
+from ..model import KERAS, Model
 from ..technique import Context
+from . import keras
 from .loop import train_batches
+from .opening import closed
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +21,9 @@ else:
 
 
 def saved(module: torch.nn.Module, model: Model, context: Context) -> Model:
-    """Write a module that answers as `model` does, and count its parameters and operations."""
+    """Write a module that answers as `model` does, in its format, and count its parameters and operations."""
+    if model.format == KERAS:
+        return keras.saved(closed(module, model, context), context)
     batches = train_batches(context)
     inputs = batches.take(batches.rows[:2]).inputs
     counts = asdict(cost(module.eval(), {name: _shaped(model, name, tensor) for name, tensor in inputs.items()}))

@@ -1,0 +1,82 @@
+"""Opening a model as the module that is trained: as it is, or made of Keras's layers; and closing it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._lazy import lazy
+from ..errors import TechniqueError
+from ..formats._keras_ends import flat
+from ..formats.keras_module import live_of, module_of
+from ..formats.torch import as_tensor, load
+from ..model import KERAS, Batch, Model
+from ..technique import Context
+from .batches import data_of
+from .keras import begin
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = lazy("torch", "torch")
+
+Array = np.ndarray[Any, Any]
+
+FEW = 2  # samples that the two are held together on
+APART = 1e-3  # of the largest number that they answer
+
+
+def opened(model: Model, context: Context) -> torch.nn.Module:
+    """A model's module in evaluation mode, free for the caller to change.
+
+    Raises:
+        NotApplicable: It is of Keras, and has layers that PyTorch has not.
+        TechniqueError: The module answers otherwise than Keras does.
+        UnsupportedModel, UntrustedModel: It can't be read.
+    """
+    if model.format != KERAS:
+        return load(model)
+    live = begin(model, context)
+    said = _answers(live, model, context)  # before its layers are called for the module
+    module = module_of(live, model.signature)
+    _hold(module, said, context)
+    return module
+
+
+def closed(module: Any, model: Model, context: Context) -> Any:
+    """The live Keras model that a module has become, which was opened from one.
+
+    Raises:
+        TechniqueError: It has become something that Keras has no layers for, or answers otherwise.
+    """
+    live = live_of(module, begin(model, context))
+    _hold(module, _answers(live, model, context), context)
+    return live
+
+
+def _few(context: Context) -> Batch:
+    data = data_of(context)
+    return data.batch(0, min(FEW, len(data)))
+
+
+def _answers(live: Any, model: Model, context: Context) -> dict[str, Array]:
+    """What a live model says of a few samples, by the names of the model's outputs."""
+    batch = _few(context)
+    found = flat(live)([batch[tensor.name] for tensor in model.signature.inputs], False)
+    return {tensor.name: np.asarray(value) for tensor, value in zip(model.signature.outputs, found, strict=True)}
+
+
+def _hold(module: Any, said: Mapping[str, Array], context: Context) -> None:
+    """Compare what both answer."""
+    with torch.no_grad():
+        found = module(**{name: as_tensor(array) for name, array in _few(context).items()})
+    for name, wanted in said.items():
+        apart = float(np.abs(found[name].numpy() - wanted).max(initial=0.0))
+        most = float(np.abs(wanted).max(initial=0.0))
+        if not apart <= APART * max(most, 1e-6):
+            raise TechniqueError(
+                f"PyTorch's layers and Keras's must answer alike, and {name} is {apart:g} apart where the largest "
+                f"number is {most:g}"
+            )
