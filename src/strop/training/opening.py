@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._lazy import lazy
-from ..errors import TechniqueError
+from ..errors import NotApplicable, TechniqueError
 from ..formats._keras_ends import flat
 from ..formats.keras_module import live_of, module_of
 from ..formats.torch import as_tensor, load
 from ..model import KERAS, Batch, Model
 from ..technique import Context
-from .batches import data_of
+from .batches import data_of, settings_of
 from .keras import begin
 
 if TYPE_CHECKING:
@@ -32,12 +32,17 @@ def opened(model: Model, context: Context) -> torch.nn.Module:
     """A model's module in evaluation mode, free for the caller to change.
 
     Raises:
-        NotApplicable: It is of Keras, and has layers that PyTorch has not.
+        NotApplicable: It is of Keras, and has layers that PyTorch has not, or a loss of the user's own to learn by.
         TechniqueError: The module answers otherwise than Keras does.
         UnsupportedModel, UntrustedModel: It can't be read.
     """
     if model.format != KERAS:
         return load(model)
+    if callable(loss := settings_of(context).loss) or ":" in loss:
+        raise NotApplicable(
+            "trains in PyTorch, and a loss of your own for a model of Keras is given TensorFlow's tensors; the losses "
+            "that have names, and what the original teaches, do for both"
+        )
     live = begin(model, context)
     said = _answers(live, model, context)  # before its layers are called for the module
     module = module_of(live, model.signature)
