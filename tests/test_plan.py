@@ -278,6 +278,30 @@ def test_the_rounds_of_a_forest_are_chosen_once() -> None:
     assert labels(found) == {"red", "distill-forest + red", "retune + red", "truncate-rounds + red"}
 
 
+def test_what_reaches_a_part_of_a_model_is_expected_to_gain_there_only() -> None:
+    class Part(Any_):
+        accepts: ClassVar[frozenset[Format]] = frozenset({FORMATS[0]})
+        phase: ClassVar[Phase] = Phase.SHRINK
+        needs: ClassVar[Needs] = Needs.NOTHING
+
+        def expects(self, target: Target) -> float:
+            return 0.5
+
+        def reaches(self, model: Model) -> float:
+            return 0.1
+
+    class Whole(Part):
+        def reaches(self, model: Model) -> float:
+            return 1.0
+
+    red = type("Red", (Loads,), {"loads": frozenset({FORMATS[0]})})
+    found, _ = routes(Model(FORMATS[0], None, SIGNATURE), TARGET, ALL, [Part, Whole], [red])
+    expected = {route.label: route.expects(TARGET) for route in found}
+    assert expected["part + red"] == pytest.approx(0.95)
+    assert expected["whole + red"] == pytest.approx(0.5)
+    assert expected["part + whole + red"] == pytest.approx(0.475)
+
+
 def test_of_a_tiny_model_int8_is_tried_after_float32() -> None:
     """And of one that computes much before it, in the order that it had where nothing is known of the model."""
     pytest.importorskip("openvino")

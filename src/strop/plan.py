@@ -81,6 +81,7 @@ class Route:
         options: Of the runtime, where they are not its defaults: those in which it computes in a smaller type.
         ratio: Of latency, that these are expected to bring.
         fixed: Settings that the user has chosen, by `technique.setting`.
+        reach: Of its steps that reach a part of the model that it starts from, the share of its multiply-adds.
     """
 
     steps: tuple[type[Technique], ...]
@@ -90,6 +91,7 @@ class Route:
     options: tuple[tuple[str, Any], ...] = ()
     ratio: float = 1.0
     fixed: tuple[tuple[str, Any], ...] = ()
+    reach: tuple[tuple[str, float], ...] = ()
 
     @property
     def label(self) -> str:
@@ -172,7 +174,7 @@ class Route:
         """
         ratio, operations = self.runtime.expects(target) * self.ratio, (self.operations or 0) * target.batch
         for place, step in enumerate(self.begun):
-            expected = step.expects(target)
+            expected = 1 - dict(self.reach).get(step.label(), 1.0) * (1 - step.expects(target))
             if step.quantizes:
                 expected = untouched + (1 - untouched) * expected
             if step.around is None or self.operations is None:
@@ -273,8 +275,10 @@ def routes(
         else:
             ends.append(runtime)
     operations = next((known.operations(model) for known in formats.all_formats() if known.name == model.format), None)
+    accepting = (step.of(fixed.get(step.label(), {})) for step in usable if model.format in step.accepts)
+    reach = tuple((step.label(), share) for step in accepting if (share := step.reaches(model)) < 1)
     found = [
-        Route(steps, runtime, most, operations, fixed=_flat(fixed, steps))
+        Route(steps, runtime, most, operations, fixed=_flat(fixed, steps), reach=reach)
         for steps, format in _chains(usable, model.format, ())
         if _complete(steps)
         for runtime in ends

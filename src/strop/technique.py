@@ -150,6 +150,14 @@ class Technique(Settings):
         """
         return 1.0
 
+    def reaches(self, model: Model) -> float:
+        """The share of a model's multiply-adds, from 0 to 1, of which that ratio is expected; the rest stays as it is.
+
+        Args:
+            model: In a format that it accepts.
+        """
+        return 1.0
+
     def takes(self, signature: Signature) -> None:
         """Refuse inputs or outputs that it fits in no format: no step changes them, so no route to it is planned.
 

@@ -104,10 +104,12 @@ def _steps(model: Model, measured: Model, target: Target, found: Found) -> Itera
         step = technique()
         try:
             as_run = model.format not in technique.accepts and measured.format in technique.accepts
-            check(step, measured if as_run else model, target)
+            asked = measured if as_run else model
+            check(step, asked, target)
         except StropError:  # of one for a format in between: it can't be asked about this file
             continue
-        expected = step.expects(target)
+        reach = step.reaches(asked) if asked.format in technique.accepts else 1.0
+        expected = 1 - reach * (1 - step.expects(target))
         if technique.quantizes:
             expected = _untouched(found) + (1 - _untouched(found)) * expected
         about = (technique.__doc__ or "").split("\n")[0].rstrip(".")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 from .._quiet import silenced
 from ..dataflow import Dataflow
 from ..errors import NotApplicable
-from ..formats.onnx import graph_of, load, save
+from ..formats.onnx import OnnxFormat, graph_of, load, save
 from ..formats.onnx_graph import is_quantized, prepared
 from ..model import ONNX, Batch, Format, Model
 from ..settings import choice
@@ -35,6 +35,8 @@ MOVING = frozenset({
 """What passes int8 on between convolutions at no loss, or little."""
 APART = 1 << 24
 """Bytes above which weights lie beside the graph while it is worked on, so that they are not in memory each time."""
+LARGE = 1 << 28
+"""Bytes of a model from which on it is not looked at for how much of it is quantized: that is only worth so much."""
 Quantize: TypeAlias = Callable[[Path, Path, bool], None]
 """Makes of a file a quantized one; told whether weights lie beside it."""
 _METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
@@ -65,6 +67,14 @@ class DynamicInt8(Technique):
     def expects(self, target: Target) -> float:
         # Zen 3 (AVX2), 1 thread: 1.0 for a net of 7 convolutions, which stay float; 0.68 for 4 layers of BERT at 128.
         return 0.8 if target.int8_saturates else 0.6
+
+    def reaches(self, model: Model) -> float:
+        if model.size > LARGE:
+            return 1.0
+        layers = OnnxFormat().structure(model).layers
+        whole = sum(layer.operations for layer in layers)
+        reached = sum(layer.operations for layer in layers if layer.operator in self._operators())
+        return reached / whole if whole else 1.0
 
     def requires(self, model: Model, target: Target) -> None:
         proto = graph_of(model)

@@ -82,6 +82,7 @@ class TechniqueCase:
 
     def test_keeps_its_promises(self, tmp_path: Path) -> None:
         example, result = self._applied(tmp_path)
+        assert 0 <= self.technique().reaches(example.model) <= 1
         before, after = (_outputs(model, example.data, self.threads) for model in (example.model, result))
         assert list(after) == list(before)
         for name, expected in before.items():
