@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import itertools
 import json
 from collections.abc import Iterator
@@ -94,6 +95,24 @@ def test_one_that_nothing_kept_says_so_and_shows_the_closest(tab: Browser, fake_
         assert tab.js("document.querySelectorAll('.plot .point').length") == 3, "two candidates and the original"
         paper, ink = tab.js("(s => [s.backgroundColor, s.color])(getComputedStyle(document.body))")
         assert (paper == "rgb(21, 22, 24)") == dark and paper != ink
+
+
+def test_axe_finds_nothing_that_bars_anyone(tab: Browser, found: Any, tmp_path: Path) -> None:
+    """In either scheme, at two widths: of a result, of a run that was interrupted, and of a search over parameters."""
+    axe = importlib.resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    tuned = search(lambda trial: (trial.params["x"] - 0.3) ** 2, {"x": [0.1, 0.2, 0.5, 0.8]}, threads=1)
+    pages = [
+        page(*found),
+        unfinished("fake", f"minimize latency.p50; {ACCURACY}", "strop optimize --resume run", None, found[1]),
+        tuned.report(tmp_path / "tuned.html").read_text(),
+    ]
+    for html, (width, dark) in itertools.product(pages, [(360, True), (1200, False)]):
+        opened(tab, html, tmp_path, width=width, dark=dark, reduced=True)
+        tab.js(f"{axe};1")
+        violations = tab.js(
+            "axe.run().then(found => found.violations.map(v => [v.impact, v.id, v.nodes.map(n => n.html).join(' ')]))"
+        )
+        assert violations == []
 
 
 def test_axes_are_chosen_and_a_mark_tells_its_route(tab: Browser, found: Any, tmp_path: Path) -> None:
