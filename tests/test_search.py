@@ -334,6 +334,19 @@ def test_a_mix_waits_for_what_keeps_the_limits_and_begins_with_what_they_bear(tm
     assert {proposal.why for proposal in asked[2:4]} == {"as much as the limits bear"}
 
 
+def test_a_mix_is_aimed_by_what_its_whole_lost_through_another_runtime(tmp_path: Path) -> None:
+    def answer(candidate: Candidate) -> Outcome:
+        lost = 0.09 * (candidate.steps[0].error if isinstance(candidate.steps[0], FakeMix) else 1.0)
+        lost = lost if candidate.steps[0].quantizes else 0.0
+        found = judged(ACCURACY, "broken" if lost > 0.009 else "met", 0.9 - lost, max(0.0, lost - 0.009))
+        found = replace(found, low=0.9 - lost)
+        return Outcome("done", report=replace(report(0.9, accuracy=1 - lost / 0.9), judged=(found,)))
+
+    given = [route(FakeCalibrate), route(FakeCompile), Route((FakeMix,), FakeRuntime)]
+    asked = names(go_on(search(tmp_path, *given, goal=Goal.parse(f"minimize latency.p50; {ACCURACY}")), answer, most=3))
+    assert asked[2].startswith("fake-mix(error=0.08)")
+
+
 def test_what_was_trained_is_quantized_without_being_trained_again(tmp_path: Path) -> None:
     """A route that begins with the same steps takes the settings that did best, so that they are built already."""
 

@@ -25,7 +25,7 @@ from strop.model import ONNX, Model
 from strop.runtime import LayerTime
 from strop.target import Target
 from strop.technique import Context, Technique, apply
-from strop.techniques import MixedOnnx, MixedOpenvino, OpenvinoInt8, StaticInt8, ToOpenvino
+from strop.techniques import MixedOnnx, MixedOpenvino, OpenvinoInt8, StaticInt8, ToOpenvino, _mixing
 from strop.techniques._harm import harm
 from strop.techniques._mix import Costs, fastest
 from strop.techniques._mixing import chosen, expected_seconds
@@ -194,6 +194,31 @@ def test_a_mix_is_made_even_where_no_time_is_left_to_compare_layers(tmp_path: Pa
     (tmp_path / "kept").mkdir()
     mix = chosen(parts, 0.3, samples, given, tmp_path / "kept", until=0.0)
     assert "int8" not in mix.values(), "what nothing is known of stays as exact as is asked for"
+
+
+def test_layers_are_compared_by_samples_from_all_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that lie side by side may be of one photo; and mixes are judged by all of them."""
+    example = converted(tmp_path / "example")
+    given = context(example, tmp_path / "made")
+    parts = MixedOpenvino().parts(example.model, given)
+    samples = [example.data.batch(row, row + 1) for row in range(8)]
+    seen: dict[str, list[object]] = {}
+
+    def compared(names: object, made: object, feeds: list[object], *rest: object) -> dict[str, float]:
+        seen["compared"] = feeds
+        return dict.fromkeys(parts.members, 1.0)
+
+    def judged(step: object, feeds: list[object], expected: object) -> float:
+        seen["judged"] = feeds
+        return 1.0
+
+    monkeypatch.setattr(_mixing, "harm", compared)
+    monkeypatch.setattr(_mixing, "error", judged)
+    (tmp_path / "kept").mkdir()
+    with pytest.raises(NotApplicable):
+        chosen(parts, 0.3, samples, given, tmp_path / "kept", until=0.0)
+    assert [id(feed) for feed in seen["compared"]] == [id(samples[row]) for row in (0, 2, 4, 7)]
+    assert [id(feed) for feed in seen["judged"]] == [id(sample) for sample in samples]
 
 
 @settings(deadline=None, max_examples=60)
