@@ -80,9 +80,7 @@ class Rapl(Meter):
         end = time.monotonic() + PATIENCE
         while not self.stop():
             if time.monotonic() > end:
-                raise NotMeasurable(
-                    f"the energy counters in {folder} stand still. Measure outside of this machine, on what it runs on."
-                )
+                raise NotMeasurable(f"the energy counters in {folder} stand still. Measure where they move.")
             time.sleep(PATIENCE / 20)
 
     def start(self) -> None:

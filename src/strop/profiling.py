@@ -9,8 +9,8 @@ from typing import Any
 
 from . import formats, jobs
 from ._plain import given as checked
-from .comparison import TIME, fit, host, random_inputs
 from .caution import caution
+from .comparison import TIME, fit, host, random_inputs
 from .data import Data
 from .errors import InvalidData
 from .insight import (

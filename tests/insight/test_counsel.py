@@ -41,7 +41,7 @@ def test_where_the_trees_take_the_time_fewer_of_them_are_expected_to_help(tmp_pa
     advice = told(tmp_path, 0.0)
     rounds = advice["truncate-rounds"]
     assert rounds.gain == pytest.approx(1 - TruncateRounds().expects(TARGET))
-    assert "The model's own part of a call (100%) is expected to take 0.5x its time then (amount 0.5)" in rounds.why
+    assert "The model's own part of a call (100%) is expected to take 0.5x as long (amount 0.5)" in rounds.why
     assert "needs" not in rounds.why
     assert advice["to-native"].gain == pytest.approx(1 - COMPILED), "against gtil"
     assert "native" in advice["to-native"].why and "may shrink" not in advice["to-native"].why

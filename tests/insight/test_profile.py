@@ -130,7 +130,8 @@ def test_text_of_little_and_of_much() -> None:
     )  # fmt: skip
     said = summarize(much)
     for words in (
-        "and 2 columns more", "u11 and 3 more", " 50%  melt", "It is hot.", "no faster by: cool (--json tells why)", "it rained.",
+        "and 2 columns more", "u11 and 3 more", " 50%  melt", "It is hot.", "no faster by: cool (--json tells why)",
+        "it rained.",
         "not bend: it is stiff", "call  under 200 ns", "most of it is spent around the model",
     ):  # fmt: skip
         assert words in " ".join(said.split()) or words in said, said

@@ -121,9 +121,7 @@ def _steps(model: Model, measured: Model, target: Target, found: Found, most: fl
             expected = _untouched(found) + (1 - _untouched(found)) * expected
         about = (technique.__doc__ or "").split("\n")[0].rstrip(".")
         settings = ", ".join(f"{name} {value}" for name, value in step.settings().items() if name in step.strengths())
-        why = (
-            f"{about}. The model's own part of a call ({inside:.0%}) is expected to take {expected:.2g}x its time then"
-        )
+        why = f"{about}. The model's own part of a call ({inside:.0%}) is expected to take {expected:.2g}x as long"
         why += f" ({settings}{_MOST if step != technique() else ''})" if settings else ""
         if technique.shrinks and technique.shrinks in model.counts:
             count, amount = model.counts[technique.shrinks], step.settings()["amount"]

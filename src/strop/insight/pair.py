@@ -111,7 +111,7 @@ class Pair:
         for one in self.opened:
             if len(one.copies) > 1:
                 self.notes.append(
-                    f"reading all values between layers at once changes what {one.hosted.runtime} answers, so they were "
+                    f"reading all values between layers at once changes what {one.hosted.runtime} answers; they were "
                     f"read in {len(one.copies)} runs, in which it does not"
                 )
         lost = {place for one in self.opened for place in one.lost}

@@ -18,9 +18,9 @@ LONGEST = 34  # characters of a name
 REASONS = 6  # for floats, that are listed
 LEGEND = (
     "before -> after. precision: of the candidate. bytes: of weights and scales. here: how far off this layer is by "
-    "itself, fed with the original's values; of a layer in floats, that its inputs are rounded. so far: how far off it is "
-    "in the candidate, all layers before it included; this falls again where later layers even errors out. of error: its "
-    "share in what the layers, one by one, do to the output. A per cent is the root mean square of the differences "
+    "itself, fed with the original's values; of a layer in floats, that its inputs are rounded. so far: how far off it "
+    "is in the candidate, with all layers before it; this falls again where later layers even errors out. of error: "
+    "its share in what the layers, one by one, do to the output. A per cent is the root mean square of the differences "
     "over that of the values; 1 % is 40 dB, 10 % is 20 dB. cosine: 1 is the same direction, 0 none in common."
 )
 

@@ -101,8 +101,8 @@ def _memory(found: Mapping[str, Any]) -> str:
     if held := found.get("held"):
         said += (
             f"; weights are {quantity(held['weights'], 'bytes')} of it all the time, and values between layers "
-            f"{quantity(held['most'], 'bytes')} at the most, while {held['at']} runs, if layers run one by one; the rest "
-            "is what the runtime copies and sets aside"
+            f"{quantity(held['most'], 'bytes')} at the most, while {held['at']} runs, if layers run one by one; the "
+            "rest is what the runtime copies and sets aside"
         )
     return said
 
