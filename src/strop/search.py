@@ -222,14 +222,16 @@ class RouteSearch:
         if whole is None or len(strengths) != 1:
             return {}
         ((key, domain),) = strengths.items()
-        full, tried = None, {}
+        full, alike, tried = None, None, {}
         for candidate, outcome in self.tried:
             known = self._route_of[candidate.key]
-            if outcome.cause == "done" and core(known) == core(whole) and candidate == known.candidate():
-                full = spent(outcome, self.goal)
+            if outcome.cause == "done" and losing(known) == losing(whole) and candidate == known.candidate():
+                alike = spent(outcome, self.goal)  # through another runtime, as a rule about as much
+                full = alike if core(known) == core(whole) else full
             elif outcome.cause == "done" and core(known) == core(route):
                 (share,) = (step.settings()[name] for step in candidate.steps for name in step.strengths())
                 tried[share] = spent(outcome, self.goal)
+        full = alike if full is None else full
         share = None if full is None else aimed(tried, full, domain)
         return {} if share is None else {key: share}
 
@@ -453,6 +455,11 @@ class RouteSearch:
 def core(route: Route) -> Core:
     """What decides a route's quality and most of its speed: its runtime, and its steps but the lossless ones."""
     return tuple(step.label() for step in route.steps if not step.lossless), route.end
+
+
+def losing(route: Route) -> tuple[str, ...]:
+    """Its steps that lose something, wherever it runs."""
+    return tuple(step.label() for step in route.steps if not (step.lossless or step.returns))
 
 
 def rank(outcome: Outcome, goal: Goal) -> float:

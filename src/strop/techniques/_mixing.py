@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import NotApplicable, TechniqueError
 from ..model import Batch, Model
 from ..runtime import LayerTime
@@ -21,7 +23,7 @@ from ._kept import kept_folder
 from ._mix import Costs, fastest
 
 MOST, FEWEST = 16, 4
-"""Samples by which the harm of single parts is compared."""
+"""Samples by which mixes are judged, and the least of them by which the harm of single parts is compared."""
 REPAIRS = 8  # programs to solve, until one's mix keeps what is allowed
 TIME, COMPARING = 0.6, 0.7
 """Of the time of the step, what is spent on measuring and solving, since what it makes is measured, too; and of that,
@@ -77,7 +79,7 @@ def chosen(
     Args:
         parts: The model.
         share: Of the error, that is allowed.
-        given: Samples to judge by, of which as many are taken as there is time for.
+        given: Samples to judge by; layers are compared by as many of them as there is time for.
         context: For the deadline and the progress, and to time layers by.
         kept: A folder for what was measured, which is the same for every share.
         until: `time.monotonic()` after which the best so far is good enough.
@@ -125,16 +127,18 @@ def _measured(parts: Parts, given: Sequence[Batch], context: Context, kept: Path
     plain = parts.step(dict.fromkeys(parts.members, EXACT))
     comparing = time.monotonic() + COMPARING * (until - time.monotonic())
     begun = time.monotonic()
-    expected = [plain(feed) for feed in given[:1]]
-    fit = (comparing - begun) / (2 * len(parts.members) * (time.monotonic() - begun))
-    given = given[: int(min(MOST, max(FEWEST, fit)))]
-    expected += [plain(feed) for feed in given[1:]]
+    expected = [plain(feed) for feed in given]
+    each = (time.monotonic() - begun) / len(given)
+    fit = max(FEWEST, (comparing - begun) / (2 * len(parts.members) * each))
+    # Spread over all of them: samples that lie next to each other are often alike.
+    few = np.unique(np.linspace(0, len(given) - 1, int(min(len(given), fit))).astype(int))
 
     def only(groups: Sequence[str]) -> Step:
         return parts.step({group: lowest if group in groups else EXACT for group in parts.members})
 
     worst = {p: error(parts.step(dict.fromkeys(parts.members, p)), given, expected) for p in parts.precisions}
-    alone = harm(list(parts.members), only, given, expected, context, comparing, kept / "harm.json")
+    compared = [given[place] for place in few], [expected[place] for place in few]
+    alone = harm(list(parts.members), only, *compared, context, comparing, kept / "harm.json")
     total = sum(filter(math.isfinite, alone.values())) or 1.0
     # Rounding moves the outputs along the same ways as int8 does, so that its error is shared out alike.
     shares = {group: known / total if math.isfinite(known) else 1 / len(alone) for group, known in alone.items()}
