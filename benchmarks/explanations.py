@@ -73,7 +73,7 @@ def main() -> None:
         file = HERE / f"{pair.name.replace(', ', '-').replace(' ', '-')}.txt"
         made = " + ".join(str(find(name).of(settings)) for name, settings in pair.steps)
         head = (
-            f"{pair.case}, quantized by {made}: calibrated on its first {CALIBRATION} samples, explained by the others; "
+            f"{pair.case}, quantized by {made}: calibrated on its first {CALIBRATION} samples, explained by others; "
             f"row 0 is sample {CALIBRATION}."
         )
         file.write_text(f"{head}\n\n{text}\n")
