@@ -74,7 +74,7 @@ def main() -> None:
             begun = time.monotonic()
             found = profile(model, Path(scratch) / "data.npz", target=Target(threads=1))
             seconds = time.monotonic() - begun
-        head = f"{name}: benchmarks/profiles.py, {cpu_name()}, {SAMPLES} samples; told in {seconds:.0f} s"
+        head = f"{name}: benchmarks/profiles.py, {cpu_name()}, {SAMPLES} samples; profiled in {seconds:.0f} s"
         (HERE / "profiles" / f"{name}.txt").write_text(f"{head}\n\n{summarize(found)}\n")
         print(name, found["bound_by"], found["seconds"]["value"], flush=True)
 

@@ -101,7 +101,8 @@ def test_many_layers_are_cut_to_those_that_matter() -> None:
     found = {
         "said": ["All is said."], "layers": layers, "original": side, "candidate": side, "notes": ["it rained"],
         "rest": {"original": 1, "candidate": 2}, "forest": None, "looked_at": 3, "outputs": {},
-        "floats": [{"layer": f"l{at}", "operator": "X", "why": f"reason {at % 8}"} for at in range(12)],
+        "floats": [{"layer": f"l{at}", "operator": "X", "why": f"reason {at % 8}", "known": at > 0}
+                   for at in range(12)],
         "samples": {"changed": None, "worst": [{"row": 4, "error": 0.25, "cosine": 0.5}]},
     }  # fmt: skip
     text = printed(found, 80)

@@ -34,7 +34,7 @@ def caution(train: Data) -> tuple[float, list[str]]:
             most = strength
             why.append(
                 f"With {counted(len(train), 'sample')} to train with, no more than {strength:.0%} is pruned: with so "
-                f"few, networks of images lost {lost}. From {FEW[-1][0]:,} on nothing is held back."
+                f"few, networks of images lost {lost}. From {FEW[-1][0]:,} samples on there is no such bound."
             )
             break
     if (zeros := share_of_zeros(train)) >= LEAST_ZEROS and most > MOSTLY:

@@ -49,7 +49,7 @@ def meter() -> Meter:
     except NotMeasurable as error:
         if installed("codecarbon"):
             return CodeCarbon()
-        raise NotMeasurable(f"{error} For an estimate: pip install 'strop[report]'.") from None
+        raise NotMeasurable(f"{error} For an estimate: pip install 'strop[report]' (CodeCarbon).") from None
 
 
 class Rapl(Meter):
@@ -74,13 +74,13 @@ class Rapl(Meter):
         if not self._counters:
             raise NotMeasurable(
                 f"the processor shows no energy counter in {folder}: virtual machines and most containers hide it. "
-                "Measure on the machine itself."
+                "Measure on the machine that they run on."
             )
         self.start()
         end = time.monotonic() + PATIENCE
         while not self.stop():
             if time.monotonic() > end:
-                raise NotMeasurable(f"the energy counters in {folder} stand still. Measure on the machine itself.")
+                raise NotMeasurable(f"the energy counters in {folder} stand still. Measure where they move.")
             time.sleep(PATIENCE / 20)
 
     def start(self) -> None:

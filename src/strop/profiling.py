@@ -9,6 +9,7 @@ from typing import Any
 
 from . import formats, jobs
 from ._plain import given as checked
+from .caution import caution
 from .comparison import TIME, fit, host, random_inputs
 from .data import Data
 from .errors import InvalidData
@@ -146,7 +147,7 @@ def _plain(
     given: Hosted, ready: Hosted, found: Found, known: Peaks | None, data: Data | None, notes: list[str]
 ) -> dict[str, Any]:
     model, target, structure = given.model, given.target, found.structure
-    advice = advise(model, ready, target, found)
+    advice = advise(model, ready, target, found, caution(data)[0] if data else 1.0)
     return {
         **timed(ready, found, known),
         "advice": [asdict(one) for one in advice],

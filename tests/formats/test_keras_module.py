@@ -18,6 +18,7 @@ from strop import formats
 from strop.errors import NotApplicable
 from strop.formats._keras_ends import flat
 from strop.formats.keras_module import live_of, module_of
+from strop.techniques._modules import kept
 
 pytestmark = QUIET
 
@@ -74,6 +75,8 @@ KINDS: dict[str, tuple[tuple[int, ...], Callable[[], Any]]] = {
 def randomized(live: Any) -> Any:
     """With weights none of which is what a layer begins with."""
     for place, variable in enumerate(live.variables):
+        if variable.name in ("mean", "variance", "count"):
+            continue  # of what was adapted
         value = RNG(place).normal(0, 0.3, variable.shape).astype("float32")
         variable.assign(np.abs(value) + 0.5 if "variance" in variable.name else value)
     return live
@@ -132,6 +135,29 @@ def squeezed() -> Any:
     return keras.Model(image, layers.Dense(5, activation="softmax", name="scores")(x))
 
 
+def adapted() -> Any:
+    """What a table goes through: numbers brought to one scale, some joined with what was made of them."""
+    scaled = layers.Normalization(name="scaled")
+    scaled.adapt(RNG(0).normal(3, 2, (100, 6)).astype("float32"))
+    table = keras.Input((6,), name="table")
+    x = scaled(table)
+    joined = layers.Concatenate()([x, layers.Dense(16, activation="relu", name="hidden")(x)])
+    joined = keras.ops.maximum(layers.BatchNormalization(center=False)(joined), 0.0)
+    return keras.Model(table, layers.Dense(2, name="scores")(joined))
+
+
+def pyramid() -> Any:
+    """A model within that is called on two sizes of an image; and one on flattened places, normed."""
+    image = keras.Input((8, 8, 3), name="image")
+    given = keras.Input((None, None, 5))
+    head = keras.Model(given, layers.Conv2D(4, 3, padding="same", activation="relu", name="seen")(given), name="head")
+    near = layers.Conv2D(5, 3, padding="same", name="near")(image)
+    far = layers.MaxPooling2D()(near)
+    flat = layers.BatchNormalization(name="flat")(layers.Flatten()(head(far)))
+    both = layers.Concatenate()([layers.GlobalAveragePooling2D()(head(inputs=near)), layers.Dense(6)(flat)])
+    return keras.Model(image, layers.Dense(3, name="scores")(both))
+
+
 def two_ends() -> Any:
     """Two inputs, one of integers, two outputs by name; arithmetic, and a model within that is called twice."""
     number, token = keras.Input((4,), name="number"), keras.Input((3,), dtype="int32", name="token")
@@ -142,7 +168,7 @@ def two_ends() -> Any:
     return keras.Model({"number": number, "token": token}, {"score": layers.Dense(2)(both), "hidden": hidden})
 
 
-@pytest.mark.parametrize("make", [squeezed, two_ends, kerases.dense, kerases.cnn, kerases.classifier])
+@pytest.mark.parametrize("make", [squeezed, adapted, pyramid, two_ends, kerases.dense, kerases.cnn, kerases.classifier])
 def test_whole_models_come_back_as_they_were(make: Callable[[], Any]) -> None:
     live = randomized(make())
     again = check_round_trip(live)
@@ -162,6 +188,18 @@ def test_layers_have_their_names_and_stay_as_they_are_where_keras_leaves_them() 
     assert module.held("train").training
     assert not module.held("a.frozen").weight.requires_grad
     assert {name for name, _ in module.named_modules()} == {"", "norm", "a_frozen", "train_"}
+    assert kept(module, ["a.frozen", "train"]) == {module.held("a.frozen"), module.held("train")}
+    outer = kerases.classifier()
+    module, _ = both(outer)
+    assert kept(module, ["body"]) == kept(module, ["second"]) == {module.held("body/second")}
+
+
+def test_what_a_norm_has_not_is_not_learned_and_whole_numbers_become_floats() -> None:
+    token = keras.Input((4,), dtype="int32", name="token")
+    norm = layers.BatchNormalization(scale=False, name="norm")
+    module, _ = both(keras.Model(token, norm(layers.Dense(3, name="dense")(token))))
+    held = module.held("norm")
+    assert not held.weight.requires_grad and held.bias.requires_grad
 
 
 def test_dropout_of_whole_samples_leaves_or_takes_each() -> None:
@@ -181,6 +219,8 @@ def test_dropout_of_whole_samples_leaves_or_takes_each() -> None:
         (IMAGE, lambda: layers.BatchNormalization(axis=1), r"over axis 1"),
         (ROW, lambda: layers.Dense(3, dtype="mixed_float16"), r"computes in float16"),
         (ROW, lambda: layers.Dense(3, activation="sparsemax"), r"sparsemax"),
+        (ROW, lambda: layers.Dense(3, kernel_constraint="non_neg"), r"under a constraint"),
+        ((None, None, 4), lambda: layers.Reshape((-1, 4)), r"moves channels"),
         (IMAGE, lambda: layers.Conv2DTranspose(3, 2, strides=3), r"of its own kind"),
     ],
 )

@@ -41,7 +41,7 @@ def test_where_the_trees_take_the_time_fewer_of_them_are_expected_to_help(tmp_pa
     advice = told(tmp_path, 0.0)
     rounds = advice["truncate-rounds"]
     assert rounds.gain == pytest.approx(1 - TruncateRounds().expects(TARGET))
-    assert "Of the 100% of a call that the model itself takes, 0.5x is expected to stay (amount 0.5)" in rounds.why
+    assert "The model's own part of a call (100%) is expected to take 0.5x as long (amount 0.5)" in rounds.why
     assert "needs" not in rounds.why
     assert advice["to-native"].gain == pytest.approx(1 - COMPILED), "against gtil"
     assert "native" in advice["to-native"].why and "may shrink" not in advice["to-native"].why
@@ -51,7 +51,7 @@ def test_where_overhead_does_another_runtime_is_and_fewer_trees_are_not(tmp_path
     advice = told(tmp_path, 0.9)
     assert advice["truncate-rounds"].gain == pytest.approx(0.05)
     assert advice["to-native"].gain == pytest.approx(1 - 0.1 * COMPILED - 0.4e-6 / 1e-3)
-    assert "the 900 µs that gtil spends around it may shrink to 400 ns" in advice["to-native"].why
+    assert "the 900 µs of overhead in gtil may shrink to 400 ns" in advice["to-native"].why
     assert next(iter(advice)) == "to-native"
 
 

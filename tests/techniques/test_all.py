@@ -251,6 +251,35 @@ def test_dynamic_int8_leaves_convolutions_unless_asked(tmp_path: Path) -> None:
         DynamicInt8(convolutions=True).requires(models.case("mlp", tmp_path / "mlp").model, TARGET)
 
 
+def test_a_mask_of_attention_takes_no_steps_of_int8_from_the_scores(tmp_path: Path) -> None:
+    """As exports of transformers have it: the lowest number there is, added where nothing is to be looked at."""
+    rng, lowest = np.random.default_rng(0), float(np.finfo(np.float32).min)
+    weights = [
+        numpy_helper.from_array(rng.normal(0, 0.4, (16, 16)).astype(np.float32), name) for name in ("q", "k", "v")
+    ]
+    weights += [numpy_helper.from_array(np.array(v, np.float32), n) for n, v in (("one", 1), ("lowest", lowest))]
+    node = helper.make_node
+    nodes = [
+        *(node("MatMul", ["x", name], [f"x{name}"], f"to_{name}") for name in ("q", "k", "v")),
+        node("Transpose", ["xk"], ["xkt"], "turn", perm=[0, 2, 1]),
+        node("MatMul", ["xq", "xkt"], ["scores"], "compare"),
+        node("Sub", ["one", "keep"], ["left"], "invert"), node("Mul", ["left", "lowest"], ["mask"], "lower"),
+        node("Add", ["scores", "mask"], ["masked"], "hide"), node("Softmax", ["masked"], ["shares"], "share", axis=-1),
+        node("MatMul", ["shares", "xv"], ["y"], "mix"),
+    ]  # fmt: skip
+    value, float32 = helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    ends = [value("x", float32, ["N", 8, 16]), value("keep", float32, ["N", 1, 8])], [value("y", float32, ["N", 8, 16])]
+    proto = helper.make_model(helper.make_graph(nodes, "attention", *ends, weights), ir_version=8,
+                                   opset_imports=[helper.make_opsetid("", 17)])  # fmt: skip
+    keep = (np.arange(8) < rng.integers(3, 9, (60, 1, 1))).astype(np.float32)
+    data = Data({"x": rng.normal(size=(60, 8, 16)).astype(np.float32), "keep": keep})
+    model = room.OnnxFormat().store(room.OnnxFormat().open(proto), tmp_path / "given")
+    made = step(StaticInt8(), model, data, tmp_path / "made")
+    assert error(made, model, data) < 0.15, "all scores alike are 0.87 off"
+    with pytest.raises(NotApplicable, match=r"Too many bins.*minmax does without"):
+        step(StaticInt8(calibrator="percentile"), model, data, tmp_path / "other")
+
+
 def test_openvino_halves_weights_when_asked(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     case = models.case("transformer", tmp_path / "given")

@@ -144,6 +144,20 @@ def test_pytorchs_own_techniques_make_smaller_keras_models(step: Technique, tmp_
     assert float((found == UNSEEN.labels).mean()) > 0.8
 
 
+def test_what_is_joined_with_an_input_keeps_its_channels(tmp_path: Path) -> None:
+    """Torch-Pruning knows nothing of the input's columns, and would take out those of others."""
+    keras.utils.set_random_seed(1)
+    table = keras.Input((8,), name="table")
+    first = layers.Dense(64, activation="relu", name="first")(table)
+    joined = layers.Concatenate()([table, first])
+    last = layers.Dense(32, activation="relu", name="second")(joined)
+    model = stored(keras.Model(table, layers.Dense(2, name="scores")(last)), tmp_path)
+    data = Data({"table": kerases.RNG(0).normal(size=(60, 8)).astype(np.float32)}, kerases.RNG(1).integers(0, 2, 60))
+    made = apply(PruneChannels(amount=0.3), model, context(model, data, tmp_path / "made", epochs=1))
+    live = load(made)
+    assert live.get_layer("first").units == 64 and live.get_layer("second").units < 32
+
+
 def test_layers_that_pytorch_has_not_are_named(tmp_path: Path) -> None:
     model = stored(kerases.recurrent("GRU"), tmp_path)
     with pytest.raises(NotApplicable, match=r"gru.* \(GRU\) has no counterpart"):

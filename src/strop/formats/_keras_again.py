@@ -88,7 +88,7 @@ def _times(layer: Any, part: Any) -> int:
 def _part(layer: Any, config: dict[str, Any], part: Any, place: int, count: int) -> Any:
     """One layer of a row that stands for one."""
     layers, last = keras().layers, place == count - 1
-    end = {"name": f"{layer.name}_{place + 1}", "use_bias": part.bias is not None}
+    end = {"name": f"{layer.name}_{place + 1}", "use_bias": part.bias is not None, "trainable": layer.trainable}
     if last:
         end |= {"activation": config["activation"]}
     if isinstance(part, torch.nn.Linear):
@@ -116,12 +116,12 @@ def _assign(layer: Any, parts: Sequence[Any], order: Sequence[int]) -> None:
     elif kind == "Embedding":
         layer.embeddings.assign(_array(weight))
     else:  # a norm
-        for name, value in (("gamma", weight), ("beta", last.bias.detach())):
-            if getattr(layer, name, None) is not None:
-                getattr(layer, name).assign(_array(value))
+        told = {"gamma": weight, "beta": last.bias.detach()}
         if kind == "BatchNormalization":
-            layer.moving_mean.assign(_array(last.running_mean))
-            layer.moving_variance.assign(_array(last.running_var))
+            told |= {"moving_mean": last.running_mean, "moving_variance": last.running_var}
+        for name, value in told.items():
+            if getattr(layer, name, None) is not None:
+                getattr(layer, name).assign(_array(by_place(value[None], order)[0] if order else value))
         return
     if getattr(layer, "use_bias", False):
         layer.bias.assign(_array(last.bias.detach()))

@@ -25,6 +25,7 @@ class Network(torch.nn.Module):
         super().__init__()
         self.signature, self.inputs, self.steps, self.outputs = signature, inputs, steps, outputs
         self.orders = {name: held.order for name, held in layers.items()}
+        self.done = _last_uses(steps, outputs)
         self.own: dict[str, str] = {}
         self.still: list[str] = []
         for name, held in layers.items():
@@ -51,12 +52,30 @@ class Network(torch.nn.Module):
             number: _channels_first(inputs[tensor.name])
             for number, tensor in zip(self.inputs, self.signature.inputs, strict=True)
         }
-        for name, call, given, found in self.steps:
-            values[found] = call(self.held(name), *(values[v] if isinstance(v, Value) else v for v in given))
+        for (name, call, given, found), done in zip(self.steps, self.done, strict=True):
+            held = self.held(name)
+            taken = [values[v] if isinstance(v, Value) else v for v in given]
+            if held is not None and not isinstance(
+                held, torch.nn.Embedding
+            ):  # weights are floats, and Keras makes floats of what they meet
+                taken = [x.float() if torch.is_tensor(x) and not x.is_floating_point() else x for x in taken]
+            values[found] = call(held, *taken)
+            for number in done:
+                del values[number]
         return {
             tensor.name: _channels_last(values[number])
             for number, tensor in zip(self.outputs, self.signature.outputs, strict=True)
         }
+
+
+def _last_uses(steps: Sequence[Step], outputs: Sequence[Value]) -> list[list[Value]]:
+    """By step, the values that no later one reads: they need not be kept."""
+    seen, found = set(outputs), []
+    for _, _, given, result in reversed(steps):
+        new = {value for value in (*given, result) if isinstance(value, Value)} - seen
+        seen |= new
+        found.append(sorted(new))
+    return found[::-1]
 
 
 def _channels_first(x: torch.Tensor) -> torch.Tensor:

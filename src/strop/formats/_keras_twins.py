@@ -79,27 +79,40 @@ def twin_of(operation: Any, shapes: Sequence[Shape], order: Sequence[int]) -> Tw
     Raises:
         NotApplicable: It has none; says which and why.
     """
-    name = told_of(operation)
-    make = _TWINS.get(type(operation).__name__)
-    if make is None or not type(operation).__module__.startswith("keras."):
+    name, kind, module = told_of(operation), type(operation).__name__, type(operation).__module__
+    make = _TWINS.get(kind) if module.startswith("keras.") else None
+    if make is None or (".ops." in module and kind not in _ARITHMETIC):
         raise NotApplicable(f"{name} has no counterpart")
+    if any(getattr(variable, "constraint", None) for variable in getattr(operation, "weights", ())):
+        raise NotApplicable(f"{name} has weights under a constraint")
     if getattr(operation, "data_format", None) == "channels_first":
         raise NotApplicable(f"{name} has its channels first")
     if getattr(operation, "quantization_mode", None) or getattr(operation, "lora_enabled", False):
         raise NotApplicable(f"{name} is quantized, or adapted at low rank")
-    if (kind := getattr(operation, "compute_dtype", "float32")) != "float32":
-        raise NotApplicable(f"{name} computes in {kind}")
+    if (numbers := getattr(operation, "compute_dtype", "float32")) != "float32":
+        raise NotApplicable(f"{name} computes in {numbers}")
     made: Twin = make(operation, shapes)
     if order and not made.spread and make is not _dense:
         raise NotApplicable(f"{name} mixes what was flattened")
-    module: Any = made.module
-    if module is not None:
-        if order and make is _dense:
-            with torch.no_grad():
-                module.weight.copy_(by_channel(module.weight, order))
-        for parameter in module.parameters():
-            parameter.requires_grad_(bool(operation.trainable))
+    if made.module is not None:
+        _settle(made.module, operation, order)
     return made
+
+
+def _settle(module: Any, layer: Any, order: Sequence[int]) -> None:
+    """Put a twin's weights in the order of what comes, and let those learn that learn in Keras."""
+    if order:
+        with torch.no_grad():
+            for tensor in (*module.parameters(), *module.buffers()):
+                if tensor.ndim == 2:
+                    tensor.copy_(by_channel(tensor, order))
+                elif tensor.ndim == 1 and not isinstance(module, torch.nn.Linear):
+                    tensor.copy_(by_channel(tensor[None], order)[0])
+    for parameter in module.parameters():
+        parameter.requires_grad_(bool(layer.trainable))
+    for own, name in (("weight", "gamma"), ("bias", "beta")):
+        if hasattr(layer, name) and getattr(layer, name) is None:  # it has none, and PyTorch's stays one or zero
+            getattr(module, own).requires_grad_(False)
 
 
 def told_of(operation: Any) -> str:
@@ -127,6 +140,10 @@ def _dense(layer: Any, shapes: Sequence[Shape]) -> Twin:
     module = _filled(torch.nn.Linear(kernel.shape[0], kernel.shape[1], layer.use_bias), kernel.T, layer)
     if len(shapes[0]) == 2:
         return Twin(lambda module, x: activation(module(x)), module)
+    if len(shapes[0]) == 3:  # on four axes Torch-Pruning follows what is flattened after it, on three it does not
+        return Twin(
+            lambda module, x: activation(module(x.movedim(1, -1).unsqueeze(1)).squeeze(1).movedim(-1, 1)), module
+        )
     return Twin(lambda module, x: activation(module(x.movedim(1, -1)).movedim(-1, 1)), module)
 
 
@@ -182,12 +199,11 @@ def _transposed(layer: Any, shapes: Sequence[Shape]) -> Twin:
     module = getattr(torch.nn, f"ConvTranspose{len(sizes)}d")(inside, outside, sizes, strides, bias=layer.use_bias)
     _filled(module, kernel.movedim((-1, -2), (0, 1)), layer)
     margins = [k - s if layer.padding == "same" else 0 for k, s in zip(sizes, strides, strict=True)]
+    sides = [-side for margin in reversed(margins) for side in (margin // 2, margin - margin // 2)]
 
     def call(module: Any, x: torch.Tensor) -> Any:
         x = module(x)
-        for axis, margin in enumerate(margins, 2):
-            x = x.narrow(axis, margin // 2, x.shape[axis] - margin)
-        return activation(x)
+        return activation(F.pad(x, sides) if any(sides) else x)
 
     return Twin(call, module)
 
@@ -204,7 +220,7 @@ def _batch_norm(layer: Any, shapes: Sequence[Shape]) -> Twin:
                 own.copy_(tensor(value))
         module.running_mean.copy_(tensor(layer.moving_mean))
         module.running_var.copy_(tensor(layer.moving_variance))
-    return Twin(lambda module, x: module(x), module)
+    return Twin(lambda module, x: module(x), module, spread=True)
 
 
 def _layer_norm(layer: Any, shapes: Sequence[Shape]) -> Twin:
@@ -291,7 +307,7 @@ def _flatten(layer: Any, shapes: Sequence[Shape]) -> Twin:
 def _reshape(layer: Any, shapes: Sequence[Shape]) -> Twin:
     """Only of channels at one place: what a squeeze, and the end of a MobileNet, have."""
     before, after = shapes[0][1:], tuple(layer.compute_output_shape(shapes[0]))[1:]
-    if math.prod(before[:-1] or (1,)) != 1 or math.prod(after[:-1] or (1,)) != 1:  # type: ignore[arg-type]
+    if any(size != 1 for size in (*before[:-1], *after[:-1])):
         raise NotApplicable(f"{told_of(layer)} moves channels to other places")
     ones = (None,) * (len(after) - 1)
     return Twin(lambda _, x: x.flatten(1)[(slice(None), slice(None), *ones)])
@@ -448,6 +464,9 @@ def _first(array: np.ndarray[Any, Any]) -> torch.Tensor:
     return torch.from_numpy(np.array(np.moveaxis(array, -1, 1) if array.ndim > 2 else array))
 
 
+_ARITHMETIC = frozenset({"Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Maximum", "Minimum", "Concatenate"})
+"""What models may hold of Keras's functions, besides layers."""
+
 _TWINS: Mapping[str, Any] = {
     "Dense": _dense,
     **{f"Conv{n}D": _conv for n in (1, 2, 3)},
@@ -474,8 +493,8 @@ _TWINS: Mapping[str, Any] = {
     "Multiply": _merged(lambda a, b: a * b),
     "Divide": _merged(lambda a, b: a / b),
     "TrueDivide": _merged(lambda a, b: a / b),
-    "Maximum": _merged(lambda a, b: torch.maximum(a, b)),
-    "Minimum": _merged(lambda a, b: torch.minimum(a, b)),
+    "Maximum": _merged(lambda a, b: torch.maximum(torch.as_tensor(a), torch.as_tensor(b))),
+    "Minimum": _merged(lambda a, b: torch.minimum(torch.as_tensor(a), torch.as_tensor(b))),
     "Average": _average,
     "Activation": _activated,
     "Softmax": _softmax,

@@ -50,13 +50,14 @@ def live_of(module: Network, live: Any) -> Any:
     def called(layer: Any, *args: Any, **kwargs: Any) -> Any:
         if id(layer) not in made:
             held = module.held(names.get(id(layer), ""))
-            made[id(layer)] = around(layer, args) if isinstance(layer, keras().Model) else built_as(layer, held)
+            inner = isinstance(layer, keras().Model)
+            made[id(layer)] = around(layer, (args, kwargs)) if inner else built_as(layer, held)
         return made[id(layer)](*args, **kwargs)
 
     def around(model: Any, values: Any) -> Any:
-        """A model on inputs as wide as the values that it is given here."""
-        wide = iter(keras().tree.flatten(values))
-        fresh = keras().tree.map_structure(lambda x: _input(x, next(wide).shape), given(model))
+        """A model on inputs as wide as the values that it is given here; how many places they have, it says itself."""
+        wide = (value.shape[-1] for value in keras().tree.flatten(values) if hasattr(value, "shape"))
+        fresh = keras().tree.map_structure(lambda x: _input(x, (*x.shape[:-1], next(wide))), given(model))
         if isinstance(model, keras().Sequential):
             value, row = fresh, [fresh]
             for layer in model.layers:
@@ -69,6 +70,9 @@ def live_of(module: Network, live: Any) -> Any:
     for name, layer in layers_of(live).items():
         if (held := module.held(name)) is not None:
             assign(made[id(layer)], held, module.orders[name])
+        elif type(layer).__name__ == "Normalization":  # it was adapted to data, which its settings do not tell
+            made[id(layer)].set_weights(layer.get_weights())
+            made[id(layer)].finalize_state()
     return clone
 
 
@@ -116,7 +120,8 @@ class _Trace:
             self.alive += values
             for value, number in zip(values, numbers, strict=True):
                 places[id(value)] = number
-                self.shapes[number] = tuple(value.shape)
+                known = self.shapes.get(number, value.shape)  # a model within may know less of its ends
+                self.shapes[number] = min(tuple(known), tuple(value.shape), key=lambda shape: shape.count(None))
 
         def called(layer: Any, *args: Any, **kwargs: Any) -> Any:
             answer = layer(*args, **kwargs)
@@ -146,7 +151,8 @@ class _Trace:
             if len(found) > 1 or not all(isinstance(value, (int, float)) for value in takes):
                 raise NotApplicable(f"{told_of(layer)} takes or answers other things than arrays")
             held = self.held.get(id(layer)) or self.new(layer, places, order)
-            if held.order != order:
+            bound = type(layer).__name__ in ("Dense", "BatchNormalization")
+            if held.order != order and (bound or not held.twin.spread):
                 raise NotApplicable(f"{told_of(layer)} takes what is flattened, and what is not")
         except NotApplicable as error:
             self.lacking[str(error)] = None

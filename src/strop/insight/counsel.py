@@ -27,6 +27,8 @@ TOLD = 0.005
 CONVERTED = (ONNX, TORCH, KERAS, SAVED_MODEL, OPENVINO, TFLITE)
 """The formats of neural networks, of which another is quantized after it is converted."""
 
+_MOST = ", the most that so few samples bear"
+
 PIPELINE = "steps"
 """What the structure of a model with pre-processing tells."""
 
@@ -47,7 +49,7 @@ class Advice:
     why: str
 
 
-def advise(model: Model, ready: Hosted, target: Target, found: Found) -> list[Advice]:
+def advise(model: Model, ready: Hosted, target: Target, found: Found, most: float = 1.0) -> list[Advice]:
     """What fits a model, by expected gain: nothing is built, what was measured of the call is weighed by what each
     technique expects.
 
@@ -56,8 +58,9 @@ def advise(model: Model, ready: Hosted, target: Target, found: Found) -> list[Ad
         ready: The model as it is measured, converted where it had to be, and what runs it.
         target: Where it will run.
         found: What was measured.
+        most: The greatest strength of what trains, where there is little to train with.
     """
-    given = [*_conversions(model, ready.runtime, target, found), *_steps(model, ready.model, target, found)]
+    given = [*_conversions(model, ready.runtime, target, found), *_steps(model, ready.model, target, found, most)]
     return sorted(given, key=lambda advice: -advice.gain)
 
 
@@ -86,22 +89,26 @@ def _conversions(model: Model, runtime: Runtime, target: Target, found: Found) -
         if overhead >= TOLD and after != overhead:
             before, then = (quantity(share * found.seconds.value, "s") for share in (overhead, after))
             turn = "shrink" if after < overhead else "grow"
-            why += f"; the {before} that {runtime.label()} spends around it may {turn} to {then}"
+            why += f"; the {before} of overhead in {runtime.label()} may {turn} to {then}"
         if _quantizes(route):
             why += _about_int8(target, found)
         label = " + ".join(step.label() for step in route.steps) or route.end
         yield Advice(label, _gain(after + (1 - overhead) * expected), why)
 
 
-def _steps(model: Model, measured: Model, target: Target, found: Found) -> Iterator[Advice]:
-    """What makes the model itself smaller, in the format it has, was measured in, or in one that holds the same."""
+def _steps(model: Model, measured: Model, target: Target, found: Found, most: float) -> Iterator[Advice]:
+    """What makes the model itself smaller, in the format it has, was measured in, or in one that holds the same.
+
+    A student is not there yet, so that nothing can be said of its time.
+    """
     known = [step for route in _routes(model, target) for step in route.steps]
     formats = {model.format, measured.format} | {step.returns for step in known if step.lossless}
     inside = 1 - (found.share.value if found.share else 0.0)
     for technique in techniques.all_techniques():
-        if technique.returns or technique.mends or technique.gains is not None or not technique.accepts & formats:
+        apart = technique.returns or technique.mends or technique.gains is not None or Needs.STUDENT in technique.needs
+        if apart or not technique.accepts & formats:
             continue
-        step = technique()
+        step = technique() if Needs.TRAINING not in technique.needs else _held_back(technique(), most)
         try:
             as_run = model.format not in technique.accepts and measured.format in technique.accepts
             asked = measured if as_run else model
@@ -114,14 +121,20 @@ def _steps(model: Model, measured: Model, target: Target, found: Found) -> Itera
             expected = _untouched(found) + (1 - _untouched(found)) * expected
         about = (technique.__doc__ or "").split("\n")[0].rstrip(".")
         settings = ", ".join(f"{name} {value}" for name, value in step.settings().items() if name in step.strengths())
-        why = f"{about}. Of the {inside:.0%} of a call that the model itself takes, {expected:.2g}x is expected to stay"
-        why += f" ({settings})" if settings else ""
+        why = f"{about}. The model's own part of a call ({inside:.0%}) is expected to take {expected:.2g}x as long"
+        why += f" ({settings}{_MOST if step != technique() else ''})" if settings else ""
         if technique.shrinks and technique.shrinks in model.counts:
             count, amount = model.counts[technique.shrinks], step.settings()["amount"]
             why += f", with {max(1, round(count * (1 - amount))):,} of its {count:,} {technique.shrinks}"
         why += _about_int8(target, found) if technique.quantizes else ""
         why += f"; it needs {needed(technique.needs)}" if needed(technique.needs) else ""
         yield Advice(technique.label(), _gain(1 - inside + inside * expected), why)
+
+
+def _held_back(step: Technique, most: float) -> Technique:
+    """The step at its default strengths, or as strong as it may be."""
+    strengths = {name: min(step.settings()[name], max(domain.low, most)) for name, domain in step.strengths().items()}
+    return step.of({**step.settings(), **strengths})
 
 
 def _quantizes(route: Route) -> bool:
@@ -137,7 +150,9 @@ def _untouched(found: Found) -> float:
 def _about_int8(target: Target, found: Found) -> str:
     said = ""
     if (rest := _untouched(found)) >= TOLD:
-        said += f"; {rest:.0%} of it goes to layers that multiply nothing, and stays as it is"
+        said += (
+            f"; {rest:.0%} of it is in layers without matrix products or convolutions, which int8 leaves as they are"
+        )
     if target.int8_saturates:
         said += "; this CPU has no instructions for products of 8 bits (VNNI, AMX), so little is gained"
     return said

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from ..caution import FEW, LEAST_ZEROS, caution, share_of_zeros
 from ..data import Data
-from ..model import TORCH, Model
+from ..model import Model
 from ..target import Target
+from ..technique import Needs
+from ..techniques import all_techniques
 from ..units import counted, quantity
 from .counsel import Advice
 from .roofline import shares_of
@@ -22,10 +24,10 @@ TABLES = 0.5  # of the weights' bytes, looked up by row, from which on they domi
 MEASURING = 30.0  # seconds that a recipe takes besides running the models over the data
 LOOKUPS = ("Gather", "EMBEDDING_LOOKUP", "GATHER")
 REMEDIES = {
-    "compute": "more arithmetic: wider vector units or a higher clock; or more --threads",
-    "memory": "more memory bandwidth, or caches that hold the weights",
-    "overhead": "a higher clock; or calls of more samples (--batch), which share what a call takes besides",
-    "conversion": "a runtime that needs no conversions between layers",
+    "compute": "more arithmetic: wider vector units, a higher clock or more --threads; twice as much of it",
+    "memory": "more memory bandwidth, or caches that hold the weights; twice as much of it",
+    "overhead": "calls of more samples (--batch), which share the overhead; two samples a call",
+    "conversion": "a runtime that needs fewer conversions between layers; half of them",
 }
 
 
@@ -56,7 +58,7 @@ def guide(model: Model, target: Target, found: Found, advice: Sequence[Advice], 
     free = [one for one in worth if "it needs" not in one.why]
     return [
         *_by_data(model, data),
-        *_by_use(found, worth, free, data),
+        *_by_use(model, found, worth, free, data),
         *_weights(found),
         *([] if worth else [_stronger(found)]),
     ]
@@ -67,10 +69,12 @@ def _by_data(model: Model, data: Data | None) -> Iterator[Guide]:
         return
     most, why = caution(data)
     enough = FEW[-1][0]
+    trained = any(Needs.TRAINING in one.needs and model.format in one.accepts for one in all_techniques())
     if most < 1:
-        yield Guide("your data", " ".join(why) + " Tune the training first, prune gently, and quantize after it.")
+        first = "Tune the training first" if trained else "Where you can train the model, tune that first"
+        yield Guide("your data", f"{' '.join(why)} {first}, prune gently, and quantize after it.")
     elif len(data) >= enough:
-        trains = "prune, retrain and then quantize (--train)" if model.format == TORCH else "quantize"
+        trains = "prune, retrain and then quantize (--train)" if trained else "quantize"
         said = f"{counted(len(data), 'sample')} are enough to {trains}: from {enough:,} on, nothing is held back."
         yield Guide("your data", said)
     if (zeros := share_of_zeros(data)) >= LEAST_ZEROS:
@@ -81,13 +85,14 @@ def _by_data(model: Model, data: Data | None) -> Iterator[Guide]:
         )  # fmt: skip
 
 
-def _by_use(found: Found, worth: Sequence[Advice], free: Sequence[Advice], data: Data | None) -> Iterator[Guide]:
+def _by_use(
+    model: Model, found: Found, worth: Sequence[Advice], free: Sequence[Advice], data: Data | None
+) -> Iterator[Guide]:
     if worth:
-        yield Guide(
-            "real time",
-            f"{worth[0].technique} first: about {quantity(found.seconds.value * (1 - worth[0].gain), 's')} a call is "
-            "expected then. Where that is not fast enough, a smaller student can be taught (--train, distill).",
-        )
+        first = (free or worth)[0]
+        then = quantity(found.seconds.value * (1 - first.gain), "s")
+        said = f"{first.technique} first: about {then} a call is expected then.{_taught(model)}"
+        yield Guide("real time", said)
     if free:
         samples = len(data) if data else 1000
         minutes = (MEASURING + 2 * samples * found.seconds.value) / 60
@@ -97,6 +102,17 @@ def _by_use(found: Found, worth: Sequence[Advice], free: Sequence[Advice], data:
             f"on the new weights by strop optimize --recipe BUNDLE, in about {max(1, round(minutes))} min for "
             f"{samples:,} samples.",
         )  # fmt: skip
+
+
+def _taught(model: Model) -> str:
+    """What is left where nothing is fast enough."""
+    teaches = [one for one in all_techniques() if Needs.STUDENT in one.needs and model.format in one.accepts]
+    if not teaches:
+        return ""
+    return (
+        f" Where that is not fast enough, teach a smaller network of your own ({teaches[0].label()}: --train, and "
+        "student in the training settings)."
+    )
 
 
 def _weights(found: Found) -> Iterator[Guide]:
@@ -128,6 +144,6 @@ def _stronger(found: Found) -> Guide:
     return Guide(
         "nothing fits",
         f"{said}. {shares[kind]:.0%} of a call is bound by {kind}; at this machine's peaks its layers would take "
-        f"{quantity(least, 's')}. What would help is {REMEDIES[kind]}: with twice of that, a call would take about "
-        f"{quantity(twice, 's')} instead of {quantity(found.seconds.value, 's')}.",
+        f"{quantity(least, 's')}. What would help: {REMEDIES[kind]} would bring it to about {quantity(twice, 's')} "
+        f"{'a sample' if kind == 'overhead' else 'a call'}, from {quantity(found.seconds.value, 's')}.",
     )

@@ -94,8 +94,8 @@ def _said(profiled: Profiled, seconds: Interval, waited: float) -> list[str]:
         said.append(f"waited {waited:.0f} s for another strop to end measuring on this machine")
     if profiled.waited > DISTURBED:
         said.append(
-            f"other work ran on the measured cores: calls waited {profiled.waited:.0%} of the time for one, which is "
-            "not counted"
+            f"other work ran on the measured cores: {profiled.waited:.0%} of the time went to waiting for a free one. "
+            "It is left out of the times; profile again on an idle machine"
         )
     over = sum(layer.seconds for layer in profiled.layers) / seconds.value - 1
     if over > TOO_LONG:

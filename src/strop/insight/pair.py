@@ -111,8 +111,8 @@ class Pair:
         for one in self.opened:
             if len(one.copies) > 1:
                 self.notes.append(
-                    f"{one.hosted.runtime} answers otherwise where it is asked for all values in between at once; they "
-                    f"were asked for in {len(one.copies)} turns, in which it does not"
+                    f"reading all values between layers at once changes what {one.hosted.runtime} answers; they were "
+                    f"read in {len(one.copies)} runs, in which it does not"
                 )
         lost = {place for one in self.opened for place in one.lost}
         if lost:

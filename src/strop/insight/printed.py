@@ -17,9 +17,11 @@ LISTED = 16  # of more than that
 LONGEST = 34  # characters of a name
 REASONS = 6  # for floats, that are listed
 LEGEND = (
-    "here: how far this layer alone is off, given what the original's is given. so far: with all that came before. "
-    "of error: its share in what the layers, one by one, do to the output. A per cent is the root mean square of the "
-    "differences over that of the values; 1 % is 40 dB, 10 % is 20 dB."
+    "before -> after. precision: of the candidate. bytes: of weights and scales. here: how far off this layer is by "
+    "itself, fed with the original's values; of a layer in floats, that its inputs are rounded. so far: how far off it "
+    "is in the candidate, with all layers before it; this falls again where later layers even errors out. of error: "
+    "its share in what the layers, one by one, do to the output. A per cent is the root mean square of the differences "
+    "over that of the values; 1 % is 40 dB, 10 % is 20 dB. cosine: 1 is the same direction, 0 none in common."
 )
 
 
@@ -47,7 +49,7 @@ def _sizes(found: Mapping[str, Any], width: int) -> Iterator[str]:
         side = found[name]
         size = f"{quantity(side['size'], 'bytes')} on disk"
         if rest := found["rest"].get(name):
-            size += f", {quantity(rest, 'bytes')} of it the graph itself and what belongs to no layer"
+            size += f", {quantity(rest, 'bytes')} of it not in any layer (the graph itself)"
         yield from _filled(f"{name:<11}{side['format']} on {side['runtime']}, {size}", width, 11)
 
 
@@ -62,7 +64,7 @@ def _layers(found: Mapping[str, Any], width: int) -> Iterator[str]:
         shown = [layer for at, layer in enumerate(layers) if at in chosen]
         rest = [layer for at, layer in enumerate(layers) if at not in chosen]
     timed = width >= NARROW and any(seconds is not None for one in layers for seconds in one["seconds"].values())
-    rows = [["layer", "in", "bytes", "here", "so far", "of error", *(["time"] if timed else [])]]
+    rows = [["layer", "precision", "bytes", "here", "so far", "of error", *(["time"] if timed else [])]]
     for layer in shown:
         row = [
             layer["name"], layer["precision"], _change(layer["bytes"], "bytes"),
@@ -99,7 +101,7 @@ def _change(both: Mapping[str, float | None], unit: str) -> str:
     if before == after:
         return before
     number, _, name = before.partition(" ")
-    return f"{number if name and after.endswith(f' {name}') else before} > {after}"
+    return f"{number if name and after.endswith(f' {name}') else before} -> {after}"
 
 
 def _floats(kept: Sequence[Mapping[str, str]], width: int) -> list[str]:
@@ -112,6 +114,13 @@ def _floats(kept: Sequence[Mapping[str, str]], width: int) -> list[str]:
     for why, names in sorted(reasons.items(), key=lambda item: -len(item[1]))[:REASONS]:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         lines += _filled(f"{', '.join(names[:3])}{more}: {why}", width, 4, "  ")
+    if any(not one["known"] for one in kept):
+        lines += _filled(
+            "why these are in floats is told where the candidate is a bundle, as strop optimize writes it",
+            width,
+            4,
+            "  ",
+        )
     if len(reasons) > REASONS:
         lines.append(f"  and {counted(len(reasons) - REASONS, 'reason')} more; --json has all of them")
     return lines
@@ -125,14 +134,18 @@ def _samples(found: Mapping[str, Any]) -> list[str]:
         rows += [[str(one["row"]), share(one["error"]), f"{one['cosine']:.4f}"] for one in found["worst"][:5]]
         return ["", "The samples that are farthest off", *table(rows)]
     steps = any(one["step"] is not None for one in found["worst"])
-    rows = [["row", *(["step"] if steps else []), "label", "original", "candidate", "margin"]]
+    labelled = any(one["label"] is not None for one in found["worst"])
+    sides = [*(["label"] if labelled else []), "original", "candidate"]
+    rows = [["row", *(["step"] if steps else []), *sides, "margin"]]
     for one in found["worst"]:
-        cells = [one["label"], one["original"], one["candidate"]]
+        cells = [one[side] for side in sides]
         margin = "-" if one["margin"] is None else f"{one['margin']:.3g}"
         place = [f"{one['row']:,}", *([str(one["step"])] if steps else [])]
         rows.append([*place, *("-" if cell is None else one_line(str(cell))[:20] for cell in cells), margin])
     title = f"Predictions that changed, {len(found['worst'])} of {found['changed']:,}, those by the widest margin first"
-    return ["", title, *table(rows)]
+    legend = ["  margin: by how much the candidate puts its own prediction above the original's"]
+    legend += ["  step: the place in the sample's output that changed"] if steps else []
+    return ["", title, *table(rows), *legend]
 
 
 def _named(rows: Sequence[Sequence[str]], width: int) -> Iterable[str]:

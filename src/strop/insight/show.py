@@ -20,7 +20,7 @@ BOUND = {
     "compute": "computing (compute)",
     "memory": "reading and writing data (memory)",
     "conversion": "changing types and layouts (conversion)",
-    "overhead": "beginning and handing over (overhead)",
+    "overhead": "starting calls and layers (overhead)",
 }
 
 
@@ -97,11 +97,12 @@ def _bound(found: Mapping[str, Any]) -> str:
 
 
 def _memory(found: Mapping[str, Any]) -> str:
-    said = f"{quantity(found['memory'], 'bytes')} at the peak, over that of the runtime"
+    said = f"{quantity(found['memory'], 'bytes')} at the peak, besides the runtime's own"
     if held := found.get("held"):
         said += (
             f"; weights are {quantity(held['weights'], 'bytes')} of it all the time, and values between layers "
-            f"{quantity(held['most'], 'bytes')} at the most, while {held['at']} runs, if layers run one by one"
+            f"{quantity(held['most'], 'bytes')} at the most, while {held['at']} runs, if layers run one by one; the "
+            "rest is what the runtime copies and sets aside"
         )
     return said
 
@@ -118,7 +119,7 @@ def _energy(energy: Mapping[str, Any]) -> str:
 def _machine(peaks: Mapping[str, Any]) -> str:
     rates = " and ".join(f"{rate / 1e9:,.0f} {WIDTHS.get(kind, kind)}" for kind, rate in peaks["rates"].items())
     return (
-        f"measured here, at the most: {rates} billion operations a second (a multiply-add is two); "
+        f"measured here, at the most: billions of operations a second, {rates}, a multiply-add being two; "
         f"{peaks['memory'] / 1e9:.0f} GB/s from memory and {peaks['cache'] / 1e9:.0f} GB/s from the caches near the "
         f"cores; a layer with nothing to do takes {quantity(peaks['start'], 's')}"
     )
@@ -167,10 +168,16 @@ def _advise(page: _Page, advice: Sequence[Mapping[str, Any]], unfit: Mapping[str
         page.add(f"  {one['gain']:>4.0%}  {one['technique']}")
         page.fill(one_line(f"{one['why']}."), " " * 8, " " * 8)
     if not worth:
-        page.add("  nothing known: keep the model as it is, or run it on a faster machine")
-    for one in advice:
-        if one["gain"] < WORTH:
-            page.fill(one_line(f"no faster by {one['technique']}: {one['why']}."), "  ", " " * 8)
+        page.add("  nothing: see below what fits the case")
+    small = [one for one in advice if one["gain"] < WORTH]
+    for said, some in (
+        (f"under {WORTH:.0%} each", [one for one in small if one["gain"] > 0]),
+        ("no faster by", [one for one in small if not one["gain"] > 0]),
+    ):
+        if some:
+            page.fill(
+                one_line(f"{said}: {', '.join(one['technique'] for one in some)} (--json tells why)"), "  ", " " * 8
+            )
     for name, why in list(unfit.items())[:NOT_FITTING]:
         page.fill(one_line(f"not {name}: {why}"), "  ", " " * 8)
     if len(unfit) > NOT_FITTING:

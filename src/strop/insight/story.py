@@ -15,6 +15,9 @@ NAMED = 3  # layers that a sentence names
 WRAPPED = "module."  # what PyTorch's names begin with where strop exported them
 HALF = 0.5  # of the error, that the worst layers are named up to
 WIDE = 0.1  # of numbers, that are lost to one step of 8 bits, from which on that is told
+MASK = 1e9  # that no number but one of a mask reaches
+UNRELATED = 0.7  # cosine, from which on an output says little of the original's
+UNLIKE = ": it has little to do with the original's, and the candidate is of no use."
 NEGLIGIBLE = 1e-10  # power of an error over that of the outputs, that is rounding of f32
 
 
@@ -59,7 +62,7 @@ def labels(found: Sequence[Seen]) -> list[str]:
     ]
 
 
-def floats(found: Inside, reasons: Mapping[str, str]) -> list[dict[str, str]]:
+def floats(found: Inside, reasons: Mapping[str, str]) -> list[dict[str, Any]]:
     """The layers that stayed in floats, where others did not, and why.
 
     Args:
@@ -68,20 +71,22 @@ def floats(found: Inside, reasons: Mapping[str, str]) -> list[dict[str, str]]:
     """
     integer = {seen.part.main.kind for seen in found.layers if "int" in seen.precision}
     return [
-        {"layer": label, "operator": seen.part.main.kind, "why": _why(seen, reasons, integer)}
+        {"layer": label, "operator": seen.part.main.kind, **_why(seen, reasons, integer)}
         for label, seen in zip(labels(found.layers), found.layers, strict=True)
         if integer and "int" not in seen.precision and seen.part.candidate
     ]
 
 
-def _why(seen: Seen, reasons: Mapping[str, str], integer: Collection[str]) -> str:
+def _why(seen: Seen, reasons: Mapping[str, str], integer: Collection[str]) -> dict[str, Any]:
+    """Why a layer is in floats, and whether that is known or only seen."""
     part, kind = seen.part, seen.part.main.kind
     if part.counterpart is not None and part.counterpart.name in reasons:
-        return reasons[part.counterpart.name]
+        return {"why": reasons[part.counterpart.name], "known": True}
     if "int" in part.precision or any("quantize" in one.kind.lower() for one in part.candidate):
-        return f"numbers are rounded to 8 bits before or after it, and the runtime computes {kind} itself in floats"
-    which = f"other {kind} are in integers, and this is not" if kind in integer else f"no {kind} is in integers"
-    return f"{which}; why is not known without a bundle, which has the settings that made it"
+        why = f"numbers are rounded to 8 bits before or after it, and the runtime computes {kind} in floats"
+        return {"why": why, "known": True}
+    why = f"other {kind} are in integers, and this is not" if kind in integer else f"no {kind} is in integers"
+    return {"why": why, "known": False}
 
 
 def tell(found: Inside, plain: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -100,7 +105,7 @@ def _outputs(found: Inside) -> list[str]:
             said.append(f"{whose} is the original's, up to the rounding of 32-bit floats.")
         else:
             said.append(f"{whose} is off by {share(math.sqrt(seen.share))} of its size ({seen.sqnr:.1f} dB; cosine "
-                        f"{seen.cosine:.4f}).")  # fmt: skip
+                        f"{seen.cosine:.4f}){'.' if seen.cosine > UNRELATED else UNLIKE}")  # fmt: skip
     return said
 
 
@@ -136,10 +141,16 @@ def _causes(found: Inside) -> list[str]:
         wide = [place for place in sorted(read) if found.layers[place].small > WIDE * found.layers[place].whole]
         if wide and seen.harm and "int8" in seen.precision and "weights" not in seen.precision:
             source = found.layers[wide[0]]
-            said.append(
-                f"What goes into {named[at]} from {named[wide[0]]} reaches {source.reach:.3g}, and "
-                f"{share(source.small / source.whole)} of it is less than one step of 8 bits."
-            )
+            goes = f"What goes into {named[at]} from {named[wide[0]]} reaches {source.reach:.3g}"
+            if source.reach > MASK:
+                said.append(
+                    f"{goes}, as masks do: to one step of 8 bits all else in it is nothing. Keep both in floats."
+                )
+            else:
+                said.append(
+                    f"{goes}, and {share(source.small / source.whole)} of it is less than one step of 8 bits, "
+                    "1/255 of the range."
+                )
     return said
 
 
@@ -151,8 +162,8 @@ def _additive(found: Inside) -> list[str]:
         return []
     how = "cancel each other in part" if whole > actual else "make each other worse"
     return [
-        f"Errors of single layers {how}: added up they would be {math.sqrt(whole / actual):.2g} times what the "
-        "candidate shows, so take the shares as a ranking."
+        f"Errors of single layers {how}: summed up they would be {math.sqrt(whole / actual):.2g} times the error that "
+        "there is, so take the shares as a ranking."
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,8 +56,14 @@ def check_torch(model: Model) -> None:
 
 
 def kept(module: torch.nn.Module, patterns: Collection[str]) -> set[torch.nn.Module]:
-    """The layers that a user names, and all within them."""
-    named = (layer for name, layer in module.named_modules() if any(keras.is_named(name, given) for given in patterns))
+    """The layers that a user names, and all within them; of a model of Keras by the names that they have there."""
+    told = {own: name for name, own in getattr(module, "own", {}).items()}
+
+    def is_kept(name: str) -> bool:
+        around = itertools.accumulate(told.get(name, name).split("/"), "{}/{}".format)
+        return any(keras.is_named(path, given) for path in around for given in patterns)
+
+    named = (layer for name, layer in module.named_modules() if is_kept(name))
     return {part for layer in named for part in layer.modules()}
 
 

@@ -186,7 +186,7 @@ def _filled(layers: list[Any], weights: tuple[torch.Tensor, ...], instead_of: An
             layer.weight.copy_(weight)
         if instead_of.bias is not None:
             layers[-1].bias.copy_(instead_of.bias)
-    made = torch.nn.Sequential(*layers)
+    made = torch.nn.Sequential(*layers).requires_grad_(instead_of.weight.requires_grad)
     for name in READ:
         if hasattr(instead_of, name):
             setattr(made, name, getattr(instead_of, name))

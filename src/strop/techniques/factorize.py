@@ -17,7 +17,7 @@ from ..model import KERAS, TORCH, Format, Model
 from ..settings import span
 from ..target import Target
 from ..technique import Context, Needs, Phase, Technique
-from ..training import opened, retrain, saved, train_batches
+from ..training import check_closes, opened, retrain, saved, train_batches
 from ._modules import check_torch, kept, with_linear
 from ._ranks import Factors, matrix_factors, tucker_factors
 
@@ -78,6 +78,7 @@ class Factorize(Technique):
         for name, factor in factors.items():
             if factor.worth:
                 module.set_submodule(name, factor.layers())
+        check_closes(module, model, context)
         retrain(module, context)
         return saved(module, model, context)
 

@@ -17,7 +17,7 @@ from ..model import KERAS, TORCH, Format, Model
 from ..settings import choice, span
 from ..target import Target, instruction_sets
 from ..technique import Context, Needs, Phase, Technique
-from ..training import gradients, opened, reestimate, retrain, saved, train_batches
+from ..training import check_closes, gradients, opened, reestimate, retrain, saved, train_batches
 from ._modules import check_torch, heads, kept, projections, with_linear
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class PruneChannels(Technique):
             for name, parameter in module.named_parameters():
                 parameter.requires_grad_(name not in frozen)
             reestimate(module, (batch for batch, _ in zip(batches.epoch(0), range(FEW), strict=False)))
+            check_closes(module, model, context)
             last = number == self.rounds
             retrain(module, context, stage=f" {number} of {self.rounds}", share=1.0 if last else SHORT / self.rounds)
         return saved(module, model, context)
@@ -148,7 +149,7 @@ def _last(module: torch.nn.Module, few: dict[str, torch.Tensor]) -> list[torch.n
     with _quiet():
         graph.build_dependency(module.eval(), few, output_transform=_flat)
     found, seen = [], set()
-    ends = [node for node in graph.module2node.values() if not node.outputs]
+    ends = [node for node in graph.module2node.values() if not node.outputs or _joins_unknown(node)]
     while ends:
         node = ends.pop()
         if node in seen:
@@ -161,6 +162,12 @@ def _last(module: torch.nn.Module, few: dict[str, torch.Tensor]) -> list[torch.n
         if not weighted:
             ends += node.inputs
     return found
+
+
+def _joins_unknown(node: Any) -> bool:
+    """Whether it puts channels beside an input, of which the graph knows nothing: it would mistake whose are whose."""
+    joins = isinstance(node.module, torch_pruning.ops._ConcatOp)
+    return joins and node.module.offsets is None and getattr(node.grad_fn, "_saved_dim", 1) == 1
 
 
 def _flat(answer: Any) -> list[torch.Tensor]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
+
+import numpy as np
 
 from .._quiet import silenced
 from ..dataflow import Dataflow
@@ -35,6 +37,8 @@ MOVING = frozenset({
 """What passes int8 on between convolutions at no loss, or little."""
 APART = 1 << 24
 """Bytes above which weights lie beside the graph while it is worked on, so that they are not in memory each time."""
+MASK = 1e9
+"""What no number but one of a mask reaches."""
 LARGE = 1 << 28
 """Bytes of a model from which on it is not looked at for how much of it is quantized: that is only worth so much."""
 Quantize: TypeAlias = Callable[[Path, Path, bool], None]
@@ -178,7 +182,7 @@ class StaticInt8(Technique):
             ranges = source.with_name("ranges.json")
             operators = self._operators()
             _prepare_biases(source)
-            self._calibrate(source, ranges, operators, model, context, large)
+            masked = self._calibrate(source, ranges, operators, model, context, large)
             quantize_static(
                 source,
                 result,
@@ -188,7 +192,7 @@ class StaticInt8(Technique):
                 reduce_range=_reduced(self.weights, context.target),
                 activation_type=QuantType.QUInt8 if _x86() else QuantType.QInt8,
                 weight_type=QuantType.QInt8,
-                nodes_to_exclude=self._excluded(source),
+                nodes_to_exclude=self._excluded(source, masked),
                 calibrate_method=CalibrationMethod[_METHODS[self.calibrator]],
                 calibration_cache_path=ranges,
                 extra_options={"QDQKeepRemovableActivations": whole},
@@ -211,8 +215,12 @@ class StaticInt8(Technique):
 
     def _calibrate(
         self, source: Path, ranges: Path, operators: list[str], model: Model, context: Context, large: bool
-    ) -> None:
-        """Write the range of every activation, memory never holds the activations of more than one feed."""
+    ) -> set[str]:
+        """Write the range of every activation, memory never holds the activations of more than one feed.
+
+        Returns:
+            The values that hold a mask: to steps of int8 that span it, all else is nothing.
+        """
         from onnxruntime.quantization import calibrate
 
         kind = getattr(calibrate, f"{_METHODS[self.calibrator]}Calibrater")
@@ -225,8 +233,16 @@ class StaticInt8(Technique):
             calibrator.collect_data(_Reader(given))
         else:
             for feed in given:
-                calibrator.collect_data(_Reader(iter([feed])))
-        calibrate.save_tensors_data(calibrator.compute_data(), ranges)
+                try:
+                    calibrator.collect_data(_Reader(iter([feed])))
+                except ValueError as error:  # of NumPy's histograms
+                    raise NotApplicable(
+                        f"an activation has no histogram ({error}), as one with a mask of the lowest number there is; "
+                        "calibrator=minmax does without"
+                    ) from error
+        found = calibrator.compute_data()
+        calibrate.save_tensors_data(found, ranges)
+        return {name for name, data in found.items() if max(map(np.max, map(np.abs, data.range_value))) > MASK}
 
     def _operators(self) -> list[str]:
         from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
@@ -238,11 +254,12 @@ class StaticInt8(Technique):
     def _named(self) -> list[str]:
         return [name.strip() for name in self.nodes.split(",") if name.strip()]
 
-    def _excluded(self, source: Path) -> list[str]:
+    def _excluded(self, source: Path, masked: Collection[str]) -> list[str]:
         import onnx
 
         nodes = onnx.load(source, load_external_data=False).graph.node
         kept = [node.name for node in nodes if _is_named(node.name, self._named())]
+        kept += [node.name for node in nodes if not {*node.input, *node.output}.isdisjoint(masked)]
         weighted = [n.name for n in nodes if n.op_type in MATRICES | CONVOLUTIONS]
         return kept + ([weighted[0], weighted[-1]] if self.exclude == "ends" and weighted else [])
 

@@ -4,7 +4,7 @@ from . import keras
 from .alone import answer, built, digest, factory_of, look, spelled, weight_bytes
 from .loop import gradients, retrain, train, train_batches
 from .losses import Objective
-from .opening import opened
+from .opening import check_closes, opened
 from .rehearsal import first_step, rehearse
 from .saving import saved
 from .statistics import reestimate
@@ -13,6 +13,7 @@ __all__ = [
     "Objective",
     "answer",
     "built",
+    "check_closes",
     "digest",
     "factory_of",
     "first_step",

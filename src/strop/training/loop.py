@@ -25,7 +25,7 @@ from .batches import Batches, TrainBatch, batches_of, data_of, settings_of
 from .course import ASKING, FEWEST, LARGEST_NORM, RESERVE, Course, State, stays_zero
 from .features import Features
 from .losses import Objective
-from .opening import opened
+from .opening import asked
 from .statistics import norms
 from .teacher import Teacher
 
@@ -144,7 +144,7 @@ def _teacher(context: Context, training: Training, batches: Batches, seconds: fl
         context.progress(0.0, f"asking the original, {share:.0%}")
 
     names = {tensor.name for tensor in context.original.signature.outputs if tensor.batched}
-    return Teacher(opened(context.original, context), names, batches, folder, seconds * ASKING, progress)
+    return Teacher(asked(context.original), names, batches, folder, seconds * ASKING, progress)
 
 
 class _Course(Course):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._lazy import lazy
+from .._quiet import silenced
 from ..errors import NotApplicable, TechniqueError
 from ..formats._keras_ends import flat
+from ..formats.keras import function_of
 from ..formats.keras_module import live_of, module_of
 from ..formats.torch import as_tensor, load
 from ..model import KERAS, Batch, Model
@@ -24,8 +26,8 @@ else:
 
 Array = np.ndarray[Any, Any]
 
-FEW = 2  # samples that the two are held together on
-APART = 1e-3  # of the largest number that they answer
+FEW = 8  # samples that the two are held together on
+APART, FLOOR = 1e-3, 1e-5  # of the largest number that they answer, and besides: rounding of what is inside
 
 
 def opened(model: Model, context: Context) -> torch.nn.Module:
@@ -50,6 +52,25 @@ def opened(model: Model, context: Context) -> torch.nn.Module:
     return module
 
 
+def asked(model: Model) -> Callable[..., Any]:
+    """What answers as the original does, tensors by name, for those that it teaches; of Keras, on TensorFlow.
+
+    Raises:
+        UnsupportedModel, UntrustedModel: It can't be read.
+    """
+    if model.format != KERAS:
+        return load(model)
+    function = function_of(model)
+
+    def ask(**inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        with silenced():
+            answers = function.called(function.given({name: tensor.numpy() for name, tensor in inputs.items()}))
+        named = zip(model.signature.outputs, answers, strict=True)
+        return {tensor.name: torch.from_numpy(np.array(array)) for tensor, array in named}
+
+    return ask
+
+
 def closed(module: Any, model: Model, context: Context) -> Any:
     """The live Keras model that a module has become, which was opened from one.
 
@@ -59,6 +80,16 @@ def closed(module: Any, model: Model, context: Context) -> Any:
     live = live_of(module, begin(model, context))
     _hold(module, _answers(live, model, context), context)
     return live
+
+
+def check_closes(module: Any, model: Model, context: Context) -> None:
+    """See to it that a module can be closed again, before it is trained.
+
+    Raises:
+        TechniqueError: It can't.
+    """
+    if model.format == KERAS:
+        closed(module, model, context)
 
 
 def _few(context: Context) -> Batch:
@@ -78,9 +109,11 @@ def _hold(module: Any, said: Mapping[str, Array], context: Context) -> None:
     with torch.no_grad():
         found = module(**{name: as_tensor(array) for name, array in _few(context).items()})
     for name, wanted in said.items():
+        if not np.isfinite(wanted).all():
+            raise TechniqueError(f"Keras's {name} holds numbers that are not finite, by which nothing can be held")
         apart = float(np.abs(found[name].numpy() - wanted).max(initial=0.0))
         most = float(np.abs(wanted).max(initial=0.0))
-        if not apart <= APART * max(most, 1e-6):
+        if not apart <= APART * most + FLOOR:
             raise TechniqueError(
                 f"PyTorch's layers and Keras's must answer alike, and {name} is {apart:g} apart where the largest "
                 f"number is {most:g}"

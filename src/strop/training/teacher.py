@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class Teacher:
     """Answers what the original says to a batch.
 
     Args:
-        module: The original, in evaluation mode.
+        module: The original, in evaluation mode, or what answers as it does.
         names: Its outputs that hold one row a sample.
         batches: The train data.
         folder: Where its answers are kept for all that a run trains; None to ask it every time.
@@ -34,7 +34,7 @@ class Teacher:
 
     def __init__(
         self,
-        module: torch.nn.Module,
+        module: Any,
         names: Collection[str],
         batches: Batches,
         folder: Path | None,
