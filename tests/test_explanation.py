@@ -108,7 +108,7 @@ def test_many_layers_are_cut_to_those_that_matter() -> None:
     text = printed(found, 80)
     assert all(len(line) <= 80 for line in text.splitlines()), text
     for words in (
-        "the 16 that matter most of 50 layers", "and 34 layers more, 46 % of the error together", "4.1 kB > 1 B",
+        "the 16 that matter most of 50 layers", "and 34 layers more, 46 % of the error together", "4.1 kB -> 1 B",
         "Stayed in floats: 12 layers", "and 2 reasons more", "25 %", "note: it rained",
     ):  # fmt: skip
         assert words in " ".join(text.split()), text

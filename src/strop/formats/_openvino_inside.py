@@ -87,7 +87,9 @@ def tap(graph: Any, flow: Dataflow, values: Sequence[str], given: Sequence[Tenso
     if given is not None:
         for tensor in given:
             port = ports[tensor.name]
-            made = library.op.Parameter(port.get_element_type(), library.PartialShape([-1] * len(tensor.shape)))
+            sizes = port.get_partial_shape()  # kernels for AVX2 must know the channels
+            free = library.PartialShape([-1] * len(tensor.shape))
+            made = library.op.Parameter(port.get_element_type(), free if sizes.rank.is_dynamic else sizes)
             made.set_friendly_name(f"{tensor.name}/given")
             for reader in list(port.get_target_inputs()):
                 if reader.get_node().get_type_name() != "Result":
