@@ -25,13 +25,14 @@ LOOP = 0.12  # seconds that `_loop` takes on a Zen 3 at 3.5 GHz
 
 
 def cpu_seconds(arguments: Sequence[str], enough: float) -> float:
-    """CPU time that a child takes: the least of seven, or the first that is under `enough`.
+    """CPU time that a child takes: the least of fifteen, or the first that is under `enough`.
 
     Neighbours on a shared core can only add to it, and the first run may still compile modules. On a core that is slow
     at the moment, by a loop before and after, it counts as what a core of the usual speed would take.
     """
     taken: list[float] = []
-    while len(taken) < 7 and min(taken, default=enough) >= enough:
+    while len(taken) < 15 and min(taken, default=enough) >= enough:
+        time.sleep(0.2 * len(taken))  # until a neighbour that fills the caches is done
         slow = _loop()
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, *arguments], check=True, capture_output=True)

@@ -55,9 +55,8 @@ class Network(torch.nn.Module):
         for (name, call, given, found), done in zip(self.steps, self.done, strict=True):
             held = self.held(name)
             taken = [values[v] if isinstance(v, Value) else v for v in given]
-            if held is not None and not isinstance(
-                held, torch.nn.Embedding
-            ):  # weights are floats, and Keras makes floats of what they meet
+            if held is not None and not isinstance(held, torch.nn.Embedding):
+                # weights are floats, and Keras makes floats of what they meet
                 taken = [x.float() if torch.is_tensor(x) and not x.is_floating_point() else x for x in taken]
             values[found] = call(held, *taken)
             for number in done:

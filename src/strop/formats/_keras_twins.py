@@ -12,6 +12,7 @@ import numpy as np
 from .._lazy import lazy
 from .._plain import told
 from ..errors import NotApplicable
+from ._keras_activations import ACTIVATIONS
 
 if TYPE_CHECKING:
     import torch
@@ -393,35 +394,11 @@ def _relu(layer: Any) -> Call:
     return call
 
 
-_ACTIVATIONS: Mapping[str, Call] = {
-    "linear": lambda x: x,
-    "relu": lambda x: F.relu(x),
-    "relu6": lambda x: F.relu6(x),
-    "leaky_relu": lambda x: F.leaky_relu(x, 0.2),
-    "elu": lambda x: F.elu(x),
-    "selu": lambda x: F.selu(x),
-    "celu": lambda x: F.celu(x),
-    "gelu": lambda x: F.gelu(x),
-    "silu": lambda x: F.silu(x),
-    "hard_silu": lambda x: F.hardswish(x),
-    "mish": lambda x: F.mish(x),
-    "sigmoid": lambda x: x.sigmoid(),
-    "hard_sigmoid": lambda x: F.hardsigmoid(x),
-    "log_sigmoid": lambda x: F.logsigmoid(x),
-    "tanh": lambda x: x.tanh(),
-    "softplus": lambda x: F.softplus(x),
-    "softsign": lambda x: F.softsign(x),
-    "exponential": lambda x: x.exp(),
-    "softmax": lambda x: x.softmax(1),
-    "log_softmax": lambda x: x.log_softmax(1),
-}
-
-
 def _activation(layer: Any) -> Call:
     name = getattr(layer.activation, "__name__", type(layer.activation).__name__)
-    if name not in _ACTIVATIONS:
+    if name not in ACTIVATIONS:
         raise NotApplicable(f"{told_of(layer)} has an activation, {name}, without a counterpart")
-    return _ACTIVATIONS[name]
+    return ACTIVATIONS[name]
 
 
 def _padding(

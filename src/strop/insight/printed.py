@@ -115,12 +115,8 @@ def _floats(kept: Sequence[Mapping[str, str]], width: int) -> list[str]:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         lines += _filled(f"{', '.join(names[:3])}{more}: {why}", width, 4, "  ")
     if any(not one["known"] for one in kept):
-        lines += _filled(
-            "why these are in floats is told where the candidate is a bundle, as strop optimize writes it",
-            width,
-            4,
-            "  ",
-        )
+        why = "more of why is told where the candidate is a bundle, as strop optimize writes it"
+        lines += _filled(why, width, 4, "  ")
     if len(reasons) > REASONS:
         lines.append(f"  and {counted(len(reasons) - REASONS, 'reason')} more; --json has all of them")
     return lines
@@ -156,6 +152,6 @@ def _named(rows: Sequence[Sequence[str]], width: int) -> Iterable[str]:
 
 
 def _filled(text: str, width: int, indent: int = 0, first: str = "") -> list[str]:
-    return textwrap.wrap(
-        one_line(text), width, initial_indent=first, subsequent_indent=" " * indent, break_on_hyphens=False
-    )
+    bound = one_line(text).replace(" %", "\u00a0%")  # a number and its sign stay on one line
+    lines = textwrap.wrap(bound, width, initial_indent=first, subsequent_indent=" " * indent, break_on_hyphens=False)
+    return [line.replace("\u00a0", " ") for line in lines]

@@ -16,8 +16,8 @@ WRAPPED = "module."  # what PyTorch's names begin with where strop exported them
 HALF = 0.5  # of the error, that the worst layers are named up to
 WIDE = 0.1  # of numbers, that are lost to one step of 8 bits, from which on that is told
 MASK = 1e9  # that no number but one of a mask reaches
-UNRELATED = 0.7  # cosine, from which on an output says little of the original's
-UNLIKE = ": it has little to do with the original's, and the candidate is of no use."
+UNRELATED = 0.7  # cosine, under which an output has little in common with the original's
+UNLIKE = ": it has little in common with the original's."
 NEGLIGIBLE = 1e-10  # power of an error over that of the outputs, that is rounding of f32
 
 
