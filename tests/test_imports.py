@@ -6,7 +6,6 @@ import importlib
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,33 +20,27 @@ HEAVY = {
 }  # fmt: skip
 
 
-LOOP = 0.12  # seconds that `_loop` takes on a Zen 3 at 3.5 GHz
+NUMPY = 0.12  # CPU seconds that a child takes to import NumPy on an idle core of 3.5 GHz
 
 
 def cpu_seconds(arguments: Sequence[str], enough: float) -> float:
-    """CPU time that a child takes: the least of fifteen, or the first that is under `enough`.
+    """CPU time that a child takes: the least of seven, or the first that is under `enough`.
 
-    Neighbours on a shared core can only add to it, and the first run may still compile modules. On a core that is slow
-    at the moment, by a loop before and after, it counts as what a core of the usual speed would take.
+    Neighbours on a shared core can only add to it, and the first run may still compile modules. Where caches and memory
+    are slow at the moment, by what importing NumPy takes before and after, it counts as on an idle machine.
     """
     taken: list[float] = []
-    while len(taken) < 15 and min(taken, default=enough) >= enough:
-        time.sleep(0.2 * len(taken))  # until a neighbour that fills the caches is done
-        slow = _loop()
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        slow = max(1.0, (slow + _loop()) / 2 / LOOP)
-        taken.append((after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / slow)
+    while len(taken) < 7 and min(taken, default=enough) >= enough:
+        before, own, after = (_child(given) for given in (["-c", "import numpy"], arguments, ["-c", "import numpy"]))
+        taken.append(own / max(1.0, (before + after) / 2 / NUMPY))
     return min(taken)
 
 
-def _loop() -> float:
-    """CPU seconds of a million squares."""
-    before, total = time.process_time(), 0
-    for number in range(1_000_000):
-        total += number * number
-    return time.process_time() - before
+def _child(arguments: Sequence[str]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def loaded_by(code: str) -> set[str]:
