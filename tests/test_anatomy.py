@@ -67,3 +67,15 @@ def test_what_time_does_not_suffice_for_or_fails_is_left_out_with_the_reason(
     assert "What was not told of the layers" in why(MANIFEST, found)
     broken = take_apart(*sides[:3], tmp_path / "nowhere", seconds=600)
     assert "could not be told" in broken["why_not"][0]
+
+
+def test_how_layers_bear_int8_is_told_and_drawn(
+    sides: tuple[Hosted, Hosted, Candidate, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("strop.anatomy.peaks", lambda runtime, target, anew: None)
+    found = take_apart(*sides, seconds=600)["sensitivity"]
+    errors = [one["alone"]["error"] for one in found["groups"]]
+    assert len(errors) >= 3 and errors == sorted(errors, reverse=True) and errors[0] > 0
+    html = why(MANIFEST, {"sensitivity": json.loads(json.dumps(found))})
+    assert "How each layer bears int8" in html and html.count("<figure") == 1
+    assert all(f"{error:.2e}" in html for error in errors)

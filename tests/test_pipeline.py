@@ -146,7 +146,7 @@ def test_waiting_for_another_strop_is_told_and_counts_for_the_budget_alone(
     assert clock.limits().waiting == pytest.approx(300, abs=2)
 
     def tried(*_: Any) -> Outcome:
-        clock.reserve = clock.left - left
+        clock._start -= clock.left - left
         return Outcome(cause, seconds=1.0, waited=42.0)
 
     monkeypatch.setattr(pipeline, "try_candidate", tried)

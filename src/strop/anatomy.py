@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from . import formats, jobs
 from .data import Data
 from .explanation import explained, within
-from .insight import observe, peaks
+from .insight import mixers, observe, peaks, sensitivity
 from .plan import Candidate
 from .profiling import timed
 from .server import Hosted
@@ -21,9 +22,11 @@ from .server import Hosted
 SHARE = 0.1  # of what the search took
 LEAST = 5.0  # seconds that it takes at the least
 EXPLAINING = 0.6  # of it, where that is more
+BEARING = 0.8  # of what is left then, how layers bear int8 is measured in: it begins by calibrating
 TO_MEASURE_PEAKS = 20.0  # seconds, where this machine's are not known yet
 SAMPLES = 256
-HOW = "`strop report` with --original and --data tells it."
+EXPLAIN, PROFILE = "`strop report` with --original and --data", "`strop profile`"
+SENSITIVITY = "`strop profile --sensitivity`"
 
 
 def take_apart(original: Hosted, made: Hosted, candidate: Candidate, data: Path, seconds: float) -> dict[str, Any]:
@@ -37,16 +40,19 @@ def take_apart(original: Hosted, made: Hosted, candidate: Candidate, data: Path,
         seconds: That it may take.
 
     Returns:
-        Plain data: `explained`, as `strop.explain` tells it; `profile`, as `strop.profile` does, without advice; either
-        is None where it could not be told, and `why_not` says why.
+        Plain data: `explained`, as `strop.explain` tells it; `profile`, as `strop.profile` does, without advice;
+        `sensitivity`, how the original's layers bear int8, of a format whose precisions can be mixed. Each is None
+        where it could not be told, and `why_not` says why.
     """
     until, why_not = time.monotonic() + seconds, []
     explaining = until - seconds + max(LEAST, EXPLAINING * seconds)
 
-    def attempt(what: str, tell: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+    def attempt(what: str, tell: Callable[[], dict[str, Any]], how: str) -> dict[str, Any] | None:
         left = until - time.monotonic()
         if left < LEAST:
-            why_not.append(f"{what} takes longer than the {max(0.0, left):.0f} s that were left of the search. {HOW}")
+            why_not.append(
+                f"{what} takes longer than the {max(0.0, left):.0f} s that were left of the search. {how} tells it."
+            )
             return None
         try:
             return tell()
@@ -56,14 +62,20 @@ def take_apart(original: Hosted, made: Hosted, candidate: Candidate, data: Path,
 
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
-        return {
+        told = {
             "explained": attempt(
                 "where the error of each layer comes from",
                 lambda: _explained(original, made, candidate, data, folder, explaining),
+                EXPLAIN,
             ),
-            "profile": attempt("what binds each layer on this machine", lambda: _profile(made, data, until)),
-            "why_not": why_not,
+            "profile": attempt("what binds each layer on this machine", lambda: _profile(made, data, until), PROFILE),
+            "sensitivity": None,
         }
+        if mixers(original.model.format):
+            told["sensitivity"] = attempt(
+                "how each layer bears int8", lambda: _borne(original, data, folder, until), SENSITIVITY
+            )
+        return {**told, "why_not": why_not}
 
 
 def _explained(
@@ -85,3 +97,12 @@ def _profile(made: Hosted, data: Path, until: float) -> dict[str, Any]:
     watched.raise_unless_done("the model could not be profiled")
     assert watched.value is not None
     return timed(made, watched.value, known)
+
+
+def _borne(original: Hosted, data: Path, scratch: Path, until: float) -> dict[str, Any]:
+    seconds = BEARING * (until - time.monotonic())
+    told = (original.model, data, "", original.target, 0, scratch / "progress.json", seconds)
+    ended = jobs.run(sensitivity, *told, limits=within(until))
+    ended.raise_unless_done("int8 could not be tried layer by layer")
+    assert ended.value is not None
+    return asdict(ended.value)

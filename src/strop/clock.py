@@ -16,6 +16,8 @@ psutil = lazy("psutil")
 SHARE_OF_ONE = 0.25  # of the budget, that a single candidate may take
 LEAST_SECONDS = 30.0  # that it gets all the same
 TO_WRITE = 0.03  # of the budget, for writing the bundle
+TO_TELL = 0.05  # of the budget, for what is handed over, layer by layer
+LOOKS = 2  # at finalists, that there is time for: the first may not be proven
 OVERRUN = 1.05  # of the budget, at which confirming ends
 FREE_MEMORY = 0.8  # share of what is free at the start, that one candidate may use
 
@@ -28,8 +30,9 @@ class Clock:
         start: When this session began, on the clock of `time.monotonic`; now, if None.
 
     Attributes:
-        reserve: Seconds to keep for confirming.
         look: Seconds that measuring one model whole takes, as far as is known.
+        confirming: The same of a finalist, on the confirm split, as far as there is time for it.
+        finalists: Candidates so far that may be one.
 
     Raises:
         RunFailed: The file is not what strop wrote.
@@ -40,7 +43,8 @@ class Clock:
         self._spent = spent
         before = read_json(spent, float) if spent.exists() else 0.0
         self._start = (time.monotonic() if start is None else start) - before
-        self.reserve = self.look = 0.0
+        self.look = self.confirming = 0.0
+        self.finalists = 0
         self.memory = budget.memory or int(psutil.virtual_memory().available * FREE_MEMORY)
 
     @property
@@ -58,9 +62,14 @@ class Clock:
         return self.elapsed >= self.budget.seconds
 
     @property
+    def reserve(self) -> float:
+        """Seconds to keep for confirming; while there is no finalist, one more model is measured whole all the same."""
+        return self.confirming * max(1, min(LOOKS, self.finalists))
+
+    @property
     def left(self) -> float:
         """Seconds left for trying candidates."""
-        return self.budget.seconds - self.reserve - self.elapsed
+        return self.to_confirm - self.reserve
 
     @property
     def most(self) -> float:
@@ -69,8 +78,21 @@ class Clock:
 
     @property
     def to_confirm(self) -> float:
-        """Seconds left for measuring a finalist; what a bundle takes to write is kept."""
+        """Seconds left for measuring finalists; what comes after is kept."""
+        return self.to_tell - self.budget.seconds * TO_TELL
+
+    @property
+    def to_tell(self) -> float:
+        """Seconds left for looking into what is handed over; what a bundle takes to write is kept."""
         return self.budget.seconds * (1 - TO_WRITE) - self.elapsed
+
+    def to_look(self, others: int) -> float:
+        """Seconds that measuring a finalist may take.
+
+        Args:
+            others: Finalists that follow, should it not be proven: one of them has its time.
+        """
+        return max(self.to_confirm / 2, self.to_confirm - self.confirming) if others else self.to_confirm
 
     @property
     def room(self) -> bool:
@@ -78,8 +100,8 @@ class Clock:
         return self.to_confirm >= max(self.look, 1e-9)
 
     def limits(self) -> jobs.Limits:
-        """What the next candidate may use."""
-        seconds = max(1.0, min(self.left, self.most))
+        """What the next candidate may use: all that is left, where that is too little for another one after it."""
+        seconds = max(1.0, self.left if self.left < self.most + LEAST_SECONDS else self.most)
         return jobs.Limits(seconds, self.memory, waiting=max(0.0, self.left - seconds))
 
     def whole(self) -> jobs.Limits:

@@ -16,7 +16,7 @@ from ._plain import given, texts
 from .baseline import choose_goal, lay_out, measure_called, measure_original, noise, power, run_baseline, seconds_a_call
 from .build import Failure
 from .bundle import Bundle, check_free, next_free
-from .clock import Clock
+from .clock import LOOKS, Clock
 from .confirm import Finding, confirm
 from .diary import Diary
 from .errors import (
@@ -48,7 +48,7 @@ from .trial import Setting, measure, try_candidate
 
 LEAST_DISK = 200e6  # bytes free, below which no candidate is started
 CONFIRMING_LONGER = 1.5  # a look on the confirm split, over one on the search split, its samples left out
-MOST_TO_CONFIRM = 0.4  # of the budget
+SEARCHED = 0.5  # of what is left then: confirming in time what there was no time to find helps nobody
 RUNS = "strop-runs"
 
 
@@ -201,7 +201,7 @@ def _carry_out(run: RunDir, request: Request, start: float, tell: Listener) -> R
     tell(Said(power(setting, request)))
 
     searcher, planned, refused = _searcher(run, request, setting, tell)
-    clock.reserve = _to_confirm(request, original, look, clock.left)
+    clock.confirming = min(_to_confirm(request, original, look), SEARCHED * clock.to_confirm / LOOKS)
     ended = _explore(searcher, setting, clock, tell)
 
     findings = confirm(
@@ -235,7 +235,7 @@ def _anatomy(result: Result, setting: Setting, clock: Clock, tell: Listener) -> 
     shown = result.handed_over
     if shown is None or not shown.candidate.steps:
         return {}
-    seconds = min(anatomy.SHARE * clock.elapsed, clock.to_confirm)
+    seconds = min(anatomy.SHARE * clock.elapsed, clock.to_tell)
     if seconds >= anatomy.LEAST:
         tell(Said(f"looking into what is handed over, layer by layer, for {seconds:.0f} s at the most"))
     made = Hosted(setting.model(shown.model), shown.candidate.runtime, setting.workshop.target)
@@ -269,6 +269,7 @@ def _searcher(
 
 def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener) -> str:
     """Try candidates until the searcher has no more, the budget is spent, or somebody stops it; says which."""
+    clock.finalists = _usable(searcher)
     try:
         while not (reason := clock.why_not(sum(outcome.counts for _, outcome in searcher.tried))):
             proposal = searcher.ask()
@@ -295,12 +296,17 @@ def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener)
                 blamed = setting.workshop.remember(proposal.candidate.steps, failure)
                 outcome = dataclasses.replace(outcome, blamed=blamed.label() if blamed else "")
             searcher.tell(proposal, outcome)
+            clock.finalists = _usable(searcher)
             clock.keep()
             tell(Tried(number, name, outcome, _best(searcher, setting.goal)))
     except KeyboardInterrupt:
         reason = "interrupted; what was found so far is confirmed (Ctrl-C again ends that too)"
     tell(Stopped(reason))
     return reason
+
+
+def _usable(searcher: Searcher) -> int:
+    return sum(outcome.usable for _, outcome in searcher.tried)
 
 
 def _best(searcher: Searcher, goal: Goal) -> str | None:
@@ -330,14 +336,10 @@ def _on_confirm(
     return Finding(candidate, model, ended.value or Report(), 0.95, False, problem=ended.reason)
 
 
-def _to_confirm(request: Request, original: Finding, look: float, left: float) -> float:
-    """Seconds to keep for confirming: two looks, each longer than that at the original by timing and samples.
-
-    Of what is left, half at the most: a search that confirms in time what it had no time to find helps nobody.
-    """
+def _to_confirm(request: Request, original: Finding, look: float) -> float:
+    """Seconds of a look on the confirm split: longer than that at the original by timing and samples."""
     samples = (request.splits["confirm"] - request.splits["search"]) / request.target.batch
-    longer = look * CONFIRMING_LONGER + samples * seconds_a_call(original)
-    return min(longer * 2, request.budget.seconds * MOST_TO_CONFIRM, left / 2)
+    return look * CONFIRMING_LONGER + samples * seconds_a_call(original)
 
 
 def _goal_of(recipe: Bundle, goal: Goal | str | None, metric: str | Sequence[str]) -> Goal | str:

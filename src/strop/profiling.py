@@ -70,8 +70,9 @@ def profile(
 
     Returns:
         Plain data, which a notebook shows.
-        `seconds` of one call; `layers`, overhead first, then the others in the order in which they run
-        (what is not known is None); `bound_by`: `compute`, `memory`, `conversion` or `overhead`, and `shares`, the
+        `seconds` of one call; `layers`, overhead first, then the others in the order in which they run (what is not
+        known is None), each with its `name`, where it came from if the model tells, and in `layers` all that run with
+        it, by their names in the file; `bound_by`: `compute`, `memory`, `conversion` or `overhead`, and `shares`, the
         share of a call that each binds; where the runtime has no profiler, `overhead` or `model`, and none; `memory` in
         bytes, and `held`, how much of it are weights and values between layers, and where they are most; `peaks` of
         this machine; `energy`; `advice`, the most expected gain first; `unfit`, the techniques that do not fit, and

@@ -21,6 +21,7 @@ class Layer:
         reads: The values, computed or put in, that go into it.
         writes: Those that it computes.
         weights: Bytes of all the weights that it reads in a call, whoever was the first.
+        place: Where in the source it came from, as the layers of a PyTorch module; empty where that is not known.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Layer:
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     weights: float = 0.0
+    place: str = ""
 
 
 @dataclass(frozen=True)

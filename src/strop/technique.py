@@ -88,11 +88,13 @@ class Parts(Protocol):
 
     Attributes:
         members: By group, the names that its operators have in the model's file.
+        labels: By group, what a person calls it: where it came from, if the model tells.
         borders: Groups between which values pass, and how many values of one sample.
         precisions: That a group may have, the most exact last.
     """
 
     members: Mapping[str, Sequence[str]]
+    labels: Mapping[str, str]
     borders: Sequence[tuple[str, str, int]]
     precisions: tuple[str, ...]
 

@@ -16,6 +16,7 @@ from strop.errors import UnsupportedModel
 from strop.insight import story
 from strop.insight.inside import look
 from strop.insight.seen import Inside
+from strop.profiling import profile
 from strop.reading import read_for
 from strop.target import Target
 from strop.technique import Context, Technique, apply
@@ -154,7 +155,7 @@ def test_nodes_without_names_get_some_that_are_of_use(tmp_path: Path) -> None:
     source = saved(deep(named=False), tmp_path / "model.onnx")
     assert not any(node.name for node in onnx.load(source).graph.node)
     found = seen(source, made(source, tmp_path / "made", rows(), STATIC), rows(), tmp_path)
-    names = story.labels(found.layers)
+    names = [one["name"] for one in story.layers(found)]
     assert len(set(names)) == len(names) and all(names)
     worst = max(zip(names, found.layers, strict=True), key=lambda pair: pair[1].harm or 0)[0]
     assert worst == f"Gemm:h{BAD}"
@@ -170,7 +171,12 @@ def test_layers_of_a_pytorch_model_bear_its_own_names(tmp_path: Path) -> None:
     proto.graph.node[1].metadata_props.add(key="pkg.torch.onnx.name_scopes", value="no list (")
     source = saved(proto, tmp_path / "model.onnx")
     inputs = {"x": RNG(0).normal(size=(12, 4)).astype(np.float32)}
-    assert story.labels(seen(source, source, inputs, tmp_path).layers) == ["stem.fc", "blocks.0.fc"]
+    layers = story.layers(seen(source, source, inputs, tmp_path))
+    assert [one["name"] for one in layers] == ["stem.fc", "blocks.0.fc"]
+    times = profile(source, {"x": inputs["x"]}, target=Target(threads=1))["layers"]
+    assert {"stem.fc", "blocks.0.fc"} <= {one["name"] for one in times}
+    known = {layer.name for layer in formats.format_of("onnx").structure(formats.open(source)).layers}
+    assert {name for one in times for name in one["layers"]} == known, "the file's own names are there, too"
 
 
 def test_control_flow_is_said_and_the_rest_explained(tmp_path: Path) -> None:

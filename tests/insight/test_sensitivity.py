@@ -66,7 +66,7 @@ def test_what_is_known_is_kept(tmp_path: Path, own_cache: Path) -> None:
 def test_a_format_whose_precisions_nothing_mixes_is_refused(tmp_path: Path) -> None:
     example = deep(tmp_path / "example")
     example.data.save(tmp_path / "data")
-    with pytest.raises(UnsupportedModel, match=r"quantize-forest has one precision throughout.*Convert it to ONNX"):
+    with pytest.raises(UnsupportedModel, match=r"none does for this forest model.*Convert it to ONNX"):
         sensitivity(replace(example.model, format=FOREST), tmp_path / "data", "", TARGET, 0, tmp_path / "progress.json")
 
 

@@ -34,6 +34,7 @@ BETWEEN = frozenset({
 OPEN_ENDED = frozenset({"Gemm", "MatMul"})
 """Of these, the ones whose output need not be rounded."""
 _WEIGHTS = (".weight", ".w_0", "/kernel")
+_ROUNDED = ("_DequantizeLinear_Output", "_quantized")
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
@@ -62,7 +63,7 @@ def dataflow_of(proto: onnx.ModelProto) -> Dataflow:
     operators = tuple(
         Operator(
             node.name, node.op_type, tuple(_reads(node)), tuple(filter(None, node.output)),
-            _precision(node, makers, readers, stored), _place(node),
+            _precision(node, makers, readers, stored), place_of(node),
         )
         for node in nodes
     )  # fmt: skip
@@ -106,12 +107,12 @@ def _precision(
     return FLOATS[floats[0]] if floats else "f32"
 
 
-def _place(node: onnx.NodeProto) -> str:
+def place_of(node: onnx.NodeProto) -> str:
     """Where an operator came from: the layer that its weights are named after, or the module that was exported."""
     for value in node.input:
         for end in _WEIGHTS:
-            if value.endswith(end) and value != end:
-                return value.removesuffix(end)
+            if (weights := _named(value)).endswith(end) and weights != end:
+                return weights.removesuffix(end)
     scopes: object = None
     for entry in node.metadata_props:
         if entry.key == _SCOPES:
@@ -119,6 +120,13 @@ def _place(node: onnx.NodeProto) -> str:
                 scopes = ast.literal_eval(entry.value)
     inner = [scope for scope in scopes[:-1] if isinstance(scope, str) and scope] if isinstance(scopes, list) else []
     return inner[-1] if inner else ""
+
+
+def _named(value: str) -> str:
+    """What weights were called before a quantizer put its steps between."""
+    for end in _ROUNDED:
+        value = value.removesuffix(end)
+    return value
 
 
 def _reads(node: onnx.NodeProto) -> Iterator[str]:

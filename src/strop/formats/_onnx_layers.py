@@ -10,6 +10,7 @@ import numpy as np
 
 from .._lazy import lazy
 from ..structure import Layer, Structure
+from ._onnx_inside import place_of
 from ._onnx_shapes import Shaped, bodies_of, shapes
 from ._onnx_work import multiply_adds
 from ._told import UNUSED, told
@@ -95,7 +96,7 @@ class _Graph:
             passed = sum(self.known[name].bytes for name in writes if name in self.known)
         return Layer(
             node.name, node.op_type, multiply_adds(node, {**self.known, **self.weights}) / samples, size, count,
-            tuple(name for name in names if name not in self.weights), writes, passed,
+            tuple(name for name in names if name not in self.weights), writes, passed, place_of(node),
         )  # fmt: skip
 
     def rest(self, names: set[str]) -> Layer | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..naming import labels
 from ..structure import Structure
 
 
@@ -37,7 +38,8 @@ def held(structure: Structure, samples: int) -> Held | None:
         samples: That a call carries.
     """
     sizes = {value: size * samples for value, size in structure.values.items()}
-    source = {value: layer.name for layer in structure.layers for value in layer.writes}
+    named = labels([(layer.name, layer.operator, layer.place) for layer in structure.layers])
+    source = {value: name for name, layer in zip(named, structure.layers, strict=True) for value in layer.writes}
     if not any(value in sizes for value in source):
         return None
     last = _last_use(structure)
@@ -49,7 +51,7 @@ def held(structure: Structure, samples: int) -> Held | None:
         live |= set(layer.writes)
         over_time.append(now)
         if now > most:
-            most, at = now, layer.name
+            most, at = now, named[place]
             largest = source.get(max(live, key=lambda value: sizes.get(value, 0.0), default=""), "")
         over = {value for value in (*layer.reads, *layer.writes) if last.get(value, -1) <= place} & live
         now -= sum(sizes.get(value, 0.0) for value in over)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from ..naming import labels
 from ..stats import Interval
 from ..structure import Layer
 from .roofline import Row
@@ -23,20 +24,21 @@ def layers(found: Found, batch: int) -> list[dict[str, Any]]:
 
 
 def _rows(found: Found) -> Iterator[dict[str, Any]]:
-    done = set()
-    for row in found.rows:
-        done |= set(row.layers)
-        yield _row(row, found.seconds.value)
-    for layer in found.structure.layers:
-        if layer.name not in done:
-            yield _entry(layer.name, layer.operator, None, None, operations=0.0, bytes=layer.bytes, layers=[layer.name])
+    done = {name for row in found.rows for name in row.layers}
+    before = [layer for layer in found.structure.layers if layer.name not in done]
+    told = [(row.name, row.operator, row.place) for row in found.rows]
+    named = labels([*told, *((layer.name, layer.operator, layer.place) for layer in before)])
+    for label, row in zip(named, found.rows, strict=False):
+        yield _row(label, row, found.seconds.value)
+    for label, layer in zip(named[len(found.rows) :], before, strict=True):
+        yield _entry(label, layer.operator, None, None, operations=0.0, bytes=layer.bytes, layers=[layer.name])
 
 
-def _row(row: Row, whole: float) -> dict[str, Any]:
+def _row(label: str, row: Row, whole: float) -> dict[str, Any]:
     share = row.seconds / whole
     return {
         **_entry(
-            row.name, row.operator, Interval(row.seconds, row.seconds, row.seconds), Interval(share, share, share),
+            label, row.operator, Interval(row.seconds, row.seconds, row.seconds), Interval(share, share, share),
             operations=row.operations, bytes=row.bytes, attainable=row.attainable, bound_by=row.bound_by,
             layers=list(row.layers),
         ),

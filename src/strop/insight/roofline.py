@@ -43,6 +43,7 @@ class Row:
         precision: What it is computed in; empty where that is not known.
         attainable: Seconds at this machine's peaks; None where these are not known.
         bound_by: One of `KINDS`; None where the peaks are not known.
+        place: Where in the source that layer came from; empty where that is not known.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Row:
     precision: str
     attainable: float | None
     bound_by: str | None
+    place: str = ""
 
 
 def rows(times: Sequence[LayerTime], structure: Structure, peaks: Peaks | None, samples: int) -> tuple[Row, ...]:
@@ -88,7 +90,7 @@ def _row(
     return Row(
         main.name if main else time.name, main.operator if main else time.operator,
         tuple(layer.name for layer in group), time.seconds, operations, sum(layer.bytes for layer in group),
-        weights + values, time.precision, attainable, bound_by,
+        weights + values, time.precision, attainable, bound_by, main.place if main else "",
     )  # fmt: skip
 
 

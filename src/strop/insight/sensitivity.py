@@ -19,14 +19,14 @@ from .._cache import PART, own_folder
 from ..data import Data
 from ..errors import NotApplicable, UnsupportedModel
 from ..metric import Outputs
-from ..model import Model, Signature
+from ..model import Format, Model, Signature
 from ..progress import Teller
 from ..runtime import predict
 from ..target import Target
-from ..technique import Context, Needs, Parts, Technique
+from ..technique import Context, Parts, Technique
 
 MOST, FEWEST = 64, 4  # samples to judge by
-SECONDS = 120.0  # that all of it may take, if the fewest samples do with that
+SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Borne:
     """How one group bears int8.
 
     Attributes:
-        name: Of its first layer, which has the weights.
-        layers: All of them.
+        name: Of its first layer, which has the weights: where it came from, if the model tells.
+        layers: All of them, as the file names them.
         alone: Where only this group is in int8.
         spared: Where all but it are.
     """
@@ -92,7 +92,17 @@ class _Seen:
     seed: int
 
 
-def sensitivity(model: Model, data: Path, metric: str, target: Target, seed: int, progress: Path) -> Sensitivity:
+def mixers(format_: Format) -> list[type[Technique]]:
+    """The techniques that mix precisions in a format: by them it can be told how its layers bear int8."""
+    return [
+        kind for kind in techniques.all_techniques()
+        if format_ in kind.accepts and kind.quantizes and kind.parts is not Technique.parts
+    ]  # fmt: skip
+
+
+def sensitivity(
+    model: Model, data: Path, metric: str, target: Target, seed: int, progress: Path, seconds: float = SECONDS
+) -> Sensitivity:
     """Try each group alone in int8, and all others in it, without quantizing anew. Runs in a job.
 
     What is known already is kept for the next time, so that an interrupted one goes on.
@@ -104,6 +114,7 @@ def sensitivity(model: Model, data: Path, metric: str, target: Target, seed: int
         target: Threads and batch.
         seed: Of resamples.
         progress: A file for how far it is.
+        seconds: That all of it may take, if the fewest samples do with that.
 
     Raises:
         UnsupportedModel: No technique mixes precisions in this format, or here.
@@ -116,7 +127,7 @@ def sensitivity(model: Model, data: Path, metric: str, target: Target, seed: int
         context = Context(samples, model, target, seed, Path(scratch), shared=shared, progress=tell)
         technique, parts = _opened(model, context)
         judge = _Judge(parts, model.signature, samples, metric, target, seed)
-        count, seconds = judge.fit()
+        count, seconds = judge.fit(seconds)
         kept = _Kept(shared / f"{_digest(str(technique), metric, str(count))}.json")
         lowest, exact = parts.precisions[0], parts.precisions[-1]
         plain, whole = dict.fromkeys(parts.members, exact), dict.fromkeys(parts.members, lowest)
@@ -124,7 +135,7 @@ def sensitivity(model: Model, data: Path, metric: str, target: Target, seed: int
         for place, (name, layers) in enumerate(parts.members.items()):
             alone = kept.get(f"alone {name}", lambda name=name: judge({**plain, name: lowest}))  # type: ignore[misc]
             spared = kept.get(f"spared {name}", lambda name=name: judge({**whole, name: exact}))  # type: ignore[misc]
-            groups.append(Borne(name, tuple(layers), alone, spared))
+            groups.append(Borne(parts.labels[name], tuple(layers), alone, spared))
             tell((place + 1) / len(parts.members), f"how {len(parts.members)} layers bear int8: {seconds:.0f} s in all")
         groups.sort(key=lambda group: -group.alone.error)
         return Sensitivity(technique.label(), count, metric, judge(plain), judge(whole), tuple(groups))
@@ -132,13 +143,12 @@ def sensitivity(model: Model, data: Path, metric: str, target: Target, seed: int
 
 def _opened(model: Model, context: Context) -> tuple[Technique, Parts]:
     reasons = []
-    for kind in techniques.all_techniques():
-        if model.format in kind.accepts and kind.quantizes and not kind.needs & Needs.TRAINING:
-            try:
-                kind().requires(model, context.target)
-                return kind(), kind().parts(model, context)
-            except NotApplicable as error:
-                reasons.append(str(error))
+    for kind in mixers(model.format):
+        try:
+            kind().requires(model, context.target)
+            return kind(), kind().parts(model, context)
+        except NotApplicable as error:
+            reasons.append(str(error))
     raise UnsupportedModel(
         f"Sensitivity to int8 is measured where a technique mixes precisions, and none does for this {model.format} "
         f"model ({'; '.join(reasons) or 'none knows the format'}). Convert it to ONNX or OpenVINO first."
@@ -153,7 +163,7 @@ class _Judge:
         self.metric = metrics.find(metric) if metric else None
         self.data, self.right = data, Outputs()
 
-    def fit(self) -> tuple[int, float]:
+    def fit(self, most: float) -> tuple[int, float]:
         """Take as many samples as fit into the time; how many, and how long it will be."""
         exact = dict.fromkeys(self.parts.members, self.parts.precisions[-1])
         begun = time.monotonic()
@@ -162,7 +172,7 @@ class _Judge:
         few = self._take(FEWEST)
         predict(step, self.signature, few, self.target.batch)
         each, runs = (time.monotonic() - made) / len(few), 2 * len(self.parts.members) + 2
-        count = int((SECONDS / runs - (made - begun)) / each)
+        count = int((most / runs - (made - begun)) / each)
         self.data = self._take(max(FEWEST, min(MOST, count)))
         self.right = predict(step, self.signature, self.data, self.target.batch)
         seconds = runs * (made - begun + each * len(self.data))

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from ..naming import labels
 from ..units import counted
 from .likeness import Likeness
 from .seen import Inside, Seen
 
 NAMED = 3  # layers that a sentence names
-WRAPPED = "module."  # what PyTorch's names begin with where strop exported them
 HALF = 0.5  # of the error, that the worst layers are named up to
 WIDE = 0.1  # of numbers, that are lost to one step of 8 bits, from which on that is told
 MASK = 1e9  # that no number but one of a mask reaches
@@ -37,7 +37,7 @@ def layers(found: Inside) -> list[dict[str, Any]]:
             "share": None if seen.harm is None else seen.harm / whole if whole > NEGLIGIBLE else 0.0,
             "seconds": dict(zip(("original", "candidate"), seen.seconds, strict=True)),
         }
-        for label, seen in zip(labels(found.layers), found.layers, strict=True)
+        for label, seen in zip(_labels(found.layers), found.layers, strict=True)
     ]
 
 
@@ -51,15 +51,9 @@ def likeness(found: Likeness) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def labels(found: Sequence[Seen]) -> list[str]:
-    """What each layer is called: where it came from, if the model tells, else the name of its operator."""
-    places = [seen.part.main.place.removeprefix(WRAPPED) or seen.part.main.name for seen in found]
-    kinds = [f"{place} {seen.part.main.kind}" for place, seen in zip(places, found, strict=True)]
-    once, twice = Counter(places), Counter(kinds)
-    return [
-        place if once[place] == 1 else kind if twice[kind] == 1 else f"{place} {seen.part.main.name}"
-        for place, kind, seen in zip(places, kinds, found, strict=True)
-    ]
+def _labels(found: Sequence[Seen]) -> list[str]:
+    mains = [seen.part.main for seen in found]
+    return labels([(main.name, main.kind, main.place) for main in mains])
 
 
 def floats(found: Inside, reasons: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -72,7 +66,7 @@ def floats(found: Inside, reasons: Mapping[str, str]) -> list[dict[str, Any]]:
     integer = {seen.part.main.kind for seen in found.layers if "int" in seen.precision}
     return [
         {"layer": label, "operator": seen.part.main.kind, **_why(seen, reasons, integer)}
-        for label, seen in zip(labels(found.layers), found.layers, strict=True)
+        for label, seen in zip(_labels(found.layers), found.layers, strict=True)
         if integer and "int" not in seen.precision and seen.part.candidate
     ]
 
@@ -134,7 +128,7 @@ def _origin(found: Inside, plain: Sequence[Mapping[str, Any]]) -> list[str]:
 def _causes(found: Inside) -> list[str]:
     """What of the worst layers is too wide for integers of 8 bits, which have one step for all that goes in."""
     ends = {seen.part.value: at for at, seen in enumerate(found.layers)}
-    named, said = labels(found.layers), []
+    named, said = _labels(found.layers), []
     for at in sorted(range(len(named)), key=lambda at: -(found.layers[at].harm or 0.0))[:NAMED]:
         seen = found.layers[at]
         read = {ends[value] for one in seen.part.original for value in one.inputs if value in ends} - {at}

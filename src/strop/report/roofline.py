@@ -11,8 +11,9 @@ from ..rundir import finite
 from ..units import quantity
 from .parts import bullets, figure, table
 
-BOUND = {"compute": "#0072b2", "memory": "#e69f00", "conversion": "#cc79a7", "overhead": "#8c8c8c"}
-SIGNS = {"compute": "circle", "memory": "square", "conversion": "diamond", "overhead": "x"}
+BOUND = {"compute": "#0072b2", "memory": "#e69f00", "conversion": "#cc79a7", "overhead": "#8c8c8c", None: "#56b4e9"}
+"""What binds a layer, and its colour (after Okabe & Ito 2008)."""
+SIGNS = {"compute": "circle", "memory": "square", "conversion": "diamond", "overhead": "x", None: "circle-open"}
 ROOM = 3.0  # on either side of the points, as a factor
 
 
@@ -25,19 +26,19 @@ def roofline(profile: Mapping[str, Any]) -> str:
     layers = [one for one in profile["layers"] if one["seconds"]]
     binds = [f"{share:.0%} is bound by {what}" for what, share in profile["shares"].items() if share >= 0.005]
     said = "; ".join([f"A call takes {quantity(profile['seconds']['value'], 's')}", *binds])
-    return f"<p>{escape(said)}.</p>" + _chart(layers, profile["peaks"]) + _table(layers) + bullets(profile["notes"])
+    return f"<p>{escape(said)}.</p>" + chart(layers, profile["peaks"]) + _table(layers) + bullets(profile["notes"])
 
 
-def _chart(layers: Sequence[Mapping[str, Any]], peaks: Mapping[str, Any] | None) -> str:
+def chart(layers: Sequence[Mapping[str, Any]], peaks: Mapping[str, Any] | None) -> str:
     """Operations a second over operations a byte, on logarithmic scales (Williams, Waterman and Patterson 2009)."""
-    placed = [one for one in layers if one.get("intensity") and one["operations"]]
+    placed = [one for one in layers if one.get("intensity") and one["operations"] and one["seconds"]]
     if peaks is None or not placed:
         return ""
     traces: list[dict[str, Any]] = []
     for bound, colour in BOUND.items():
         if of := [one for one in placed if one["bound_by"] == bound]:
             traces.append({
-                "type": "scatter", "mode": "markers", "name": bound,
+                "type": "scatter", "mode": "markers", "name": bound or "layers",
                 "x": [one["intensity"] for one in of], "y": [_rate(one) for one in of],
                 "text": [escape(one["name"]) for one in of],
                 "marker": {"color": colour, "symbol": SIGNS[bound], "size": 9},

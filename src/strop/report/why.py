@@ -7,20 +7,24 @@ from html import escape
 from typing import Any
 
 from .. import details
-from ..rundir import finite
 from ..units import quantity
-from .parts import bullets, figure, table
+from .bars import bars, greatest
+from .borne import borne
+from .parts import bullets, table
 from .roofline import roofline
 
 EXPLAIN = (
     "<code>strop report</code> tells with <code>--original MODEL --data DATA</code>, and "
     "<code>strop explain</code> on a terminal."
 )
-MOST = 40  # layers in a chart
 
 
 def why(manifest: Mapping[str, Any], anatomy: Mapping[str, Any]) -> str:
-    """Args: anatomy: What was found layer by layer: `explained`, `profile`, and `why_not`; each may be missing."""
+    """What brought the result about.
+
+    Args:
+        anatomy: What was found layer by layer: `explained`, `profile`, `sensitivity`, `why_not`; each may be missing.
+    """
     parts = [
         bullets(
             details.without(manifest["without"], manifest["goal"]["objective"]),
@@ -33,11 +37,9 @@ def why(manifest: Mapping[str, Any], anatomy: Mapping[str, Any]) -> str:
         parts.append(f"<p>Which layers take the time and bring in the error, before and after, {EXPLAIN}</p>")
     if profile := anatomy.get("profile"):
         parts += ["<h3>What binds each layer on this machine</h3>", roofline(profile)]
-    parts += [
-        bullets(anatomy.get("why_not", []), "What was not told of the layers"),
-        "<p>How each layer bears int8, <code>strop profile --sensitivity</code> tells.</p>",
-    ]
-    return "".join(parts)
+    if found := anatomy.get("sensitivity"):
+        parts += ["<h3>How each layer bears int8</h3>", borne(found)]
+    return "".join([*parts, bullets(anatomy.get("why_not", []), "What was not told of the layers")])
 
 
 def _error(explained: Mapping[str, Any]) -> list[str]:
@@ -71,35 +73,6 @@ def layer_charts(layers: Sequence[Mapping[str, Any]]) -> str:
         } for (side, taken), colour in zip(times.items(), ("#8c8c8c", "#3b8fd0"), strict=True)]  # fmt: skip
         parts.append(bars(drawn, "milliseconds a call", len(kept), ""))
     return f'<div class="plots">{"".join(parts)}</div>'
-
-
-def greatest(values: Sequence[float]) -> list[int]:
-    """The places of the most that a chart shows, in their order."""
-    order = sorted(range(len(values)), key=lambda at: -values[at])[:MOST]
-    return sorted(at for at in order if values[at] > 0)
-
-
-def bars(
-    traces: Sequence[Mapping[str, Any]],
-    title: str,
-    count: int,
-    form: str,
-    order: Mapping[str, Any] | None = None,
-) -> str:
-    """Bars by layer, from above.
-
-    Args:
-        count: Of layers.
-        form: Of the numbers, as Plotly has it.
-        order: Of the layers, likewise; by default that of the traces.
-    """
-    layout = {
-        "xaxis": {"title": {"text": title}, "tickformat": form, "rangemode": "tozero"},
-        "yaxis": {"autorange": "reversed", "type": "category", "dtick": 1, **(order or {})},
-        "barmode": "stack" if order else "group", "showlegend": len(traces) > 1,
-    }  # fmt: skip
-    about = f"Layer by layer: {title}. The table below has the same figures."
-    return figure(finite({"data": list(traces), "layout": layout}), about, rows=count)
 
 
 def _layers(layers: Sequence[Mapping[str, Any]]) -> str:

@@ -68,7 +68,7 @@ def mixed(technique: Technique, share: float, model: Model, context: Context) ->
     mix = chosen(parts, share, given, context, measured_folder(technique, model, context), until)
     if set(mix.values()) in ({EXACT}, {parts.precisions[0]}):
         raise NotApplicable(f"the fastest mix within {share:.2g}x of its error is {mix.popitem()[1]} throughout")
-    return replace(parts.save(mix, context.folder), notes=(*model.notes, _told(mix)))
+    return replace(parts.save(mix, context.folder), notes=(*model.notes, _told(mix, parts.labels)))
 
 
 def chosen(
@@ -185,10 +185,10 @@ def _profile(parts: Parts, precisions: Mapping[str, str], context: Context) -> S
         return context.layer_times(parts.save(precisions, Path(folder) / "model"))
 
 
-def _told(mix: Mapping[str, str]) -> str:
+def _told(mix: Mapping[str, str], labels: Mapping[str, str]) -> str:
     """Which groups have which precision, as a sentence."""
     counts = Counter(mix.values())
-    exact = [group for group, precision in mix.items() if precision != "int8"]
+    exact = [labels[group] for group, precision in mix.items() if precision != "int8"]
     said = ", ".join(f"{count} in {precision}" for precision, count in counts.most_common())
     more = f" and {len(exact) - NAMED} more" if len(exact) > NAMED else ""
     return f"Of {len(mix)} groups of layers {said}; not in int8: {', '.join(exact[:NAMED])}{more}."

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from .._quiet import silenced
+from ..formats._onnx_inside import place_of
 from ..formats.onnx import save
 from ..model import Model
+from ..naming import labels
 from ..settings import span
 from ..target import Target
 from ..technique import Context, Parts, Technique
@@ -63,6 +65,9 @@ class _Parts(Parts):
     def __init__(self, grouped: Grouped, model: Model, target: Target):
         self.grouped, self.model, self.target = grouped, model, target
         self.members, self.borders = grouped.members, grouped.borders()
+        known = {node.name: node for node in grouped.quantized.graph.node}
+        first = [(name, known[name].op_type, place_of(known[name])) for name in grouped.members]
+        self.labels = dict(zip(grouped.members, labels(first), strict=True))
 
     def step(self, precisions: Mapping[str, str]) -> Step:
         return runner(self.grouped.mixed(precisions).SerializeToString(), self.target.threads)

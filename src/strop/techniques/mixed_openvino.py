@@ -55,6 +55,7 @@ class _Parts(Parts):
     def __init__(self, grouped: Grouped, model: Model, target: Target):
         self.grouped, self.model, self.target = grouped, model, target
         self.members, self.borders = grouped.members, grouped.borders()
+        self.labels = {group: group for group in grouped.members}
         self.precisions = ("int8", "bf16", "f32") if computes("bf16") else ("int8", "f32")
 
     def step(self, precisions: Mapping[str, str]) -> Step:

@@ -1,0 +1,23 @@
+"""Naming: what layers are called where a person reads of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+WRAPPED = "module."  # what PyTorch's names begin with where strop exported them
+
+
+def labels(layers: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Where each came from, if the model tells, else its name in the file; with what tells apart those of one place.
+
+    Args:
+        layers: Of each its name, operator and place.
+    """
+    places = [place.removeprefix(WRAPPED) or name for name, _, place in layers]
+    kinds = [f"{place} {kind}" for place, (_, kind, _) in zip(places, layers, strict=True)]
+    once, twice = Counter(places), Counter(kinds)
+    return [
+        place if once[place] == 1 else kind if twice[kind] == 1 else f"{place} {name}"
+        for place, kind, (name, _, _) in zip(places, kinds, layers, strict=True)
+    ]
