@@ -12,12 +12,15 @@ from onnx import numpy_helper
 from models import RNG, build, case, weight
 from strop import formats
 from strop.comparison import fit, host
+from strop.dataflow import Operator
 from strop.errors import UnsupportedModel
-from strop.insight import story
+from strop.insight import inside, story
 from strop.insight.inside import look
-from strop.insight.seen import Inside
+from strop.insight.parts import Part
+from strop.insight.seen import Inside, Seen
 from strop.profiling import profile
 from strop.reading import read_for
+from strop.runtime import LayerTime
 from strop.target import Target
 from strop.technique import Context, Technique, apply
 from strop.techniques import find
@@ -149,6 +152,17 @@ def test_what_a_layer_introduces_is_what_numpy_makes_of_it(tmp_path: Path, chain
     assert plain["layer3.gemm"]["share"] > 0.999
     assert all(one["introduced"]["error"] < 1e-6 for name, one in plain.items() if name != "layer3.gemm")
     assert plain["layer2.gemm"]["accumulated"]["error"] < 1e-6 < 1e-4 < plain["layer9.gemm"]["accumulated"]["error"]
+
+
+def test_what_a_runtime_fused_is_the_time_of_the_layer_with_the_weights() -> None:
+    def layer(name: str, place: int, size: int) -> Seen:
+        operator = Operator(name, "Conv" if size else "Add", (), (name,))
+        return Seen(Part(name, name, (operator,), (operator,), operator, operator, (size, size)), place)
+
+    wide, added, after = layer("wide", 0, 4000), layer("added", 1, 0), layer("after", 2, 0)
+    inside._ascribe(LayerTime("wide", "Conv", 3e-4, ("wide", "added"), "f32"), [wide, added], 0)
+    inside._ascribe(LayerTime("added", "Add", 1e-4, ("added", "after"), "f32"), [added, after], 1)
+    assert [one.seconds for one in (wide, added, after)] == [[3e-4, None], [None, None], [None, 1e-4]]
 
 
 def test_nodes_without_names_get_some_that_are_of_use(tmp_path: Path) -> None:

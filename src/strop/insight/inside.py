@@ -98,12 +98,13 @@ def time(pair: Pair, inside: Inside, seconds: float = inf) -> None:
 
 
 def _ascribe(one: LayerTime, found: Sequence[Seen], place: int) -> None:
-    """Give what was timed to a layer; of several that were fused into one, to the last whose main operator it ran."""
+    """Give what was timed to a layer; of several that were fused into one, to that with the most weights of those whose
+    main operator it ran, else to the last."""
     mains = [
         seen for seen in found if (main := (seen.part.main, seen.part.counterpart)[place]) and main.name in one.layers
     ]
     if found:
-        seen = max(mains or found, key=lambda seen: seen.place)
+        seen = max(mains or found, key=lambda seen: (seen.part.bytes[place], seen.place))
         seen.seconds[place] = (seen.seconds[place] or 0.0) + one.seconds
     for seen in mains if place else ():
         seen.ran = one.precision or seen.ran

@@ -21,7 +21,8 @@ LEGEND = (
     "itself, fed with the original's values; of a layer in floats, that its inputs are rounded. so far: how far off it "
     "is in the candidate, with all layers before it; this falls again where later layers even errors out. of error: "
     "its share in what the layers, one by one, do to the output. A per cent is the root mean square of the differences "
-    "over that of the values; 1 % is 40 dB, 10 % is 20 dB. cosine: 1 is the same direction, 0 none in common."
+    "over that of the values; 1 % is 40 dB, 10 % is 20 dB. cosine: 1 is the same direction, 0 none in common. time: of "
+    "a call; -, the runtime computes it with another layer, which has the time of both."
 )
 
 
