@@ -8,9 +8,9 @@ was; `--anew` forgets what strop found, and what was timed, and keeps what the p
 
 For each model a quarter of the samples calibrates, a quarter is searched on and half is held out; samples of a group
 stay together. Each limit is a fidelity (the mean cosine of outputs with the original's: logits, embeddings, the map of
-probabilities of a page). NNCF's `quantize_with_accuracy_control` is told the limit as its `max_drop` and ends after ten minutes at the most; strop gets
-a third of the time that it took, and no less than two minutes. All that was made is read from disk again and timed in
-turns, on one thread; fidelity is that on held-out samples.
+probabilities of a page). NNCF's `quantize_with_accuracy_control` is told the limit as its `max_drop` and ends after ten
+minutes at the most; strop gets a third of the time that it took, and no less than two minutes. All that was made is
+read from disk again and timed in turns, on one thread; fidelity is that on held-out samples.
 """
 
 from __future__ import annotations
