@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import importlib.util
 import sys
+import warnings
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -42,7 +43,8 @@ def require(name: str, extra: str | None = None) -> ModuleType:
         MissingDependency: It is not installed; the message says how to install it.
     """
     try:
-        with _without_needless(name):
+        with _without_needless(name), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "IProgress not found")  # of tqdm in a notebook: its bars are not shown
             return importlib.import_module(name)
     except ImportError as error:
         if extra is None:

@@ -25,8 +25,8 @@ EXPLAINING = 0.6  # of it, where that is more
 BEARING = 0.8  # of what is left then, how layers bear int8 is measured in: it begins by calibrating
 TO_MEASURE_PEAKS = 20.0  # seconds, where this machine's are not known yet
 SAMPLES = 256
-EXPLAIN, PROFILE = "`strop report` with --original and --data", "`strop profile`"
-SENSITIVITY = "`strop profile --sensitivity`"
+EXPLAIN, PROFILE = "strop report with --original and --data", "strop profile"
+SENSITIVITY = "strop profile --sensitivity"
 
 
 def take_apart(original: Hosted, made: Hosted, candidate: Candidate, data: Path, seconds: float) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from .slices import SMALLEST_SLICE
 from .units import counted, percent, share, spread, stored
 
 NAMED = 10  # slices that a sentence lists
+ALIKE = 3  # candidates, likewise
 
 
 def lines(found: Mapping[str, Any]) -> Iterable[str]:
@@ -134,6 +135,15 @@ def search(found: Mapping[str, Any]) -> str:
     )
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
+def refused(tried: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Why candidates were not tried: each reason once, with those that it is true of."""
+    reasons: dict[str, list[str]] = {}
+    for one in tried:
+        if one["cause"] == "refused":
+            reasons.setdefault(one["reason"], []).append(one["candidate"])
+    return [f"{reason}: {_listed(names, ALIKE)}" for reason, names in reasons.items()]
+
+
+def _listed(names: Sequence[str], most: int = NAMED) -> str:
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")

@@ -28,13 +28,14 @@ from .errors import (
     UnsupportedModel,
     UntrustedModel,
 )  # fmt: skip
-from .events import Event, Listener, Planned, Said, Stopped, Tried, Trying, Working
+from .events import Listener, Planned, Said, Stopped, Tried, Trying, Working
 from .fixed import Fixed, fixed
 from .fixed import texts as texts_of
 from .goal import Goal
 from .images import Preprocessing
 from .judge import Report
 from .learning import Training
+from .live import following
 from .opened import ANATOMY
 from .plan import Candidate, routes
 from .prepare import Budget, Request, check_seed, prepare, reference, resumed
@@ -109,7 +110,7 @@ def optimize(
         run: The run directory; by default a new one under `strop-runs/`.
         recipe: A bundle whose route is replayed on this model and proven anew, in place of a search.
         out: Where `result.save()` is to write, checked before anything is spent and remembered by the run.
-        listener: Called with every event.
+        listener: Called with every event; by default a notebook shows how far the search is, and nothing else does.
 
     Returns:
         The result; `result.save("bundle/")` writes what is handed over.
@@ -151,7 +152,7 @@ def optimize(
             weights=weights, trust_pickle=trust_pickle, train=train, training=training, preprocessing=preprocessing,
             settings=chosen,
         )  # fmt: skip
-        with Diary(directory / DIARY, listener or _ignore) as tell:
+        with Diary(directory / DIARY, following(listener)) as tell:
             return _carry_out(directory, request, start, tell)
     except (InvalidGoal, InvalidData, InvalidPlan, NotMeasurable, UnsupportedModel, UntrustedModel):
         if directory.created:  # refused before anything was tried: nothing in there is worth keeping
@@ -178,7 +179,7 @@ def resume(run: str | Path, *, budget: Budget | None = None, listener: Listener 
         request = resumed(directory)
         if budget is not None:
             request = dataclasses.replace(request, budget=given(Budget, budget, "budget"))
-        with Diary(directory / DIARY, listener or _ignore) as tell:
+        with Diary(directory / DIARY, following(listener)) as tell:
             return _carry_out(directory, request, start, tell)
     finally:
         directory.close()
@@ -368,7 +369,3 @@ def _new_run(model: object) -> Path:
     name = Path(model).stem if isinstance(model, (str, Path)) else type(model).__name__
     name = re.sub(r"[^\w.-]", "-", name)
     return next_free(Path(RUNS) / time.strftime(f"{name}-%Y%m%d-%H%M%S"))
-
-
-def _ignore(event: Event) -> None:
-    pass

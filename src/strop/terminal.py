@@ -70,8 +70,8 @@ class Reporter:
                 pass  # a longer chain of something that failed, and was told, before
             case Tried(number, candidate, outcome, best):
                 mark = " [green]best so far[/]" if best == candidate else ""
-                self.best = f"best so far: {candidate}: {_outcome(outcome)}" if mark else self.best
-                self._line(f"{number:>3} {escape(candidate)}: {escape(_outcome(outcome))}{mark}")
+                self.best = f"best so far: {candidate}: {outcome}" if mark else self.best
+                self._line(f"{number:>3} {escape(candidate)}: {escape(str(outcome))}{mark}")
             case Stopped(reason):
                 self._line(f"search ended: {escape(reason)}")
             case Confirming(candidate, place, finalists):
@@ -236,14 +236,6 @@ def _spread(found: Mapping[str, Any]) -> str:
 def _figures(report: Report, side: str) -> str:
     figures = report.figures.items()
     return ", ".join(f"{named(name, f.source)} {spread(getattr(f, side), f.unit)}" for name, f in figures)
-
-
-def _outcome(outcome: Any) -> str:
-    if outcome.cause != "done":
-        return f"{outcome.cause}: {outcome.reason}"
-    shown = [f"{named(name, f.source)} {share(f.ratio)}" for name, f in outcome.report.figures.items()]
-    broken = [f"breaks {judged}" for judged in outcome.report.broken]
-    return ", ".join([*broken, *shown]) + "".join(f" ({note})" for note in outcome.report.notes)
 
 
 def fail(message: str) -> None:

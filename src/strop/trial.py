@@ -24,6 +24,7 @@ from .rundir import as_written
 from .server import Hosted, Server
 from .technique import Needs
 from .timing import CONFIRMING, SEARCHING, WAITING, Effort
+from .units import named, share
 
 PROGRESS = ".part-progress.json"
 RUNS_FOR_P99 = 300  # three beyond it: fewer say nothing of a bound
@@ -63,6 +64,14 @@ class Outcome:
     @classmethod
     def of(cls, json: Mapping[str, Any]) -> Self:
         return restore(cls, json)
+
+    def __str__(self) -> str:
+        """What was measured, as ratios, and what it breaks; or the cause, where it was not."""
+        if self.cause != "done":
+            return f"{self.cause}: {self.reason}"
+        shown = [f"{named(name, found.source)} {share(found.ratio)}" for name, found in self.report.figures.items()]
+        broken = [f"breaks {judged}" for judged in self.report.broken]
+        return ", ".join([*broken, *shown]) + "".join(f" ({note})" for note in self.report.notes)
 
     @property
     def counts(self) -> bool:

@@ -47,7 +47,7 @@ def page(
     content = manifest["winner"] or manifest["closest"] or {}
     title = f"strop: {manifest['original']['source']}"
     head = f'<p class="lead"><strong>{badge(verdict)}</strong>: {escape(manifest["reason"])}.</p>'
-    refused = [(one["candidate"], one["reason"]) for one in tried if one["cause"] == "refused"]
+    not_tried = [f"{name} {reason}" for name, reason in manifest["not_tried"].items()]
     return document(title, head, [
         ("get", "What you get", _get(manifest, content)),
         ("cost", "What it costs you", cost(manifest) + _worst(explained)),
@@ -58,7 +58,7 @@ def page(
         ("why", "Why", why(manifest, anatomy)),
         ("not", "What was not tried, or failed",
          f"<p>{escape(details.search(manifest['search']))}.</p>"
-         + bullets([f"{name} {reason}" for name, reason in (*manifest["not_tried"].items(), *refused)], "Not tried")
+         + bullets([*not_tried, *details.refused(tried)], "Not tried")
          + bullets(_failed(tried), "Failed")),
         ("deploy", "How to deploy it", _deploy(snippet, content, manifest)),
         ("again", "How to do it again", again(manifest)),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from .. import details
 from ..goal import Goal
 from ..units import counted
 from .choices import choices, measured
@@ -27,7 +28,6 @@ def unfinished(
         baseline: What was measured of the original, as plain data.
         tried: Every candidate that came to an outcome.
     """
-    refused = [f"{one['candidate']} {one['reason']}" for one in tried if one["cause"] == "refused"]
     failed = [f"{o['candidate']}: {o['reason']}" for o in tried if o["cause"] not in ("done", "refused")]
     rows = [[escape(name), spread_text({**found["original"], "unit": found["unit"]})]
             for name, found in (baseline or {}).get("figures", {}).items()]  # fmt: skip
@@ -35,7 +35,8 @@ def unfinished(
     return document(f"strop: {source}", _head(goal, resume), [
         ("get", "The original", table("The original", ["metric", "original"], rows) if rows else ""),
         ("choices", f"What was tried so far: {count}", choices(tried, Goal.parse(goal), {}, [])),
-        ("not", "What was not tried, or failed", bullets(refused, "Not tried") + bullets(failed, "Failed")),
+        ("not", "What was not tried, or failed",
+         bullets(details.refused(tried), "Not tried") + bullets(failed, "Failed")),
     ])  # fmt: skip
 
 

@@ -16,9 +16,10 @@ import numpy as np
 from .._lazy import lazy
 from .._plain import given, told
 from ..errors import InvalidData, InvalidPlan
-from ..events import Event, Listener
+from ..events import Listener
 from ..goal import Goal
 from ..learning import Training
+from ..live import following
 from ..prepare import SEEDS, Budget, environment
 from ..rundir import finite, write_json
 from ..target import usable_cores
@@ -48,10 +49,6 @@ REPORT = "report.html"
 FIDELITIES = ("halving", "hyperband")
 
 
-def silent(event: Event) -> None:
-    """Listens, and says nothing."""
-
-
 def search(
     model: Any,
     space: Any = None,
@@ -73,7 +70,7 @@ def search(
     batch: int = 1,
     seed: int = 0,
     run: str | Path | None = None,
-    listener: Listener = silent,
+    listener: Listener | None = None,
 ) -> Tuned:
     """Search for the parameters that keep a goal best.
 
@@ -119,7 +116,7 @@ def search(
         seed: Of every random choice.
         run: A directory that keeps every fit: a search that was killed goes on there, by the same call, and repeats
             none. optuna-dashboard reads its `journal.log`; at the end it gets `report.html`.
-        listener: Is told what is tried.
+        listener: Is told what is tried; by default a notebook shows it, and elsewhere nothing is shown.
 
     Raises:
         InvalidPlan: The space is empty, or an argument can't be used.
@@ -148,7 +145,8 @@ def search(
         }  # fmt: skip
         return search_function(
             function, read, parsed, sampler=sampler, pruner=pruner, most=most, seconds=budget.seconds,
-            workers=workers, seed=seed, run=run, listener=listener, reported=partial(_reported, how=how, run=run),
+            workers=workers, seed=seed, run=run, listener=following(listener),
+            reported=partial(_reported, how=how, run=run),
         )  # fmt: skip
     if not module and not hasattr(model, "fit"):
         raise InvalidPlan(f"{told(model, repr)} is neither an estimator, with a method fit, nor module or function.")
@@ -181,7 +179,7 @@ def search(
             "model": told(model, repr), "given": _given(model, read), "space": read.spelled(), "sampler": chosen,
             "cv": told(cv), "holdout": holdout, "rungs": rungs, "pruner": pruner, "batch": batch,
         }  # fmt: skip
-        with telling(run, listener) as tell:
+        with telling(run, following(listener)) as tell:
             race = Race(
                 case, splits, data.ratio, asking, Judge(parsed, measures), most, begun + budget.seconds,
                 data.held is not None, chosen == "grid", workers, store, tell,

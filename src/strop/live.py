@@ -1,0 +1,71 @@
+"""Live: what a notebook shows while a search works."""
+
+from __future__ import annotations
+
+import sys
+from html import escape
+from typing import Any
+
+from .events import Confirmed, Confirming, Event, Listener, Planned, Said, Stopped, Tried, Trying, Working
+from .units import counted, duration, visible
+
+
+def following(listener: Listener | None) -> Listener:
+    """Who is told of a search: the listener; where none is given, a notebook that runs it, or nobody."""
+    return listener or (Live() if _in_notebook() else _ignore)
+
+
+def _in_notebook() -> bool:
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")
+
+
+def _ignore(event: Event) -> None:
+    pass
+
+
+class Live:
+    """Listens to a search: one output of a cell, in which what is tried, the best so far and warnings stand."""
+
+    def __init__(self) -> None:
+        self.doing, self.best, self.left = "reading model and data", "", ""
+        self.tried, self.warnings = 0, list[str]()
+        self._handle: Any = None
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Said(text, True):
+                self.warnings.append(text)
+            case Planned(routes, _):
+                self.doing = f"{counted(len(routes), 'route')} to try"
+            case Trying(number, candidate, why, left):
+                self.doing = f"{number}: {candidate}{f' ({why})' if why else ''}"
+                self.left = "" if left is None else f"{duration(max(0.0, left))} left"
+            case Working(share, words):
+                self.doing = f"{self.doing.partition('; ')[0]}; {words}, {share:.0%}"
+            case Tried(_, candidate, outcome, best):
+                self.tried += outcome.counts
+                if best == candidate:
+                    self.best = f"{candidate}: {outcome}"
+            case Confirming(candidate, place, finalists):
+                self.doing = f"confirming {place} of {finalists} on unseen samples: {candidate}"
+            case Confirmed(candidate, verdict, why):
+                self.doing = f"{candidate} is {verdict}{f': {why}' if why else ''}"
+            case Stopped(reason):
+                self.doing, self.left = f"search ended: {reason}", ""
+            case _:
+                return
+        self._show()
+
+    def _repr_html_(self) -> str:
+        best = f"best so far, of {counted(self.tried, 'candidate')}: {self.best}" if self.best else ""
+        lines = [", ".join(filter(None, (self.doing, self.left))), best, *(f"note: {one}" for one in self.warnings)]
+        return "".join(f"<div>{escape(visible(line))}</div>" for line in lines if line)
+
+    def _show(self) -> None:
+        from IPython.display import display
+
+        if self._handle is None:
+            self._handle = display(self, display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self._handle.update(self)
