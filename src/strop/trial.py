@@ -66,12 +66,12 @@ class Outcome:
         return restore(cls, json)
 
     def __str__(self) -> str:
-        """What was measured, as ratios, and what it breaks; or the cause, where it was not."""
+        """What was measured, as ratios, and what it breaks; or the cause, where it was not. A report has the notes."""
         if self.cause != "done":
             return f"{self.cause}: {self.reason}"
         shown = [f"{named(name, found.source)} {share(found.ratio)}" for name, found in self.report.figures.items()]
         broken = [f"breaks {judged}" for judged in self.report.broken]
-        return ", ".join([*broken, *shown]) + "".join(f" ({note})" for note in self.report.notes)
+        return ", ".join([*broken, *shown])
 
     @property
     def counts(self) -> bool:
