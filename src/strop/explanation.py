@@ -16,6 +16,7 @@ from .bench import load_outputs
 from .bundle import Bundle, run_samples
 from .comparison import TIME, fit, host, is_bundle, preprocessing_of
 from .data import Data
+from .errors import UnsupportedModel
 from .images import Preprocessing
 from .insight import forest_story, story
 from .insight.forests import SAMPLES, compare
@@ -79,8 +80,8 @@ def explain(
         and `notes`.
 
     Raises:
-        UnsupportedModel: The formats can't be looked into, or share no value.
-        StropError: A model or the data can't be used; the message says why.
+        StropError: A model or the data can't be used; the message says why. Of models that can't be looked into, or
+            share no value, the samples are told, and why no more in `notes`.
     """
     target = checked(Target, target, "target")
     preprocessing = preprocessing_of(preprocessing, candidate, original)
@@ -126,19 +127,31 @@ def explained(
     models = models or (first.model, second.model)
     trees = "trees" in models[0].counts
     for name, side in (("original", first), ("candidate", second)):
-        if not trees:
-            formats.format_of(side.model.format).dataflow(side.model)  # refuses before anything is run
         run_samples(side, data, scratch / f"{name}.npz", within(until).seconds)
     changed = _samples(first, data, scratch, metric)
     whole = _plain((first, second), changed)
     if trees:
         forest = _done(jobs.run(_trees, *models, data, limits=within(until)))
         return {**whole, **forest, "said": [*forest["said"], *story.changed(changed)]}
-    (scratch / "opened").mkdir()
+    try:
+        inside = _inside(first, second, data, scratch / "opened", until)
+    except UnsupportedModel as error:
+        return {**whole, "said": story.changed(changed), "notes": [str(error)]}
+    return {**whole, **_layers(inside, changed, reasons or {})}
+
+
+def _inside(first: Hosted, second: Hosted, data: Path, scratch: Path, until: float) -> Inside:
+    """Both layer by layer.
+
+    Raises:
+        UnsupportedModel: One can't be looked into, or they share no value.
+    """
+    for side in (first, second):
+        formats.format_of(side.model.format).dataflow(side.model)  # refuses before a job is begun
+    scratch.mkdir()
     limits = within(until)
     seconds = limits.seconds * TO_LOOK if until < math.inf else math.inf
-    inside = _done(jobs.run(look, first, second, data, scratch / "opened", EXPLAINING, seconds, limits=limits))
-    return {**whole, **_layers(inside, changed, reasons or {})}
+    return _done(jobs.run(look, first, second, data, scratch, EXPLAINING, seconds, limits=limits))
 
 
 def within(until: float) -> jobs.Limits:

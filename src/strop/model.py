@@ -349,7 +349,7 @@ class ModelFormat(ABC):
         """
         raise UnsupportedModel(
             f"An explanation looks into models of ONNX, OpenVINO and TFLite, and what is converted to them, and into "
-            f"decision trees; this is a model in {self.name}. strop compare measures it as a whole."
+            f"decision trees; of a model in {self.name} only samples are told. strop compare measures it as a whole."
         )
 
     def tapped(self, model: Model, values: Sequence[str], folder: Path, given: Sequence[Tensor] | None = None) -> Model:
