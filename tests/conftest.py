@@ -1,13 +1,16 @@
-"""What all tests share: how Hypothesis runs, and the fakes to test the engine with."""
+"""What all tests share: their order, how Hypothesis runs, and the fakes to test the engine with."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+import quickly
 from engine import FakeRun
 from strop import jobs
 from strop.baseline import lay_out
@@ -15,12 +18,20 @@ from strop.prepare import Budget, prepare
 from strop.rundir import RunDir
 from strop.target import Target, pin, usable_cores
 from strop.testing import fake_data, fake_model, registered
-from strop.timing import Effort
 
 settings.register_profile(
     "strop", deadline=None, max_examples=50, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("strop")
+
+# Each of the thousands of processes that tests start would compile anew what was not compiled yet.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: one that is begun last holds up the whole, while other workers have nothing to do."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(autouse=True)
@@ -42,12 +53,8 @@ def fakes(tmp_path: Path) -> Iterator[None]:
 def quick_looks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Time as little as tells a model from one of half its speed, and wait for nobody else who measures: what is tested
     is the job around it."""
-    little = Effort(pairs=2, blocks=4, seconds=0.02, runs=8, width=1.0, lock=tmp_path / "measuring.lock")
-    for name in (
-        "trial.SEARCHING", "trial.CONFIRMING", "comparison.CONFIRMING", "verification.CONFIRMING",
-        "profiling.PROFILING", "explanation.EXPLAINING",
-    ):  # fmt: skip
-        monkeypatch.setattr(f"strop.{name}", little)
+    for effort in quickly.EFFORTS:
+        monkeypatch.setattr(f"strop.{effort}", quickly.little(tmp_path))
 
 
 @pytest.fixture

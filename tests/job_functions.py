@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,6 +20,7 @@ from strop.testing.fakes import commit
 
 inherited: list[str] = []
 eaten: list[np.ndarray[Any, Any]] = []
+kept: list[object] = []
 
 
 def count_inherited() -> int:
@@ -86,6 +91,31 @@ def fault(kind: str) -> None:
 
 def pid_of_a_quiet_end() -> NoReturn:
     os._exit(3)
+
+
+def owe(folder: Path, code: int = 0) -> None:
+    """Leave to the end of the process what many leave to it, and end it by an exit code."""
+    kept.append(tempfile.TemporaryDirectory(dir=folder))
+    atexit.register((folder / "told").touch)
+    kept.append(file := (folder / "written").open("w"))
+    file.write("all of it")
+    if code:
+        sys.exit(code)
+
+
+def bring_what_can_not_leave() -> Callable[[], None]:
+    return lambda: None
+
+
+class Stays:
+    """What can be sent, and not be read."""
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return int, ("no number",)
+
+
+def bring_what_can_not_arrive() -> Stays:
+    return Stays()
 
 
 def with_child(pids: Path, kind: str) -> None:

@@ -252,6 +252,7 @@ def test_doctor_prints_what_is_there(here: Path) -> None:
     assert set(measured["noise"]) == {"latency.p50", "latency.p95"}
 
 
+@pytest.mark.long
 def test_json_is_all_there_is_on_standard_output(here: Path, quick_looks: None) -> None:
     model = fake_model(here / "m", seconds=0.002)
     data = fake_data(model, 400)
@@ -286,6 +287,7 @@ def test_json_is_all_there_is_on_standard_output(here: Path, quick_looks: None) 
     refused(strop("verify", "bundle"), "hash differs")
 
 
+@pytest.mark.long
 def test_the_demo_end_to_end(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "strop", "demo", "--out", tmp_path / "bundle", "--budget", "100s", "--json"]
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}

@@ -31,6 +31,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick_looks: None)
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
 def test_blocks_run(story: list[Path], checkout: Path) -> None:
     for page in story:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import resource
 import subprocess
 import sys
@@ -80,6 +81,18 @@ def test_the_help_is_cheap() -> None:
 
 def test_importing_the_command_line_loads_no_framework() -> None:
     assert not (HEAVY - {"typer", "rich", "pydantic"}) & loaded_by("import strop.cli")
+
+
+def test_a_server_loads_its_own_runtime_and_no_other_member_of_a_room() -> None:
+    """Each process that strop starts would import a hundred files that it has no use for."""
+    loaded = loaded_by("import strop.server; from strop.runtimes import Onnxruntime")
+    assert {name for name in loaded if re.match(r"strop\.runtimes\.[a-z]", name)} == {"strop.runtimes.onnxruntime"}
+    assert not {"strop.formats.torch", "strop.techniques", "importlib.metadata"} & loaded
+
+
+def test_areas_and_ranks_are_told_without_all_of_scipys_statistics() -> None:
+    code = "import numpy as np; from strop._delong import Area; Area.of([(np.arange(4) > 1, np.arange(4.0))])"
+    assert "scipy.stats" not in loaded_by(code)
 
 
 def test_reading_an_estimator_does_without_pytorch(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -118,6 +118,37 @@ def test_what_means_to_end_its_process_ends_the_job_and_not_the_driver() -> None
     with pytest.raises(RunFailed, match="the model could not be run: Worst") as told:
         ended.raise_unless_done()
     assert "in overturn" in "".join(told.value.__cause__.__notes__), "--debug shows where"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("function", [work.bring_what_can_not_leave, work.bring_what_can_not_arrive])
+def test_a_value_that_can_not_be_brought_home_is_named(function: Callable[[], object]) -> None:
+    ended = jobs.run(function, limits=AMPLE)
+    assert ended.cause == "failed"
+    assert "lambda" in ended.reason or "no number" in ended.reason
+
+
+def test_a_job_does_what_it_owes_at_its_end(tmp_path: Path) -> None:
+    assert jobs.run(work.owe, tmp_path, limits=AMPLE).cause == "done"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["told", "written"], "its folder is removed"
+    assert (tmp_path / "written").read_text() == "all of it"
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_so_does_a_process_that_holds_a_model_and_its_exit_code_is_its_own(tmp_path: Path, code: int) -> None:
+    process = jobs.spawn_context().Process(target=work.owe, args=(tmp_path, code), daemon=True)
+    process.start()
+    process.join(60)
+    assert process.exitcode == code
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["told", "written"], "its folder is removed"
+    assert (tmp_path / "written").read_text() == "all of it"
+
+
+def test_a_process_that_stumbles_says_so_and_has_failed(capfd: pytest.CaptureFixture[str]) -> None:
+    process = jobs.spawn_context().Process(target=work.stumble)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 1
+    assert "KeyError: 'a bug'" in capfd.readouterr().err
 
 
 def test_a_full_disk_is_named() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import quickly
 import strop
 from strop import pipeline
 from strop.clock import Clock
@@ -200,23 +201,11 @@ def test_killed_searches_go_on_and_repeat_nothing(tmp_path: Path) -> None:
 def test_interrupt_keeps_the_best_so_far(tmp_path: Path) -> None:
     model, data = make(tmp_path / "m", seconds=0.002)
     flags = ["--threads", "1", "--limit", "accuracy >= 90% of original", "--budget", "5m", "--json"]
-    command = [
-        "env",
-        "--default-signal=INT",
-        sys.executable,
-        "-m",
-        "strop",
-        "optimize",
-        model,
-        "--data",
-        data,
-        *flags,
-        "--out",
-        tmp_path / "b",
-    ]
+    shell = ["env", "--default-signal=INT", sys.executable, "-m", "quickly"]
+    command = [*shell, "optimize", model, "--data", data, *flags, "--out", tmp_path / "b"]
     search = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "plugins")},
+        env=quickly.environment(tmp_path / "plugins"),
     )  # fmt: skip
     assert search.stderr is not None
     for line in search.stderr:

@@ -11,7 +11,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strop._numerics import mean_bound
+from strop._numerics import mean_bound, midranks
 from strop.samples import Samples, bounds_of_counts
 from strop.stats import (
     Binary,
@@ -401,3 +401,8 @@ def test_power_is_as_told() -> None:
     assert proven.mean() == pytest.approx(0.8, abs=0.06)
     assert detectable_drop(1000, 0) == pytest.approx(3 / 1000, rel=0.01)
     assert detectable_drop(100, 0.02) > drop
+
+
+@given(st.lists(st.sampled_from([-np.inf, -1.5, 0.0, 1e-300, 2.0, 3.0, np.inf]) | st.floats(allow_nan=True)))
+def test_ranks_are_those_of_scipy(values: list[float]) -> None:
+    np.testing.assert_array_equal(midranks(np.array(values)), scipy.stats.rankdata(np.array(values)))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import quickly
 from engine import check_manifest
 from shrinking import bars, torch, trained
 from strop import optimize
@@ -40,6 +41,7 @@ augment = "own_bars:mirrored"
 """
 
 
+@pytest.mark.long
 def test_a_plan_with_train_data_is_searched_trained_and_handed_over(tmp_path: Path) -> None:
     """The classes of the user's own files are found by the jobs; what was trained is smaller, and no pickle ships."""
     whole, train = bars(400), bars(300, seed=1)
@@ -54,8 +56,9 @@ def test_a_plan_with_train_data_is_searched_trained_and_handed_over(tmp_path: Pa
     )
     (tmp_path / "strop.toml").write_text(PLAN)
     done = subprocess.run(
-        [sys.executable, "-m", "strop", "optimize", "--json"], cwd=tmp_path, capture_output=True, text=True, timeout=400
-    )
+        [sys.executable, "-m", "quickly", "optimize", "--json"], cwd=tmp_path, capture_output=True, text=True,
+        timeout=400, env=quickly.environment(),
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     manifest = json.loads(done.stdout)
     check_manifest(manifest)

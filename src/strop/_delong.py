@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ._numerics import between, unseen
+from ._numerics import between, midranks, unseen
 from .stats import Interval
 
 Array = np.ndarray[Any, Any]
@@ -36,8 +36,6 @@ class Area:
     @classmethod
     def of(cls, classes: Sequence[tuple[Array, Array]]) -> Area:
         """Of one pair (whether it is this class [n], score of this class [n]) a class, by midranks (Sun & Xu 2014)."""
-        from scipy.stats import rankdata
-
         n, known, inverse = len(classes[0][0]), 0, 0.0
         influence, placement = np.zeros(n), np.zeros(n)
         for truth, score in classes:
@@ -46,10 +44,10 @@ class Area:
                 continue
             known += 1
             inverse += 1 / (positives * (n - positives))
-            over_all = rankdata(score)
+            over_all = midranks(score)
             placed = np.empty(n)
-            placed[truth] = (over_all[truth] - rankdata(score[truth])) / (n - positives)
-            placed[~truth] = 1 - (over_all[~truth] - rankdata(score[~truth])) / positives
+            placed[truth] = (over_all[truth] - midranks(score[truth])) / (n - positives)
+            placed[~truth] = 1 - (over_all[~truth] - midranks(score[~truth])) / positives
             area = placed[truth].mean()
             influence += area + (placed - area) * n / np.where(truth, positives, n - positives)
             placement += placed

@@ -27,7 +27,6 @@ from .timing import Effort, Turns, best_batch, one_at_a_time
 Array = np.ndarray[Any, Any]
 
 FIRST_LOOK = 64  # samples; every later look has twice as many
-PROCESSES = 3  # fresh ones, to tell how much memory varies
 
 
 @dataclass(frozen=True)
@@ -201,7 +200,7 @@ class Bench:
     @cached_property
     def _memory(self) -> tuple[list[int], list[int]]:
         peaks: tuple[list[int], list[int]] = ([], [])
-        for _ in range(PROCESSES):
+        for _ in range(self.effort.processes):
             for hosted, found in zip((self.original, self.candidate), peaks, strict=True):
                 with Server(hosted, hosted.target.cores()) as server:
                     found.append(server.memory(self.split))

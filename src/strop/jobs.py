@@ -13,20 +13,18 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnContext
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
+from ._ending import Context
 from ._lazy import lazy
 from ._plain import told
 from ._quiet import no_telemetry
 from .errors import NotApplicable, RunFailed, StropError
 
-pebble = lazy("pebble")
-pebble_concurrent = lazy("pebble.concurrent")
 psutil = lazy("psutil")
 
 T = TypeVar("T")
@@ -34,6 +32,7 @@ T = TypeVar("T")
 NUMBERS = itertools.count(1)  # tell the jobs of this process apart
 POLL = 0.25  # seconds between two looks at what a job uses
 PATIENCE = 0.5  # seconds of waiting, after which it is said
+ENDING = 2.0  # seconds that a job may take to end, once it has told what came of it
 
 
 @dataclass(frozen=True)
@@ -85,9 +84,9 @@ class Ended(Generic[T]):
             raise RunFailed(f"{what}: {self.reason}.") from self.error
 
 
-def spawn_context() -> SpawnContext:
+def spawn_context() -> Context:
     """The only way strop starts processes: fresh ones, that inherit no threads, locks or loaded runtimes."""
-    return multiprocessing.get_context("spawn")
+    return Context()
 
 
 @contextlib.contextmanager
@@ -153,36 +152,48 @@ def run(function: Callable[..., T], *args: Any, limits: Limits, waits: Callable[
         waits: Called once, from a thread, when the job turns out to wait for others.
     """
     name, fresh = f"strop job {next(NUMBERS)}", spawn_context()
-    heard, driver = fresh.Pipe(duplex=False)
+    (heard, driver), (found, answer) = fresh.Pipe(duplex=False), fresh.Pipe(duplex=False)
+    process = fresh.Process(name=name, target=_work, args=(driver, answer, function, args))
     try:
         with without_main():
-            # Pebble 5.2.3 declares `mp_context`, reads `context`, and silently forks where that is missing
-            start = pebble_concurrent.process(name=name, daemon=False, context=fresh, mp_context=fresh)
-            future = start(_guarded)(driver, function, args)
+            process.start()
     except KeyboardInterrupt:
         _kill_family(name)
         raise
     driver.close()
+    answer.close()
     watch = _Watch(name, limits, heard, waits)
     try:
-        ended = _ended(future)
+        status, value = _told(process, found)
         watch.stop()
+        process.join(ENDING)
         # where it was to end, one of its processes was killed, and another may have lived to tell
-        return replace(watch.ended or ended, peak=watch.peak, waited=watch.waited)
+        ended = watch.ended or _ended(status, value, process.exitcode)
+        return replace(ended, peak=watch.peak, waited=watch.waited)
     finally:
         watch.stop()
         _kill_family(name)
+        process.join()
+        process.close()
+        found.close()
 
 
-def _ended(future: Future[tuple[str, Any]]) -> Ended[Any]:
+def _told(process: BaseProcess, found: Connection) -> tuple[str, Any]:
+    """What a job says that came of it; of one that says nothing, that it has crashed."""
+    wait([found, process.sentinel])  # not for the pipe alone, of which another process may hold the other end
     try:
-        status, value = future.result()
-    except pebble.ProcessExpired as error:
-        return Ended("crashed", reason=f"its process {_death(error.exitcode)}")
+        return found.recv() if found.poll() else ("crashed", None)
+    except (EOFError, OSError):  # it was cut off
+        return "crashed", None
     except Exception as error:  # what it returned, which can't be brought here
-        return Ended("failed", reason=_said(error), error=error)
+        return "failed", _failure(error)
+
+
+def _ended(status: str, value: Any, code: int | None) -> Ended[Any]:
     if status == "done":
         return Ended(status, value=value)
+    if status == "crashed":
+        return Ended(status, reason=f"its process {_death(code)}")
     return Ended(status, reason=str(value), error=value if isinstance(value, BaseException) else None)
 
 
@@ -210,6 +221,15 @@ def _family(name: str | None = None) -> list[Any]:
     return family
 
 
+def _work(driver: Connection, answer: Connection, function: Callable[..., T], args: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as do the processes that are started here
+    outcome = _guarded(driver, function, args)
+    try:
+        answer.send(outcome)
+    except Exception as error:  # what it returned, which can't be brought home
+        answer.send(("failed", _failure(error)))
+
+
 def _guarded(driver: Connection, function: Callable[..., T], args: tuple[Any, ...]) -> tuple[str, Any]:
     global _driver
     _driver = driver
@@ -229,11 +249,16 @@ def _guarded(driver: Connection, function: Callable[..., T], args: tuple[Any, ..
     except OSError as error:
         return "failed", _said(error)
     except BaseException as error:  # a bug, or code of the user's own that means to end the process: it ends the job
-        failure = RuntimeError(_said(error))  # the error itself may not survive the way to the driver
-        failure.add_note(traceback.format_exc())
-        return "failed", failure
+        return "failed", _failure(error)
     finally:
         _kill_family()
+
+
+def _failure(error: BaseException) -> RuntimeError:
+    """What stands for an error that is being handled, and may not survive the way to the driver."""
+    failure = RuntimeError(_said(error))
+    failure.add_note(traceback.format_exc())
+    return failure
 
 
 def _said(error: BaseException) -> str:

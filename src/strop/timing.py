@@ -45,6 +45,7 @@ class Effort:
         seconds: Length of a block.
         runs: Calls of each that must be timed in all; a bound on a high percentile needs hundreds.
         width: Half-width of the ratio's interval, relative, that is narrow enough.
+        processes: Fresh ones of each, to tell how much memory varies.
         longest: Seconds after which no pair beyond the second is started.
         lock: The file by which those see each other that must not measure at once; None for the one of the host.
     """
@@ -54,6 +55,7 @@ class Effort:
     seconds: float = 0.05
     runs: int = 30
     width: float = 0.03
+    processes: int = 3
     longest: float = 20.0
     lock: Path | None = None
 

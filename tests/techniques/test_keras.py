@@ -136,7 +136,8 @@ def test_samples_to_calibrate_with_must_have_the_models_shape(tmp_path: Path) ->
     assert not (tmp_path / "run").exists()
 
 
-def test_a_network_of_three_layers_becomes_a_file_in_a_line(tmp_path: Path) -> None:
+@pytest.mark.long
+def test_a_network_of_three_layers_becomes_a_file_in_a_line(tmp_path: Path, quick_looks: None) -> None:
     """The example of TensorFlow Lite's guide."""
     live, x = kerases.dense(), kerases.RNG(0).normal(size=(60, 1)).astype(np.float32)
     bundle, budget = tmp_path / "bundle", Budget(60, trials=1)

@@ -10,44 +10,39 @@ from typing import Any
 
 from .._calls import call, is_call
 from .._plain import told
-from .._plugins import with_plugins
+from .._plugins import Room, with_plugins
 from ..errors import UnsupportedModel
 from ..model import Model, ModelFormat
 from ._pickled import is_pickle, unpickle
-from .catboost import CatboostFormat
-from .forest import ForestFormat, NativeFormat
-from .keras import KerasFormat
-from .lightgbm import LightgbmFormat
-from .onnx import OnnxFormat
-from .onnx_trees import OnnxTreesFormat
-from .openvino import OpenvinoFormat
-from .saved_model import SavedModelFormat
-from .sklearn import SklearnFormat, load
-from .tflite import TfliteFormat
-from .torch import TorchFormat
-from .xgboost import XgboostFormat
 
-FORMATS: tuple[ModelFormat, ...] = (
-    OnnxTreesFormat(),
-    OnnxFormat(),
-    OpenvinoFormat(),
-    TfliteFormat(),
-    KerasFormat(),  # before PyTorch, on which a live one is a module too
-    SavedModelFormat(),
-    TorchFormat(),
-    LightgbmFormat(),
-    XgboostFormat(),
-    CatboostFormat(),
-    SklearnFormat(),
-    ForestFormat(),
-    NativeFormat(),
+_ROOM: Room[type[ModelFormat]] = Room(
+    __name__,
+    (
+        "onnx_trees:OnnxTreesFormat",
+        "onnx:OnnxFormat",
+        "openvino:OpenvinoFormat",
+        "tflite:TfliteFormat",
+        "keras:KerasFormat",  # before PyTorch, on which a live one is a module too
+        "saved_model:SavedModelFormat",
+        "torch:TorchFormat",
+        "lightgbm:LightgbmFormat",
+        "xgboost:XgboostFormat",
+        "catboost:CatboostFormat",
+        "sklearn:SklearnFormat",
+        "forest:ForestFormat",
+        "forest:NativeFormat",
+    ),
 )
+
+
+def __getattr__(name: str) -> Any:
+    return _ROOM.member(name)
 
 
 @functools.cache
 def all_formats() -> tuple[ModelFormat, ...]:
     """All known formats: strop's own, then those of installed packages (entry points `strop.formats`)."""
-    return with_plugins("strop.formats", FORMATS)
+    return with_plugins(__name__, (kind() for kind in _ROOM.own()))
 
 
 def format_of(name: str) -> ModelFormat:
@@ -109,6 +104,8 @@ def estimator(source: str, trust_pickle: bool = False) -> Any:
     elif is_pickle(path):
         made = unpickle(path, trust_pickle)
     elif path.suffix.lower() == ".skops":
+        from .sklearn import load
+
         made = load(path)
     else:
         raise UnsupportedModel(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .._numerics import midranks
 from ..errors import InvalidData
 from ..metric import Metric, Outputs, Probe, Scores
 from ..samples import Samples
@@ -134,9 +135,7 @@ def _r2(values: Array, truth: Array) -> float:
 
 
 def _spearman(values: Array, truth: Array) -> float:
-    from scipy.stats import rankdata
-
-    ranks = [rankdata(side) - (side.size + 1) / 2 for side in (values.ravel(), truth.ravel())]
+    ranks = [midranks(side) - (side.size + 1) / 2 for side in (values.ravel(), truth.ravel())]
     norms = [float(np.sqrt(side @ side)) for side in ranks]
     if norms[1] == 0:
         return np.nan

@@ -4,49 +4,45 @@ from __future__ import annotations
 
 import difflib
 import functools
+from typing import TYPE_CHECKING, Any
 
-from .._plugins import with_plugins
+from .._plugins import Room, with_plugins
 from ..errors import InvalidPlan
 from ..runtime import Runtime
-from .catboost import Catboost
-from .daal4py import Daal4py
-from .eager import Eager
-from .gtil import Gtil
-from .inductor import Inductor
-from .keras import Keras
-from .lightgbm import Lightgbm
-from .litert import Litert
-from .lleaves import Lleaves
-from .native import Native
-from .onnxruntime import Onnxruntime
-from .openvino import Openvino
-from .sklearn import Sklearn
-from .tl2cgen import Tl2cgen
-from .xgboost import Xgboost
 
-BUILTIN: tuple[type[Runtime], ...] = (
-    Onnxruntime,
-    Openvino,
-    Litert,
-    Inductor,
-    Eager,
-    Keras,
-    Lightgbm,
-    Xgboost,
-    Catboost,
-    Sklearn,
-    Native,
-    Gtil,
-    Tl2cgen,
-    Lleaves,
-    Daal4py,
+_ROOM: Room[type[Runtime]] = Room(
+    __name__,
+    (
+        "onnxruntime:Onnxruntime",
+        "openvino:Openvino",
+        "litert:Litert",
+        "inductor:Inductor",
+        "eager:Eager",
+        "keras:Keras",
+        "lightgbm:Lightgbm",
+        "xgboost:Xgboost",
+        "catboost:Catboost",
+        "sklearn:Sklearn",
+        "native:Native",
+        "gtil:Gtil",
+        "tl2cgen:Tl2cgen",
+        "lleaves:Lleaves",
+        "daal4py:Daal4py",
+    ),
 )
+
+if TYPE_CHECKING:
+    BUILTIN: tuple[type[Runtime], ...]
+
+
+def __getattr__(name: str) -> Any:
+    return _ROOM.own() if name == "BUILTIN" else _ROOM.member(name)
 
 
 @functools.cache
 def all_runtimes() -> tuple[type[Runtime], ...]:
     """The built-in runtimes and those of installed packages, installed or not."""
-    return with_plugins("strop.runtimes", BUILTIN)
+    return with_plugins(__name__, _ROOM.own())
 
 
 def find(label: str) -> type[Runtime]:

@@ -4,104 +4,75 @@ from __future__ import annotations
 
 import difflib
 import functools
+from typing import TYPE_CHECKING, Any
 
-from .._plugins import with_plugins
+from .._plugins import Room, with_plugins
 from ..errors import InvalidPlan
 from ..technique import Technique
-from .cluster_tflite import ClusterWeights
-from .condense_neighbors import CondenseNeighbors
-from .distill import Distill, DropBlocks
-from .distill_estimator import DistillEstimator
-from .distill_forest import DistillForest
-from .distill_keras import DistillKeras
-from .drop_features import DropFeatures
-from .factorize import Factorize
-from .forest_to_onnx import ForestToOnnx
-from .keras_to_onnx import KerasToOnnx
-from .keras_to_tflite import KerasToTflite
-from .low_rank_kernel import LowRankKernel
-from .mixed_onnx import MixedOnnx
-from .mixed_openvino import MixedOpenvino
-from .optimize_onnx import OptimizeOnnx
-from .prune_channels import PruneChannels
-from .prune_keras import PruneKerasWeights
-from .prune_leaves import PruneLeaves
-from .prune_weights import PruneWeights
-from .quantize_aware import QuantizeAware
-from .quantize_aware_keras import QuantizeAwareKeras
-from .quantize_forest import QuantizeForest
-from .quantize_onnx import DynamicInt8, StaticInt8
-from .quantize_openvino import OpenvinoInt8, OpenvinoInt8Weights
-from .quantize_tflite import TfliteFloat16, TfliteInt8, TfliteWeights
-from .reduce_inputs import ReduceInputs
-from .refit_leaves import RefitLeaves
-from .retune import Retune
-from .retune_estimator import RetuneEstimator
-from .simplify import Simplify
-from .simplify_forest import SimplifyForest
-from .sklearn_to_onnx import SklearnToOnnx
-from .teach_forest import TeachForest
-from .to_forest import ToForest
-from .to_native import ToNative
-from .to_onnx import ToOnnx
-from .to_openvino import ToOpenvino
-from .to_program import ToProgram
-from .to_tflite import ToTflite
-from .truncate_rounds import TruncateRounds
 
-TECHNIQUES: tuple[type[Technique], ...] = (
-    Distill,
-    DropBlocks,
-    PruneChannels,
-    Factorize,
-    PruneWeights,
-    QuantizeAware,
-    DistillKeras,
-    PruneKerasWeights,
-    QuantizeAwareKeras,
-    ToOnnx,
-    KerasToOnnx,
-    KerasToTflite,
-    ToTflite,
-    ReduceInputs,
-    RetuneEstimator,
-    LowRankKernel,
-    CondenseNeighbors,
-    DistillEstimator,
-    TeachForest,
-    SklearnToOnnx,
-    Simplify,
-    OptimizeOnnx,
-    DynamicInt8,
-    StaticInt8,
-    MixedOnnx,
-    ToOpenvino,
-    OpenvinoInt8,
-    OpenvinoInt8Weights,
-    MixedOpenvino,
-    ClusterWeights,
-    TfliteInt8,
-    TfliteWeights,
-    TfliteFloat16,
-    ToProgram,
-    ToForest,
-    DropFeatures,
-    Retune,
-    DistillForest,
-    TruncateRounds,
-    PruneLeaves,
-    RefitLeaves,
-    SimplifyForest,
-    QuantizeForest,
-    ToNative,
-    ForestToOnnx,
+_ROOM: Room[type[Technique]] = Room(
+    __name__,
+    (
+        "distill:Distill",
+        "distill:DropBlocks",
+        "prune_channels:PruneChannels",
+        "factorize:Factorize",
+        "prune_weights:PruneWeights",
+        "quantize_aware:QuantizeAware",
+        "distill_keras:DistillKeras",
+        "prune_keras:PruneKerasWeights",
+        "quantize_aware_keras:QuantizeAwareKeras",
+        "to_onnx:ToOnnx",
+        "keras_to_onnx:KerasToOnnx",
+        "keras_to_tflite:KerasToTflite",
+        "to_tflite:ToTflite",
+        "reduce_inputs:ReduceInputs",
+        "retune_estimator:RetuneEstimator",
+        "low_rank_kernel:LowRankKernel",
+        "condense_neighbors:CondenseNeighbors",
+        "distill_estimator:DistillEstimator",
+        "teach_forest:TeachForest",
+        "sklearn_to_onnx:SklearnToOnnx",
+        "simplify:Simplify",
+        "optimize_onnx:OptimizeOnnx",
+        "quantize_onnx:DynamicInt8",
+        "quantize_onnx:StaticInt8",
+        "mixed_onnx:MixedOnnx",
+        "to_openvino:ToOpenvino",
+        "quantize_openvino:OpenvinoInt8",
+        "quantize_openvino:OpenvinoInt8Weights",
+        "mixed_openvino:MixedOpenvino",
+        "cluster_tflite:ClusterWeights",
+        "quantize_tflite:TfliteInt8",
+        "quantize_tflite:TfliteWeights",
+        "quantize_tflite:TfliteFloat16",
+        "to_program:ToProgram",
+        "to_forest:ToForest",
+        "drop_features:DropFeatures",
+        "retune:Retune",
+        "distill_forest:DistillForest",
+        "truncate_rounds:TruncateRounds",
+        "prune_leaves:PruneLeaves",
+        "refit_leaves:RefitLeaves",
+        "simplify_forest:SimplifyForest",
+        "quantize_forest:QuantizeForest",
+        "to_native:ToNative",
+        "forest_to_onnx:ForestToOnnx",
+    ),
 )
+
+if TYPE_CHECKING:
+    TECHNIQUES: tuple[type[Technique], ...]
+
+
+def __getattr__(name: str) -> Any:
+    return _ROOM.own() if name == "TECHNIQUES" else _ROOM.member(name)
 
 
 @functools.cache
 def all_techniques() -> tuple[type[Technique], ...]:
     """strop's own techniques, then those of installed packages (entry points `strop.techniques`)."""
-    return with_plugins("strop.techniques", TECHNIQUES)
+    return with_plugins(__name__, _ROOM.own())
 
 
 def find(label: str) -> type[Technique]:
