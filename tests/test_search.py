@@ -14,7 +14,7 @@ from strop import runtimes, techniques
 from strop.goal import Goal
 from strop.plan import Candidate, Route, routes
 from strop.rundir import JOURNAL
-from strop.search import PATIENCE, Proposal, Replay, RouteSearch, rank
+from strop.search import PATIENCE, Proposal, Replay, RouteSearch, losing, rank
 from strop.settings import choice, span
 from strop.target import Target
 from strop.technique import Needs, Phase, Technique
@@ -94,6 +94,22 @@ def test_lossless_variants_of_what_took_too_long_or_breaks_a_limit_by_far_wait_f
     slow = Outcome("timeout", "took longer than 30 s", seconds=30.0)
     asked = names(go_on(search(tmp_path / "slow", *given), lambda c: slow, most=3))
     assert asked == ["fake-calibrate", "fake-compile", "fake-strip + fake-calibrate"]
+
+
+def test_where_quality_was_lost_what_loses_nothing_comes_next_so_that_there_is_something_to_hand_over(
+    tmp_path: Path,
+) -> None:
+    given = [route(FakeCalibrate), route(FakeRound), route(FakeShave), route(FakeCompile), route(FakeStrip)]
+    lost = Outcome("done", report=replace(report(0.3), judged=(judged(ACCURACY, "broken", violation=0.05),)))
+
+    def answer(c: Candidate) -> Outcome:
+        return lost if losing(route(*map(type, c.steps))) else outcome(0.9)
+
+    first = names(go_on(search(tmp_path, *given), answer, most=3))
+    assert first[:2] == ["fake-calibrate", "fake-compile"] and first[2] != "fake-strip"
+    (tmp_path / "kept").mkdir()
+    kept = names(go_on(search(tmp_path / "kept", *given), lambda c: outcome(0.5), most=3))
+    assert kept.index("fake-calibrate") == 0 and kept[1] != "fake-compile", "nothing was lost"
 
 
 def test_a_technique_that_failed_waits_behind_those_that_have_not(tmp_path: Path) -> None:

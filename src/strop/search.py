@@ -252,9 +252,16 @@ class RouteSearch:
                 }  # fmt: skip
         return best[1]
 
-    def _order(self, route: Route) -> tuple[bool, bool, int, float]:
+    def _order(self, route: Route) -> tuple[bool, bool, bool, int, float]:
         """Sorts routes: what shrinks twice comes after what shrinks once, for it is built on that."""
-        return self._waits(route), self._too_early(route), max(1, len(route.shrinking)), self._predict(route)
+        later = self._waits(route), self._too_early(route), self._risky(route)
+        return *later, max(1, len(route.shrinking)), self._predict(route)
+
+    def _risky(self, route: Route) -> bool:
+        """Whether it loses something, as those did that broke a limit on quality, and what loses nothing was not tried:
+        there should soon be something to hand over."""
+        safe = (o.cause == "done" and not losing(self._route_of[c.key]) for c, o in self.tried)
+        return bool(losing(route) and self._spoiled) and self._best() >= BROKEN and not any(safe)
 
     def _too_early(self, route: Route) -> bool:
         """Whether it trains, and there is nothing yet to compare it with; or mixes precisions, which takes long to find
