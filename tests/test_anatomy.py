@@ -70,8 +70,9 @@ def test_what_time_does_not_suffice_for_or_fails_is_left_out_with_the_reason(
 
 
 def test_how_layers_bear_int8_is_told_and_drawn(
-    sides: tuple[Hosted, Hosted, Candidate, Path], monkeypatch: pytest.MonkeyPatch
+    sides: tuple[Hosted, Hosted, Candidate, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("strop.anatomy.peaks", lambda runtime, target, anew: None)
     found = take_apart(*sides, seconds=600)["sensitivity"]
     errors = [one["alone"]["error"] for one in found["groups"]]
@@ -79,3 +80,6 @@ def test_how_layers_bear_int8_is_told_and_drawn(
     html = why(MANIFEST, {"sensitivity": json.loads(json.dumps(found))})
     assert "How each layer bears int8" in html and html.count("<figure") == 1
     assert all(f"{error:.2e}" in html for error in errors)
+    assert not list(tmp_path.rglob("*.onnx")), "a search leaves nothing outside of its run"
+    found["groups"][0]["alone"]["error"] = None  # as a file has what is not finite
+    assert "not finite" in why(MANIFEST, {"sensitivity": found})

@@ -16,6 +16,7 @@ from strop.confirm import CONFIRMED, Finding, confirm, finalists
 from strop.events import Confirming, Event, Said
 from strop.judge import Report
 from strop.looks import looks_at
+from strop.pipeline import UNCONFIRMED, _original_on_confirm
 from strop.plan import Candidate
 from strop.prepare import Budget
 from strop.rundir import SPENT
@@ -186,3 +187,16 @@ def test_an_interrupt_keeps_what_was_confirmed(stage: Stage, monkeypatch: pytest
     found = stage.confirm(tried, [report(0.2, OPEN), report(0.3, MET)])
     assert [finding.candidate for finding in found] == [A]
     assert any("interrupted" in str(event) for event in stage.events)
+
+
+@pytest.mark.parametrize("seconds", [600.0, 1e-9])
+def test_an_original_that_was_not_measured_on_unseen_samples_is_said_to_be_so(stage: Stage, seconds: float) -> None:
+    candidate = Candidate((), FakeRuntime())
+    before = Finding(candidate, stage.model, report(1.0), 0.95, False)
+    stage.answers[stage.current] = report(1.01)
+    found = _original_on_confirm(stage.fake.setting, before, Clock(Budget(seconds), stage.fake.run / SPENT))
+    if seconds == 600.0:
+        assert found.report == report(1.01)
+    else:
+        assert stage.asked == [] and found.report.figures == before.report.figures
+        assert found.report.notes[-1] == UNCONFIRMED and "those of the search split" in UNCONFIRMED

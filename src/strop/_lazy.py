@@ -43,8 +43,9 @@ def require(name: str, extra: str | None = None) -> ModuleType:
         MissingDependency: It is not installed; the message says how to install it.
     """
     try:
-        with _without_needless(name), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "IProgress not found")  # of tqdm in a notebook: its bars are not shown
+        if name not in sys.modules and "ipykernel" in sys.modules:
+            warnings.filterwarnings("ignore", "IProgress not found")  # of tqdm, whose bars are not shown
+        with _without_needless(name):
             return importlib.import_module(name)
     except ImportError as error:
         if extra is None:

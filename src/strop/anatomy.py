@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Callable
@@ -12,21 +13,22 @@ from typing import Any
 import numpy as np
 
 from . import formats, jobs
+from .clock import LEAST_TO_TELL
 from .data import Data
+from .errors import UnsupportedModel
 from .explanation import explained, within
 from .insight import mixers, observe, peaks, sensitivity
 from .plan import Candidate
 from .profiling import timed
+from .report.why import EXPLAINED, SENSITIVITY
 from .server import Hosted
 
 SHARE = 0.1  # of what the search took
-LEAST = 5.0  # seconds that it takes at the least
 EXPLAINING = 0.6  # of it, where that is more
-BEARING = 0.8  # of what is left then, how layers bear int8 is measured in: it begins by calibrating
+BEARING = 0.8  # of what is left then, how layers bear int8 is measured in: a process must begin
 TO_MEASURE_PEAKS = 20.0  # seconds, where this machine's are not known yet
 SAMPLES = 256
 EXPLAIN, PROFILE = "strop report with --original and --data", "strop profile"
-SENSITIVITY = "strop profile --sensitivity"
 
 
 def take_apart(original: Hosted, made: Hosted, candidate: Candidate, data: Path, seconds: float) -> dict[str, Any]:
@@ -45,11 +47,11 @@ def take_apart(original: Hosted, made: Hosted, candidate: Candidate, data: Path,
         where it could not be told, and `why_not` says why.
     """
     until, why_not = time.monotonic() + seconds, []
-    explaining = until - seconds + max(LEAST, EXPLAINING * seconds)
+    explaining = until - seconds + max(LEAST_TO_TELL, EXPLAINING * seconds)
 
     def attempt(what: str, tell: Callable[[], dict[str, Any]], how: str) -> dict[str, Any] | None:
         left = until - time.monotonic()
-        if left < LEAST:
+        if left < LEAST_TO_TELL:
             why_not.append(
                 f"{what} takes longer than the {max(0.0, left):.0f} s that were left of the search. {how} tells it."
             )
@@ -64,7 +66,7 @@ def take_apart(original: Hosted, made: Hosted, candidate: Candidate, data: Path,
         folder = Path(scratch)
         told = {
             "explained": attempt(
-                "where the error of each layer comes from",
+                EXPLAINED,
                 lambda: _explained(original, made, candidate, data, folder, explaining),
                 EXPLAIN,
             ),
@@ -81,14 +83,22 @@ def take_apart(original: Hosted, made: Hosted, candidate: Candidate, data: Path,
 def _explained(
     original: Hosted, made: Hosted, candidate: Candidate, data: Path, scratch: Path, until: float
 ) -> dict[str, Any]:
-    samples = Data.load(data)
-    samples.take(np.arange(min(len(samples), SAMPLES))).save(scratch / "data")
     reasons: dict[str, str] = {}
     if "trees" not in original.model.counts:
-        flow = formats.format_of(made.model.format).dataflow(made.model)
-        for step in candidate.steps:
-            reasons |= step.spared(flow)
-    return explained(original, made, scratch / "data", scratch, reasons=reasons, until=until)
+        with contextlib.suppress(UnsupportedModel):
+            flow = formats.format_of(made.model.format).dataflow(made.model)
+            for step in candidate.steps:
+                reasons |= step.spared(flow)
+    return explained(original, made, _few(data, scratch), scratch, reasons=reasons, until=until)
+
+
+def _few(data: Path, scratch: Path) -> Path:
+    """As many samples as there is time for."""
+    few = scratch / "data"
+    if not few.exists():
+        samples = Data.load(data)
+        samples.take(np.arange(min(len(samples), SAMPLES))).save(few)
+    return few
 
 
 def _profile(made: Hosted, data: Path, until: float) -> dict[str, Any]:
@@ -101,8 +111,9 @@ def _profile(made: Hosted, data: Path, until: float) -> dict[str, Any]:
 
 def _borne(original: Hosted, data: Path, scratch: Path, until: float) -> dict[str, Any]:
     seconds = BEARING * (until - time.monotonic())
-    told = (original.model, data, "", original.target, 0, scratch / "progress.json", seconds)
-    ended = jobs.run(sensitivity, *told, limits=within(until))
+    model, target, progress = original.model, original.target, scratch / "progress.json"
+    asked = (model, _few(data, scratch), "", target, 0, progress, seconds, scratch)
+    ended = jobs.run(sensitivity, *asked, limits=within(until))
     ended.raise_unless_done("int8 could not be tried layer by layer")
     assert ended.value is not None
     return asdict(ended.value)

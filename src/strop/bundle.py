@@ -21,6 +21,7 @@ from .model import Model, digest_files
 from .notebook import shown
 from .opened import ANATOMY, CANDIDATES, DEVICE, MANIFEST, REPORT, SAMPLES, Opened, as_written
 from .plan import Candidate
+from .report.why import EXPLAINED
 from .rundir import finite
 from .runtime import Runtime
 from .server import Hosted, Server
@@ -101,7 +102,8 @@ class Bundle(Opened):
             tried = self._told(CANDIDATES, [])
             anatomy = self._told(ANATOMY, {})
             if explained is not None:
-                anatomy = {**anatomy, "explained": explained, "why_not": []}
+                left = [said for said in anatomy.get("why_not", []) if not said.startswith(EXPLAINED)]
+                anatomy = {**anatomy, "explained": explained, "why_not": left}
             code = snippet(self.model, self.runtime, self.target, self.folder / SAMPLES)
             return report.page(self.manifest, tried, code, anatomy)
 

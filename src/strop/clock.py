@@ -16,8 +16,9 @@ psutil = lazy("psutil")
 SHARE_OF_ONE = 0.25  # of the budget, that a single candidate may take
 LEAST_SECONDS = 30.0  # that it gets all the same
 TO_WRITE = 0.03  # of the budget, for writing the bundle
-TO_TELL = 0.05  # of the budget, for what is handed over, layer by layer
-LOOKS = 2  # at finalists, that there is time for: the first may not be proven
+TO_TELL = 0.05  # of the budget, for what is handed over, layer by layer ...
+LEAST_TO_TELL = 5.0  # ... where that is so many seconds: less is of no use
+LOOKS = 2  # on the confirm split, that there is time for: what is looked at first may not be proven
 OVERRUN = 1.05  # of the budget, at which confirming ends
 FREE_MEMORY = 0.8  # share of what is free at the start, that one candidate may use
 
@@ -57,14 +58,9 @@ class Clock:
         write_json(self._spent, self.elapsed)
 
     @property
-    def over(self) -> bool:
-        """Whether nothing is left, not even for confirming."""
-        return self.elapsed >= self.budget.seconds
-
-    @property
     def reserve(self) -> float:
-        """Seconds to keep for confirming; while there is no finalist, one more model is measured whole all the same."""
-        return self.confirming * max(1, min(LOOKS, self.finalists))
+        """Seconds to keep for confirming: while there is no finalist, the original is measured there all the same."""
+        return self.confirming * min(LOOKS, self.finalists + 1)
 
     @property
     def left(self) -> float:
@@ -79,20 +75,20 @@ class Clock:
     @property
     def to_confirm(self) -> float:
         """Seconds left for measuring finalists; what comes after is kept."""
-        return self.to_tell - self.budget.seconds * TO_TELL
+        telling = self.budget.seconds * TO_TELL
+        return self.to_tell - (telling if telling >= LEAST_TO_TELL else 0.0)
 
     @property
     def to_tell(self) -> float:
         """Seconds left for looking into what is handed over; what a bundle takes to write is kept."""
         return self.budget.seconds * (1 - TO_WRITE) - self.elapsed
 
-    def to_look(self, others: int) -> float:
-        """Seconds that measuring a finalist may take.
-
-        Args:
-            others: Finalists that follow, should it not be proven: one of them has its time.
-        """
-        return max(self.to_confirm / 2, self.to_confirm - self.confirming) if others else self.to_confirm
+    @property
+    def to_look(self) -> float:
+        """Seconds that measuring a finalist may take: should it not be proven, the next or the original has its time,
+        where it can do with that."""
+        kept = min(self.to_confirm / 2, self.confirming)
+        return self.to_confirm - kept if kept >= self.look else self.to_confirm
 
     @property
     def room(self) -> bool:
@@ -100,8 +96,9 @@ class Clock:
         return self.to_confirm >= max(self.look, 1e-9)
 
     def limits(self) -> jobs.Limits:
-        """What the next candidate may use: all that is left, where that is too little for another one after it."""
-        seconds = max(1.0, self.left if self.left < self.most + LEAST_SECONDS else self.most)
+        """What the next candidate may use: all that is left, where that is little and there is a finalist already."""
+        last = self.finalists > 0 and self.left < self.most + LEAST_SECONDS
+        seconds = max(1.0, self.left if last else min(self.left, self.most))
         return jobs.Limits(seconds, self.memory, waiting=max(0.0, self.left - seconds))
 
     def whole(self) -> jobs.Limits:

@@ -117,8 +117,7 @@ def confirm(
         tell(Confirming(str(candidate), place, len(chosen)))
         note_look(digest)
         try:
-            seconds = clock.to_look(len(chosen) - place)
-            found = _look(setting, candidate, outcome, 1 - ERROR_RATE / len(chosen), seconds, clock, noise)
+            found = _look(setting, candidate, outcome, 1 - ERROR_RATE / len(chosen), clock, noise)
             findings.append(replace(found, looks=before))
         except KeyboardInterrupt:
             tell(Stopped("interrupted; what was confirmed so far decides (Ctrl-C again ends that too)"))
@@ -131,16 +130,12 @@ def confirm(
 
 
 def _look(
-    setting: Setting,
-    candidate: Candidate,
-    outcome: Outcome,
-    confidence: float,
-    seconds: float,
-    clock: Clock,
-    noise: float,
+    setting: Setting, candidate: Candidate, outcome: Outcome, confidence: float, clock: Clock, noise: float
 ) -> Finding:
     hosted = Hosted(setting.model(outcome.model), candidate.runtime, setting.workshop.target)
-    ended = jobs.run(measure, setting, hosted, "confirm", setting.confirming, confidence, seconds, limits=clock.whole())
+    ended = jobs.run(
+        measure, setting, hosted, "confirm", setting.confirming, confidence, clock.to_look, limits=clock.whole()
+    )
     model = outcome.model or {}
     if ended.value is None:
         return Finding(candidate, model, Report(), confidence, False, problem=ended.reason)

@@ -141,7 +141,7 @@ def refused(tried: Iterable[Mapping[str, Any]]) -> list[str]:
     for one in tried:
         if one["cause"] == "refused":
             reasons.setdefault(one["reason"], []).append(one["candidate"])
-    return [f"{reason}: {_listed(names, ALIKE)}" for reason, names in reasons.items()]
+    return [f"{_listed(names, ALIKE)}: {reason}" for reason, names in reasons.items()]
 
 
 def _listed(names: Sequence[str], most: int = NAMED) -> str:

@@ -43,8 +43,8 @@ class Live:
                 self.left = "" if left is None else f"{duration(max(0.0, left))} left"
             case Working(share, words):
                 self.doing = f"{self.doing.partition('; ')[0]}; {words}, {share:.0%}"
-            case Tried(_, candidate, outcome, best):
-                self.tried += outcome.counts
+            case Tried(number, candidate, outcome, best):
+                self.tried = number
                 if best == candidate:
                     self.best = f"{candidate}: {outcome}"
             case Confirming(candidate, place, finalists):
@@ -58,9 +58,15 @@ class Live:
         self._show()
 
     def _repr_html_(self) -> str:
+        return "".join(f"<div>{escape(line)}</div>" for line in self._lines())
+
+    def __repr__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> list[str]:
         best = f"best so far, of {counted(self.tried, 'candidate')}: {self.best}" if self.best else ""
         lines = [", ".join(filter(None, (self.doing, self.left))), best, *(f"note: {one}" for one in self.warnings)]
-        return "".join(f"<div>{escape(visible(line))}</div>" for line in lines if line)
+        return [visible(line) for line in lines if line]
 
     def _show(self) -> None:
         from IPython.display import display

@@ -18,6 +18,6 @@ def labels(layers: Sequence[tuple[str, str, str]]) -> list[str]:
     kinds = [f"{place} {kind}" for place, (_, kind, _) in zip(places, layers, strict=True)]
     once, twice = Counter(places), Counter(kinds)
     return [
-        place if once[place] == 1 else kind if twice[kind] == 1 else f"{place} {name}"
+        place if once[place] == 1 or place == name else kind if twice[kind] == 1 else f"{place} {name}"
         for place, kind, (name, _, _) in zip(places, kinds, layers, strict=True)
     ]

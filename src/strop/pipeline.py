@@ -16,7 +16,7 @@ from ._plain import given, texts
 from .baseline import choose_goal, lay_out, measure_called, measure_original, noise, power, run_baseline, seconds_a_call
 from .build import Failure
 from .bundle import Bundle, check_free, next_free
-from .clock import LOOKS, Clock
+from .clock import LEAST_TO_TELL, LOOKS, Clock
 from .confirm import Finding, confirm
 from .diary import Diary
 from .errors import (
@@ -49,7 +49,8 @@ from .trial import Setting, measure, try_candidate
 
 LEAST_DISK = 200e6  # bytes free, below which no candidate is started
 CONFIRMING_LONGER = 1.5  # a look on the confirm split, over one on the search split, its samples left out
-SEARCHED = 0.5  # of what is left then: confirming in time what there was no time to find helps nobody
+CONFIRMED = 0.5  # of what is left for a search, at the most: to confirm what there was no time to find helps nobody
+UNCONFIRMED = "there was no time to measure the original on unseen samples: its figures are those of the search split"
 RUNS = "strop-runs"
 
 
@@ -202,17 +203,16 @@ def _carry_out(run: RunDir, request: Request, start: float, tell: Listener) -> R
     tell(Said(power(setting, request)))
 
     searcher, planned, refused = _searcher(run, request, setting, tell)
-    clock.confirming = min(_to_confirm(request, original, look), SEARCHED * clock.to_confirm / LOOKS)
+    clock.confirming = max(0.0, min(_to_confirm(request, original, look), CONFIRMED * clock.to_confirm / LOOKS))
     ended = _explore(searcher, setting, clock, tell)
 
     findings = confirm(
         run, setting, searcher.tried, request.digests["confirm"], clock, noise(original, setting.goal.objective), tell
     )
     if not any(finding.proven for finding in findings):
+        original = _original_on_confirm(setting, original, clock)
         if not findings and clock.room:
             findings = _nearest(setting, searcher, clock)
-        if clock.room:
-            original = _on_confirm(setting, original.candidate, original.model, clock, otherwise=original)
     clock.keep()
     result = conclude(
         request,
@@ -237,7 +237,7 @@ def _anatomy(result: Result, setting: Setting, clock: Clock, tell: Listener) -> 
     if shown is None or not shown.candidate.steps:
         return {}
     seconds = min(anatomy.SHARE * clock.elapsed, clock.to_tell)
-    if seconds >= anatomy.LEAST:
+    if seconds >= LEAST_TO_TELL:
         tell(Said(f"looking into what is handed over, layer by layer, for {seconds:.0f} s at the most"))
     made = Hosted(setting.model(shown.model), shown.candidate.runtime, setting.workshop.target)
     return anatomy.take_apart(setting.original, made, shown.candidate, setting.search, seconds)
@@ -324,16 +324,22 @@ def _nearest(setting: Setting, searcher: Searcher, clock: Clock) -> list[Finding
     return [_on_confirm(setting, candidate, outcome.model or {}, clock)]
 
 
-def _on_confirm(
-    setting: Setting, candidate: Candidate, model: Mapping[str, Any], clock: Clock, otherwise: Finding | None = None
-) -> Finding:
+def _original_on_confirm(setting: Setting, original: Finding, clock: Clock) -> Finding:
+    """The original, measured on the confirm split; where there is no time, as on the search split, which is said."""
+    if clock.room:
+        found = _on_confirm(setting, original.candidate, original.model, clock)
+        if not found.problem:
+            return found
+    report = dataclasses.replace(original.report, notes=(*original.report.notes, UNCONFIRMED))
+    return dataclasses.replace(original, report=report)
+
+
+def _on_confirm(setting: Setting, candidate: Candidate, model: Mapping[str, Any], clock: Clock) -> Finding:
     """Measure what is no finalist on the confirm split: the original, or the closest candidate."""
     hosted = Hosted(setting.model(model), candidate.runtime, setting.workshop.target)
     ended = jobs.run(
         measure, setting, hosted, "confirm", setting.confirming, 0.95, clock.to_confirm, limits=clock.whole()
     )
-    if ended.value is None and otherwise:
-        return otherwise
     return Finding(candidate, model, ended.value or Report(), 0.95, False, problem=ended.reason)
 
 

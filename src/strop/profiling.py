@@ -57,7 +57,7 @@ def profile(
 
     Args:
         model: A file, a folder, a live model or a bundle. PyTorch's and Keras's are taken apart as they are converted
-            to run: layers bear the names that they have in there.
+            to run.
         data: As for `optimize`; labels are not needed. Random inputs where it is None.
         label: Of data: the array or column that is no input.
         target: Threads and batch of a call.

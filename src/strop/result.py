@@ -70,8 +70,8 @@ class Result:
         advice: What would help, where a limit is not met.
         tried: Every candidate and its outcome, in order.
         manifest: All of it as plain data, per `manifest.schema.json`.
-        anatomy: What is handed over, layer by layer: `explained` (see `strop.explain`), `profile` (see `strop.profile`)
-            and `why_not`, why one is missing.
+        anatomy: What is handed over, layer by layer: `explained` (see `strop.explain`), `profile` and
+            `sensitivity` (see `strop.profile`), and `why_not`, why one is missing.
     """
 
     verdict: str

@@ -10,9 +10,12 @@ import pytest
 
 from strop.errors import InvalidData, UnsupportedModel
 from strop.insight import Sensitivity, sensitivity
+from strop.insight.sensitivity import _relative
+from strop.metric import Outputs
 from strop.model import FOREST
 from strop.profiling import profile
 from strop.target import Target
+from strop.techniques import _harm as harm
 from techniques.test_mixed import BAD, LAYERS, converted, deep
 
 TARGET = Target(threads=1)
@@ -66,8 +69,20 @@ def test_what_is_known_is_kept(tmp_path: Path, own_cache: Path) -> None:
 def test_a_format_whose_precisions_nothing_mixes_is_refused(tmp_path: Path) -> None:
     example = deep(tmp_path / "example")
     example.data.save(tmp_path / "data")
-    with pytest.raises(UnsupportedModel, match=r"none does for this forest model.*Convert it to ONNX"):
+    with pytest.raises(UnsupportedModel, match=r"none does for this forest model.*convert it to ONNX"):
         sensitivity(replace(example.model, format=FOREST), tmp_path / "data", "", TARGET, 0, tmp_path / "progress.json")
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [((3.0, 4.0, -np.inf), 0.0), ((3.0, 3.5, 0.0), 0.01), ((3.0, np.nan, -np.inf), np.inf)],
+)  # fmt: skip
+def test_scores_that_are_masked_count_for_nothing_and_those_that_are_lost_for_all(
+    row: tuple[float, ...], expected: float
+) -> None:
+    right, made = {"y": np.array([[3.0, 4.0, -np.inf]], np.float32)}, {"y": np.array([row], np.float32)}
+    assert max(_relative(Outputs(right), Outputs(made))) == pytest.approx(expected)
+    assert harm.error(lambda _: made, [right], [right]) == pytest.approx(expected)
 
 
 def test_it_needs_samples(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ BETWEEN = frozenset({
 OPEN_ENDED = frozenset({"Gemm", "MatMul"})
 """Of these, the ones whose output need not be rounded."""
 _WEIGHTS = (".weight", ".w_0", "/kernel")
-_ROUNDED = ("_DequantizeLinear_Output", "_quantized")
+_ROUNDED = ("_DequantizeLinear_Output", "_quantized", "/float")
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
@@ -123,7 +123,7 @@ def place_of(node: onnx.NodeProto) -> str:
 
 
 def _named(value: str) -> str:
-    """What weights were called before a quantizer put its steps between."""
+    """What weights were called before a quantizer put its steps between, or a mix kept them."""
     for end in _ROUNDED:
         value = value.removesuffix(end)
     return value

@@ -104,7 +104,7 @@ def _ascribe(one: LayerTime, found: Sequence[Seen], place: int) -> None:
         seen for seen in found if (main := (seen.part.main, seen.part.counterpart)[place]) and main.name in one.layers
     ]
     if found:
-        seen = max(mains or found, key=lambda seen: (seen.part.bytes[place], seen.place))
+        seen = max(mains or found, key=lambda seen: (bool(mains) and seen.part.bytes[place], seen.place))
         seen.seconds[place] = (seen.seconds[place] or 0.0) + one.seconds
     for seen in mains if place else ():
         seen.ran = one.precision or seen.ran

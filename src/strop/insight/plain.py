@@ -8,7 +8,6 @@ from typing import Any
 
 from ..naming import labels
 from ..stats import Interval
-from ..structure import Layer
 from .roofline import Row
 from .split import Found
 
@@ -52,13 +51,10 @@ def _row(label: str, row: Row, whole: float) -> dict[str, Any]:
 def _whole(found: Found, batch: int) -> Iterator[dict[str, Any]]:
     """Layers without times of their own; of a single one, all that is no overhead."""
     parts = found.structure.layers
-    for layer in parts:
-        times = (found.inside, found.rest) if len(parts) == 1 else (None, None)
-        yield _of(layer, *times, batch)
-
-
-def _of(layer: Layer, seconds: Interval | None, share: Interval | None, batch: int) -> dict[str, Any]:
-    return _entry(layer.name, layer.operator, seconds, share, operations=layer.operations * batch, bytes=layer.bytes)
+    seconds, share = (found.inside, found.rest) if len(parts) == 1 else (None, None)
+    named = labels([(layer.name, layer.operator, layer.place) for layer in parts])
+    for label, layer in zip(named, parts, strict=True):
+        yield _entry(label, layer.operator, seconds, share, operations=layer.operations * batch, bytes=layer.bytes)
 
 
 def _entry(

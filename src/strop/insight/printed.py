@@ -21,9 +21,9 @@ LEGEND = (
     "itself, fed with the original's values; of a layer in floats, that its inputs are rounded. so far: how far off it "
     "is in the candidate, with all layers before it; this falls again where later layers even errors out. of error: "
     "its share in what the layers, one by one, do to the output. A per cent is the root mean square of the differences "
-    "over that of the values; 1 % is 40 dB, 10 % is 20 dB. cosine: 1 is the same direction, 0 none in common. time: of "
-    "a call; -, the runtime computes it with another layer, which has the time of both."
+    "over that of the values; 1 % is 40 dB, 10 % is 20 dB. cosine: 1 is the same direction, 0 none in common."
 )
+TOGETHER = "A layer without a time is computed with another one, which has the time of both."
 
 
 def printed(found: Mapping[str, Any], width: int = WIDEST) -> str:
@@ -80,7 +80,14 @@ def _layers(found: Mapping[str, Any], width: int) -> Iterator[str]:
         known = [layer["share"] for layer in rest if layer["share"] is not None]
         more = f", {share(sum(known))} of the error together" if known else ""
         yield f"  and {counted(len(rest), 'layer')} more{more}; --json has all of them"
-    yield from _filled(LEGEND, width, 2, "  ")
+    together = f" {TOGETHER}" if timed and fused(layers) else ""
+    yield from _filled(LEGEND + together, width, 2, "  ")
+
+
+def fused(layers: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a runtime that tells what layers take has no time of its own for one."""
+    sides = [[one["seconds"][side] for one in layers] for side in ("original", "candidate")]
+    return any(None in times and any(one is not None for one in times) for times in sides)
 
 
 def _trees(forest: Mapping[str, Any], width: int) -> Iterator[str]:

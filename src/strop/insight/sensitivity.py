@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import math
 import os
 import tempfile
 import time
@@ -25,6 +27,7 @@ from ..runtime import predict
 from ..target import Target
 from ..technique import Context, Parts, Technique
 
+Array = np.ndarray[Any, Any]
 MOST, FEWEST = 64, 4  # samples to judge by
 SECONDS = 120.0
 
@@ -101,7 +104,14 @@ def mixers(format_: Format) -> list[type[Technique]]:
 
 
 def sensitivity(
-    model: Model, data: Path, metric: str, target: Target, seed: int, progress: Path, seconds: float = SECONDS
+    model: Model,
+    data: Path,
+    metric: str,
+    target: Target,
+    seed: int,
+    progress: Path,
+    seconds: float = SECONDS,
+    folder: Path | None = None,
 ) -> Sensitivity:
     """Try each group alone in int8, and all others in it, without quantizing anew. Runs in a job.
 
@@ -115,19 +125,21 @@ def sensitivity(
         seed: Of resamples.
         progress: A file for how far it is.
         seconds: That all of it may take, if the fewest samples do with that.
+        folder: Where to keep what is known; by default in the user's cache.
 
     Raises:
         UnsupportedModel: No technique mixes precisions in this format, or here.
         StropError: The model can't be quantized or run, or the metric can't judge it.
     """
-    samples, tell = Data.load(data), Teller(progress)
-    with own_folder("sensitivity") as cache, tempfile.TemporaryDirectory(prefix="strop-") as scratch:
+    begun, samples, tell = time.monotonic(), Data.load(data), Teller(progress)
+    kept_in = own_folder("sensitivity") if folder is None else contextlib.nullcontext(folder)
+    with kept_in as cache, tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         shared = cache / _digest(model.digest(), samples.digest())
         shared.mkdir(exist_ok=True)
         context = Context(samples, model, target, seed, Path(scratch), shared=shared, progress=tell)
         technique, parts = _opened(model, context)
         judge = _Judge(parts, model.signature, samples, metric, target, seed)
-        count, seconds = judge.fit(seconds)
+        count, seconds = judge.fit(seconds - (time.monotonic() - begun))
         kept = _Kept(shared / f"{_digest(str(technique), metric, str(count))}.json")
         lowest, exact = parts.precisions[0], parts.precisions[-1]
         plain, whole = dict.fromkeys(parts.members, exact), dict.fromkeys(parts.members, lowest)
@@ -151,7 +163,7 @@ def _opened(model: Model, context: Context) -> tuple[Technique, Parts]:
             reasons.append(str(error))
     raise UnsupportedModel(
         f"Sensitivity to int8 is measured where a technique mixes precisions, and none does for this {model.format} "
-        f"model ({'; '.join(reasons) or 'none knows the format'}). Convert it to ONNX or OpenVINO first."
+        f"model ({'; '.join(reasons) or 'none knows the format: convert it to ONNX or OpenVINO first'})."
     )
 
 
@@ -210,10 +222,15 @@ class _Kept:
 def _relative(right: Outputs, found: Outputs) -> Iterator[float]:
     for name, expected in right.items():
         if expected.dtype.kind == "f":
-            axes = tuple(range(1, expected.ndim))
-            noise = np.square(found[name].astype(np.float64) - expected).sum(axes)
-            power = np.square(expected, dtype=np.float64).sum(axes)
-            yield float(np.mean(noise / np.where(power > 0, power, 1.0)))
+            axes, known = tuple(range(1, expected.ndim)), np.isfinite(expected)  # a score that is masked may be -inf
+            got, true = (np.where(known, side, 0).astype(np.float64) for side in (found[name], expected))
+            yield _error(got, true, axes)
+
+
+def _error(found: Array, right: Array, axes: tuple[int, ...]) -> float:
+    """Infinite where numbers are not finite any more."""
+    noise, power = np.square(found - right).sum(axes), np.square(right).sum(axes)
+    return float(np.mean(noise / np.where(power > 0, power, 1.0))) if np.isfinite(noise).all() else math.inf
 
 
 def _digest(*parts: str) -> str:

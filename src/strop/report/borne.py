@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -21,17 +22,15 @@ def borne(found: Mapping[str, Any]) -> str:
     """
     groups = found["groups"]
     said = (
-        f"Measured on {counted(found['samples'], 'sample')}: how far the outputs are off, as their mean squared error "
-        f"over their square. With all layers in int8 it is {found['whole']['error']:.2e}. A layer stands for itself "
-        "and what is computed with it; where one alone does most of the harm, it is the one to leave in floats."
+        f"Measured on {counted(found['samples'], 'sample')}, with layers of the original in int8 as "
+        f"{found['technique']} has them: how far the outputs are off, as their mean squared error over their square. "
+        f"With all layers in int8 it is {_cell(found['whole']['error'])[0]}. A layer stands for itself and what is "
+        "computed with it; where one alone does most of the harm, it is the one to leave in floats."
     )
     return f"<p>{escape(said)}</p>{chart(found)}" + table(
         "How each layer bears int8",
         ["layer", *(head for head, _ in SIDES.values())],
-        [
-            [escape(one["name"]), *((f"{one[side]['error']:.2e}", one[side]["error"]) for side in SIDES)]
-            for one in groups
-        ],
+        [[escape(one["name"]), *map(_cell, (one[side]["error"] for side in SIDES))] for one in groups],
         "wide dense tall",
         sortable=True,
     )
@@ -40,7 +39,7 @@ def borne(found: Mapping[str, Any]) -> str:
 def chart(found: Mapping[str, Any]) -> str:
     """The layers that do most harm."""
     groups = found["groups"]
-    kept = greatest([one["alone"]["error"] for one in groups])
+    kept = greatest([one["alone"]["error"] or 0.0 for one in groups])
     if not kept:
         return ""
     traces = [{
@@ -49,3 +48,8 @@ def chart(found: Mapping[str, Any]) -> str:
         "hovertemplate": "%{y}: %{x:.2e}<extra></extra>",
     } for side, (head, colour) in SIDES.items()]  # fmt: skip
     return f'<div class="plots">{bars(traces, "error of the outputs", len(kept), ".1e")}</div>'
+
+
+def _cell(error: float | None) -> tuple[str, float]:
+    """An error, and what to sort it by; a file has no number for one that is infinite."""
+    return (f"{error:.2e}", error) if error is not None and math.isfinite(error) else ("not finite", math.inf)

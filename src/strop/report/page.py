@@ -39,7 +39,7 @@ def page(
         manifest: Of the bundle, or of a run.
         tried: Every candidate with its outcome.
         snippet: Python that runs what is handed over; empty where it is not in a bundle yet.
-        anatomy: What was found of it layer by layer: `explained`, `profile` and `why_not`; each may be missing.
+        anatomy: What was found of it layer by layer: see `why`.
     """
     anatomy = anatomy or {}
     explained = anatomy.get("explained")

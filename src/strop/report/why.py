@@ -7,12 +7,16 @@ from html import escape
 from typing import Any
 
 from .. import details
+from ..insight.printed import TOGETHER, fused
 from ..units import quantity
 from .bars import bars, greatest
 from .borne import borne
 from .parts import bullets, table
 from .roofline import roofline
 
+EXPLAINED = "where the error of each layer comes from"
+"""What begins the reason why that is not told."""
+SENSITIVITY = "strop profile --sensitivity"
 EXPLAIN = (
     "<code>strop report</code> tells with <code>--original MODEL --data DATA</code>, and "
     "<code>strop explain</code> on a terminal."
@@ -39,6 +43,8 @@ def why(manifest: Mapping[str, Any], anatomy: Mapping[str, Any]) -> str:
         parts += ["<h3>What binds each layer on this machine</h3>", roofline(profile)]
     if found := anatomy.get("sensitivity"):
         parts += ["<h3>How each layer bears int8</h3>", borne(found)]
+    elif not any(SENSITIVITY in said for said in anatomy.get("why_not", [])):
+        parts.append(f"<p>How each layer bears int8, <code>{SENSITIVITY}</code> tells.</p>")
     return "".join([*parts, bullets(anatomy.get("why_not", []), "What was not told of the layers")])
 
 
@@ -90,7 +96,7 @@ def _layers(layers: Sequence[Mapping[str, Any]]) -> str:
     note = (
         "Off by itself: given what the original's layer is given. So far: with all that came before. Root mean square "
         "of the differences, over that of the values."
-    )
+    ) + (f" {TOGETHER}" if fused(layers) else "")
     return table("Layers", heads, rows, "wide dense tall", sortable=True) + f'<p class="note">{note}</p>'
 
 

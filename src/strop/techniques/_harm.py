@@ -88,7 +88,8 @@ def _apart(found: Batch, right: Batch) -> float:
 
 
 def _relative(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
-    difference = np.asarray(found, np.float64) - expected
-    if not np.isfinite(difference).all():
+    known = np.isfinite(expected)  # a score that is masked may be -inf
+    right, got = (np.asarray(side, np.float64)[known] for side in (expected, found))
+    if not np.isfinite(got).all():
         return math.inf
-    return float(np.square(difference).sum() / (np.square(expected, dtype=np.float64).sum() or 1.0))
+    return float(np.square(got - right).sum() / (np.square(right).sum() or 1.0))
