@@ -423,6 +423,26 @@ def test_calibration_tells_its_progress(tmp_path: Path) -> None:
     assert len(told) == models.SAMPLES
 
 
+def test_ranges_are_learned_once_a_run_and_anew_for_other_samples(tmp_path: Path) -> None:
+    case, told = models.case("cnn", tmp_path / "given"), list[str]()
+
+    def made(name: str, technique: StaticInt8, shared: Path | None, data: Data = case.data) -> bytes:
+        (tmp_path / name).mkdir(parents=True)
+        context = Context(data, case.model, TARGET, 0, tmp_path / name, shared=shared)
+        return apply(
+            technique, case.model, replace(context, progress=lambda _, words: told.append(words))
+        ).path.read_bytes()
+
+    run = tmp_path / "run"
+    first = made("run/a", StaticInt8(), run)
+    assert told and first == made("alone/a", StaticInt8(), None)
+    told.clear()
+    made("run/b", StaticInt8(per_channel=False), run)
+    assert not told, "the ranges of the run"
+    other = replace(case.data, inputs={name: 3 * array for name, array in case.data.inputs.items()})
+    assert made("alone/b", StaticInt8(), None, other) != first and told
+
+
 def test_no_samples_to_calibrate_with_is_said(tmp_path: Path) -> None:
     case = models.case("cnn", tmp_path / "given")
     with pytest.raises(NotApplicable, match="needs samples"):

@@ -19,9 +19,10 @@ def kept_folder(name: str, model: Model, settings: Mapping[str, Any], context: C
         name: Of what is kept.
         model: What it is made of.
         settings: All else that it depends on.
-        context: Of the step.
+        context: Of the step; a folder that it shares is that of one run, with one set of samples to calibrate with.
     """
-    key = hashlib.sha256(json.dumps([model.digest(), settings], sort_keys=True).encode()).hexdigest()[:24]
+    samples = "" if context.shared or context.calibration is None else context.calibration.digest()
+    key = hashlib.sha256(json.dumps([model.digest(), settings, samples], sort_keys=True).encode()).hexdigest()[:24]
     kept = (context.shared or context.folder.parent) / f"{name}-{key}"
     kept.mkdir(parents=True, exist_ok=True)
     return kept

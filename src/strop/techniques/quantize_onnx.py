@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import platform
+import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ from ..settings import choice
 from ..target import Target
 from ..technique import Context, Needs, Phase, Technique
 from ._calibration import feeds
+from ._harm import keep
+from ._kept import kept_folder
 from ._onnxruntime import optimize, runner
 
 if TYPE_CHECKING:
@@ -216,11 +220,23 @@ class StaticInt8(Technique):
     def _calibrate(
         self, source: Path, ranges: Path, operators: list[str], model: Model, context: Context, large: bool
     ) -> set[str]:
-        """Write the range of every activation, memory never holds the activations of more than one feed.
+        """Write the range of every activation; what other settings of a run have learned is used again.
 
         Returns:
             The values that hold a mask: to steps of int8 that span it, all else is nothing.
         """
+        settings = {"calibrator": self.calibrator, "operators": operators, "samples": self.samples}
+        kept = kept_folder("ranges", model, settings, context)
+        if not (kept / "masked.json").exists():
+            masked = self._ranges(source, kept / "ranges.json", operators, model, context, large)
+            keep(kept / "masked.json", sorted(masked))
+        shutil.copyfile(kept / "ranges.json", ranges)
+        return set(json.loads((kept / "masked.json").read_text()))
+
+    def _ranges(
+        self, source: Path, ranges: Path, operators: list[str], model: Model, context: Context, large: bool
+    ) -> set[str]:
+        """The same, learned; memory never holds the activations of more than one feed."""
         from onnxruntime.quantization import calibrate
 
         kind = getattr(calibrate, f"{_METHODS[self.calibrator]}Calibrater")
