@@ -57,10 +57,7 @@ def keras() -> Any:
         own = multiprocessing.parent_process() is not None
         os.environ["KERAS_BACKEND"] = "tensorflow" if own else os.environ.get("KERAS_BACKEND", "tensorflow")
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        needless = ("matplotlib", "pandas", "sklearn") if own else ()
-        with silenced(), hushed(), contextlib.ExitStack() as hidden:
-            for name in needless:
-                hidden.enter_context(_hidden(name))
+        with silenced(), hushed(), without("matplotlib", "pandas", "sklearn"):
             require("tensorflow", "tensorflow")
             require("keras", "tensorflow")
     return sys.modules["keras"]
@@ -105,6 +102,16 @@ def hushed() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+@contextlib.contextmanager
+def without(*needless: str) -> Iterator[None]:
+    """Import here what would import other packages only because they are installed, for frames, plots and wrappers:
+    most of the time that a library of trees takes. Beside the user's own code it comes as the user has it."""
+    with contextlib.ExitStack() as hidden:
+        for name in needless if multiprocessing.parent_process() is not None else ():
+            hidden.enter_context(_hidden(name))
+        yield
 
 
 def without_semaphores() -> None:

@@ -24,7 +24,7 @@ from .plan import Candidate
 from .report.why import EXPLAINED
 from .rundir import finite
 from .runtime import Runtime
-from .server import Hosted, Server
+from .server import Hosted, run_here
 from .target import Target
 from .trial import Outcome, plain
 
@@ -220,11 +220,6 @@ def run_samples(
     Raises:
         RunFailed: The model can't be loaded or run, or takes too long.
     """
-    ended = jobs.run(_predict, hosted, data, destination, limits=jobs.Limits(seconds, 1 << 62))
+    ended = jobs.run(run_here, hosted, [(data, destination)], limits=jobs.Limits(seconds, 1 << 62))
     ended.raise_unless_done()
     return load_outputs(destination)
-
-
-def _predict(hosted: Hosted, data: Path, destination: Path) -> None:
-    with Server(hosted) as server:
-        server.predict(data, destination)

@@ -9,7 +9,7 @@ import contextlib
 import gc
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -160,17 +160,39 @@ def _serve(pipe: Connection, hosted: Hosted, cores: tuple[int, ...]) -> None:
     if cores:
         pin(cores)
     try:
-        state = _Loaded(hosted, cores)
-        pipe.send(None)
-        while (question := pipe.recv()) is not None:
-            verb, *arguments = question
-            pipe.send(getattr(state, verb)(*arguments))
+        with _blaming(hosted.runtime):
+            state = _Loaded(hosted, cores)
+            pipe.send(None)
+            while (question := pipe.recv()) is not None:
+                verb, *arguments = question
+                pipe.send(getattr(state, verb)(*arguments))
     except (EOFError, KeyboardInterrupt):
         return
     except StropError as error:
         pipe.send(error)
-    except BaseException as error:  # of the runtime, or of a module's own code; who asked is told
-        pipe.send(RunFailed(f"{hosted.runtime} failed: {type(error).__name__}: {told(error)}"))
+
+
+def run_here(hosted: Hosted, splits: Sequence[tuple[Path, Path]]) -> None:
+    """Run a model over stored samples, split by split, and keep what it answers; in a job, which it may take down.
+
+    Raises:
+        RunFailed: It can't be loaded or run.
+    """
+    with _blaming(hosted.runtime):
+        state = _Loaded(hosted, ())
+        for data, destination in splits:
+            state.predict(data, destination, None)
+
+
+@contextlib.contextmanager
+def _blaming(runtime: Runtime) -> Iterator[None]:
+    """What goes wrong in here does so in the runtime, or in a module's own code; who asked is told."""
+    try:
+        yield
+    except (StropError, EOFError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise RunFailed(f"{runtime} failed: {type(error).__name__}: {told(error)}") from error
 
 
 def together(hosted: Hosted) -> int:

@@ -21,7 +21,7 @@ from .model import Model
 from .plan import Candidate
 from .progress import Tell, Teller, passed_on
 from .rundir import as_written
-from .server import Hosted, Server
+from .server import Hosted, run_here
 from .technique import Needs
 from .timing import CONFIRMING, SEARCHING, WAITING, Effort
 from .units import named, share
@@ -197,10 +197,7 @@ def run_original(hosted: Hosted, splits: Sequence[tuple[Path, Path]]) -> None:
     Raises:
         RunFailed: It can't be loaded or run.
     """
-    with Server(hosted) as server:
-        for data, destination in splits:
-            if not destination.exists():
-                server.predict(data, destination)
+    run_here(hosted, [(data, destination) for data, destination in splits if not destination.exists()])
 
 
 def measure(setting: Setting, hosted: Hosted, split: str, effort: Effort, confidence: float, seconds: float) -> Report:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .._lazy import lazy
+from .._lazy import lazy, require
+from .._quiet import without
 from ..errors import RunFailed
 from ..model import LIGHTGBM, Batch, Format, Model
 from ..runtime import Code, Runtime
@@ -41,6 +42,10 @@ class Lightgbm(Runtime):
         load = "import lightgbm\n\nbooster = lightgbm.Booster(model_file=file)"
         call = f"outputs = {{{result.name!r}: booster.predict(inputs[{rows.name!r}], num_threads={target.threads})}}"
         return Code(load, call, ("lightgbm",), ("libgomp1",))
+
+    def start(self) -> None:
+        with without("matplotlib", "pandas", "sklearn"):  # it is given arrays
+            require(self.module, self.extra)
 
     def load(self, model: Model, target: Target) -> _Runner:
         try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from .._lazy import lazy, require
+from .._quiet import without
 from ..errors import RunFailed, UnsupportedModel, UntrustedModel
 from ..formats.sklearn import Called, load
 from ..model import SKLEARN, Batch, Format, Model
@@ -32,8 +33,9 @@ class Sklearn(Runtime):
     module: ClassVar[str] = "sklearn"
 
     def start(self) -> None:
-        for name in ("sklearn.ensemble", "skops.io"):
-            require(name)
+        with without("pandas", "pytest"):  # frames bring it where they are made
+            for name in ("sklearn.ensemble", "skops.io"):
+                require(name)
 
     def load(self, model: Model, target: Target) -> _Runner:
         try:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from .._lazy import lazy
+from .._lazy import lazy, require
+from .._quiet import without
 from ..errors import RunFailed
 from ..model import XGBOOST, Batch, Format, Model
 from ..runtime import Code, Runtime
@@ -38,6 +39,10 @@ import xgboost
 booster = xgboost.Booster({{"nthread": {target.threads}}}, model_file=file)"""
         call = f"outputs = {{{result.name!r}: booster.inplace_predict(inputs[{rows.name!r}], validate_features=False)}}"
         return Code(load, call, ("xgboost",), ("libgomp1",))
+
+    def start(self) -> None:
+        with without("pandas", "pyarrow", "sklearn"):  # it is given arrays
+            require(self.module, self.extra)
 
     def load(self, model: Model, target: Target) -> _Runner:
         try:
