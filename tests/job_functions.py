@@ -16,6 +16,7 @@ import numpy as np
 from strop import timing
 from strop.errors import NotApplicable, RunFailed
 from strop.jobs import die_with_parent, spawn_context
+from strop.runtime import Runtime
 from strop.testing.fakes import commit
 
 inherited: list[str] = []
@@ -116,6 +117,12 @@ class Stays:
 
 def bring_what_can_not_arrive() -> Stays:
     return Stays()
+
+
+def loaded_by(runtime: Runtime) -> set[str]:
+    """The modules that are there once a runtime is started."""
+    runtime.start()
+    return {name for name, module in sys.modules.items() if module is not None}
 
 
 def with_child(pids: Path, kind: str) -> None:

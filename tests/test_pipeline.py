@@ -74,7 +74,7 @@ def test_original_wins_where_nothing_beats_it(tmp_path: Path) -> None:
 
 
 def test_infeasible_names_the_limit_saves_the_closest_and_says_what_would_help(tmp_path: Path) -> None:
-    paths = make(tmp_path / "m", seconds=0.01)
+    paths = make(tmp_path / "m", seconds=0.002)
     result = optimize(paths, "accuracy >= 90% of original; latency.p50 < 100 us", trials=1)
     assert result.verdict == "infeasible"
     assert result.winner is None and result.closest is not None

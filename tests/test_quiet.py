@@ -9,6 +9,12 @@ from pathlib import Path
 
 import pytest
 
+import job_functions as work
+from strop import jobs
+from strop._lazy import installed
+from strop.runtime import Runtime
+from strop.runtimes import Lightgbm, Sklearn, Xgboost
+
 
 def test_nothing_is_sent_or_written_to_the_home(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
@@ -57,3 +63,13 @@ heavy = {"onnx", "onnxruntime", "onnxslim", "openvino", "nncf", "pytest"} & set(
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("runtime", [Lightgbm(), Xgboost(), Sklearn()], ids=str)
+def test_a_process_of_its_own_loads_a_library_without_frames_and_wrappers(runtime: Runtime) -> None:
+    """Which LightGBM and XGBoost import where they are installed, and which take four times as long as they do."""
+    if not installed(runtime.module):
+        pytest.skip("needs the extra trees")
+    started = jobs.run(work.loaded_by, runtime, limits=jobs.Limits(60, 1 << 40)).value
+    assert started is not None and runtime.module in started
+    assert not {"pandas", "pyarrow", "pytest", "torch", "sklearn"} & started - {runtime.module}

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from .conformance import LOSSLESS, Example, FormatCase, RuntimeCase, TechniqueCase, check_settings
-from .fakes import (
-    FAKE,
-    FAKE_COMPILED,
-    FAKE_FORMAT,
-    FakeCalibrate,
-    FakeCompile,
-    FakeFault,
-    FakeFormat,
-    FakeRound,
-    FakeRuntime,
-    FakeStrip,
-    fake_data,
-    fake_model,
-    registered,
-)
+from typing import TYPE_CHECKING, Any
+
+from .._plugins import Room
+
+if TYPE_CHECKING:
+    from .conformance import LOSSLESS, Example, FormatCase, RuntimeCase, TechniqueCase, check_settings
+    from .fakes import (
+        FAKE,
+        FAKE_COMPILED,
+        FAKE_FORMAT,
+        FakeCalibrate,
+        FakeCompile,
+        FakeFault,
+        FakeFormat,
+        FakeRound,
+        FakeRuntime,
+        FakeStrip,
+        fake_data,
+        fake_model,
+        registered,
+    )
 
 __all__ = [
     "FAKE",
@@ -40,3 +45,11 @@ __all__ = [
     "fake_model",
     "registered",
 ]
+
+_KIT = ("LOSSLESS", "Example", "FormatCase", "RuntimeCase", "TechniqueCase", "check_settings")
+_ROOM: Room[Any] = Room(__name__, (f"{'conformance' if name in _KIT else 'fakes'}:{name}" for name in __all__))
+
+
+def __getattr__(name: str) -> Any:
+    """A process that runs a fake needs no kit, which knows most of strop."""
+    return _ROOM.member(name)
