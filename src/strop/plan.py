@@ -359,6 +359,8 @@ def _fits(step: type[Technique], format: Format, before: tuple[type[Technique], 
         return False
     if step.returns and sum(1 for other in before if other.returns) >= CONVERSIONS:
         return False
+    if step.returns and any(other.whole for other in before):
+        return False  # mixed by what layers take and lose in the runtimes of their format
     if before and before[-1].returns and before[-1].phase == Phase.COMPILE:
         return False  # tied to its runtime
     if before and before[-1].simplified and step.phase == Phase.SIMPLIFY:
