@@ -199,4 +199,4 @@ def test_an_original_that_was_not_measured_on_unseen_samples_is_said_to_be_so(st
         assert found.report == report(1.01)
     else:
         assert stage.asked == [] and found.report.figures == before.report.figures
-        assert found.report.notes[-1] == UNCONFIRMED and "those of the search split" in UNCONFIRMED
+        assert found.report.notes[-1] == UNCONFIRMED and "of the search split" in UNCONFIRMED

@@ -226,7 +226,7 @@ def test_what_was_only_searched_is_the_closest_where_confirming_it_failed(fake_r
 def test_where_the_budget_ended_the_search_a_longer_one_is_the_first_advice(fake_run: FakeRun, model: Any) -> None:
     found = [finding(ROUNDED, model, report(0.5, BROKEN))]
     result = concluded(fake_run, found, report(1.0, BROKEN), ended="the time budget is spent")
-    assert result.advice[0] == "a longer budget: 2 of 3 routes were not tried"
+    assert result.advice[0] == "a larger budget: 2 of 3 routes were not tried"
     assert result.manifest["search"] == {
         "ended": "the time budget is spent", "routes": 3, "tried": 1, "refused": 0, "untried": 2,
     }  # fmt: skip
@@ -399,7 +399,7 @@ def test_nothing_is_infeasible_before_a_candidate_was_measured(fake_run: FakeRun
     broken = report(limits={SIZE: "broken"})
     cut = concluded(fake_run, [], broken, tried=[], ended="the time budget is spent")
     assert cut.verdict == "inconclusive" and cut.reason.startswith("the budget ended before a candidate was measured")
-    assert cut.manifest["advice"][0] == "a longer budget: 3 of 3 routes were not tried"
+    assert cut.manifest["advice"][0] == "a larger budget: 3 of 3 routes were not tried"
     assert concluded(fake_run, [], broken, tried=[]).verdict == "infeasible", "where nothing was left to try"
 
 

@@ -112,6 +112,21 @@ def test_where_quality_was_lost_what_loses_nothing_comes_next_so_that_there_is_s
     assert kept.index("fake-calibrate") == 0 and kept[1] != "fake-compile", "nothing was lost"
 
 
+@dataclass(frozen=True)
+class FakeNative(FakeCompile):
+    """What loses nothing, and promises most of what there is."""
+
+    def expects(self, target: Target) -> float:
+        return 0.4
+
+
+def test_what_loses_nothing_and_promises_most_comes_before_all_else(tmp_path: Path) -> None:
+    given = [route(FakeCalibrate, FakeNative), route(FakeNative), route(FakeCalibrate)]
+    assert names(go_on(search(tmp_path, *given), lambda c: outcome(0.5), most=2)) == [
+        "fake-native", "fake-calibrate + fake-native",
+    ]  # fmt: skip
+
+
 def test_a_technique_that_failed_waits_behind_those_that_have_not(tmp_path: Path) -> None:
     given = [route(FakeCalibrate), route(FakeStrip, FakeCalibrate), route(FakeRound), route(FakeCompile)]
     broken = Outcome("crashed", "SIGSEGV", blamed="fake-calibrate")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 import time
 from collections.abc import Callable
@@ -12,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from . import formats, jobs
+from . import jobs
 from .clock import LEAST_TO_TELL
 from .data import Data
-from .errors import UnsupportedModel
-from .explanation import explained, within
+from .explanation import explained, spared, within
 from .insight import mixers, observe, peaks, sensitivity
 from .plan import Candidate
 from .profiling import timed
@@ -83,12 +81,7 @@ def take_apart(original: Hosted, made: Hosted, candidate: Candidate, data: Path,
 def _explained(
     original: Hosted, made: Hosted, candidate: Candidate, data: Path, scratch: Path, until: float
 ) -> dict[str, Any]:
-    reasons: dict[str, str] = {}
-    if "trees" not in original.model.counts:
-        with contextlib.suppress(UnsupportedModel):
-            flow = formats.format_of(made.model.format).dataflow(made.model)
-            for step in candidate.steps:
-                reasons |= step.spared(flow)
+    reasons = spared(candidate.steps, made.model)
     return explained(original, made, _few(data, scratch), scratch, reasons=reasons, until=until)
 
 

@@ -34,6 +34,7 @@ class Clock:
         look: Seconds that measuring one model whole takes, as far as is known.
         confirming: The same of a finalist, on the confirm split, as far as there is time for it.
         finalists: Candidates so far that may be one.
+        stopped: Whether somebody wants it to end, and there is nothing to confirm.
 
     Raises:
         RunFailed: The file is not what strop wrote.
@@ -46,6 +47,7 @@ class Clock:
         self._start = (time.monotonic() if start is None else start) - before
         self.look = self.confirming = 0.0
         self.finalists = 0
+        self.stopped = False
         self.memory = budget.memory or int(psutil.virtual_memory().available * FREE_MEMORY)
 
     @property
@@ -93,7 +95,7 @@ class Clock:
     @property
     def room(self) -> bool:
         """Whether one more model can be measured whole before the budget ends."""
-        return self.to_confirm >= max(self.look, 1e-9)
+        return not self.stopped and self.to_confirm >= max(self.look, 1e-9)
 
     def limits(self) -> jobs.Limits:
         """What the next candidate may use: all that is left, where that is little and there is a finalist already."""

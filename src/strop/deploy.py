@@ -48,8 +48,14 @@ def snippet(model: Model, runtime: Runtime, target: Target, samples: Path) -> st
     code = runtime.code(model, target)
     return (
         f'import numpy as np\n\nsamples = np.load("{samples.name}")\ninputs = {{\n{inputs}}}\n\n'
-        f"file = {model.path.name!r}\n{code.load}\n{code.call}\n\n{TAIL.format(expected=expected)}"
+        f"file = {model.path.name!r}\n{code.load}\n{code.call}\n\n{TAIL.format(expected=expected)}{_classes(model)}"
     )
+
+
+def _classes(model: Model) -> str:
+    """What the columns, or numbers, of outputs stand for."""
+    told = ((tensor.name, list(tensor.classes)) for tensor in model.signature.visible_outputs if tensor.classes)
+    return "".join(f"print({name!r}, 'stands for', {classes!r})\n" for name, classes in told)
 
 
 def _first(tensor: Tensor, stored: tuple[tuple[int, ...], str], batch: int, stateful: bool) -> str:

@@ -130,8 +130,9 @@ def noise(found: Mapping[str, Any]) -> str:
 def search(found: Mapping[str, Any]) -> str:
     """How much was tried of what was planned, and why no more."""
     return (
-        f"the search ended because {found['ended']}: of {counted(found['routes'], 'planned route')}, {found['tried']} "
-        f"were tried, {found['refused']} refused, {found['untried']} not tried"
+        f"the search ended: {found['ended']}. Of {counted(found['routes'], 'planned route')} (steps in a row, and what "
+        f"runs the result) {found['tried']} {'was' if found['tried'] == 1 else 'were'} tried, {found['refused']} "
+        f"refused and {found['untried']} not tried"
     )
 
 

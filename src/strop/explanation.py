@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +31,7 @@ from .reading import read_for
 from .server import Hosted
 from .showing import Explanation
 from .target import Target
+from .technique import Technique
 from .timing import Effort
 from .units import counted
 
@@ -94,9 +96,9 @@ def explain(
         given = read_for(first.model.signature, data, preprocessing=preprocessing, label=label, storage=folder)
         models = first.model, second.model
         first, second = fit(given, first, second, folder / "data")
-        return Explanation(
-            explained(first, second, folder / "data", folder, metric, _reasons(candidate, second), models)
-        )
+        steps = Bundle.load(str(candidate)).candidate.steps if is_bundle(candidate) else ()
+        reasons = spared(steps, second.model)
+        return Explanation(explained(first, second, folder / "data", folder, metric, reasons, models))
 
 
 def explained(
@@ -185,14 +187,14 @@ def _samples(first: Hosted, data: Path, folder: Path, metric: str | None) -> dic
     return samples(outputs[0], outputs[1], labels, classes, forced)
 
 
-def _reasons(candidate: object, hosted: Hosted) -> Mapping[str, str]:
-    """Why operators of a bundle's model were left in floats, by the settings of what made it."""
-    if not is_bundle(candidate):
-        return {}
-    made = formats.format_of(hosted.model.format).dataflow(hosted.model)
+def spared(steps: Sequence[Technique], made: Model) -> Mapping[str, str]:
+    """Why operators of a model were left in floats, by the settings of what made it; of one that can't be looked into,
+    nothing."""
     found: dict[str, str] = {}
-    for step in Bundle.load(str(candidate)).candidate.steps:
-        found |= step.spared(made)
+    with contextlib.suppress(UnsupportedModel):
+        flow = formats.format_of(made.format).dataflow(made)
+        for step in steps:
+            found |= step.spared(flow)
     return found
 
 

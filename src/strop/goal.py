@@ -34,6 +34,7 @@ _SPELLED = {
     "s": ("s", "ms", "us", "ns"), "bytes": ("GB", "MB", "kB", "B"), "J": ("J", "mJ", "uJ", "nJ"), "W": ("W", "mW"),
     "/s": ("/s",),
 }  # fmt: skip
+_LOWER = {name.lower(): name for scales in _UNITS.values() for name in scales if name != "KB"}
 _EXAMPLE = {"s": "10 ms", "bytes": "20 MB", "J": "5 mJ", "W": "20 W", "/s": "100 /s"}
 
 
@@ -113,7 +114,12 @@ class Limit:
         unit = next((kind for kind, scales in _UNITS.items() if suffix in scales), None)
         if suffix and unit is None:
             known = ", ".join(name for scales in _UNITS.values() for name in scales)
-            raise InvalidGoal(f"`{text.strip()}` has the unknown unit {suffix!r}. Units are {known}, `% of original`.")
+            near = difflib.get_close_matches(suffix.lower(), _LOWER, 1)
+            meant = "% of original" if "original" in suffix else next((_LOWER[one] for one in near), "")
+            hint = f" Did you mean {meant}?" if meant else ""
+            raise InvalidGoal(
+                f"`{text.strip()}` has the unknown unit {suffix!r}.{hint} Units are {known}, `% of original`."
+            )
         if wants and unit != wants and (unit or wants != "/s"):
             raise InvalidGoal(
                 f"`{text.strip()}` has {f'the unit {suffix!r}' if unit else 'no unit'}, and {metric} is in {wants}. "

@@ -1,4 +1,4 @@
-"""Live: what a notebook shows while a search works."""
+"""Live: what a notebook, or the terminal of a script, shows while a search works."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .units import counted, duration, visible
 
 
 def following(listener: Listener | None) -> Listener:
-    """Who is told of a search: the listener; where none is given, a notebook that runs it, or nobody."""
-    return listener or (Live() if _in_notebook() else _ignore)
+    """Who is told of a search: the listener; where none is given, the notebook or terminal that it runs in, if any."""
+    return listener or (Live() if _in_notebook() else _lines if sys.stderr.isatty() else _ignore)
 
 
 def _in_notebook() -> bool:
@@ -22,6 +22,24 @@ def _in_notebook() -> bool:
 
 def _ignore(event: Event) -> None:
     pass
+
+
+def _lines(event: Event) -> None:
+    """A line for each candidate, and for what a person must know."""
+    match event:
+        case Said(text, True):
+            said = f"note: {text}"
+        case Tried(number, candidate, outcome, best):
+            said = f"{number:>3} {candidate}: {outcome}{' (best so far)' if best == candidate else ''}"
+        case Confirming(candidate, place, finalists):
+            said = f"confirming {place} of {finalists} on unseen samples: {candidate}"
+        case Confirmed(candidate, verdict, why):
+            said = f"{candidate} is {verdict}{f': {why}' if why else ''}"
+        case Stopped(reason):
+            said = f"search ended: {reason}"
+        case _:
+            return
+    print(visible(said), file=sys.stderr, flush=True)
 
 
 class Live:

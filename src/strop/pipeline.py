@@ -50,7 +50,7 @@ from .trial import Setting, measure, try_candidate
 LEAST_DISK = 200e6  # bytes free, below which no candidate is started
 CONFIRMING_LONGER = 1.5  # a look on the confirm split, over one on the search split, its samples left out
 CONFIRMED = 0.5  # of what is left for a search, at the most: to confirm what there was no time to find helps nobody
-UNCONFIRMED = "there was no time to measure the original on unseen samples: its figures are those of the search split"
+UNCONFIRMED = "the original was not measured on unseen samples, for lack of time: its figures are of the search split"
 RUNS = "strop-runs"
 
 
@@ -111,7 +111,7 @@ def optimize(
         run: The run directory; by default a new one under `strop-runs/`.
         recipe: A bundle whose route is replayed on this model and proven anew, in place of a search.
         out: Where `result.save()` is to write, checked before anything is spent and remembered by the run.
-        listener: Called with every event; by default a notebook shows how far the search is, and nothing else does.
+        listener: Called with every event; by default a notebook or a terminal shows how far the search is.
 
     Returns:
         The result; `result.save("bundle/")` writes what is handed over.
@@ -301,7 +301,10 @@ def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener)
             clock.keep()
             tell(Tried(number, name, outcome, _best(searcher, setting.goal)))
     except KeyboardInterrupt:
-        reason = "interrupted; what was found so far is confirmed (Ctrl-C again ends that too)"
+        clock.stopped = not clock.finalists
+        reason = "interrupted, before anything was found that keeps the limits; --resume goes on"
+        if not clock.stopped:
+            reason = "interrupted; what was found so far is confirmed (Ctrl-C again ends that too)"
     tell(Stopped(reason))
     return reason
 

@@ -89,6 +89,9 @@ class Request:
     recipe: Mapping[str, Any] | None = None
     settings: Fixed = field(default_factory=dict)
     out: str | None = None
+    label: str | None = None
+    group: str | None = None
+    beside: Sequence[str] = ()  # the samples that were given besides the data
     digests: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -219,6 +222,13 @@ def prepare(
         recipe=recipe,
         settings=settings or {},
         out=str(Path(out).absolute()) if out else None,
+        label=label,
+        group=group,
+        beside=[
+            name
+            for name, one in (("calibration", calibration), ("confirm", confirm), ("train", train))
+            if one is not None
+        ],
         digests={
             "calibration": parts.calibration.digest(),
             "confirm": unseen_digest(parts.confirm),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from .report import frontier
 from .search import rank
 from .technique import Needs
 from .trial import Outcome, Setting, plain
-from .units import named, quantity, share
+from .units import counted, named, quantity, share
 
 SCHEMA = 1
 
@@ -96,7 +97,8 @@ class Result:
 
         Args:
             folder: A folder that does not exist yet, or is empty. By default the one that `optimize` was given as
-                `out`, or a new one in the run directory.
+                `out`, or one beside it where an earlier session of the run has written that; else a new one in the
+                run directory.
 
         Raises:
             BundleError: The folder exists, or can't be written.
@@ -107,7 +109,7 @@ class Result:
             raise Infeasible(f"there is nothing to save: {self.reason}.")
         model = self.setting.model(finding.model)
         source = Source(model, finding.candidate.runtime, self.setting.workshop.target, self.setting.search)
-        place = Path(folder or self.out or next_free(self.setting.root / "bundle"))
+        place = Path(folder) if folder else next_free(Path(self.out or self.setting.root / "bundle"))
         return write(place, source, self.manifest, self.tried, self.anatomy)
 
     def raise_for_verdict(self) -> None:
@@ -151,7 +153,8 @@ class Result:
     def __str__(self) -> str:
         """The verdict and why, and what to know of how it came about."""
         notes = (f"note: {note}" for note in self.manifest["notes"])
-        return "\n".join([f"{self.verdict}: {self.reason}", *notes])
+        ways = (f"would help: {way}" for way in self.advice)
+        return "\n".join([f"{self.verdict}: {self.reason}", *notes, *ways])
 
 
 def conclude(
@@ -205,7 +208,7 @@ def conclude(
         trainable = _trainable(request, setting)
         advice = what_would_help(goal, seen, original.report, trainable, request.splits["confirm"])
         if search.cut_short:
-            advice.insert(0, f"a longer budget: {search.untried} of {search.routes} routes were not tried")
+            advice.insert(0, f"a larger budget: {search.untried} of {search.routes} routes were not tried")
     if verdict != "met" and best is None and original.why_not:
         reason += f"; of the original, {original.why_not}"
     shown = winner or closest or original
@@ -220,6 +223,13 @@ def conclude(
         "seed": request.seed,
         "preprocessing": request.preprocessing,
         "settings": request.settings,
+        "asked": {
+            "label": request.label,
+            "group": request.group,
+            "trials": request.budget.trials,
+            "budget": request.budget.seconds,
+            "beside": list(request.beside),
+        },
         "original": {
             "source": Path(request.source).name,
             "format": setting.original.model.format,
@@ -257,13 +267,17 @@ def conclude(
 
 
 def _without(candidate: Candidate, tried: Sequence[tuple[Candidate, Outcome]], goal: Goal) -> list[dict[str, Any]]:
-    """What each step of a candidate gave: the best that was tried without it and seems to keep the limits."""
+    """What each step of a candidate gave: the best that was tried without it and seems to keep the limits; of a step
+    that all had, nothing is told."""
     name, found = metrics.find(goal.objective).name, []
     for step in candidate.steps:
+        without = [(c, o) for c, o in tried if o.cause == "done" and type(step) not in map(type, c.steps)]
+        if not without:
+            continue
         others = [
             (rank(outcome, goal), other.key, str(other), outcome.report.figures[name].ratio)
-            for other, outcome in tried
-            if outcome.usable and name in outcome.report.figures and type(step) not in map(type, other.steps)
+            for other, outcome in without
+            if outcome.usable and name in outcome.report.figures
         ]
         best = min(others, key=lambda entry: entry[:2], default=None)
         found.append({
@@ -333,12 +347,21 @@ def _price(finding: Finding) -> str:
     return f"; it is slower: latency.p50 is {share(latency.ratio)} of the original's"
 
 
+def _unmeasured(tried: Sequence[tuple[Candidate, Outcome]]) -> str:
+    """Why none was measured of those that were tried; empty where one was, or none was tried."""
+    reasons = Counter(f"{outcome.cause}, {outcome.reason}" for _, outcome in tried)
+    if not reasons or any(outcome.cause == "done" for _, outcome in tried):
+        return ""
+    more = f", and {counted(len(reasons) - 1, 'other reason')}" if len(reasons) > 1 else ""
+    return f"no candidate was measured ({reasons.most_common(1)[0][0]}{more})"
+
+
 def _why_not(
     best: Finding | None, tried: Sequence[tuple[Candidate, Outcome]], findings: Sequence[Finding], goal: Goal
 ) -> str:
     if best is None:
         problems = [f"{finding.candidate} could not be run: {finding.problem}" for finding in findings]
-        return "; ".join(problems) or binding(_seen(tried, findings))
+        return "; ".join(problems) or _unmeasured(tried) or binding(_seen(tried, findings))
     if best.verdict == "met":
         return f"the best, {best.candidate}, is not: {_gain(best, goal)}"
     stops = best.report.broken or [j for j in best.report.judged if j.verdict == "inconclusive"]

@@ -35,6 +35,7 @@ PATIENCE = 12  # trials of settings in a row without a gain, after which the sea
 GAIN = 0.01  # what counts as one: the noise of a quiet machine
 REACH = 0.15  # what lossless steps may gain
 UNMEASURED = 1.0
+MOST = 0.5  # an expected ratio, under which a route that loses nothing is tried first
 FREE = 2  # routes without training to measure, before any is spent: there must be something to compare with
 MENDINGS = 3  # weaker settings in a row, for a route that trains and broke a limit
 NARROW = 0.15  # between two strengths, -1 to 1, under which no third is tried
@@ -258,10 +259,13 @@ class RouteSearch:
         return *later, max(1, len(route.shrinking)), self._predict(route)
 
     def _risky(self, route: Route) -> bool:
-        """Whether it loses something, as those did that broke a limit on quality, and what loses nothing was not tried:
-        there should soon be something to hand over."""
-        safe = (o.cause == "done" and not losing(self._route_of[c.key]) for c, o in self.tried)
-        return bool(losing(route) and self._spoiled) and self._best() >= BROKEN and not any(safe)
+        """Whether it loses something while there is nothing to hand over, and what loses nothing was not tried, though
+        it promises most of what there is, or others have broken a limit on quality."""
+        if not losing(route) or self._best() < BROKEN:
+            return False
+        if any(o.cause == "done" and not losing(self._route_of[c.key]) for c, o in self.tried):
+            return False
+        return bool(self._spoiled) or any(r.expects(self.target) < MOST for r in self.routes if not losing(r))
 
     def _too_early(self, route: Route) -> bool:
         """Whether it trains, and there is nothing yet to compare it with; or mixes precisions, which takes long to find

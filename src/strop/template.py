@@ -11,13 +11,14 @@ from pathlib import Path
 
 from ._calls import is_call
 from .baseline import DISAGREEMENT
-from .errors import InvalidPlan
+from .errors import InvalidPlan, TechniqueError
 from .images import Preprocessing
-from .model import KERAS, TFLITE, TORCH, Format
+from .model import KERAS, TFLITE, TORCH, Model
 from .plan import reached
 from .starting import Seen
 from .stats import detectable_drop
-from .technique import Needs
+from .target import Target
+from .technique import Needs, Technique, check
 from .techniques import TECHNIQUES
 from .units import counted, quantity
 
@@ -136,7 +137,7 @@ def _rest(seen: Seen, folder: Path) -> Iterator[str]:
         yield '# target = "mobile"'
     yield 'budget = "10m"'
     yield "# seed = 0"
-    yield from _settings(seen.opened.format)
+    yield from _settings(seen.opened)
     yield 'out = "bundle"'
     if seen.trains:
         yield ""
@@ -144,15 +145,25 @@ def _rest(seen: Seen, folder: Path) -> Iterator[str]:
         yield f"# train = {_path(seen.train or _beside(seen.data), folder)}"
 
 
-def _settings(format: Format) -> Iterator[str]:
+def _settings(model: Model) -> Iterator[str]:
     """The first setting of the first technique that a route may come to without train data."""
-    formats = reached(format, TECHNIQUES)
+    formats = reached(model.format, TECHNIQUES)
     for step in TECHNIQUES:
-        if step.accepts & formats and step.space() and Needs.TRAINING not in step.needs:
+        if step.accepts & formats and step.space() and Needs.TRAINING not in step.needs and _may_fit(step, model):
             name, value = next(iter(step().settings().items()))
             yield "# A setting that is given is not searched; `strop techniques MODEL` lists them."
             yield f"# set.{step.label()}.{name} = {json.dumps(value)}"
             return
+
+
+def _may_fit(step: type[Technique], model: Model) -> bool:
+    """Whether it fits a model of its format, as far as can be told."""
+    try:
+        if model.format in step.accepts:
+            check(step(), model, Target())
+    except TechniqueError:
+        return False
+    return True
 
 
 def _preprocessing(found: Preprocessing | None) -> Iterator[str]:

@@ -161,7 +161,7 @@ def show_figures(
     """Metric by metric: two models and their ratio, each with its spread."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in ("metric", "original", name, f"{name} / original"):
-        table.add_column(head, no_wrap=True)
+        table.add_column(head, no_wrap=head == "metric")  # on a narrow terminal, spreads go to lines of their own
     for metric, found in other.items():
         before = original.get(metric, found)
         label = named(metric, found.get("source", ""))

@@ -37,13 +37,16 @@ def again(manifest: Mapping[str, Any]) -> str:
 
 def _asked(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """By key of a plan, as far as a manifest has it; paths, which it has not, are left to be filled in."""
-    goal, target = manifest["goal"], restore(Target, manifest["target"])
+    goal, target, more = manifest["goal"], restore(Target, manifest["target"]), manifest.get("asked", {})
     asked: dict[str, Any] = {
-        "model": MODEL, "data": DATA, goal["direction"]: goal["objective"], "limit": list(goal["limits"]),
+        "model": MODEL, "data": DATA, **{name: name.upper() for name in more.get("beside", [])},
+        "label": more.get("label"), "group": more.get("group"), goal["direction"]: goal["objective"],
+        "limit": list(goal["limits"]),
         "slice": _columns(manifest), "protected": list(manifest["fairness"]), "threads": target.threads,
         "batch": target.batch, "formats": list(target.formats), "rate": target.rate, "p99": target.p99,
         "price": target.price, "target": None if target.kind == "server" else target.kind, "seed": manifest["seed"],
-        "budget": f"{math.ceil(manifest['seconds'])}s", "set": manifest.get("settings"),
+        "budget": f"{math.ceil(more.get('budget', manifest['seconds']))}s", "trials": more.get("trials"),
+        "set": manifest.get("settings"),
     }  # fmt: skip
     return {name: value for name, value in asked.items() if value not in (None, [], {})}
 

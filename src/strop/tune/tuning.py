@@ -116,7 +116,7 @@ def search(
         seed: Of every random choice.
         run: A directory that keeps every fit: a search that was killed goes on there, by the same call, and repeats
             none. optuna-dashboard reads its `journal.log`; at the end it gets `report.html`.
-        listener: Is told what is tried; by default a notebook shows it, and elsewhere nothing is shown.
+        listener: Is told what is tried; by default a notebook or a terminal shows it.
 
     Raises:
         InvalidPlan: The space is empty, or an argument can't be used.
