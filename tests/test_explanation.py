@@ -16,6 +16,7 @@ from forests import grown
 from models import RNG, build, case, cnn, data_for, weight
 from strop import formats
 from strop.cli import app
+from strop.comparison import host
 from strop.explanation import explain
 from strop.formats.forest import save
 from strop.insight.printed import printed
@@ -252,6 +253,18 @@ def test_of_models_that_can_not_be_looked_into_samples_are_told(tmp_path: Path) 
     (note,) = found["notes"]
     assert "looks into models of ONNX" in note and "sklearn" in note
     assert f"{len(changed)} of 150 predictions changed" in printed(found) and "Layer by layer" not in printed(found)
+
+
+def test_a_bundle_that_can_not_be_looked_into_is_told_of_too(tmp_path: Path) -> None:
+    svm = pytest.importorskip("sklearn.svm")
+    from sklearn.datasets import load_iris
+
+    x, y = load_iris(return_X_y=True)
+    model = host(svm.SVC().fit(x, y), tmp_path / "host", ONE).model
+    outputs = {t.name: np.zeros((150, 3)) for t in model.signature.visible_outputs}
+    bundle = bundle_of(tmp_path / "bundle", model, {"x": x}, outputs)
+    found = explain(svm.SVC().fit(x, y), bundle.folder, {"x": x, "label": y}, target=ONE)
+    assert found["samples"]["changed"] == 0 and "looks into models of ONNX" in found["notes"][0]
 
 
 def test_what_can_not_be_explained_is_refused_in_one_paragraph(tmp_path: Path, pair: Path) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -35,6 +36,7 @@ from strop.fairness import Gap, Rate, Rates
 from strop.goal import Goal, Limit
 from strop.judge import Figure, Report
 from strop.model import LIGHTGBM
+from strop.report.again import again
 from strop.slices import Drop, Share, Slice
 from strop.stats import Interval
 from strop.trial import Outcome
@@ -87,6 +89,32 @@ def test_what_each_step_gave_is_what_was_tried_without_it(fake_run: FakeRun, mod
     assert said[1].startswith("without fake-compile: latency.p50 0.6x") and str(STRIPPED) in said[1]
 
 
+def test_of_a_step_that_all_had_nothing_is_told(fake_run: FakeRun, model: Any) -> None:
+    tried = [(COMPILED, outcome(0.25)), (STRIPPED, Outcome("crashed", "SIGSEGV"))]
+    manifest = concluded(fake_run, [finding(COMPILED, model, report(0.25))], tried=tried).manifest
+    assert manifest["without"] == []
+
+
+def test_what_was_asked_can_be_asked_again(fake_run: FakeRun, model: Any) -> None:
+    asked = dataclasses.replace(
+        fake_run.request, label="churned", group="person", beside=["confirm"],
+        budget=dataclasses.replace(fake_run.request.budget, seconds=90.0, trials=7),
+    )  # fmt: skip
+    run = dataclasses.replace(fake_run, request=asked)
+    manifest = concluded(run, [finding(COMPILED, model, report(0.25))]).manifest
+    check_manifest(manifest)
+    told = again(manifest)
+    for flag in ("--label churned", "--group person", "--confirm CONFIRM", "--budget 90s", "--trials 7"):
+        assert flag in told
+    assert "label = &quot;churned&quot;" in told
+
+
+def test_a_run_that_goes_on_writes_beside_what_it_wrote(fake_run: FakeRun, model: Any, tmp_path: Path) -> None:
+    result = dataclasses.replace(concluded(fake_run, [finding(ROUNDED, model, report(0.25))]), out=str(tmp_path / "b"))
+    (tmp_path / "b").mkdir()
+    assert result.save().folder == tmp_path / "b-2"
+
+
 def test_every_ratio_in_a_manifest_is_that_of_the_figures_beside_it(fake_run: FakeRun, model: Any) -> None:
     elsewhere = dataclasses.replace(report(1.0), figures={"latency.p50": figure(1.0, 99.0, "s")})
     manifest = concluded(fake_run, [finding(ROUNDED, model, report(0.25))], original=elsewhere).manifest
@@ -123,7 +151,9 @@ def test_the_original_wins_where_nothing_is_proven_better(
 def test_the_original_wins_where_nothing_could_be_measured(fake_run: FakeRun) -> None:
     result = concluded(fake_run, [], tried=[(ROUNDED, Outcome("crashed", "SIGSEGV"))])
     assert result.verdict == "met"
-    assert "no candidate was measured" in result.reason and "--budget" in result.reason
+    assert "no candidate was measured (crashed, SIGSEGV)" in result.reason
+    nothing = concluded(fake_run, [], tried=[])
+    assert "no candidate was measured" in nothing.reason and "--budget" in nothing.reason
     check_manifest(result.manifest)
 
 
