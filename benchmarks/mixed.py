@@ -317,7 +317,7 @@ def write() -> None:
             kept = [peer["ratio"] for peer in (*peers, made["f32"]) if peer.get("fidelity", 0.0) >= limit]
             cells = [cell(each, limit) for each in (*peers, strop)]
             over = f"{strop['ratio'] / min(kept):.2f}x" if strop.get("fidelity", 0.0) >= limit else "-"
-            times = [strop["found"], strop["seconds"]]
+            times = [strop.get("found"), strop["seconds"]]
             cells += [strop["route"] or "the original", over]
             cells += ["-" if taken is None else f"{taken / nncf['seconds']:.2f}x" for taken in times]
             lines.append(f"| {name} | {limit} | {' | '.join(cells)} |")
