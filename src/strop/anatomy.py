@@ -21,8 +21,7 @@ from .profiling import timed
 from .report.why import EXPLAINED, SENSITIVITY
 from .server import Hosted
 
-SHARE = 0.1  # of what the search took, that it may take ...
-ENOUGH = 30.0  # ... or so many seconds, where that is more: what is left of a budget is of no other use then
+SHARE = 0.15  # of what the search took
 EXPLAINING = 0.6  # of it, where that is more
 BEARING = 0.8  # of what is left then, how layers bear int8 is measured in: a process must begin
 TO_MEASURE_PEAKS = 20.0  # seconds, where this machine's are not known yet

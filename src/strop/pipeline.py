@@ -236,7 +236,7 @@ def _anatomy(result: Result, setting: Setting, clock: Clock, tell: Listener) -> 
     shown = result.handed_over
     if shown is None or not shown.candidate.steps:
         return {}
-    seconds = min(max(anatomy.SHARE * clock.elapsed, anatomy.ENOUGH), clock.to_tell)
+    seconds = min(anatomy.SHARE * clock.elapsed, clock.to_tell)
     if seconds >= LEAST_TO_TELL:
         tell(Said(f"looking into what is handed over, layer by layer, for {seconds:.0f} s at the most"))
     made = Hosted(setting.model(shown.model), shown.candidate.runtime, setting.workshop.target)
