@@ -37,16 +37,6 @@ def test_the_last_candidate_may_take_all_that_is_left_where_there_is_a_finalist(
     assert clock.limits().seconds == pytest.approx(20, abs=1)
 
 
-@pytest.mark.parametrize(("left", "taken"), [(300.0, 260.0), (100.0, 60.0), (70.0, 35.0), (50.0, 50.0)])
-def test_a_finalist_leaves_time_for_what_follows_where_that_can_do_with_it(
-    clock: Clock, left: float, taken: float
-) -> None:
-    clock._start -= clock.to_confirm - left
-    assert clock.to_look == pytest.approx(taken, abs=1)
-    clock._start -= taken
-    assert clock.room is (taken < left), "what was kept is used"
-
-
 def test_what_is_handed_over_is_looked_into_before_the_bundle_is_written(clock: Clock) -> None:
     assert clock.to_tell - clock.to_confirm == pytest.approx(400 * TO_TELL, abs=1)
     clock.budget = Budget(LEAST_TO_TELL / TO_TELL - 1)

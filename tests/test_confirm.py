@@ -96,6 +96,13 @@ def test_one_finalist_is_safe_where_any_is(fake_run: FakeRun) -> None:
     assert [c for c, _ in finalists(tried, fake_run.setting.goal)] == [A, B, D]
 
 
+def test_of_those_that_answer_alike_the_best_is_a_finalist(fake_run: FakeRun) -> None:
+    plain, stripped = (Candidate((*steps, FakeRound()), FakeRuntime()) for steps in ((), (FakeStrip(),)))
+    assert FakeStrip.lossless
+    tried = [(plain, outcome(0.21, OPEN)), (stripped, outcome(0.2, OPEN)), (D, outcome(0.9, MET))]
+    assert [c for c, _ in finalists(tried, fake_run.setting.goal)] == [stripped, D]
+
+
 def test_the_first_that_is_proven_ends_it(stage: Stage) -> None:
     tried = stage.tried((A, 0.2, MET), (B, 0.3, MET), (C, 0.4, MET))
     found = stage.confirm(tried, [report(0.2, OPEN), report(0.3, MET), report(0.4, MET)])

@@ -86,13 +86,6 @@ class Clock:
         return self.budget.seconds * (1 - TO_WRITE) - self.elapsed
 
     @property
-    def to_look(self) -> float:
-        """Seconds that measuring a finalist may take: should it not be proven, the next or the original has its time,
-        where it can do with that."""
-        kept = min(self.to_confirm / 2, self.confirming)
-        return self.to_confirm - kept if kept >= self.look else self.to_confirm
-
-    @property
     def room(self) -> bool:
         """Whether one more model can be measured whole before the budget ends."""
         return not self.stopped and self.to_confirm >= max(self.look, 1e-9)

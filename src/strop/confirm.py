@@ -73,9 +73,17 @@ class Finding:
 
 
 def finalists(tried: Sequence[tuple[Candidate, Outcome]], goal: Goal) -> list[tuple[Candidate, Outcome]]:
-    """At most three, the best first: the two with the best objective, and the best whose limits all seem proven."""
+    """At most three, the best first: the two with the best objective, and the best whose limits all seem proven.
+
+    Of those that answer alike, since they differ in lossless steps only, the best: where its quality is not proven, no
+    other's is.
+    """
     usable = [(c, o) for c, o in tried if o.usable]
-    ranked = sorted(usable, key=lambda entry: rank(entry[1], goal))
+    alike: dict[tuple[str, ...], tuple[Candidate, Outcome]] = {}
+    for candidate, outcome in sorted(usable, key=lambda entry: rank(entry[1], goal)):
+        lossy = (str(step) for step in candidate.steps if not step.lossless)
+        alike.setdefault((*lossy, str(candidate.runtime)), (candidate, outcome))
+    ranked = list(alike.values())
     chosen = ranked[:FINALISTS]
     safe = [entry for entry in ranked if all(j.verdict == "met" for j in entry[1].report.judged)]
     if safe and not any(entry in chosen for entry in safe):
@@ -134,7 +142,7 @@ def _look(
 ) -> Finding:
     hosted = Hosted(setting.model(outcome.model), candidate.runtime, setting.workshop.target)
     ended = jobs.run(
-        measure, setting, hosted, "confirm", setting.confirming, confidence, clock.to_look, limits=clock.whole()
+        measure, setting, hosted, "confirm", setting.confirming, confidence, clock.to_confirm, limits=clock.whole()
     )
     model = outcome.model or {}
     if ended.value is None:

@@ -14,6 +14,7 @@ from .anytime import asymptotic_bounds, bounds
 from .goal import Goal
 from .metric import Metric, Probe, Scenario, Scores
 from .stats import Interval, verdict
+from .timing import LEAST_PAIRS
 
 Array = np.ndarray[Any, Any]
 
@@ -44,7 +45,10 @@ class Decision:
     race: bool = False
 
     def timed_enough(self, probe: Probe, scenario: Scenario) -> bool:
-        """Whether further pairs of processes would change nothing."""
+        """Whether further pairs of processes would change nothing: also where quality is not proven, unless in a race,
+        which compares those that are left open."""
+        if not self.race and len(probe.timing(scenario).original) >= LEAST_PAIRS and self._unproven(probe):
+            return True
         objective = metrics.find(self.goal.objective)
         decides = objective.scenario == scenario
         followed = objective if decides else metrics.find(FOLLOWED[scenario])
@@ -79,6 +83,14 @@ class Decision:
             if lost and verdict(metric.measure(probe), side, factor, constant, self.confidence)[0] == "broken":
                 return True
         return False
+
+    def _unproven(self, probe: Probe) -> bool:
+        """Whether a limit on the quality of the whole is not met."""
+        limits = [(limit, metrics.find(limit.metric)) for limit in self.goal.limits if limit.scope != "worst_slice"]
+        return any(
+            verdict(metric.measure(probe), *limit.bound(metric.better), self.confidence)[0] != "met"
+            for limit, metric in limits if metric.quality
+        )  # fmt: skip
 
     def _open(self, metric: Metric, probe: Probe) -> bool:
         comparison = metric.measure(probe)
