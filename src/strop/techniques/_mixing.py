@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +23,10 @@ from ._harm import error, harm, keep
 from ._kept import kept_folder
 from ._mix import Costs, fastest
 
-MOST, FEWEST = 16, 4
-"""Samples by which mixes are judged, and the least of them by which the harm of single parts is compared."""
+MOST, COMPARED, FEWEST = 64, 16, 4
+"""Samples by which mixes are judged, for what they lose may be lost on few of them; and the most and the least of these
+by which the harm of single parts is compared."""
+ROOM = 5e8  # bytes of samples and answers, beyond which no more than are compared are kept
 REPAIRS = 8  # programs to solve, until one's mix keeps what is allowed
 TIME, COMPARING = 0.6, 0.7
 """Of the time of the step, what is spent on measuring and solving, since what it makes is measured, too; and of that,
@@ -127,11 +130,12 @@ def _measured(parts: Parts, given: Sequence[Batch], context: Context, kept: Path
     plain = parts.step(dict.fromkeys(parts.members, EXACT))
     comparing = time.monotonic() + COMPARING * (until - time.monotonic())
     begun = time.monotonic()
+    given = _fitting(given, plain(given[0]))
     expected = [plain(feed) for feed in given]
     each = (time.monotonic() - begun) / len(given)
-    fit = max(FEWEST, (comparing - begun) / (2 * len(parts.members) * each))
+    fit = max(FEWEST, min(COMPARED, (comparing - begun) / (2 * len(parts.members) * each)))
     # Spread over all of them: samples that lie next to each other are often alike.
-    few = np.unique(np.linspace(0, len(given) - 1, int(min(len(given), fit))).astype(int))
+    few = _spread(len(given), int(fit))
 
     def only(groups: Sequence[str]) -> Step:
         return parts.step({group: lowest if group in groups else EXACT for group in parts.members})
@@ -152,6 +156,16 @@ def _measured(parts: Parts, given: Sequence[Batch], context: Context, kept: Path
     }
     borders = [(one, other, conversion * count) for one, other, count in parts.borders]
     return Found(Costs(usable, errors, borders), worst, given, expected)
+
+
+def _fitting(given: Sequence[Batch], answer: Batch) -> Sequence[Batch]:
+    """As many samples as there is room for."""
+    each = sum(array.nbytes for array in (*given[0].values(), *answer.values()))
+    return [given[place] for place in _spread(len(given), max(COMPARED, int(ROOM / each)))]
+
+
+def _spread(count: int, most: int) -> np.ndarray[Any, Any]:
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
 
 
 def _timed(parts: Parts, context: Context, kept: Path, until: float) -> tuple[dict[str, dict[str, float]], float]:
