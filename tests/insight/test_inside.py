@@ -14,6 +14,7 @@ from strop import formats
 from strop.comparison import fit, host
 from strop.dataflow import Operator
 from strop.errors import UnsupportedModel
+from strop.formats._onnx_inside import place_of
 from strop.insight import inside, story
 from strop.insight.inside import look
 from strop.insight.parts import Part
@@ -191,6 +192,14 @@ def test_layers_of_a_pytorch_model_bear_its_own_names(tmp_path: Path) -> None:
     assert {"stem.fc", "blocks.0.fc"} <= {one["name"] for one in times}
     known = {layer.name for layer in formats.format_of("onnx").structure(formats.open(source)).layers}
     assert {name for one in times for name in one["layers"]} == known, "the file's own names are there, too"
+
+
+@pytest.mark.parametrize(
+    "weights", ["stem.fc.weight", "stem.fc.weight_DequantizeLinear_Output", "stem.fc.weight_quantized",
+                "stem.fc.weight/float"],
+)  # fmt: skip
+def test_weights_are_known_under_what_quantizing_and_mixing_call_them(weights: str) -> None:
+    assert place_of(onnx.helper.make_node("MatMul", ["x", weights], ["y"])) == "stem.fc"
 
 
 def test_control_flow_is_said_and_the_rest_explained(tmp_path: Path) -> None:
