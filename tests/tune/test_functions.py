@@ -72,9 +72,9 @@ def test_a_gaussian_process_learns_from_functions_and_goes_on_with_what_an_earli
 
 
 def test_functions_run_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mine.py").write_text("def train(trial):\n    return trial.suggest_int('n', 1, 4) % 3\n")
+    (tmp_path / "beside.py").write_text("def train(trial):\n    return trial.suggest_int('n', 1, 4) % 3\n")
     monkeypatch.chdir(tmp_path)
-    found = search("mine:train", budget=Budget(600, 8), threads=2)
+    found = search("beside:train", budget=Budget(600, 8), threads=2)
     assert found.params == {"n": 2}
     assert len(found.trials) == 8
 
