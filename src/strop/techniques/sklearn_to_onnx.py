@@ -31,9 +31,7 @@ _IR = 8
 SAMPLES = 300
 CLOSE = 1e-3  # of the largest output: float32 arithmetic comes to less
 NAMED = 6  # steps, that a note lists
-APART = 0.01  # the share of samples that may be off for good, where rounding takes another neighbour
-FAR = 0.05  # likewise: an edge of one tree of many is one vote ...
-ON_EDGES = 0.1  # ... and the more trees, the more samples lie on one
+APART = 0.01  # the share of samples that may lie on an edge, where rounding takes another neighbour or vote
 
 
 @dataclass(frozen=True)
@@ -162,8 +160,8 @@ def _held_to(estimator: Any, made: Model, signature: Signature, samples: Data) -
         off[: len(single)], np.abs(single - wanted[: len(single)]).reshape(len(single), -1).max(axis=1)
     )
     off = off / max(float(np.abs(wanted).max(initial=0)), 1e-30)
-    apart, far = ~(off <= CLOSE), ~(off <= FAR)
-    if far.mean() > APART or apart.mean() > ON_EDGES:
+    apart = ~(off <= CLOSE)
+    if apart.mean() > APART:
         raise NotApplicable(
             f"the graph answers otherwise than scikit-learn: on {apart.sum()} of {len(off)} samples it is off by up to "
             f"{np.nanmax(off):.2g} of the largest output"
