@@ -59,19 +59,19 @@ def test_timing_is_enough_where_every_limit_is_decided_and_the_ratio_is_close(
 
 
 @pytest.mark.parametrize(
-    ("right", "pairs", "race", "enough"),
+    ("right", "pairs", "finalist", "enough"),
     [
-        (0.5, 2, False, True), (0.5, 1, False, False), (0.5, 2, True, False), (0.9, 2, False, True),
-        (1.0, 2, False, False),
+        (0.5, 2, True, True), (0.5, 1, True, False), (0.5, 2, False, False), (0.9, 2, True, True),
+        (1.0, 2, True, False),
     ],
 )  # fmt: skip
-def test_what_is_not_proven_to_keep_its_quality_is_timed_no_closer_unless_it_races(
-    right: float, pairs: int, race: bool, enough: bool
+def test_a_finalist_that_is_not_proven_to_keep_its_quality_is_timed_no_closer(
+    right: float, pairs: int, finalist: bool, enough: bool
 ) -> None:
     judged = classified(right)
     seen = replace(timed(0.5, pairs=pairs, noise=0.9), original_outputs=judged.original_outputs,
                    candidate_outputs=judged.candidate_outputs, labels=judged.labels)  # fmt: skip
-    decision = Decision(Goal.parse("minimize latency.p50; accuracy >= 0.9"), race=race)
+    decision = Decision(Goal.parse("minimize latency.p50; accuracy >= 0.9"), finalist=finalist)
     assert decision.timed_enough(seen, "single_stream") is enough  # type: ignore[arg-type]
 
 

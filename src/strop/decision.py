@@ -36,6 +36,7 @@ class Decision:
         goal: Its limits are to be found met or broken, its objective to be known closely.
         confidence: Of each one-sided bound.
         width: Half-width of the objective's ratio to the original, relative, that is close enough.
+        finalist: Whether it is measured to prove all limits, so that one which is open decides.
         race: Whether a candidate is dropped while its samples are still being run, by bounds that hold at every look.
     """
 
@@ -43,11 +44,12 @@ class Decision:
     confidence: float = 0.95
     width: float = 0.03
     race: bool = False
+    finalist: bool = False
 
     def timed_enough(self, probe: Probe, scenario: Scenario) -> bool:
-        """Whether further pairs of processes would change nothing: also where quality is not proven, unless in a race,
-        which compares those that are left open."""
-        if not self.race and len(probe.timing(scenario).original) >= LEAST_PAIRS and self._unproven(probe):
+        """Whether further pairs of processes would change nothing: of a finalist, also where its quality is not
+        proven."""
+        if self.finalist and len(probe.timing(scenario).original) >= LEAST_PAIRS and self._unproven(probe):
             return True
         objective = metrics.find(self.goal.objective)
         decides = objective.scenario == scenario

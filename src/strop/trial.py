@@ -206,6 +206,6 @@ def measure(setting: Setting, hosted: Hosted, split: str, effort: Effort, confid
     Args:
         seconds: After which timing comes to its end, however wide the intervals are.
     """
-    decision = Decision(setting.goal, confidence, effort.width)
+    decision = Decision(setting.goal, confidence, effort.width, finalist=True)
     with setting.bench(hosted, split, effort, decision, seconds) as bench:
         return judge(bench, setting.goal, setting.also, confidence=confidence, whole=True)
