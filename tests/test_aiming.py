@@ -6,30 +6,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strop.aiming import ENOUGH, aimed
+from strop.aiming import ENOUGH, aim
 from strop.settings import Span
 
 SHARES = Span(3e-3, 1.0, log=True, strength=True)
 
 
 def test_the_first_share_is_what_of_the_whole_loss_the_limits_bear() -> None:
-    assert aimed({}, 10.0, SHARES) == pytest.approx(0.08)
-    assert aimed({}, 0.5, SHARES) == 1.0, "all of it is borne: the fastest that loses no more"
-    assert aimed({}, 1e6, SHARES) == 3e-3, "the least there is"
+    assert aim({}, 10.0, SHARES) == pytest.approx(0.08)
+    assert aim({}, 0.5, SHARES) == 1.0, "all of it is borne: the fastest that loses no more"
+    assert aim({}, 1e6, SHARES) == 3e-3, "the least there is"
 
 
 def test_a_share_that_broke_is_followed_by_less_and_one_that_left_much_by_more() -> None:
-    assert aimed({0.08: 2.0}, 10.0, SHARES) == pytest.approx(0.032)
-    assert aimed({0.08: 2.0, 0.032: 0.9}, 10.0, SHARES) is None, "good use is made of what is allowed"
-    more = aimed({0.03: 0.1}, 10.0, SHARES)
+    assert aim({0.08: 2.0}, 10.0, SHARES) == pytest.approx(0.032)
+    assert aim({0.08: 2.0, 0.032: 0.9}, 10.0, SHARES) is None, "good use is made of what is allowed"
+    more = aim({0.03: 0.1}, 10.0, SHARES)
     assert more is not None and 0.03 < more < 1
-    assert aimed({0.03: 0.1, 0.035: 3.0}, 10.0, SHARES) is None, "there is nothing between them"
+    assert aim({0.03: 0.1, 0.035: 3.0}, 10.0, SHARES) is None, "there is nothing between them"
 
 
 @given(st.floats(1.1, 1e4), st.floats(0.3, 3.0))
 def test_losses_that_are_about_in_proportion_are_aimed_at_in_few_steps(whole: float, bent: float) -> None:
     tried: dict[float, float] = {}
-    while (share := aimed(tried, whole, SHARES)) is not None:
+    while (share := aim(tried, whole, SHARES)) is not None:
         tried[share] = whole * share**bent
     assert len(tried) <= 9
     if tried[min(tried)] <= 1:

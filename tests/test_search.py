@@ -11,10 +11,11 @@ import pytest
 
 from engine import ACCURACY, SIZE, figure, judged, outcome, report
 from strop import runtimes, techniques
+from strop.forecast import losing, rank
 from strop.goal import Goal
 from strop.plan import Candidate, Route, routes
 from strop.rundir import JOURNAL
-from strop.search import PATIENCE, Proposal, Replay, RouteSearch, losing, rank
+from strop.search import PATIENCE, Proposal, Replay, RouteSearch
 from strop.settings import choice, span
 from strop.target import Target
 from strop.technique import Needs, Phase, Technique
@@ -81,7 +82,7 @@ def names(proposals: list[Proposal]) -> list[str]:
 def test_every_route_is_tried_at_its_defaults_first_the_most_promising_before(tmp_path: Path) -> None:
     given = [route(), route(FakeCompile), route(FakeCalibrate), route(FakeRound, FakeCompile)]
     asked = go_on(search(tmp_path, *given), lambda candidate: outcome(0.5), most=4)
-    assert names(asked) == ["fake-calibrate", "fake-compile", "plain", "fake-round + fake-compile"]
+    assert names(asked) == ["fake-calibrate", "fake-compile", "fake-round + fake-compile", "plain"]
     assert {proposal.why for proposal in asked} == {"its defaults"}
 
 
@@ -363,6 +364,22 @@ def test_a_mix_waits_for_what_keeps_the_limits_and_begins_with_what_they_bear(tm
     tried = [step.error for proposal in asked for step in proposal.candidate.steps if isinstance(step, FakeMix)]
     assert tried[1] < 0.08 and 0.6 * 0.009 < 0.09 * tried[1] ** 0.8 <= 0.009
     assert {proposal.why for proposal in asked[2:4]} == {"as much as the limits bear"}
+
+
+def test_a_mix_that_is_not_proven_is_weakened_before_its_lossless_variants_are_tried(tmp_path: Path) -> None:
+    def answer(candidate: Candidate) -> Outcome:
+        step = candidate.steps[-1]
+        share = step.error if isinstance(step, FakeMix) else float(isinstance(step, FakeCalibrate))
+        lost = 0.09 * share
+        found = judged(ACCURACY, "broken" if lost > 0.02 else "inconclusive", 0.9 - lost, max(0.0, lost - 0.009))
+        found = replace(found, low=0.9 - (1.8 if isinstance(step, FakeMix) else 1.0) * lost)
+        return Outcome("done", report=replace(report(1 - 0.5 * share**0.5, accuracy=1 - lost / 0.9), judged=(found,)))
+
+    goal = Goal.parse(f"minimize latency.p50; {ACCURACY}")
+    given = [route(FakeCalibrate), route(FakeMix), route(FakeCompile, FakeMix), route(FakeCompile)]
+    asked = names(go_on(search(tmp_path, *given, goal=goal), answer, most=6))
+    mixes = [name for name in asked if "mix" in name]
+    assert mixes[:2] == ["fake-mix(error=0.08)", "fake-mix(error=0.044)"]
 
 
 def test_a_mix_is_aimed_by_what_its_whole_lost_through_another_runtime(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def spent(outcome: Outcome, goal: Goal) -> float:
     return max(found)
 
 
-def aimed(tried: Mapping[float, float], whole: float, domain: Span) -> float | None:
+def aim(tried: Mapping[float, float], whole: float, domain: Span) -> float | None:
     """The next share to try of what a step may lose, which losses are taken to be in proportion to.
 
     Args:

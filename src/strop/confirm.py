@@ -9,12 +9,12 @@ from typing import Any, Self
 from . import jobs
 from .clock import Clock
 from .events import Confirmed, Confirming, Event, Said, Stopped
+from .forecast import rank
 from .goal import Goal
 from .judge import Report, better_than_original
 from .looks import looks_at, note_look, used_before
 from .plan import Candidate
 from .rundir import RunDir, read_json, write_json
-from .search import rank
 from .server import Hosted
 from .trial import Outcome, Setting, measure
 

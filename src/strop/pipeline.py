@@ -31,6 +31,7 @@ from .errors import (
 from .events import Listener, Planned, Said, Stopped, Tried, Trying, Working
 from .fixed import Fixed, fixed
 from .fixed import texts as texts_of
+from .forecast import rank
 from .goal import Goal
 from .images import Preprocessing
 from .judge import Report
@@ -41,7 +42,7 @@ from .plan import Candidate, routes
 from .prepare import Budget, Request, check_seed, prepare, reference, resumed
 from .result import Result, Search, conclude
 from .rundir import DIARY, JOURNAL, MANIFEST, OWN, PLAN, SPENT, RunDir, as_written, finite, write_json
-from .search import Replay, RouteSearch, Searcher, rank
+from .search import Replay, RouteSearch, Searcher
 from .server import Hosted
 from .target import Target
 from .technique import Needs
@@ -280,8 +281,10 @@ def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener)
             if shutil.disk_usage(setting.root).free < LEAST_DISK:
                 reason = f"less than {LEAST_DISK / 1e6:.0f} MB are free on the disk of {setting.root}"
                 break
-            number, name = len(searcher.tried) + 1, str(proposal.candidate)
-            tell(Trying(number, name, proposal.why, clock.left))
+            number, name = 1 + sum(outcome.seconds > 0 for _, outcome in searcher.tried), str(proposal.candidate)
+            news = not setting.workshop.failure(proposal.candidate.steps)  # else it fails as a shorter chain has
+            if news:
+                tell(Trying(number, name, proposal.why, clock.left))
             limits = clock.limits()
             outcome = try_candidate(setting, proposal.candidate, limits, lambda *where: tell(Working(*where)))
             if outcome.waited > jobs.PATIENCE:
@@ -299,7 +302,8 @@ def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener)
             searcher.tell(proposal, outcome)
             clock.finalists = _usable(searcher)
             clock.keep()
-            tell(Tried(number, name, outcome, _best(searcher, setting.goal)))
+            if news:
+                tell(Tried(number, name, outcome, _best(searcher, setting.goal)))
     except KeyboardInterrupt:
         clock.stopped = not clock.finalists
         reason = "interrupted, before anything was found that keeps the limits; --resume goes on"

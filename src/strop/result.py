@@ -14,6 +14,7 @@ from .advice import binding, what_would_help
 from .bundle import Bundle, Source, next_free, write
 from .confirm import Finding
 from .errors import Infeasible
+from .forecast import rank
 from .goal import Goal
 from .judge import Figure, Report
 from .looks import used_before
@@ -21,7 +22,6 @@ from .notebook import Figures, candidates, figures, shown
 from .plan import Candidate, reached
 from .prepare import Request, environment
 from .report import frontier
-from .search import rank
 from .technique import Needs
 from .trial import Outcome, Setting, plain
 from .units import counted, named, quantity, share

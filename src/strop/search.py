@@ -7,11 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import metrics
 from ._lazy import lazy
-from .aiming import aimed, spent
+from .forecast import BROKEN, Core, Forecast, core, losing, rank
 from .goal import Goal
 from .journal import restored, told
 from .judge import Judged, score
@@ -27,22 +27,18 @@ else:
     optuna = lazy("optuna")
     optuna_journal = lazy("optuna.storages.journal")
 
-Core: TypeAlias = tuple[tuple[str, ...], str]
-
 LEADERS = 3  # routes whose settings are searched
 REPEATS = 5  # proposals of one route that were tried before, until it counts as exhausted
 PATIENCE = 12  # trials of settings in a row without a gain, after which the search ends
 GAIN = 0.01  # what counts as one: the noise of a quiet machine
 REACH = 0.15  # what lossless steps may gain
+AGAIN = 0.5  # of what was measured, by which others may promise less than its lossless variants and come first
 UNMEASURED = 1.0
 MOST = 0.5  # an expected ratio, under which a route that loses nothing is tried first
 FREE = 2  # routes without training to measure, before any is spent: there must be something to compare with
 MENDINGS = 3  # weaker settings in a row, for a route that trains and broke a limit
 NARROW = 0.15  # between two strengths, -1 to 1, under which no third is tried
-MARGIN = 0.1  # by which an estimate may be wrong
 NEAR = 0.1  # a violation up to which other settings, or lossless steps, may mend a route
-BROKEN = 1e6  # ranks a candidate that seems to break a limit behind all that seem to keep them
-FAR = 1.0  # the violation that stands for a limit that was not measured
 
 
 class Searcher(Protocol):
@@ -108,9 +104,9 @@ class RouteSearch:
         self.routes, self.goal, self.target, self.seed = list(routes), goal, target, seed
         backend = optuna_journal.JournalFileBackend(str(journal))
         self.storage = optuna.storages.JournalStorage(backend)
-        self.tried: list[tuple[Candidate, Outcome]] = []
+        self.forecast = Forecast(goal, target)
+        self.tried = self.forecast.tried
         self._studies: dict[str, optuna.Study] = {}
-        self._route_of: dict[str, Route] = {}
         self._exhausted: set[str] = set()
         self._failed: set[str] = set()  # techniques that failed once, refusals aside
         self._put_off: set[Core] = set()  # too slow to measure, or off a limit by more than lossless steps mend
@@ -128,9 +124,9 @@ class RouteSearch:
         stronger = self._strengthen(seen)
         if fresh:
             route = min(fresh, key=self._order)
-            if stronger and self._estimate(stronger.candidate, stronger.route) < self._predict(route):
+            if stronger and self.forecast.estimate(stronger.candidate, stronger.route) < self._expect(route):
                 return stronger
-            settings = self._learned(route)
+            settings = self.forecast.learned(route)
             why = "its defaults" if not settings else "what was trained for another route"
             why = "as much as the limits bear" if settings and route.whole else why
             return Proposal(route.candidate(settings), route, why, settings)
@@ -168,7 +164,7 @@ class RouteSearch:
 
     def _mend(self, seen: set[str]) -> Proposal | None:
         """A weaker setting for the route tried last, where none of its settings has kept the limits on quality."""
-        route = self._route_of[self.tried[-1][0].key] if self.tried else None
+        route = self.forecast.route_of[self.tried[-1][0].key] if self.tried else None
         tried = self._strengths_tried(route) if route else []
         if route is None or not tried or len(tried) > MENDINGS or any(kept for _, kept in tried):
             return None
@@ -179,7 +175,7 @@ class RouteSearch:
         done = [
             (rank(outcome, self.goal), candidate.key) for candidate, outcome in self.tried if outcome.cause == "done"
         ]
-        route = self._route_of[min(done)[1]] if done else None
+        route = self.forecast.route_of[min(done)[1]] if done else None
         tried = self._strengths_tried(route) if route else []
         if route is None or not any(kept for _, kept in tried):
             return None
@@ -189,7 +185,7 @@ class RouteSearch:
         """Of a route, all settings but the strengths at their defaults: how strong, and whether quality was kept."""
         found = []
         for candidate, outcome in self.tried:
-            if self._route_of[candidate.key].label == route.label and outcome.cause == "done":
+            if self.forecast.route_of[candidate.key].label == route.label and outcome.cause == "done":
                 strength = route.strength_of(candidate)
                 if strength is not None:
                     lost = any(judged.violation > 0 for judged in self._on_quality(outcome.report.judged))
@@ -204,66 +200,36 @@ class RouteSearch:
         """Halfway between the strongest setting that keeps the quality asked for and the weakest that does not; of a
         share of a loss, what the losses so far say."""
         if route.whole:
-            settings = self._aimed(route)
+            settings = self.forecast.aimed(route)
             candidate = route.candidate(settings)
-            fits = settings and candidate.key not in seen and self._worth(candidate, route)
+            fits = settings and candidate.key not in seen and self.forecast.worth(candidate, route)
             return Proposal(candidate, route, "as much as the limits bear", settings) if fits else None
         low = max((strength for strength, kept in tried if kept), default=-1.0)
         high = min((strength for strength, kept in tried if not kept), default=1.0)
         middle = (low + high) / 2
         settings = route.at_strength(middle)
         candidate = route.candidate(settings)
-        if high - low < NARROW or candidate.key in seen or not self._worth(candidate, route):
+        if high - low < NARROW or candidate.key in seen or not self.forecast.worth(candidate, route):
             return None
         return Proposal(candidate, route, "as strong as the limits bear", settings)
-
-    def _aimed(self, route: Route) -> dict[str, Any]:
-        """The share of a loss that the limits bear, by what that loss was in full, and at other shares."""
-        whole, strengths = route.whole, route.strengths()
-        if whole is None or len(strengths) != 1:
-            return {}
-        ((key, domain),) = strengths.items()
-        full, alike, tried = None, None, {}
-        for candidate, outcome in self.tried:
-            known = self._route_of[candidate.key]
-            if outcome.cause == "done" and losing(known) == losing(whole) and candidate == known.candidate():
-                alike = spent(outcome, self.goal)  # through another runtime, as a rule about as much
-                full = alike if core(known) == core(whole) else full
-            elif outcome.cause == "done" and core(known) == core(route):
-                (share,) = (step.settings()[name] for step in candidate.steps for name in step.strengths())
-                tried[share] = spent(outcome, self.goal)
-        full = alike if full is None else full
-        share = None if full is None else aimed(tried, full, domain)
-        return {} if share is None else {key: share}
-
-    def _learned(self, route: Route) -> dict[str, Any]:
-        """The settings of the steps that shrink, as they did best so far in other routes that begin with the same; or
-        as what they may lose was lost in full."""
-        if aimed_at := self._aimed(route):
-            return aimed_at
-        best: tuple[float, dict[str, Any]] = (math.inf, {})
-        for candidate, outcome in self.tried:
-            shrinking = self._route_of[candidate.key].shrinking
-            value = rank(outcome, self.goal)
-            if shrinking and shrinking == route.shrinking[: len(shrinking)] and value < min(best[0], BROKEN):
-                best = value, {
-                    f"{step.label()}.{name}": setting
-                    for step in candidate.steps if type(step) in shrinking
-                    for name, setting in step.settings().items()
-                }  # fmt: skip
-        return best[1]
 
     def _order(self, route: Route) -> tuple[bool, bool, bool, int, float]:
         """Sorts routes: what shrinks twice comes after what shrinks once, for it is built on that."""
         later = self._waits(route), self._too_early(route), self._risky(route)
-        return *later, max(1, len(route.shrinking)), self._predict(route)
+        return *later, max(1, len(route.shrinking)), self._expect(route)
+
+    def _expect(self, route: Route) -> float:
+        """What to expect of a route, to sort it by: one that differs by lossless steps only from what was measured
+        comes after what promises a little less, for it is no news."""
+        expected = self.forecast.predict(route)
+        return expected + AGAIN * abs(expected) if self.forecast.knows(route) else expected
 
     def _risky(self, route: Route) -> bool:
         """Whether it loses something while there is nothing to hand over, and what loses nothing was not tried, though
         it promises most of what there is, or others have broken a limit on quality."""
-        if not losing(route) or self._best() < BROKEN:
+        if not losing(route) or self.forecast.best() < BROKEN:
             return False
-        if any(o.cause == "done" and not losing(self._route_of[c.key]) for c, o in self.tried):
+        if any(o.cause == "done" and not losing(self.forecast.route_of[c.key]) for c, o in self.tried):
             return False
         return bool(self._spoiled) or any(r.expects(self.target) < MOST for r in self.routes if not losing(r))
 
@@ -272,8 +238,8 @@ class RouteSearch:
         out, and there is nothing yet to hand over."""
         if route.whole:
             cheap = (r for r in self.routes if not (r.whole or r.training) and r.label not in self._begun)
-            return self._best() >= BROKEN and any(self._promises(r) for r in cheap)
-        free = sum(o.cause == "done" and not self._route_of[c.key].training for c, o in self.tried)
+            return self.forecast.best() >= BROKEN and any(self._promises(r) for r in cheap)
+        free = sum(o.cause == "done" and not self.forecast.route_of[c.key].training for c, o in self.tried)
         left = any(not r.training and r.label not in self._begun and self._promises(r) for r in self.routes)
         return bool(route.training) and free < FREE and left
 
@@ -285,7 +251,7 @@ class RouteSearch:
         for _ in range(REPEATS):
             trial, settings = self._settings(study, route)
             candidate = route.candidate(settings)
-            if candidate.key not in seen and not self._worth(candidate, route):
+            if candidate.key not in seen and not self.forecast.worth(candidate, route):
                 study.tell(trial, state=optuna.trial.TrialState.FAIL)
                 continue
             if candidate.key not in seen:
@@ -302,83 +268,24 @@ class RouteSearch:
     def _space(self, route: Route) -> dict[str, Domain]:
         return route.space(self.target, self._fits.get(route.label))
 
-    def _predict(self, route: Route) -> float:
-        """What to expect of a route: what was measured of one that differs by lossless steps only, else the prior.
-
-        A limit that was broken there tells nothing here: lossless steps are what mends a size.
-        """
-        measured = min(self._by_core().get(core(route), [math.inf]))
-        if measured < BROKEN:
-            return measured
-        return self._estimate(route.candidate(self._learned(route)), route)
-
-    def _estimate(self, candidate: Candidate, route: Route) -> float:
-        """What to expect of a candidate: what its route came to without the steps that shrink, times what they promise.
-
-        What they promise is held to what they kept of it elsewhere.
-        """
-        if not route.shrinking:
-            return self._expected(route)
-        value, kept = self._whole(route), math.pow(self._promised(candidate, route), self._slope())
-        return value * kept if value > 0 else value / kept
-
-    def _promised(self, candidate: Candidate, route: Route) -> float:
-        """The ratio of latency that the steps that shrink promise together."""
-        return math.prod(step.expects(self.target) for step in candidate.steps if type(step) in route.shrinking)
-
-    def _whole(self, route: Route) -> float:
-        """What a route came to without the steps that shrink, limits that it broke aside; else what is expected."""
-        shrunk = (step for step in route.begun if type(step) in route.shrinking and step.strengths())
-        left = math.prod(step.expects(self.target) for step in shrunk)
-        plain = route.only((step for step in route.steps if step not in route.shrinking), left)
-        found = [
-            score(outcome.report, self.goal) for candidate, outcome in self.tried
-            if outcome.cause == "done" and core(self._route_of[candidate.key]) == core(plain)
-        ]  # fmt: skip
-        return min(filter(math.isfinite, found), default=self._expected(plain))
-
-    def _expected(self, route: Route) -> float:
-        """What is expected of a route before anything is measured, as a score: of what is maximized, negative."""
-        ratio = route.expects(self.target)
-        return ratio if self.goal.direction == "minimize" else -1 / ratio
-
-    def _slope(self) -> float:
-        """How much of what is promised is kept, on a logarithmic scale: least squares through what was measured."""
-        points = []
-        for candidate, outcome in self.tried:
-            route = self._route_of[candidate.key]
-            value = score(outcome.report, self.goal)
-            if not route.shrinking or outcome.cause != "done" or not math.isfinite(value):
-                continue
-            gained = value / self._whole(route)
-            if gained > 0:
-                points.append(
-                    (math.log(self._promised(candidate, route)), math.log(gained if value > 0 else 1 / gained))
-                )
-        squares = sum(promised**2 for promised, _ in points)
-        return max(0.1, sum(p * found for p, found in points) / squares) if squares else 1.0
-
-    def _worth(self, candidate: Candidate, route: Route) -> bool:
-        """Whether it could become the best, by what is told before: nothing is shrunk that could not."""
-        if not route.shrinking or metrics.find(self.goal.objective).quality:
-            return True
-        best = self._best()
-        return best == math.inf or self._estimate(candidate, route) < best + MARGIN * abs(best)
-
     def _promises(self, route: Route) -> bool:
         """Whether lossless steps could still bring a route to the front, given what was measured without them."""
-        measured = self._by_core().get(core(route))
+        measured = self.forecast.by_core().get(core(route))
         kept = min(measured or [BROKEN]) < BROKEN  # as what trains may, when it is weaker
-        if not kept and any(core(self._route_of[key]) == core(route) for key in self._spoiled):
+        if not kept and self._spoils(route):
             return False
-        if not self._worth(route.candidate(self._learned(route)), route) or not self._mends(route):
+        if not self.forecast.worth(route.candidate(self.forecast.learned(route)), route) or not self._mends(route):
             return False
-        return not measured or min(measured) < self._best() + REACH * abs(self._best())
+        return not measured or min(measured) < self.forecast.best() + REACH * abs(self.forecast.best())
 
     def _mends(self, route: Route) -> bool:
         """Whether what prepares for int8 has something to mend: without it, the route broke a limit on quality."""
         plain = route.only(step for step in route.steps if not step.for_quantizing)
-        return plain.steps == route.steps or any(core(self._route_of[key]) == core(plain) for key in self._spoiled)
+        return plain.steps == route.steps or self._spoils(plain)
+
+    def _spoils(self, route: Route) -> bool:
+        """Whether its defaults, or those of one that differs by lossless steps only, break a limit on quality."""
+        return any(core(self.forecast.route_of[key]) == core(route) for key in self._spoiled)
 
     def _waits(self, route: Route) -> bool:
         """Whether others go first: a step of it failed elsewhere, one that quantizes broke a limit on quality, or what
@@ -387,31 +294,24 @@ class RouteSearch:
             return True
         if any(step.label() in self._failed for step in route.steps):
             return True
-        broken = [self._route_of[key] for key in self._spoiled]
+        broken = [self.forecast.route_of[key] for key in self._spoiled]
         spoilers = {step for other in broken if not other.training for step in other.steps if step.quantizes}
         prepared = any(step.for_quantizing for step in route.steps)
         return not prepared and not spoilers.isdisjoint(route.steps)
-
-    def _by_core(self) -> dict[Core, list[float]]:
-        found: dict[Core, list[float]] = {}
-        for candidate, outcome in self.tried:
-            if outcome.cause == "done":
-                found.setdefault(core(self._route_of[candidate.key]), []).append(rank(outcome, self.goal))
-        return found
 
     def _potential(self, route: Route, outcome: Outcome) -> float:
         """What varying a route may come to: what was measured; where a limit is broken by little, what was expected."""
         value = rank(outcome, self.goal)
         violation = sum(judged.violation for judged in outcome.report.judged)
         near = 0 < violation < NEAR or (violation > 0 and bool(route.shrinking))  # what is weaker will break less
-        return min(value, self._expected(route)) if near else value
+        return min(value, self.forecast.expected(route)) if near else value
 
     def _leaders(self) -> list[Route]:
         """The routes to vary, one a core: those that promise most, the one with the fewest trials first."""
         best: dict[Core, tuple[float, Route]] = {}
         count: dict[str, int] = {}
         for candidate, outcome in self.tried:
-            route = self._route_of[candidate.key]
+            route = self.forecast.route_of[candidate.key]
             count[route.label] = count.get(route.label, 0) + 1
             value = self._potential(route, outcome)
             if outcome.cause == "done" and value < best.get(core(route), (math.inf, route))[0]:
@@ -428,13 +328,9 @@ class RouteSearch:
             )
         return self._studies[route.label]
 
-    def _best(self) -> float:
-        return min((rank(outcome, self.goal) for _, outcome in self.tried), default=math.inf)
-
     def _note(self, route: Route, candidate: Candidate, outcome: Outcome) -> None:
-        best = self._best()
-        self.tried.append((candidate, outcome))
-        self._route_of[candidate.key] = route
+        best = self.forecast.best()
+        self.forecast.note(route, candidate, outcome)
         self._begun.add(route.label)
         if outcome.cause == "timeout" or any(judged.violation > NEAR for judged in outcome.report.broken):
             self._put_off.add(core(route))
@@ -442,8 +338,7 @@ class RouteSearch:
             self._failed.add(outcome.blamed)
         if candidate == route.candidate() and self._on_quality(outcome.report.broken):
             self._spoiled.add(candidate.key)
-        improved = self._best() < best - GAIN * abs(best) if math.isfinite(best) else self._best() < best
-        if improved:
+        if self.forecast.best() < (best - GAIN * abs(best) if math.isfinite(best) else best):
             self._since_gain = 0
         elif outcome.cause == "done" and candidate != route.candidate():
             self._since_gain += 1
@@ -461,27 +356,6 @@ class RouteSearch:
                 candidate, outcome = restored(trial)
                 self._fits.setdefault(label, outcome.fits)  # of its first trial, as when it was told
                 self._note(known[label], candidate, outcome)
-
-
-def core(route: Route) -> Core:
-    """What decides a route's quality and most of its speed: its runtime, and its steps but the lossless ones."""
-    return tuple(step.label() for step in route.steps if not step.lossless), route.end
-
-
-def losing(route: Route) -> tuple[str, ...]:
-    """Its steps that lose something, wherever it runs."""
-    return tuple(step.label() for step in route.steps if not (step.lossless or step.returns))
-
-
-def rank(outcome: Outcome, goal: Goal) -> float:
-    """A number to sort candidates by, the best lowest: those that seem to keep every limit come before all others."""
-    if outcome.cause != "done":
-        return math.inf
-    value = score(outcome.report, goal)
-    looked_at = {judged.limit for judged in outcome.report.judged}
-    unseen = sum(FAR for limit in goal.limits if str(limit) not in looked_at)
-    violation = sum(judged.violation for judged in outcome.report.judged) + unseen
-    return value if violation == 0 else BROKEN * (1 + violation)
 
 
 def _defaults(route: Route, space: Mapping[str, Domain]) -> dict[str, Any]:

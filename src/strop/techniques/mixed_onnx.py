@@ -16,7 +16,7 @@ from ..settings import span
 from ..target import Target
 from ..technique import Context, Parts, Technique
 from ._calibration import Step
-from ._mixing import measured_folder, mixed
+from ._mixing import gained, measured_folder, mixed
 from ._onnx_mix import Grouped
 from ._onnxruntime import runner
 from .quantize_onnx import StaticInt8, both
@@ -38,8 +38,7 @@ class MixedOnnx(StaticInt8):
     whole: ClassVar[type[Technique] | None] = StaticInt8
 
     def expects(self, target: Target) -> float:
-        whole = super().expects(target)
-        return whole + (1 - self.error) * (1 - whole) * 0.5
+        return gained(1.0, super().expects(target), self.error)
 
     def apply(self, model: Model, context: Context) -> Model:
         return mixed(self, self.error, model, context)

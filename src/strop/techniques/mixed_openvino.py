@@ -14,7 +14,7 @@ from ..settings import span
 from ..target import Target, computes
 from ..technique import Context, Parts, Technique
 from ._calibration import Step
-from ._mixing import mixed
+from ._mixing import gained, mixed
 from ._openvino_mix import Grouped
 from .quantize_openvino import OpenvinoInt8
 
@@ -36,8 +36,7 @@ class MixedOpenvino(OpenvinoInt8):
     whole: ClassVar[type[Technique] | None] = OpenvinoInt8
 
     def expects(self, target: Target) -> float:
-        whole, rest = super().expects(target), 0.6 if computes("bf16") else 1.0
-        return whole + (1 - self.error) * (rest - whole) * 0.5
+        return gained(0.6 if computes("bf16") else 1.0, super().expects(target), self.error)
 
     def apply(self, model: Model, context: Context) -> Model:
         return mixed(self, self.error, model, context)
