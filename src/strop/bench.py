@@ -52,6 +52,7 @@ class Bench:
         seed: Of resamples, and of the order in which samples are run.
         decision: What it is for.
         deadline: When timing should come to its end, on the clock of `time.monotonic`.
+        itself: Whether the candidate is the original, so that what it answers is known.
     """
 
     original: Hosted
@@ -63,6 +64,7 @@ class Bench:
     seed: int
     decision: Decision = field(default_factory=lambda: Decision(Goal(())))
     deadline: float = float("inf")
+    itself: bool = False
     _server: Server | None = field(default=None, init=False)
     _timings: dict[Scenario, Timing] = field(default_factory=dict, init=False)
     _notes: list[str] = field(default_factory=list, init=False)
@@ -107,6 +109,8 @@ class Bench:
 
     @cached_property
     def _judged(self) -> Judged:
+        if self.itself:
+            return Judged(self._whole, self._stored, self._stored)
         self._server = server = Server(self.candidate, quiet_cores(self.candidate.target.threads)).__enter__()
         if not self.decision.race:
             return Judged(self._whole, self._stored, self._run(server, None))

@@ -140,7 +140,7 @@ class Setting:
         outputs = self.root / "outputs"
         return Bench(
             self.original, candidate, data, outputs / f"{split}.npz", outputs, effort, self.workshop.seed, decision,
-            time.monotonic() + seconds,
+            time.monotonic() + seconds, candidate == self.original,
         )  # fmt: skip
 
 
