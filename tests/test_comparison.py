@@ -9,10 +9,10 @@ import onnx
 import pytest
 
 from models import build
-from strop.bench import load_outputs
 from strop.bundle import run_samples
 from strop.comparison import fit, host
 from strop.errors import InvalidData
+from strop.outputs import load_outputs
 from strop.reading import read
 from strop.server import Hosted
 from strop.target import Target

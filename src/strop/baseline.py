@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from . import details, jobs, metrics
-from .bench import load_outputs
 from .build import Lessons, Workshop, within
 from .confirm import Finding
 from .data import Data
@@ -23,6 +22,7 @@ from .events import Listener, Measured, Said
 from .goal import Goal, Limit
 from .judge import Report
 from .model import Model, digest_files
+from .outputs import load_outputs
 from .plan import Candidate
 from .prepare import Request, called, reference
 from .rundir import ARTIFACTS, DATA, OUTPUTS, PLAN, TRAINING, RunDir, as_written, read_json, write_json

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from .crew import Crew
 from .data import Data
 from .decision import Decision
 from .disturbance import quiet_cores
@@ -20,6 +20,7 @@ from .goal import Goal
 from .jobs import PATIENCE
 from .metering import take_turns
 from .metric import Metering, Outputs, Scenario, Timing
+from .outputs import load_outputs
 from .server import Hosted, Server
 from .target import Target
 from .timing import Effort, Turns, best_batch, one_at_a_time
@@ -112,15 +113,20 @@ class Bench:
         if self.itself:
             return Judged(self._whole, self._stored, self._stored)
         self._server = server = Server(self.candidate, quiet_cores(self.candidate.target.threads)).__enter__()
-        if not self.decision.race:
-            return Judged(self._whole, self._stored, self._run(server, None))
+        with Crew(server, self.candidate, server.cores, self.folder) as crew:
+            return self._raced(crew) if self.decision.race else self._all(crew)
+
+    def _all(self, crew: Crew) -> Judged:
+        return Judged(self._whole, self._stored, crew.predict(self.split, np.arange(len(self._whole))))
+
+    def _raced(self, crew: Crew) -> Judged:
         whole, original = self._whole, self._stored
         order, ends = _drawn(len(whole), whole.group_array(), self.seed)
         itself = self._glimpse({"_judged": Judged(whole, original, original)})
         parts: list[Outputs] = []
         for start, stop in itertools.pairwise(_looks(ends)):
             rows = order[:stop]
-            parts.append(self._run(server, order[start:stop]))
+            parts.append(crew.predict(self.split, order[start:stop]))
             outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
             known = Judged(whole.take(rows), {name: array[rows] for name, array in original.items()}, outputs)
             if stop < len(order) and self.decision.lost(self._glimpse({"_judged": known}), itself):
@@ -128,12 +134,6 @@ class Bench:
                 return known
         places = np.argsort(order)
         return Judged(whole, original, {name: array[places] for name, array in outputs.items()})
-
-    def _run(self, server: Server, rows: Array | None) -> Outputs:
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=self.folder) as folder:
-            destination = Path(folder) / "outputs.npz"
-            server.predict(self.split, destination, rows)
-            return load_outputs(destination)
 
     def _glimpse(self, known: Mapping[str, Any]) -> Self:
         """This bench as far as it has come: what is known so far stands for what would be measured."""
@@ -238,14 +238,3 @@ def _looks(ends: Array) -> Iterator[int]:
         yield stop
         step = 2 * stop
     yield last
-
-
-def load_outputs(path: Path) -> Outputs:
-    """Read what `store_outputs` wrote."""
-    return {name.removeprefix("output."): array for name, array in load_arrays(path).items()}
-
-
-def load_arrays(path: Path) -> dict[str, Array]:
-    """Read an .npz file that strop wrote."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}

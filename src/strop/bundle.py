@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import jobs, report
-from .bench import load_outputs
+from .crew import run_here
 from .data import Data
 from .deploy import snippet
 from .errors import BundleError
 from .model import Model, digest_files
 from .notebook import shown
 from .opened import ANATOMY, CANDIDATES, DEVICE, MANIFEST, REPORT, SAMPLES, Opened, as_written
+from .outputs import load_outputs
 from .plan import Candidate
 from .report.why import EXPLAINED
 from .rundir import finite
 from .runtime import Runtime
-from .server import Hosted, run_here
+from .server import Hosted
 from .target import Target
 from .trial import Outcome, plain
 

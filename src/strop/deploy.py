@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .bench import load_arrays
 from .model import FLOATS, Model, Tensor
+from .outputs import load_arrays
 from .runtime import Runtime
 from .target import Target
 

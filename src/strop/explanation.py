@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from . import formats, jobs, metrics
 from ._plain import given as checked
-from .bench import load_outputs
 from .bundle import Bundle, run_samples
 from .comparison import TIME, fit, host, is_bundle, preprocessing_of
 from .data import Data
@@ -26,6 +25,7 @@ from .insight.inside import look
 from .insight.samples import samples
 from .insight.seen import Inside
 from .model import Model
+from .outputs import load_outputs
 from .prepare import check_target
 from .reading import read_for
 from .server import Hosted

@@ -15,12 +15,12 @@ import numpy as np
 
 from . import runtimes
 from ._plain import restore
-from .bench import load_arrays
 from .data import Data, match
 from .errors import BundleError, StropError
 from .goal import Goal
 from .images import Preprocessing
 from .model import Format, Model, Signature, digest_files
+from .outputs import load_arrays
 from .plan import Candidate
 from .reading import read_for
 from .runtime import Runner, Runtime, predict

@@ -24,6 +24,7 @@ from .disturbance import Strain, Watch
 from .errors import RunFailed, StropError
 from .jobs import die_with_parent, spawn_context
 from .model import Batch, Model, Signature
+from .outputs import store_outputs
 from .rundir import atomic
 from .runtime import Runner, Runtime, calls, predict
 from .target import Target, pin, usable_cores
@@ -34,11 +35,6 @@ DISTINCT = 32  # samples that take turns in a timed block
 RUNS_A_BLOCK = 2  # at the least
 MANY = 512  # samples of a call that is not timed
 SPUN = 0.0005  # seconds before an arrival that are not slept, since a sleep may end late
-
-
-def store_outputs(path: Path, outputs: Batch) -> None:
-    """Write outputs as .npz, under `output.NAME`: an output may be called `file`, which `savez` has another use for."""
-    np.savez(path, allow_pickle=False, **{f"output.{name}": array for name, array in outputs.items()})
 
 
 @dataclass(frozen=True)
@@ -160,8 +156,8 @@ def _serve(pipe: Connection, hosted: Hosted, cores: tuple[int, ...]) -> None:
     if cores:
         pin(cores)
     try:
-        with _blaming(hosted.runtime):
-            state = _Loaded(hosted, cores)
+        with blaming(hosted.runtime):
+            state = Loaded(hosted, cores)
             pipe.send(None)
             while (question := pipe.recv()) is not None:
                 verb, *arguments = question
@@ -172,20 +168,8 @@ def _serve(pipe: Connection, hosted: Hosted, cores: tuple[int, ...]) -> None:
         pipe.send(error)
 
 
-def run_here(hosted: Hosted, splits: Sequence[tuple[Path, Path]]) -> None:
-    """Run a model over stored samples, split by split, and keep what it answers; in a job, which it may take down.
-
-    Raises:
-        RunFailed: It can't be loaded or run.
-    """
-    with _blaming(hosted.runtime):
-        state = _Loaded(hosted, ())
-        for data, destination in splits:
-            state.predict(data, destination, None)
-
-
 @contextlib.contextmanager
-def _blaming(runtime: Runtime) -> Iterator[None]:
+def blaming(runtime: Runtime) -> Iterator[None]:
     """What goes wrong in here does so in the runtime, or in a module's own code; who asked is told."""
     try:
         yield
@@ -201,7 +185,9 @@ def together(hosted: Hosted) -> int:
     return max(batch, MANY) if hosted.model.format in hosted.runtime.apart else batch
 
 
-class _Loaded:
+class Loaded:
+    """A model in this process, that does what a server is asked for."""
+
     def __init__(self, hosted: Hosted, cores: tuple[int, ...]):
         hosted.runtime.start()
         self.empty = _forget_peak()
@@ -212,7 +198,7 @@ class _Loaded:
         self.turn = 0
         self.watch = Watch(cores or usable_cores())
 
-    def predict(self, data: Path, destination: Path, rows: Array | None) -> None:
+    def predict(self, data: Path, destination: Path, rows: Array | None = None) -> None:
         samples = Data.load(data) if rows is None else Data.load(data).take(rows)
         outputs = predict(self.runner, self.signature, samples, self.batch)
         with atomic(destination) as temporary:

@@ -13,6 +13,7 @@ from . import jobs
 from ._plain import restore
 from .bench import Bench
 from .build import Workshop, within
+from .crew import run_here
 from .decision import Decision
 from .fixed import Fixed, begin
 from .goal import Goal
@@ -21,7 +22,7 @@ from .model import Model
 from .plan import Candidate
 from .progress import Tell, Teller, passed_on
 from .rundir import as_written
-from .server import Hosted, run_here
+from .server import Hosted
 from .technique import Needs
 from .timing import CONFIRMING, SEARCHING, WAITING, Effort
 from .units import named, share

@@ -25,9 +25,10 @@ from .errors import BundleError, InvalidData, InvalidPlan
 from .goal import Goal, Limit
 from .judge import Report, judge
 from .opened import Environment
+from .outputs import store_outputs
 from .prepare import check_seed, environment, unseen_digest
 from .reading import read_for
-from .server import Hosted, store_outputs
+from .server import Hosted
 from .stats import Interval
 from .target import Target, usable_cores
 from .timing import CONFIRMING, Effort

@@ -17,11 +17,11 @@ import pytest
 
 from strop import formats
 from strop._quiet import silenced
-from strop.bench import load_outputs
 from strop.data import Data
 from strop.errors import NotApplicable, RunFailed, UntrustedModel
 from strop.formats.torch import as_tensor, load, run
 from strop.model import TORCH, Model
+from strop.outputs import load_outputs
 from strop.runtime import Runtime, predict
 from strop.runtimes import Inductor, inductor
 from strop.server import Hosted, Server
