@@ -19,9 +19,9 @@ def clock(tmp_path: Path) -> Clock:
     return clock
 
 
-@pytest.mark.parametrize(("finalists", "looks"), [(0, 1), (1, 2), (2, 2), (5, 2)])
-def test_looks_at_two_models_are_kept_as_soon_as_there_is_a_finalist(clock: Clock, finalists: int, looks: int) -> None:
-    clock.finalists = finalists
+@pytest.mark.parametrize("looks", [1, 2])
+def test_time_for_looks_is_kept(clock: Clock, looks: int) -> None:
+    clock.looks = looks
     assert clock.left == pytest.approx(400 * AFTER - 40 * looks, abs=1)
 
 

@@ -12,7 +12,7 @@ import pytest
 from engine import ACCURACY, SIZE, FakeRun, outcome, report
 from strop import jobs
 from strop.clock import Clock
-from strop.confirm import CONFIRMED, Finding, confirm, finalists
+from strop.confirm import CONFIRMED, Finding, confirm, finalists, looks_to_keep
 from strop.events import Confirming, Event, Said
 from strop.judge import Report
 from strop.looks import looks_at
@@ -101,6 +101,18 @@ def test_of_those_that_answer_alike_the_best_is_a_finalist(fake_run: FakeRun) ->
     assert FakeStrip.lossless
     tried = [(plain, outcome(0.21, OPEN)), (stripped, outcome(0.2, OPEN)), (D, outcome(0.9, MET))]
     assert [c for c, _ in finalists(tried, fake_run.setting.goal)] == [stripped, D]
+
+
+@pytest.mark.parametrize(
+    ("tried", "looks"),
+    [([], 1), ([(A, 0.5, MET)], 1), ([(A, 0.5, OPEN)], 2), ([(A, 0.995, MET)], 2), ([(A, 0.9, MET)], 2),
+     ([(A, 0.5, BROKEN)], 1), ([(A, 0.5, MET), (B, 0.4, OPEN)], 2), ([(A, 0.4, MET), (B, 0.5, OPEN)], 1)],
+)  # fmt: skip
+def test_time_for_a_second_look_is_kept_unless_the_best_seems_proven(
+    stage: Stage, tried: list[tuple[Candidate, float, Any]], looks: int
+) -> None:
+    """0.995 may be 1 by its bounds, and 0.9 is less than the noise floor."""
+    assert looks_to_keep(stage.tried(*tried), stage.fake.setting.goal, noise=0.1) == looks
 
 
 def test_the_first_that_is_proven_ends_it(stage: Stage) -> None:

@@ -18,7 +18,7 @@ LEAST_SECONDS = 30.0  # that it gets all the same
 TO_WRITE = 0.03  # of the budget, for writing the bundle
 TO_TELL = 0.05  # of the budget, for what is handed over, layer by layer ...
 LEAST_TO_TELL = 5.0  # ... where that is so many seconds: less is of no use
-LOOKS = 2  # on the confirm split, that there is time for: what is looked at first may not be proven
+LOOKS = 2  # on the confirm split, that there is time for at the most: what is looked at first may not be proven
 OVERRUN = 1.05  # of the budget, at which confirming ends
 FREE_MEMORY = 0.8  # share of what is free at the start, that one candidate may use
 
@@ -34,6 +34,7 @@ class Clock:
         look: Seconds that measuring one model whole takes, as far as is known.
         confirming: The same of a finalist, on the confirm split, as far as there is time for it.
         finalists: Candidates so far that may be one.
+        looks: On the confirm split, to keep time for.
         stopped: Whether somebody wants it to end, and there is nothing to confirm.
 
     Raises:
@@ -46,7 +47,7 @@ class Clock:
         before = read_json(spent, float) if spent.exists() else 0.0
         self._start = (time.monotonic() if start is None else start) - before
         self.look = self.confirming = 0.0
-        self.finalists = 0
+        self.finalists, self.looks = 0, 1
         self.stopped = False
         self.memory = budget.memory or int(psutil.virtual_memory().available * FREE_MEMORY)
 
@@ -61,8 +62,8 @@ class Clock:
 
     @property
     def reserve(self) -> float:
-        """Seconds to keep for confirming: while there is no finalist, the original is measured there all the same."""
-        return self.confirming * min(LOOKS, self.finalists + 1)
+        """Seconds to keep for confirming."""
+        return self.confirming * self.looks
 
     @property
     def left(self) -> float:

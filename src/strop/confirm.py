@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from . import jobs
-from .clock import Clock
+from .clock import LOOKS, Clock
 from .events import Confirmed, Confirming, Event, Said, Stopped
 from .forecast import rank
 from .goal import Goal
@@ -89,6 +89,17 @@ def finalists(tried: Sequence[tuple[Candidate, Outcome]], goal: Goal) -> list[tu
     if safe and not any(entry in chosen for entry in safe):
         chosen[-1] = safe[0]
     return chosen
+
+
+def looks_to_keep(tried: Sequence[tuple[Candidate, Outcome]], goal: Goal, noise: float) -> int:
+    """How many looks to keep time for: one at the original, or at the best so far; and another one, where the best does
+    not seem proven already."""
+    best = finalists(tried, goal)[:1]
+    sure = all(
+        better_than_original(outcome.report, goal, noise) and all(j.verdict == "met" for j in outcome.report.judged)
+        for _, outcome in best
+    )
+    return 1 if sure else LOOKS
 
 
 def confirm(

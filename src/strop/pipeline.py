@@ -17,7 +17,7 @@ from .baseline import choose_goal, lay_out, measure_called, measure_original, no
 from .build import Failure
 from .bundle import Bundle, check_free, next_free
 from .clock import LEAST_TO_TELL, LOOKS, Clock
-from .confirm import Finding, confirm
+from .confirm import Finding, confirm, looks_to_keep
 from .diary import Diary
 from .errors import (
     InvalidData,
@@ -46,10 +46,10 @@ from .search import Replay, RouteSearch, Searcher
 from .server import Hosted
 from .target import Target
 from .technique import Needs
-from .trial import Setting, measure, try_candidate
+from .trial import Outcome, Setting, measure, try_candidate
 
 LEAST_DISK = 200e6  # bytes free, below which no candidate is started
-CONFIRMING_LONGER = 1.5  # a look on the confirm split, over one on the search split, its samples left out
+CONFIRMING_LONGER = 1.5  # timing on the confirm split, over that on the search split
 CONFIRMED = 0.5  # of what is left for a search, at the most: to confirm what there was no time to find helps nobody
 UNCONFIRMED = "the original was not measured on unseen samples, for lack of time: its figures are of the search split"
 RUNS = "strop-runs"
@@ -205,11 +205,10 @@ def _carry_out(run: RunDir, request: Request, start: float, tell: Listener) -> R
 
     searcher, planned, refused = _searcher(run, request, setting, tell)
     clock.confirming = max(0.0, min(_to_confirm(request, original, look), CONFIRMED * clock.to_confirm / LOOKS))
-    ended = _explore(searcher, setting, clock, tell)
+    floor = noise(original, setting.goal.objective)
+    ended = _explore(searcher, setting, clock, floor, tell)
 
-    findings = confirm(
-        run, setting, searcher.tried, request.digests["confirm"], clock, noise(original, setting.goal.objective), tell
-    )
+    findings = confirm(run, setting, searcher.tried, request.digests["confirm"], clock, floor, tell)
     if not any(finding.proven for finding in findings):
         original = _original_on_confirm(setting, original, clock)
         if not findings and clock.room:
@@ -269,9 +268,9 @@ def _searcher(
     return searcher, [route.candidate() for route in found], refused
 
 
-def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener) -> str:
+def _explore(searcher: Searcher, setting: Setting, clock: Clock, floor: float, tell: Listener) -> str:
     """Try candidates until the searcher has no more, the budget is spent, or somebody stops it; says which."""
-    clock.finalists = _usable(searcher)
+    _keep_for_looks(clock, searcher.tried, setting.goal, floor)
     try:
         while not (reason := clock.why_not(sum(outcome.counts for _, outcome in searcher.tried))):
             proposal = searcher.ask()
@@ -300,7 +299,7 @@ def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener)
                 blamed = setting.workshop.remember(proposal.candidate.steps, failure)
                 outcome = dataclasses.replace(outcome, blamed=blamed.label() if blamed else "")
             searcher.tell(proposal, outcome)
-            clock.finalists = _usable(searcher)
+            _keep_for_looks(clock, searcher.tried, setting.goal, floor)
             clock.keep()
             if news:
                 tell(Tried(number, name, outcome, _best(searcher, setting.goal)))
@@ -313,8 +312,8 @@ def _explore(searcher: Searcher, setting: Setting, clock: Clock, tell: Listener)
     return reason
 
 
-def _usable(searcher: Searcher) -> int:
-    return sum(outcome.usable for _, outcome in searcher.tried)
+def _keep_for_looks(clock: Clock, tried: Sequence[tuple[Candidate, Outcome]], goal: Goal, floor: float) -> None:
+    clock.finalists, clock.looks = sum(outcome.usable for _, outcome in tried), looks_to_keep(tried, goal, floor)
 
 
 def _best(searcher: Searcher, goal: Goal) -> str | None:
@@ -351,8 +350,8 @@ def _on_confirm(setting: Setting, candidate: Candidate, model: Mapping[str, Any]
 
 
 def _to_confirm(request: Request, original: Finding, look: float) -> float:
-    """Seconds of a look on the confirm split: longer than that at the original by timing and samples."""
-    samples = (request.splits["confirm"] - request.splits["search"]) / request.target.batch
+    """Seconds of a look on the confirm split: timing takes longer than the original's did, and samples are run."""
+    samples = request.splits["confirm"] / request.target.batch
     return look * CONFIRMING_LONGER + samples * seconds_a_call(original)
 
 
