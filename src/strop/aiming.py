@@ -12,6 +12,7 @@ from .trial import Outcome
 
 AIM = 0.8  # of what is allowed: losses are in proportion about as well as that
 ENOUGH = 0.6  # of it, that a candidate has made use of: what is left brings little
+LEAST_POWER = 0.3  # with which losses go: less would be guessing far from what is known
 STEP = 1.2  # between two shares, under which no third is tried
 
 
@@ -38,7 +39,10 @@ def spent(outcome: Outcome, goal: Goal) -> float:
 
 
 def aim(tried: Mapping[float, float], whole: float, domain: Span) -> float | None:
-    """The next share to try of what a step may lose, which losses are taken to be in proportion to.
+    """The next share to try of what a step may lose.
+
+    Losses are taken to go with a power of the share: the first, until two shares that were tried tell which. Where a few
+    samples lose all, as where one letter of a line is read differently, it is nearer to the root.
 
     Args:
         tried: By share, how much of what is allowed it lost (`spent`).
@@ -56,8 +60,17 @@ def aim(tried: Mapping[float, float], whole: float, domain: Span) -> float | Non
     if kept >= domain.high or tried.get(kept, 0.0) >= ENOUGH:
         return None
     nearest = broken if broken < math.inf else kept
-    share = nearest * AIM / max(known[nearest], 1e-9)
-    if not kept * STEP < share < broken / STEP:  # not in proportion: halfway, then
+    share = nearest * (AIM / max(known[nearest], 1e-9)) ** (1 / _power(known, nearest))
+    if not kept * STEP < share < broken / STEP:  # nor with that power: halfway, then
         share = math.sqrt(kept * broken) if kept and broken < math.inf else share
     share = float(f"{min(max(share, domain.low), domain.high):.2g}")
     return share if kept * STEP <= share <= broken / STEP else None
+
+
+def _power(known: Mapping[float, float], nearest: float) -> float:
+    """That with which losses go: by the share that is to be the measure, and the next one that lost more."""
+    more = min((share for share, used in known.items() if share > nearest and used < math.inf), default=None)
+    if more is None or not 0 < known[nearest] < known[more]:
+        return 1.0
+    power = math.log(known[more] / known[nearest]) / math.log(more / nearest)
+    return min(max(power, LEAST_POWER), 1.0)
