@@ -41,8 +41,8 @@ def spent(outcome: Outcome, goal: Goal) -> float:
 def aim(tried: Mapping[float, float], whole: float, domain: Span) -> float | None:
     """The next share to try of what a step may lose.
 
-    Losses are taken to go with a power of the share: the first, until two shares that were tried tell which. Where a few
-    samples lose all, as where one letter of a line is read differently, it is nearer to the root.
+    Losses are taken to go with a power of the share: the first, until two shares that were tried tell which. Where few
+    samples lose much, as where one letter of a line is read differently, it is nearer to the root.
 
     Args:
         tried: By share, how much of what is allowed it lost (`spent`).
