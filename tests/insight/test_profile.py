@@ -56,6 +56,7 @@ def test_a_forest_is_taken_apart(quick_looks: None, tmp_path: Path) -> None:
     assert found["structure"]["visits"]["samples"] == 60
     assert found["layers"][1]["operations"] == pytest.approx(8 * found["structure"]["visits"]["mean"])
     assert found["memory"] >= 0
+    assert found["energy"].keys() in ({"why"}, {"joules", "watts", "source"}), "told, or why it can't be"
     assert {"technique", "gain", "why"} == set(found["advice"][0])
     assert found["model"]["batch"] == 8 and found["model"]["format"] == "lightgbm"
     assert not any("random numbers" in note for note in found["notes"])

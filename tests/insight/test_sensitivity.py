@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,11 +30,18 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def found(kind: object, folder: Path, metric: str = "") -> Sensitivity:
+NAMES = "?" * 24 + ".json"  # as a digest has
+
+
+def kept(cache: Path) -> list[dict[str, Any]]:
+    return [json.loads(file.read_text()) for file in cache.rglob(NAMES)]
+
+
+def found(kind: object, folder: Path, metric: str = "", seconds: float = 120.0) -> Sensitivity:
     example = kind(folder / "example")  # type: ignore[operator]
     labels = example.data.inputs["x"].argmax(1)
     replace(example.data, labels=labels).save(folder / "data")
-    return sensitivity(example.model, folder / "data", metric, TARGET, 0, folder / "progress.json")
+    return sensitivity(example.model, folder / "data", metric, TARGET, 0, folder / "progress.json", seconds)
 
 
 @pytest.mark.parametrize("kind", [deep, converted])
@@ -54,16 +64,35 @@ def test_a_metric_is_told_besides(tmp_path: Path) -> None:
     assert result.whole.metric is not None
 
 
-def test_what_is_known_is_kept(tmp_path: Path, own_cache: Path) -> None:
+def test_what_is_known_is_kept_and_so_is_the_number_of_samples(tmp_path: Path, own_cache: Path) -> None:
+    """However much time there is the next time: else nothing that is known would count."""
     before = found(deep, tmp_path)
-    (file,) = (path for path in own_cache.rglob("*.json") if len(path.stem) == 24)  # as a digest has
-    content = file.read_text().replace(str(before.groups[0].alone.error), "42.0")
-    file.write_text(content)
-    again = sensitivity(
-        deep(tmp_path / "example").model, tmp_path / "data", "", TARGET, 0, tmp_path / "progress.json"
-    )  # fmt: skip
-    if again.samples == before.samples:  # so many as fit into the time, which this machine decides
-        assert again.groups[0].alone.error == 42.0
+    (file,) = kept(own_cache)
+    assert file["samples"] == before.samples and len(file) == 2 * LAYERS + 3
+    file["samples"] = 5
+    file[f"alone {next(key for key in file if key.startswith('alone'))[6:]}"] = [42.0, None]
+    next(own_cache.rglob(NAMES)).write_text(json.dumps(file))
+    again = found(deep, tmp_path, seconds=1e6)
+    assert (again.samples, again.groups[0].alone.error) == (5, 42.0)
+
+
+def test_what_there_is_no_time_for_is_left_for_the_next_time(tmp_path: Path, own_cache: Path) -> None:
+    first = found(deep, tmp_path, seconds=0.0)
+    assert first.left and len(first.groups) + first.left == LAYERS
+    more = found(deep, tmp_path, seconds=0.0)
+    assert more.left < first.left or not more.left
+    assert {group.name for group in first.groups} <= {group.name for group in more.groups}
+    (file,) = kept(own_cache)
+    assert file["samples"] == first.samples == more.samples == 4
+
+
+def test_what_it_will_take_is_told_before_anything_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[float, str]] = []
+    module = sys.modules["strop.insight.sensitivity"]
+    monkeypatch.setattr(module, "Teller", lambda file: lambda share, words: said.append((share, words)))
+    found(deep, tmp_path)
+    own = [(share, words) for share, words in said if "bear int8" in words]
+    assert own[0][0] == 0.0 and own[0][1].endswith("s more") and len(own) == LAYERS
 
 
 def test_a_format_whose_precisions_nothing_mixes_is_refused(tmp_path: Path) -> None:

@@ -11,9 +11,7 @@ import numpy as np
 from .. import formats
 from ..data import Data
 from ..disturbance import quiet_cores
-from ..errors import NotMeasurable
 from ..jobs import PATIENCE
-from ..metering import Spent, of_one
 from ..runtime import Array, Profiled
 from ..server import Hosted, Server, first_feeds
 from ..stats import Interval
@@ -22,7 +20,7 @@ from ..timing import one_at_a_time
 from .memory import held
 from .peaks import Peaks
 from .roofline import Row, rows
-from .split import Found
+from .split import Found, metered
 
 FEEDS = 8  # calls that take turns
 DISTURBED = 0.02  # of the time, without a core, from which on that is said
@@ -50,7 +48,7 @@ def observe(hosted: Hosted, data: Path, peaks: Peaks | None) -> Found:
         profiled = hosted.runtime.profiled(model, target, list(itertools.islice(feeds, FEEDS)))
         with Server(hosted, target.cores()) as server:
             memory = server.memory(data)
-        spent, why = _metered(hosted, data)
+        spent, why = metered(hosted, data)
     seconds = _median(profiled.calls)
     found = rows(profiled.layers, structure, peaks, carried)
     overhead, share = _overhead(seconds, found)
@@ -59,14 +57,6 @@ def observe(hosted: Hosted, data: Path, peaks: Peaks | None) -> Found:
         structure, seconds, overhead, share, memory, len(profiled.calls), tuple(notes), found,
         held(structure, carried), spent, why,
     )  # fmt: skip
-
-
-def _metered(hosted: Hosted, data: Path) -> tuple[Spent | None, str]:
-    """What a call draws; or why that can't be told."""
-    try:
-        return of_one(hosted, data), ""
-    except NotMeasurable as error:
-        return None, str(error)
 
 
 def _overhead(seconds: Interval, found: tuple[Row, ...]) -> tuple[Interval, Interval]:

@@ -74,6 +74,7 @@ class Sensitivity:
         original: The float model's own.
         whole: Where all of it is in int8.
         groups: The most harmful first.
+        left: Groups that there was no time for; asked again, they come next.
     """
 
     technique: str
@@ -82,6 +83,7 @@ class Sensitivity:
     original: Error
     whole: Error
     groups: tuple[Borne, ...]
+    left: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,33 +126,40 @@ def sensitivity(
         target: Threads and batch.
         seed: Of resamples.
         progress: A file for how far it is.
-        seconds: That all of it may take, if the fewest samples do with that.
+        seconds: That all of it may take; what there was no time for is left out, and said to be.
         folder: Where to keep what is known; by default in the user's cache.
 
     Raises:
         UnsupportedModel: No technique mixes precisions in this format, or here.
         StropError: The model can't be quantized or run, or the metric can't judge it.
     """
-    begun, samples, tell = time.monotonic(), Data.load(data), Teller(progress)
+    end, samples, tell = time.monotonic() + seconds, Data.load(data), Teller(progress)
     kept_in = own_folder("sensitivity") if folder is None else contextlib.nullcontext(folder)
     with kept_in as cache, tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         shared = cache / _digest(model.digest(), samples.digest())
         shared.mkdir(exist_ok=True)
         context = Context(samples, model, target, seed, Path(scratch), shared=shared, progress=tell)
         technique, parts = _opened(model, context)
-        judge = _Judge(parts, model.signature, samples, metric, target, seed)
-        count, seconds = judge.fit(seconds - (time.monotonic() - begun))
-        kept = _Kept(shared / f"{_digest(str(technique), metric, str(count))}.json")
+        kept = _Kept(shared / f"{_digest(str(technique), metric)}.json")
+        judge = _Judge(parts, model.signature, samples, metric, target, seed, kept)
         lowest, exact = parts.precisions[0], parts.precisions[-1]
         plain, whole = dict.fromkeys(parts.members, exact), dict.fromkeys(parts.members, lowest)
-        groups = []
-        for place, (name, layers) in enumerate(parts.members.items()):
-            alone = kept.get(f"alone {name}", lambda name=name: judge({**plain, name: lowest}))  # type: ignore[misc]
-            spared = kept.get(f"spared {name}", lambda name=name: judge({**whole, name: exact}))  # type: ignore[misc]
+        count, each = judge.fit(plain, whole, end - time.monotonic())
+        groups, fresh = list[Borne](), 0
+        for name, layers in parts.members.items():
+            left = each * 2 * (len(parts.members) - len(groups))
+            tell(len(groups) / len(parts.members), f"how {len(parts.members)} layers bear int8: {left:.0f} s more")
+            fresh += not kept.knows(f"spared {name}")
+            if fresh > 1 and time.monotonic() > end:  # one more is known each time, at the least
+                break
+            alone = judge(f"alone {name}", {**plain, name: lowest})
+            spared = judge(f"spared {name}", {**whole, name: exact})
             groups.append(Borne(parts.labels[name], tuple(layers), alone, spared))
-            tell((place + 1) / len(parts.members), f"how {len(parts.members)} layers bear int8: {seconds:.0f} s in all")
-        groups.sort(key=lambda group: -group.alone.error)
-        return Sensitivity(technique.label(), count, metric, judge(plain), judge(whole), tuple(groups))
+        known = tuple(sorted(groups, key=lambda group: -group.alone.error))
+        original, all_in_it = judge("plain", plain), judge("whole", whole)
+        return Sensitivity(
+            technique.label(), count, metric, original, all_in_it, known, len(parts.members) - len(groups)
+        )
 
 
 def _opened(model: Model, context: Context) -> tuple[Technique, Parts]:
@@ -170,30 +179,37 @@ def _opened(model: Model, context: Context) -> tuple[Technique, Parts]:
 class _Judge:
     """Runs a mix and holds it to the original's outputs."""
 
-    def __init__(self, parts: Parts, signature: Signature, data: Data, metric: str, target: Target, seed: int) -> None:
+    def __init__(
+        self, parts: Parts, signature: Signature, data: Data, metric: str, target: Target, seed: int, kept: _Kept
+    ) -> None:
         self.parts, self.signature, self.whole, self.target, self.seed = parts, signature, data, target, seed
         self.metric = metrics.find(metric) if metric else None
-        self.data, self.right = data, Outputs()
+        self.data, self.right, self.kept = data, Outputs(), kept
 
-    def fit(self, most: float) -> tuple[int, float]:
-        """Take as many samples as fit into the time; how many, and how long it will be."""
-        exact = dict.fromkeys(self.parts.members, self.parts.precisions[-1])
+    def fit(self, plain: Mapping[str, str], whole: Mapping[str, str], most: float) -> tuple[int, float]:
+        """Take as many samples as fit into the time, or as were taken when some of it was measured before.
+
+        Returns:
+            How many, and the seconds that each mix takes: to load it, and to run them.
+        """
         begun = time.monotonic()
-        step = self.parts.step(exact)
+        step = self.parts.step(whole)  # that in int8 takes longer to load
         made = time.monotonic()
         few = self._take(FEWEST)
         predict(step, self.signature, few, self.target.batch)
         each, runs = (time.monotonic() - made) / len(few), 2 * len(self.parts.members) + 2
         count = int((most / runs - (made - begun)) / each)
-        self.data = self._take(max(FEWEST, min(MOST, count)))
-        self.right = predict(step, self.signature, self.data, self.target.batch)
-        seconds = runs * (made - begun + each * len(self.data))
-        return len(self.data), seconds
+        self.data = self._take(self.kept.samples(max(FEWEST, min(MOST, count, len(self.whole)))))
+        self.right = predict(self.parts.step(plain), self.signature, self.data, self.target.batch)
+        return len(self.data), made - begun + each * len(self.data)
 
     def _take(self, count: int) -> Data:
         return self.whole.take(np.linspace(0, len(self.whole) - 1, min(count, len(self.whole))).astype(np.int64))
 
-    def __call__(self, precisions: Mapping[str, str]) -> Error:
+    def __call__(self, key: str, precisions: Mapping[str, str]) -> Error:
+        return self.kept.get(key, lambda: self._measured(precisions))
+
+    def _measured(self, precisions: Mapping[str, str]) -> Error:
         found = predict(self.parts.step(precisions), self.signature, self.data, self.target.batch)
         value = None
         if self.metric:
@@ -203,20 +219,31 @@ class _Judge:
 
 
 class _Kept:
-    """What was measured, in a file that outlives a kill."""
+    """What was measured, in a file that outlives a kill: by the samples that it was begun with."""
 
     def __init__(self, file: Path):
         self.file = file
-        self.known: dict[str, list[Any]] = json.loads(file.read_text()) if file.exists() else {}
+        self.known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+
+    def samples(self, count: int) -> int:
+        if "samples" not in self.known:
+            self._keep("samples", count)
+        return int(self.known["samples"])
+
+    def knows(self, key: str) -> bool:
+        return key in self.known
 
     def get(self, key: str, measure: Callable[[], Error]) -> Error:
         if key not in self.known:
             found = measure()
-            self.known[key] = [found.error, found.metric]
-            part = self.file.with_name(f"{PART}{self.file.name}")
-            part.write_text(json.dumps(self.known))
-            os.replace(part, self.file)
+            self._keep(key, [found.error, found.metric])
         return Error(*self.known[key])
+
+    def _keep(self, key: str, value: Any) -> None:
+        self.known[key] = value
+        part = self.file.with_name(f"{PART}{self.file.name}")
+        part.write_text(json.dumps(self.known))
+        os.replace(part, self.file)
 
 
 def _relative(right: Outputs, found: Outputs) -> Iterator[float]:

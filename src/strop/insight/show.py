@@ -150,13 +150,14 @@ def _sensitivity(found: Mapping[str, Any] | None) -> list[str]:
     ]:
         told = [f"{error['metric']:.4f}" for error in (alone, spared)] if metric else []
         rows.append([one_line(name), f"{alone['error']:.2e}", f"{spared['error']:.2e}", *told])
-    left = len(found["groups"]) - HARMFUL
+    left, short = len(found["groups"]) - HARMFUL, found["left"]
     return [
         "",
         f"How layers bear int8 ({found['technique']}, {counted(found['samples'], 'sample')}): mean squared error of "
         "the outputs, over their square",
         *table(rows),
         *([f"  and {counted(left, 'layer')} that {'do' if left > 1 else 'does'} less harm"] if left > 0 else []),
+        *([f"  time was too short for {counted(short, 'more layer')}: the same again goes on"] if short else []),
     ]
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from .. import formats
 from ..data import Data
+from ..errors import NotMeasurable
 from ..jobs import PATIENCE
-from ..metering import Spent
+from ..metering import Spent, of_one
 from ..metric import Timing
 from ..model import Model
 from ..server import Hosted, Server
@@ -105,6 +106,7 @@ def examine(
             memory = server.memory(data)
         batch = hosted.target.batch
         timing = Turns(hosted, other, data, (batch, batch), effort).take(_narrow(effort, seed))
+        spent, why = metered(hosted, data)
     timed = bootstrap_timing(timing.original, timing.candidate, STATISTIC, seed)
     known = left < 1
     if waited > PATIENCE:
@@ -116,8 +118,16 @@ def examine(
     return Found(
         structure, timed.original(), _overhead(timed, left) if known else None,
         _share(timed.ratio(), left) if known else None, memory, sum(map(len, (b for p in timing.original for b in p))),
-        tuple(notes), held=held(structure, hosted.target.batch),
+        tuple(notes), held=held(structure, hosted.target.batch), spent=spent, unmetered=why,
     )  # fmt: skip
+
+
+def metered(hosted: Hosted, data: Path) -> tuple[Spent | None, str]:
+    """What a call draws; or why that can't be told."""
+    try:
+        return of_one(hosted, data), ""
+    except NotMeasurable as error:
+        return None, str(error)
 
 
 def _narrow(effort: Effort, seed: int) -> Callable[[Timing], bool]:

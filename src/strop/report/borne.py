@@ -27,6 +27,8 @@ def borne(found: Mapping[str, Any]) -> str:
         f"With all layers in int8 it is {_cell(found['whole']['error'])[0]}. A layer stands for itself and what is "
         "computed with it; where one alone does most of the harm, it is the one to leave in floats."
     )
+    if found["left"]:
+        said += f" The time was too short for {counted(found['left'], 'more layer')}."
     return f"<p>{escape(said)}</p>{chart(found)}" + table(
         "How each layer bears int8",
         ["layer", *(head for head, _ in SIDES.values())],
