@@ -41,6 +41,7 @@ _ROOM: Room[type[Technique]] = Room(
         "to_openvino:ToOpenvino",
         "quantize_openvino:OpenvinoInt8",
         "quantize_openvino:OpenvinoInt8Weights",
+        "int4_openvino:OpenvinoInt4Weights",
         "mixed_openvino:MixedOpenvino",
         "cluster_tflite:ClusterWeights",
         "quantize_tflite:TfliteInt8",

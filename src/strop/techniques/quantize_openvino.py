@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
-
-import numpy as np
 
 from .._quiet import nncf, openvino
 from ..dataflow import Dataflow
 from ..errors import NotApplicable
 from ..formats.openvino import OpenvinoFormat, has_attention, is_quantized, operators, save
-from ..model import OPENVINO, Batch, Format, Model, Signature, Tensor
+from ..model import OPENVINO, Format, Model, Signature, Tensor
 from ..settings import choice
 from ..target import Target
 from ..technique import Context, Needs, Phase, Technique
-from ._calibration import Step, feeds
 from ._kept import kept_folder
+from ._openvino_feeds import Feeds
 
 WEIGHTED = frozenset({"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"})
 ALPHA = 0.95  # NNCF's own default for matrix products
@@ -104,7 +102,7 @@ class OpenvinoInt8(Technique):
             transformer = self.scheme == "auto" and has_attention(model)
             result = library.quantize(
                 graph,
-                library.Dataset(_Feeds(model, context, self.samples)),
+                library.Dataset(Feeds(model, context, self.samples)),
                 preset=library.QuantizationPreset(self.preset),
                 fast_bias_correction=self.fast_bias_correction,
                 subset_size=self.samples,
@@ -175,26 +173,6 @@ class OpenvinoInt8Weights(Technique):
                 graph, mode=kind.INT8_ASYM if self.mode == "asymmetric" else kind.INT8_SYM
             )
             return save(result, context.folder)
-
-
-class _Feeds:
-    """Calibration feeds that can be gone through again and again, as NNCF does."""
-
-    def __init__(self, model: Model, context: Context, samples: int):
-        self.model, self.context, self.samples = model, context, samples
-
-    def __iter__(self) -> Iterator[Batch]:
-        return feeds(self.model.signature, self.context, self.samples, self._load)
-
-    def _load(self) -> Step:
-        request = openvino().Core().compile_model(str(self.model.path), "CPU").create_infer_request()
-        names = [tensor.name for tensor in self.model.signature.outputs]
-
-        def step(batch: Batch) -> dict[str, np.ndarray[Any, Any]]:
-            request.infer(dict(batch))
-            return {name: request.get_tensor(name).data.copy() for name in names}
-
-        return step
 
 
 def _values(tensor: Tensor) -> float:

@@ -1,0 +1,74 @@
+"""Int4 for OpenVINO, through NNCF: weights alone, the sensitive ones in int8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .._quiet import nncf, openvino
+from ..dataflow import Dataflow
+from ..errors import NotApplicable
+from ..formats.openvino import OpenvinoFormat, is_quantized, save
+from ..model import OPENVINO, Format, Model
+from ..settings import choice, span
+from ..target import Target
+from ..technique import Context, Needs, Phase, Technique
+from ._openvino_feeds import Feeds
+
+PRODUCTS = "MatMul"
+LEAST = 0.25  # of a model's parameters, that must be in matrix products: all others stay in int8
+
+
+@dataclass(frozen=True)
+class OpenvinoInt4Weights(Technique):
+    """Store weights of matrix products as int4 and compute in float: an eighth of the size, for what reads its weights
+    more than it computes.
+
+    A group of weights shares a scale. Which layers are the sensitive ones, NNCF tells by how rounding moves their
+    weights and how much what they read varies. Measured in `benchmarks/int4.md`: products that use each weight once
+    gain a little over int8 weights, others nothing but size.
+
+    Attributes:
+        share: Of the weights of matrix products, that are in int4; the rest, and all others, are in int8.
+        group: Weights that share a scale.
+        samples: That tell how much layers' inputs vary.
+    """
+
+    share: float = span(0.6, 0.1, 1.0, strength=True)
+    group: int = choice(32, 64, 128)
+    samples: int = choice(32)
+
+    accepts: ClassVar[frozenset[Format]] = frozenset({OPENVINO})
+    phase: ClassVar[Phase] = Phase.QUANTIZE
+    quantizes: ClassVar[bool] = True
+    needs: ClassVar[Needs] = Needs.SAMPLES
+
+    def requires(self, model: Model, target: Target) -> None:
+        if is_quantized(model):
+            raise NotApplicable("is already quantized")
+        layers = OpenvinoFormat().structure(model).layers
+        whole = sum(layer.parameters for layer in layers)
+        products = sum(layer.parameters for layer in layers if layer.operator == PRODUCTS)
+        if products < LEAST * whole or not products:
+            share = products / whole if whole else 0.0
+            raise NotApplicable(f"has {share:.0%} of its parameters in matrix products, and int4 is for these alone")
+
+    def apply(self, model: Model, context: Context) -> Model:
+        with nncf() as library:
+            result = library.compress_weights(
+                openvino().Core().read_model(str(model.path)),
+                mode=library.CompressWeightsMode.INT4_SYM,
+                ratio=self.share,
+                group_size=self.group,
+                dataset=library.Dataset(Feeds(model, context, self.samples)),
+                subset_size=self.samples,
+            )
+            return save(result, context.folder)
+
+    def spared(self, made: Dataflow) -> Mapping[str, str]:
+        return {
+            one.name: f"int4 is for weights of matrix products, and {one.kind} is none"
+            for one in made.operators
+            if one.kind != PRODUCTS
+        }
