@@ -27,10 +27,15 @@ def environment(*folders: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(str(folder) for folder in path if str(folder))}
 
 
-if __name__ == "__main__":
-    from strop.cli import main
-
+def begin() -> None:
+    """From here on, in a process that is a test's own."""
     for effort in EFFORTS:
         module, name = effort.split(".")
         setattr(importlib.import_module(f"strop.{module}"), name, little(Path.cwd()))
+
+
+if __name__ == "__main__":
+    from strop.cli import main
+
+    begin()
     main()
