@@ -58,6 +58,7 @@ def quick_looks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     is the job around it."""
     for effort in quickly.EFFORTS:
         monkeypatch.setattr(f"strop.{effort}", quickly.little(tmp_path))
+    monkeypatch.setattr("strop._forks.Context", quickly.Context)
 
 
 @pytest.fixture
