@@ -28,6 +28,9 @@ settings.load_profile("strop")
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# OpenMP's threads would spin while they wait for one whose core another worker has: training takes ten times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first: one that is begun last holds up the whole, while other workers have nothing to do."""
@@ -55,6 +58,7 @@ def quick_looks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     is the job around it."""
     for effort in quickly.EFFORTS:
         monkeypatch.setattr(f"strop.{effort}", quickly.little(tmp_path))
+    monkeypatch.setattr("strop._forks.Context", quickly.Context)
 
 
 @pytest.fixture

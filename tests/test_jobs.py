@@ -19,6 +19,7 @@ import pytest
 import job_functions as work
 from strop import jobs
 from strop.errors import NotApplicable, RunFailed
+from strop.target import pin, usable_cores
 
 AMPLE = jobs.Limits(60, 1 << 40)
 
@@ -48,6 +49,23 @@ def test_a_job_inherits_nothing() -> None:
         assert jobs.run(work.count_inherited, limits=AMPLE).value == 0
     finally:
         work.inherited.clear()
+
+
+def test_a_job_runs_where_its_caller_does_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Not where the caller was when the process began that jobs are forked from."""
+    jobs.run(work.add, 1, 1, limits=AMPLE)
+    capfd.readouterr()
+    monkeypatch.setenv("STROP_NEW", "yes")
+    monkeypatch.chdir(tmp_path)
+    cores = usable_cores()[-1:]
+    pin(cores)
+    ended = jobs.run(work.surroundings, "STROP_NEW", limits=AMPLE)
+    assert ended.value == ("yes", set(cores), tmp_path, False), ended.reason
+    assert capfd.readouterr().err == "told on standard error"
+    monkeypatch.delenv("STROP_NEW")
+    assert jobs.run(work.surroundings, "STROP_NEW", limits=AMPLE).value[0] is None
 
 
 def test_a_refusal_and_an_error_say_so_themselves() -> None:

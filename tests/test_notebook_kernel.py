@@ -9,13 +9,16 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+import quickly
+
 pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.long
 EXAMPLE = Path(__file__).parents[1] / "examples" / "fashion_mnist"
 CELLS = {
     "result": """
         result = strop.optimize(
             MODEL, DATA, "minimize latency.p50; accuracy >= 90% of original",
-            target=strop.Target(threads=1), budget=strop.Budget(60, trials=1), run="run")
+            target=strop.Target(threads=1), budget=strop.Budget(300, trials=1), run="run")
         result
     """,
     "frame": "result.to_frame()",
@@ -41,9 +44,13 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What each cell shows, by its name."""
     folder = tmp_path_factory.mktemp("notebook")
     begin = f"import strop\nMODEL, DATA = {str(EXAMPLE / 'model.onnx')!r}, {str(EXAMPLE / 'test.npz')!r}"
-    cells = [begin, *("\n".join(line.strip() for line in code.strip().splitlines()) for code in CELLS.values())]
+    cells = [
+        f"import quickly\nquickly.begin()\n{begin}",
+        *("\n".join(line.strip() for line in code.strip().splitlines()) for code in CELLS.values()),
+    ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in cells])
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
+    client.execute(env=quickly.environment())
     return dict(zip(CELLS, (cell["outputs"] for cell in notebook["cells"][1:]), strict=True))
 
 

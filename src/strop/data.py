@@ -14,7 +14,6 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 
 from ._arrays import PIECE, follow, listed, reference, replace_file, write
-from ._plain import restore
 from ._shapes import cast, check_shape, numbered, wanted
 from .errors import InvalidData
 from .model import Signature, Tensor
@@ -134,9 +133,9 @@ class Data:
                 parts[part][name] = follow(where, folder)
             rows = None if saved["rows"] is None else np.array(follow(saved["rows"], folder))
             labels, groups = parts.pop("labels").get(""), parts.pop("groups").get("")
-            dtypes = restore(dict[str, str], saved["dtypes"])
-            [np.dtype(name) for name in dtypes.values()]
-            crossings, protected = (restore(tuple[str, ...], saved[key]) for key in ("crossings", "protected"))
+            dtypes = dict(saved["dtypes"])
+            [np.dtype(str.strip(name)) for name in dtypes.values()]
+            crossings, protected = (tuple(saved[key]) for key in ("crossings", "protected"))  # held to the slices below
             known = (parts["inputs"], labels, parts["slices"], groups, parts["constants"], rows, dtypes)
             data = cls(*known, crossings=crossings, protected=protected)
             [data.slices[column] for name in (*data.crossings, *data.protected) for column in name.split("*")]

@@ -19,6 +19,7 @@ from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
+from . import _forks
 from ._ending import Context
 from ._lazy import lazy
 from ._plain import told
@@ -85,7 +86,7 @@ class Ended(Generic[T]):
 
 
 def spawn_context() -> Context:
-    """The only way strop starts processes: fresh ones, that inherit no threads, locks or loaded runtimes."""
+    """How strop starts what it measures, and all else but jobs: fresh, laid out in memory like no other."""
     return Context()
 
 
@@ -144,14 +145,14 @@ def _note_time() -> None:
 
 
 def run(function: Callable[..., T], *args: Any, limits: Limits, waits: Callable[[], None] = lambda: None) -> Ended[T]:
-    """Run a module-level function in a fresh process.
+    """Run a module-level function in a process of its own, which inherits no threads, locks or loaded runtimes.
 
     Never raises for what happens in there; a KeyboardInterrupt in here ends the job and is passed on.
 
     Args:
         waits: Called once, from a thread, when the job turns out to wait for others.
     """
-    name, fresh = f"strop job {next(NUMBERS)}", spawn_context()
+    name, fresh = f"strop job {next(NUMBERS)}", _forks.Context()
     (heard, driver), (found, answer) = fresh.Pipe(duplex=False), fresh.Pipe(duplex=False)
     process = fresh.Process(name=name, target=_work, args=(driver, answer, function, args))
     try:
