@@ -181,7 +181,7 @@ def test_options_that_make_no_sense(here: Path) -> None:
     refused(strop("optimize", model, "--data", data, "--formats", "onyx"), "onyx", "onnx")
     refused(strop("optimize", model, "--data", data, "--formats", "onnx,onn"), "not onn.")
     refused(strop("optimize", "--resume", here, "--limit", "size < 1 MB"), "--resume", "limit")
-    refused(strop("optimize"), "strop.toml")
+    refused(strop("optimize"), "strop.toml", "strop init MODEL --data DATA")
 
 
 def test_goals_that_can_not_be_measured_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
