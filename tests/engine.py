@@ -13,6 +13,7 @@ import jsonschema
 import numpy as np
 
 from strop.bundle import Bundle
+from strop.clock import End
 from strop.confirm import Finding
 from strop.judge import Figure, Judged, Report
 from strop.model import Model, digest_files
@@ -26,6 +27,7 @@ from strop.target import Target
 from strop.testing import FakeCompile, FakeRound, FakeRuntime, FakeStrip
 from strop.trial import Outcome, Setting
 
+EXHAUSTED = End("nothing is left that promises more")
 ACCURACY, SIZE = "accuracy >= 99% of original", "size < 1 MB"
 
 ROUNDED = Candidate((FakeRound(),), FakeRuntime())
@@ -102,14 +104,14 @@ def concluded(
     findings: Sequence[Finding],
     original: Report | None = None,
     tried: Sequence[tuple[Candidate, Outcome]] | None = None,
-    ended: str = "nothing is left that promises more",
+    end: End = EXHAUSTED,
 ) -> Result:
     """The result of a run that came to these findings; the original keeps all limits unless told otherwise."""
     model = fake.setting.original.model.to_json(fake.run.root)
     baseline = Finding(ORIGINAL, model, original or report(1.0), 0.95, False)
     if tried is None:
         tried = [(found.candidate, outcome(0.5, model=found.model)) for found in findings]
-    search = Search.of([ROUNDED, STRIPPED, COMPILED], tried, ended)
+    search = Search.of([ROUNDED, STRIPPED, COMPILED], tried, end)
     return conclude(
         fake.request,
         fake.setting,
@@ -153,7 +155,7 @@ def bundle_of(
         "closest": None, "limits": [], "slices": {},
         "without": [],
         "noise": {"metric": "latency.p50", "value": 1.0, "low": 0.99, "high": 1.01},
-        "search": {"ended": "it was made by hand", "routes": 1, "tried": 1, "refused": 0, "untried": 0},
+        "search": {"ended": "it was made by hand", "bound": "", "routes": 1, "tried": 1, "refused": 0, "untried": 0},
         "splits": {"calibration": 1, "search": 1, "confirm": 1}, "candidates": 1, "seconds": 1.0,
         "environment": {**environment(), **made}, "not_tried": {}, "not_measurable": {}, "notes": [],
         "worst_drops": [], "churn": None, "fairness": {}, "confirmed": [],

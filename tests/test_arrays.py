@@ -385,13 +385,13 @@ print(data.inputs["x"].shape, data.inputs["x"][79_999, 0], pyarrow.default_memor
 def test_a_table_without_a_label_says_what_it_has(tmp_path: Path) -> None:
     signature = takes(Tensor("features", "float32", (None, 3)))
     path = table(tmp_path / "t.csv", {"a": Y, "b": Y, "c": Y, "kind": Y})
-    with pytest.raises(InvalidData, match=r"3 numbers a sample.*one more: 4 columns.*a, b, c, kind.*--label NAME"):
+    with pytest.raises(InvalidData, match=r"3 numbers a sample.*one more: 4 columns.*a, b, c, kind.*label=NAME"):
         match(read(path, ["features"]), signature)
     fitted = match(read(path, ["features"], label="kind"), signature)[0]
     assert fitted.inputs["features"].shape == (40, 3) and fitted.labels is not None
     path = table(tmp_path / "u.csv", {"a": Y, "b": Y, "c": Y, "kind": Y, "sex": Y})
     with pytest.raises(
-        InvalidData, match=r"5 columns of numbers \(a, b, c, kind, sex\).*stacked in the order.*--slice"
+        InvalidData, match=r"5 columns of numbers \(a, b, c, kind, sex\).*stacked in the order.*label, slices and group"
     ):
         match(read(path, ["features"]), signature)
     block = pa.array([[1.0, 2.0, 3.0]] * 40, pa.list_(pa.float32(), 3))

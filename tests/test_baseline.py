@@ -37,7 +37,7 @@ def setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setting:
 
 def test_waiting_is_told_before_the_search_and_a_timeout_names_the_next_step(setting: Setting) -> None:
     told: list[Event] = []
-    with pytest.raises(RunFailed, match=r"could not be measured: took longer than 9 s\. Give a longer --budget\."):
+    with pytest.raises(RunFailed, match=r"could not be measured: took longer than 9 s\. Give a longer budget="):
         baseline.measure_original(setting.root, setting, LIMITS, told.append)  # type: ignore[arg-type]
     assert told == [Said(WAITING)]
 

@@ -548,5 +548,5 @@ def test_outputs_may_have_any_name(tmp_path: Path) -> None:
 
 def test_random_inputs_beyond_memory_are_refused() -> None:
     huge = Signature((Tensor("x", "float32", (1, 200_000, 200_000)),), ())
-    with pytest.raises(InvalidData, match=r"take 40960000000000 bytes .* --data"):
+    with pytest.raises(InvalidData, match=r"take 40960000000000 bytes .* data=DATA"):
         random_inputs(huge, 1, 0)

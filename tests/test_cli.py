@@ -15,10 +15,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from engine import FakeRun
 from models import cnn
 from strop import energy
 from strop.cli import app
 from strop.data import Data
+from strop.errors import RunFailed
+from strop.prepare import Budget
 from strop.testing import fake_data, fake_model, registered
 
 ROOT = Path(__file__).parents[1]
@@ -181,7 +184,24 @@ def test_options_that_make_no_sense(here: Path) -> None:
     refused(strop("optimize", model, "--data", data, "--formats", "onyx"), "onyx", "onnx")
     refused(strop("optimize", model, "--data", data, "--formats", "onnx,onn"), "not onn.")
     refused(strop("optimize", "--resume", here, "--limit", "size < 1 MB"), "--resume", "limit")
-    refused(strop("optimize"), "strop.toml")
+    refused(strop("optimize"), "strop.toml", "strop init MODEL --data DATA")
+
+
+def test_a_resume_changes_no_more_of_the_budget_than_is_given(
+    fake_run: FakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, seen = fake_run.run.root, []
+
+    def resumed(run: Path, budget: Budget, listener: Any) -> None:
+        seen.append(budget)
+        raise RunFailed("that is enough.")
+
+    fake_run.run.close()
+    monkeypatch.setattr("strop.pipeline.resume", resumed)
+    refused(strop("optimize", "--resume", run), "enough")
+    refused(strop("optimize", "--resume", run, "--trials", "7"), "enough")
+    refused(strop("optimize", "--resume", run, "--budget", "5m"), "enough")
+    assert seen == [Budget(60), Budget(60, 7), Budget(300)]
 
 
 def test_goals_that_can_not_be_measured_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +217,7 @@ def test_goals_that_can_not_be_measured_here(here: Path, monkeypatch: pytest.Mon
 
 def test_cost_without_a_price(here: Path) -> None:
     model, data = saved(here), samples(here)
-    said = ["no price was given", "--price 0.34", "price = 0.34"]
+    said = ["no price was given", "--price 0.34"]
     refused(strop("optimize", model, "--data", data, "--minimize", "cost"), *said)
     refused(strop("optimize", model, "--data", data, "--metric", "cost"), *said)
     refused(strop("compare", model, model, "--data", data, "--metric", "cost"), *said)

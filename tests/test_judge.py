@@ -298,7 +298,7 @@ def test_slices_cost_nothing_while_searching() -> None:
 def test_a_limit_on_slices_without_any_is_refused() -> None:
     probe = Probe()
     probe.data = dataclasses.replace(probe.data, slices={})
-    with pytest.raises(InvalidGoal, match=r"needs slices.*--slice"):
+    with pytest.raises(InvalidGoal, match=r"needs slices.*slices=\[NAME\]"):
         judged(probe, WORST)
 
 

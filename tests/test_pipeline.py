@@ -23,7 +23,7 @@ import strop
 from strop import pipeline
 from strop.clock import TO_TELL, TO_WRITE, Clock
 from strop.errors import BundleError, InvalidData, InvalidGoal, InvalidPlan, RunFailed
-from strop.events import Event, Said, Tried
+from strop.events import Event, Said, Stopped, Tried
 from strop.goal import Goal
 from strop.plan import Candidate
 from strop.testing import FakeRuntime, fake_data, fake_model, registered
@@ -276,6 +276,41 @@ def test_bad_input_is_refused_before_anything_is_spent(tmp_path: Path) -> None:
     (tmp_path / "there" / "file").touch()
     with pytest.raises(BundleError, match="exists already"):
         optimize((model, data), "accuracy >= 1% of original", out=tmp_path / "there")
+
+
+def test_a_folder_that_is_taken_loses_nothing(tmp_path: Path) -> None:
+    """What was found and confirmed is the run's: also a script that ended there has it again, its budget spent."""
+    run = tmp_path / "run"
+    result = optimize(make(tmp_path / "m", seconds=0.002), "maximize accuracy", trials=1, run=run)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mine").touch()
+    with pytest.raises(BundleError, match=rf"b exists already.*such as .*b-2, or.*strop\.resume\('{run}'\)"):
+        result.save(tmp_path / "b")
+    heard: list[Event] = []
+    again = strop.resume(run, budget=strop.Budget(1e-3, 1), listener=heard.append)
+    assert not [event for event in heard if isinstance(event, Tried)]
+    assert again.reason == result.reason and again.manifest["winner"] == result.manifest["winner"]
+    assert strop.Bundle.load(again.save(tmp_path / "b-2").folder).manifest["winner"] == result.manifest["winner"]
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        (strop.Budget(1.0), "1 s that budget=strop.Budget(...) allows in all are spent"),
+        (strop.Budget(600, 1), "1 candidate tried, as many as budget=strop.Budget(trials=...) allows"),
+    ],
+)
+def test_a_run_whose_budget_is_spent_says_so_when_it_is_resumed(
+    tmp_path: Path, budget: strop.Budget, said: str
+) -> None:
+    run = tmp_path / "run"
+    optimize(make(tmp_path / "m", seconds=0.002), "accuracy >= 90% of original", trials=1, run=run)
+    heard: list[Event] = []
+    result = strop.resume(run, budget=budget, listener=heard.append)
+    (reason,) = (event.reason for event in heard if isinstance(event, Stopped))
+    assert said in reason and "strop.resume(...) with more goes on" in reason
+    assert not [event for event in heard if isinstance(event, Tried)]
+    assert result.verdict == "met" and result.winner is not None and result.winner.proven
 
 
 def finished(run: Path) -> list[str]:

@@ -103,7 +103,7 @@ def test_axe_finds_nothing_that_bars_anyone(tab: Browser, found: Any, tmp_path: 
     tuned = search(lambda trial: (trial.params["x"] - 0.3) ** 2, {"x": [0.1, 0.2, 0.5, 0.8]}, threads=1)
     pages = [
         page(*found),
-        unfinished("fake", f"minimize latency.p50; {ACCURACY}", "strop optimize --resume run", None, found[1]),
+        unfinished("fake", f"minimize latency.p50; {ACCURACY}", "strop optimize --resume run", None, found[1], {}),
         tuned.report(tmp_path / "tuned.html").read_text(),
     ]
     for html, (width, dark) in itertools.product(pages, [(360, True), (1200, False)]):
@@ -154,7 +154,7 @@ def test_a_table_sorts_by_the_keyboard(tab: Browser, found: Any, tmp_path: Path)
 
 def test_an_interrupted_run_and_a_search_over_parameters_open_too(tab: Browser, found: Any, tmp_path: Path) -> None:
     asked = f"minimize latency.p50; {ACCURACY}"
-    opened(tab, unfinished(EVIL, asked, f"strop optimize --resume {EVIL}", None, found[1]), tmp_path, width=360)
+    opened(tab, unfinished(EVIL, asked, f"strop optimize --resume {EVIL}", None, found[1], {}), tmp_path, width=360)
     assert tab.js("document.querySelectorAll('.plot .point').length") == 4
     tuned = search(
         lambda trial: trial.params["x"] - trial.params[EVIL], {"x": [0.1, 0.2, 0.5], EVIL: [1, 2, 3]}, threads=1

@@ -31,6 +31,7 @@ from engine import (
 )  # fmt: skip
 from strop import details
 from strop.advice import what_would_help
+from strop.clock import End
 from strop.errors import Infeasible
 from strop.fairness import Gap, Rate, Rates
 from strop.goal import Goal, Limit
@@ -153,7 +154,11 @@ def test_the_original_wins_where_nothing_could_be_measured(fake_run: FakeRun) ->
     assert result.verdict == "met"
     assert "no candidate was measured (crashed, SIGSEGV)" in result.reason
     nothing = concluded(fake_run, [], tried=[])
-    assert "no candidate was measured" in nothing.reason and "--budget" in nothing.reason
+    assert nothing.reason.endswith("no candidate was measured: nothing is left that promises more")
+    assert nothing.advice == ()
+    cut = concluded(fake_run, [], tried=[(ROUNDED, Outcome("crashed", "SIGSEGV"))], end=SPENT)
+    assert "no candidate was measured (crashed, SIGSEGV), and the time is spent" in cut.reason
+    assert cut.advice == ("more time (budget=strop.Budget(...)): 2 of 3 routes were not tried",)
     check_manifest(result.manifest)
 
 
@@ -189,7 +194,7 @@ def test_inconclusive_says_what_is_open_and_what_would_decide(fake_run: FakeRun,
 def test_what_only_the_search_split_left_open_asks_for_the_confirm_split_that_is_there(fake_run: FakeRun) -> None:
     searched = dataclasses.replace(report(1.0), judged=(judged(ACCURACY, "inconclusive", 0.895, needed=120),))
     (advice,) = what_would_help(fake_run.setting.goal, None, searched, trainable=[], confirm=143)
-    assert advice.startswith(f"a longer --budget: {ACCURACY} was judged on the search split only")
+    assert advice.startswith(f"a longer budget=strop.Budget(...): {ACCURACY} was judged on the search split only")
     assert "143 samples" in advice and "120" not in advice
     (advice,) = what_would_help(fake_run.setting.goal, None, searched, trainable=[], confirm=119)
     assert advice == f"about 120 samples in the confirm split would decide {ACCURACY}"
@@ -208,7 +213,7 @@ def test_infeasible_names_the_limit_that_binds_and_hands_over_the_closest(fake_r
     assert not any(said.startswith("train data") for said in result.advice)  # nothing trains such a model
     broken = report(1.0, BROKEN)
     helpful = what_would_help(fake_run.setting.goal, near, broken, trainable=["prune", "distill"], confirm=100)
-    assert helpful[-1].startswith("train data (--train): prune, distill can then be tried")
+    assert helpful[-1].startswith("train data (train): prune, distill can then be tried")
     check_manifest(result.manifest)
     with pytest.raises(Infeasible) as caught:
         result.raise_for_verdict()
@@ -222,7 +227,7 @@ def test_train_data_help_what_the_original_is_turned_into(fake_run: FakeRun, mod
     run = dataclasses.replace(fake_run, setting=dataclasses.replace(fake_run.setting, workshop=trees))
     near = finding(COMPILED, model, report(0.5, BROKEN, accuracy=0.96))
     result = concluded(run, [near], report(1.0, {ACCURACY: "met", SIZE: "broken"}))
-    (helpful,) = [said for said in result.advice if said.startswith("train data (--train): ")]
+    (helpful,) = [said for said in result.advice if said.startswith("train data (train): ")]
     for step in ("drop-features", "retune", "distill-forest", "refit-leaves"):  # of a forest, as the trees are read
         assert step in helpful
 
@@ -253,13 +258,16 @@ def test_what_was_only_searched_is_the_closest_where_confirming_it_failed(fake_r
     check_manifest(result.manifest)
 
 
-def test_where_the_budget_ended_the_search_a_longer_one_is_the_first_advice(fake_run: FakeRun, model: Any) -> None:
+def test_more_of_what_ended_the_search_is_the_first_advice(fake_run: FakeRun, model: Any) -> None:
     found = [finding(ROUNDED, model, report(0.5, BROKEN))]
-    result = concluded(fake_run, found, report(1.0, BROKEN), ended="the time budget is spent")
-    assert result.advice[0] == "a larger budget: 2 of 3 routes were not tried"
+    result = concluded(fake_run, found, report(1.0, BROKEN), end=SPENT)
+    assert result.advice[0] == "more time (budget=strop.Budget(...)): 2 of 3 routes were not tried"
     assert result.manifest["search"] == {
-        "ended": "the time budget is spent", "routes": 3, "tried": 1, "refused": 0, "untried": 2,
+        "ended": "the time is spent", "bound": "budget", "routes": 3, "tried": 1, "refused": 0, "untried": 2,
     }  # fmt: skip
+    check_manifest(result.manifest)
+    few = concluded(fake_run, found, report(1.0, BROKEN), end=End("1 candidate tried", "trials"))
+    assert few.advice[0] == "more candidates (budget=strop.Budget(trials=...)): 2 of 3 routes were not tried"
     assert not any("budget" in line for line in concluded(fake_run, found, report(1.0, BROKEN)).advice)
 
 
@@ -268,7 +276,7 @@ def test_samples_are_never_what_an_open_latency_lacks(fake_run: FakeRun, model: 
     found = dataclasses.replace(report(0.5), judged=(judged(limit, "inconclusive", 0.005),))
     fake = with_goal(fake_run, f"minimize latency.p50; {limit}")
     said = concluded(fake, [finding(ROUNDED, model, found)], report(1.0, {limit: "broken"})).advice[0]
-    assert said == f"longer timing (a longer --budget) on a quiet machine would decide {limit}"
+    assert said == f"longer timing (a longer budget=strop.Budget(...)) on a quiet machine would decide {limit}"
 
 
 def test_the_noise_is_that_of_the_objective_and_looks_are_noted(fake_run: FakeRun, model: Any) -> None:
@@ -283,6 +291,8 @@ def test_the_noise_is_that_of_the_objective_and_looks_are_noted(fake_run: FakeRu
     assert any("used 2 times before" in note for note in manifest["notes"])
     check_manifest(manifest)
 
+
+SPENT = End("the time is spent", "budget")
 
 ADVISED = [
     ("accuracy >= 99% of original", "accuracy >= 94.05% of original"),
@@ -427,15 +437,15 @@ def test_a_winner_that_is_slower_says_so(fake_run: FakeRun) -> None:
 
 def test_nothing_is_infeasible_before_a_candidate_was_measured(fake_run: FakeRun) -> None:
     broken = report(limits={SIZE: "broken"})
-    cut = concluded(fake_run, [], broken, tried=[], ended="the time budget is spent")
-    assert cut.verdict == "inconclusive" and cut.reason.startswith("the budget ended before a candidate was measured")
-    assert cut.manifest["advice"][0] == "a larger budget: 3 of 3 routes were not tried"
+    cut = concluded(fake_run, [], broken, tried=[], end=SPENT)
+    assert cut.verdict == "inconclusive" and cut.reason.startswith("no candidate was measured: the time is spent")
+    assert cut.manifest["advice"][0].endswith("3 of 3 routes were not tried")
     assert concluded(fake_run, [], broken, tried=[]).verdict == "infeasible", "where nothing was left to try"
 
 
 def test_a_recipe_that_was_not_measured_is_not_called_met(fake_run: FakeRun) -> None:
     request = dataclasses.replace(fake_run.request, recipe=ROUNDED.to_json())
     fake = dataclasses.replace(fake_run, request=request)
-    cut = concluded(fake, [], tried=[], ended="the time budget is spent")
+    cut = concluded(fake, [], tried=[], end=SPENT)
     assert cut.verdict == "inconclusive" and cut.winner is None
-    assert cut.reason == "the budget ended before a candidate was measured"
+    assert cut.reason == "no candidate was measured: the time is spent"

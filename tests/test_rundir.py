@@ -94,7 +94,7 @@ def test_a_second_search_is_refused_until_the_first_is_done(tmp_path: Path) -> N
     (tmp_path / ".part-x").mkdir()
     first = RunDir(tmp_path)
     (tmp_path / ".part-y").mkdir()
-    with pytest.raises(RunFailed, match=r"another search works in .*--run DIR"):
+    with pytest.raises(RunFailed, match=r"another search works in .*run=DIR"):
         RunDir(tmp_path)
     assert (tmp_path / ".part-y").exists(), "who is refused clears nothing away"
     first.close()
@@ -117,7 +117,7 @@ def test_the_lock_of_a_killed_process_holds_nobody_up(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_used_is_a_named_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(RunFailed, match=r"can't be used .*--run DIR"):
+        with pytest.raises(RunFailed, match=r"can't be used .*run=DIR"):
             RunDir(place)
 
 

@@ -49,7 +49,7 @@ def test_the_request(fake_run: FakeRun) -> None:
     def read() -> None:
         request = resumed(fake_run.run)
         lay_out(fake_run.run, request, jobs.Limits(60, 1 << 62))
-        Clock(request.budget, fake_run.run / SPENT).why_not(0)
+        Clock(request.budget, fake_run.run / SPENT).end(0)
 
     assert spoiled_everywhere(fake_run.run / PLAN, read) > 50
 

@@ -121,7 +121,7 @@ def test_one_that_never_ends_is_told_of_before_the_disk_is_full_or_the_time_is_o
             while True:
                 yield from super().__iter__()
 
-    with pytest.raises(InvalidData, match=r"has not after 1 items and 0 s\. Give fewer samples, or a longer --budget"):
+    with pytest.raises(InvalidData, match=r"has not after 1 items and 0 s\. Give fewer samples, or a longer budget="):
         read(Endless(), ["x"], storage=tmp_path, seconds=0.0)
     monkeypatch.setattr(_streams, "LEAST_DISK", 1 << 62)
     with pytest.raises(InvalidData, match="must end, and after"):

@@ -217,7 +217,7 @@ def test_limits_say_what_they_need(verified_fake: Any, tmp_path: Path) -> None:
     def needs(**given: Any) -> list[list[str]]:
         return [limit.get("needs", []) for limit in strop.verify(bundle, **given)["limits"]]
 
-    original, samples, own, column = "--original MODEL", "--data DATA", "--metric nowhere:code", "--slice NAME"
+    original, samples, own, column = "original=MODEL", "data=DATA", "metric='nowhere:code'", "slices=[NAME]"
     assert needs() == [
         [], [original], [samples], [original, samples], [original, samples], [original, samples], [samples, column],
         [samples, own],
@@ -269,7 +269,7 @@ def test_the_objective_is_compared_again_or_it_is_said_why_not(verified_fake: An
     model, x, y = verified_fake
     bundle = bundle_of(tmp_path / "b", model, {"x": x}, {"y": y}, "size < 1 MB")
     alone = strop.verify(bundle)["objective"]
-    assert (alone["metric"], alone["ratio"], alone["why"]) == ("latency.p50", None, "give --original MODEL")
+    assert (alone["metric"], alone["ratio"], alone["why"]) == ("latency.p50", None, "give original=MODEL")
     found = strop.verify(bundle, model.path)
     assert 0.3 < found["objective"]["ratio"]["value"] < 3 and found["verdict"] == "met"
     said = verified("b", tmp_path)

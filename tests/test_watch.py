@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -174,6 +175,31 @@ def test_a_folder_without_a_search_is_refused(tmp_path: Path) -> None:
         assert done.exit_code == 2 and "can be followed" in done.stderr
     os.mkfifo(tmp_path / DIARY)
     assert watch(tmp_path).exit_code == 2
+
+
+def test_without_a_run_the_newest_here_is_followed(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for words in ([], ["--web"]):
+        none = watch(*words)
+        assert none.exit_code == 2 and "newest in ./strop-runs" in none.stderr and "none" in none.stderr
+    for name in ("z-older", "a-newer"):
+        shutil.copytree(run, here / "strop-runs" / name)
+    with Diary(here / "strop-runs" / "a-newer" / DIARY, nobody) as diary:
+        diary(Stopped("enough of the newer"))
+    os.utime(here / "strop-runs" / "z-older" / DIARY, (1, 1))
+    done = watch()
+    assert done.exit_code == 0 and "enough of the newer" in done.stderr
+
+
+def test_what_is_left_out_takes_one_line_and_the_report_of_the_run_says_why(run: Path) -> None:
+    said = watch(run).stderr
+    assert "2 routes to try; 1 of the techniques and runtimes are left out: the report says why" in said
+    assert "does not fit" not in said
+    (run / MANIFEST).unlink()  # as a kill leaves it
+    page = CliRunner().invoke(app, ["report", str(run), "--json"])
+    assert "c does not fit" in Path(json.loads(page.stdout)["file"]).read_text()
 
 
 def test_a_terminal_shows_the_best_what_is_tried_why_and_the_time_left() -> None:

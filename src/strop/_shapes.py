@@ -10,6 +10,7 @@ import numpy as np
 from ._arrays import listed
 from .errors import InvalidData
 from .model import Signature, Tensor
+from .spelling import option
 
 Array = np.ndarray[Any, Any]
 
@@ -94,6 +95,6 @@ def numbered(labels: Array | None, signature: Signature) -> Array | None:
         raise InvalidData(
             f"Labels must be the model's classes, {listed(map(repr, classes[:10]))}"
             f"{', ...' if len(classes) > 10 else ''}, and that of row {row[0]} is {labels[tuple(row)].item()!r}. "
-            "Spell them as in training, or name another column with --label."
+            f"Spell them as in training, or name another column: {option('label', 'NAME')}."
         )
     return place

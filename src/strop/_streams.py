@@ -13,6 +13,7 @@ import numpy as np
 
 from ._plain import told
 from .errors import InvalidData
+from .spelling import option
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -77,7 +78,7 @@ def gathered(
             if time.monotonic() - start > seconds:
                 raise InvalidData(
                     f"The {type(source).__name__} must end, and has not after {count + 1:,} items and {seconds:.0f} s. "
-                    "Give fewer samples, or a longer --budget."
+                    f"Give fewer samples, or a longer {option('budget')}."
                 )
     except (InvalidData, KeyboardInterrupt):
         raise

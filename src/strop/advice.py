@@ -11,6 +11,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from . import metrics
 from .goal import Goal, Limit
 from .judge import Judged, Report
+from .spelling import option
 from .units import counted, named
 
 
@@ -23,14 +24,15 @@ def would_decide(limit: str, needed: int | None) -> str:
     return "more samples may decide" if quality else "measuring for longer, on a quiet machine, may decide"
 
 
-def binding(reports: Collection[Report]) -> str:
+def binding(reports: Collection[Report], ended: str) -> str:
     """Which limit stopped how many candidates, as a sentence.
 
     Args:
         reports: Of the candidates that were measured, each on the last data that it was seen on.
+        ended: Why the search did.
     """
     if not reports:
-        return "no candidate was measured (raise --budget where it ended first, or go on with --resume)"
+        return f"no candidate was measured: {ended}"
     counts = Counter(str(judged) for report in reports for judged in report.broken)
     said = [f"{limit} stopped {count} of {len(reports)}" for limit, count in counts.most_common()]
     return "; ".join(said) or "none could be confirmed"
@@ -53,13 +55,13 @@ def what_would_help(
         limit = next(limit for limit in goal.limits if str(limit) == judged.limit)
         if judged.verdict == "inconclusive" and judged.needed and judged.needed <= confirm:
             advice.append(
-                f"a longer --budget: {judged} was judged on the search split only, and the confirm split has "
+                f"a longer {option('budget')}: {judged} was judged on the search split only, and the confirm split has "
                 f"{counted(confirm, 'sample')}, which would decide"
             )
         elif judged.verdict == "inconclusive" and judged.needed:
             advice.append(f"about {judged.needed:,} samples in the confirm split would decide {judged}")
         elif judged.verdict == "inconclusive" and not _is_quality(judged.limit, goal):
-            advice.append(f"longer timing (a longer --budget) on a quiet machine would decide {judged}")
+            advice.append(f"longer timing (a longer {option('budget')}) on a quiet machine would decide {judged}")
         if closest and (looser := _looser(limit, judged, closest)):
             advice.append(
                 f"a looser limit: the closest candidate is proven to keep {named(str(looser), judged.source)}"
@@ -67,8 +69,8 @@ def what_would_help(
     advice += [said for judged in original.judged if (said := _stronger_machine(goal, judged, original))]
     if trainable and closest and any(_is_quality(judged.limit, goal) for judged in closest.broken):
         advice.append(
-            f"train data (--train): {', '.join(trainable)} can then be tried, which make a model smaller or win back "
-            "quality"
+            f"train data ({option('train')}): {', '.join(trainable)} can then be tried, which make a model smaller or "
+            "win back quality"
         )
     return advice
 

@@ -27,6 +27,7 @@ from .plan import Candidate
 from .prepare import Request, called, reference
 from .rundir import ARTIFACTS, DATA, OUTPUTS, PLAN, TRAINING, RunDir, as_written, read_json, write_json
 from .server import Hosted
+from .spelling import option
 from .stats import detectable_drop
 from .timing import WAITING
 from .training import rehearse
@@ -81,7 +82,7 @@ def _hold(ended: jobs.Ended[Any], what: str) -> None:
         StropError: What ended it.
     """
     if ended.cause == "timeout":
-        raise RunFailed(f"{what}: {ended.reason}. Give a longer --budget.")
+        raise RunFailed(f"{what}: {ended.reason}. Give a longer {option('budget')}.")
     ended.raise_unless_done(what)
 
 
@@ -129,7 +130,7 @@ def run_baseline(run: RunDir, setting: Setting, limits: jobs.Limits) -> None:
     if ended.cause == "timeout":
         raise RunFailed(
             f"the budget must let the original run over all samples, which took longer than {limits.seconds:.0f} s. "
-            "Give a longer --budget, or fewer samples; what was done is kept for --resume."
+            f"Give a longer {option('budget')}, or fewer samples; what was done is kept for {option('resume')}."
         )
     ended.raise_unless_done()
 
@@ -148,7 +149,7 @@ def choose_goal(run: RunDir, request: Request, setting: Setting, limits: jobs.Li
     if judge.value:
         limit = Goal.parse(_default_limit(judge.value)).limits[0]
         goal = dataclasses.replace(goal, limits=(*goal.limits, limit))
-        tell(Said(f"no limit on quality was given, so {limit} is required; another one is set with --limit"))
+        tell(Said(f"no limit on quality was given, so {limit} is required; another one is set with {option('limit')}"))
         write_json(run / PLAN, dataclasses.replace(request, goal=str(goal)).to_json())
     return dataclasses.replace(setting, goal=goal)
 

@@ -126,8 +126,9 @@ def check_free(folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)  # first: `new/..` exists only once `new` does
         if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+            free = f", such as {next_free(folder)}" if folder.name.strip(".") else ""
             raise BundleError(
-                f"a bundle goes into a new folder, and {folder} exists already. Name another, or remove it first."
+                f"a bundle goes into a new folder, and {folder} exists already. Name another{free}, or remove it first."
             )
         with tempfile.TemporaryDirectory(prefix=".part-", dir=folder.parent):
             pass
@@ -138,7 +139,7 @@ def check_free(folder: Path) -> None:
 def next_free(folder: Path) -> Path:
     """The folder, or where it exists, `folder-2`, `folder-3`, ..."""
     number, free = 1, folder
-    while free.exists():
+    while free.exists() or free.is_symlink():
         number += 1
         free = folder.with_name(f"{folder.name}-{number}")
     return free
@@ -187,8 +188,7 @@ def write(
         part.replace(folder)
     except OSError as error:
         raise BundleError(
-            f"the bundle {folder} can't be written ({error.strerror}). Make room or choose another folder, and resume "
-            "the run: it is kept, and repeats nothing."
+            f"the bundle {folder} can't be written ({error.strerror}). Make room, or name another folder."
         ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)

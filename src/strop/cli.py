@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,8 +16,8 @@ from .fixed import spelled
 from .goal import Goal
 from .options import P99, Batch, Json, Many, Price, Rate, Seed, Set, Text, Threads, Trust, Weights, target_of
 from .planfile import Plan, seconds
-from .prepare import Budget
-from .rundir import PLAN
+from .prepare import Budget, Request
+from .rundir import PLAN, RunDir, read_json
 from .shell import CODES, Exit, aside, finish, print_json, say
 from .starter import init
 from .surveyor import doctor, techniques
@@ -412,10 +414,12 @@ def _resume(run: Path, flags: dict[str, Any], as_json: bool) -> int:
     if flags["out"]:
         check_free(flags["out"])
     screen = console()
-    given = flags.get("budget") or flags["trials"]
-    new = Budget(flags.get("budget") or Budget().seconds, flags["trials"]) if given else None
-    with aside(), Reporter(screen, (new or Budget()).seconds) as reporter:
-        result = go_on(run, budget=new, listener=reporter)
+    with contextlib.closing(RunDir.existing(run)) as held:
+        budget = read_json(held / PLAN, Request.of).budget
+    more = {"seconds": flags.get("budget"), "trials": flags["trials"]}
+    budget = replace(budget, **{name: value for name, value in more.items() if value})
+    with aside(), Reporter(screen, budget.seconds) as reporter:
+        result = go_on(run, budget=budget, listener=reporter)
     return _hand_over(result, flags["out"], screen, as_json, bool(flags["mlflow"]))
 
 

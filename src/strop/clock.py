@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import jobs
 from ._lazy import lazy
 from .prepare import Budget
 from .rundir import read_json, write_json
-from .units import counted
+from .spelling import option
+from .units import counted, duration
 
 psutil = lazy("psutil")
 
@@ -21,6 +23,19 @@ LEAST_TO_TELL = 5.0  # ... where that is so many seconds: less is of no use
 LOOKS = 2  # on the confirm split, that there is time for at the most: what is looked at first may not be proven
 OVERRUN = 1.05  # of the budget, at which confirming ends
 FREE_MEMORY = 0.8  # share of what is free at the start, that one candidate may use
+
+
+@dataclass(frozen=True)
+class End:
+    """Why no further candidate is tried.
+
+    Attributes:
+        why: For a person.
+        bound: The option of which more would have gone on, `budget` or `trials`; empty where neither would.
+    """
+
+    why: str
+    bound: str = ""
 
 
 class Clock:
@@ -102,10 +117,12 @@ class Clock:
         left = self.budget.seconds * OVERRUN - self.elapsed
         return jobs.Limits(max(LEAST_SECONDS, left), self.memory)
 
-    def why_not(self, tried: int) -> str | None:
+    def end(self, tried: int) -> End | None:
         """Why no further candidate is tried; None where one may be."""
         if self.budget.trials is not None and tried >= self.budget.trials:
-            return f"{counted(tried, 'candidate')} tried, as many as the budget allows"
+            said = f"{counted(tried, 'candidate')} tried, as many as {option('trials')} allows"
+            return End(f"{said}; {option('resume')} with more goes on", "trials")
         if self.left <= 0:
-            return "the time budget is spent"
+            said = f"the {duration(self.budget.seconds)} that {option('budget')} allows in all are spent"
+            return End(f"{said}; {option('resume')} with more goes on", "budget")
         return None

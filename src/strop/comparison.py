@@ -41,6 +41,7 @@ from .prepare import (
 from .reading import read_for
 from .server import Hosted
 from .showing import Comparison
+from .spelling import option
 from .target import Target
 from .timing import CONFIRMING, Effort
 
@@ -300,12 +301,14 @@ def random_inputs(signature: Signature, batch: int, seed: int) -> Data:
     if needed > (there := psutil.virtual_memory().available):
         raise InvalidData(
             f"Random inputs must fit into memory, and {samples} samples of {', '.join(map(str, signature.inputs))} "
-            f"take {needed} bytes to make, where {there} are free. Give a few samples with --data."
+            f"take {needed} bytes to make, where {there} are free. Give a few samples: {option('data', 'DATA')}."
         )
     for tensor in signature.inputs:
         free = [d for d in tensor.shape[1:] if not isinstance(d, int)]
         if free:
-            raise InvalidData(f"input {tensor} has free sizes, so strop can't make up inputs. Give some with --data.")
+            raise InvalidData(
+                f"input {tensor} has free sizes, so strop can't make up inputs. Give some: {option('data', 'DATA')}."
+            )
         shape = (samples, *(int(d or 1) for d in tensor.shape[1:]))
         if np.issubdtype(np.dtype(tensor.dtype), np.floating):
             arrays[tensor.name] = random.standard_normal(shape).astype(tensor.dtype)

@@ -17,6 +17,7 @@ from ._arrays import PIECE, follow, listed, reference, replace_file, write
 from ._shapes import cast, check_shape, numbered, wanted
 from .errors import InvalidData
 from .model import Signature, Tensor
+from .spelling import option
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -359,12 +360,12 @@ def _fits(tensor: Tensor, data: Data, stateful: bool) -> bool:
         if data.labels is None and data.inputs[tensor.name].shape[-1] == width + 1:
             raise InvalidData(
                 f"The model takes {tensor}, {width} numbers a sample, and the table has one more: {count}. If one of "
-                "them holds the labels, say which: --label NAME."
+                f"them holds the labels, say which: {option('label', 'NAME')}."
             ) from error
         raise InvalidData(
             f"The model takes {tensor}, {width} numbers a sample, and the table has {count}, which were stacked in "
-            "the order of the file. Leave out what is no input; labels, slices and groups are named with --label, "
-            "--slice and --group."
+            "the order of the file. Leave out what is no input; labels, slices and groups are named with "
+            f"{option('label')}, {option('slice')} and {option('group')}."
         ) from error
 
 

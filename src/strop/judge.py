@@ -29,6 +29,7 @@ from .slices import (
     supports,
     worst_drop,
 )
+from .spelling import option
 from .stats import Comparison, Interval, Verdict, samples_needed, verdict
 from .units import counted, named
 
@@ -283,7 +284,7 @@ def _judge(
     if limit.scope != "worst_slice":
         return _judge_one(limit, metric, comparison, confidence, samples, None)
     if not parts and not limit.support:
-        raise InvalidGoal(f"`{limit}` needs slices, and none are named. Name a column with --slice NAME.")
+        raise InvalidGoal(f"`{limit}` needs slices, and none are named. Name a column: {option('slice', 'NAME')}.")
     if not parts:
         why = "no slice is large enough to be judged"
         return Judged(str(limit), "inconclusive", math.nan, -math.inf, math.inf, 0.0, why=why)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from ._state import state_file
+from .spelling import option
 
 
 def looks_at(digest: str) -> int:
@@ -36,7 +37,8 @@ def used_before(count: int) -> str:
     """What a person should know where a confirm split was used before."""
     return (
         f"these confirm data have been used {count} time{'s' * (count > 1)} before on this machine. A choice made "
-        "after such a look is no longer proven by them; confirm a release on fresh data (--confirm DATA)."
+        "after such a look is no longer proven by them; confirm a release on fresh data ("
+        f"{option('confirm', 'DATA')})."
     )
 
 

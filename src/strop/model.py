@@ -18,6 +18,7 @@ from ._plain import restore
 from .dataflow import Dataflow
 from .errors import NotApplicable, RunFailed, UnsupportedModel
 from .forest import Forest
+from .spelling import option
 from .structure import Structure
 
 Batch: TypeAlias = Mapping[str, np.ndarray[Any, Any]]
@@ -280,7 +281,7 @@ class ModelFormat(ABC):
         """
         raise UnsupportedModel(
             f"Weights of their own go with a live model of PyTorch or Keras, and this is one in {self.name}, which "
-            "holds its weights itself. Leave out --weights."
+            f"holds its weights itself. Leave out {option('weights')}."
         )
 
     def store(self, model: Model, folder: Path) -> Model:

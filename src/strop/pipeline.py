@@ -16,7 +16,7 @@ from ._plain import given, texts
 from .baseline import choose_goal, lay_out, measure_called, measure_original, noise, power, run_baseline, seconds_a_call
 from .build import Failure
 from .bundle import Bundle, check_free, next_free
-from .clock import LEAST_TO_TELL, LOOKS, Clock
+from .clock import LEAST_TO_TELL, LOOKS, Clock, End
 from .confirm import Finding, confirm, looks_to_keep
 from .diary import Diary
 from .errors import (
@@ -41,9 +41,10 @@ from .opened import ANATOMY
 from .plan import Candidate, routes
 from .prepare import Budget, Request, check_seed, prepare, reference, resumed
 from .result import Result, Search, conclude
-from .rundir import DIARY, JOURNAL, MANIFEST, OWN, PLAN, SPENT, RunDir, as_written, finite, write_json
+from .rundir import DIARY, JOURNAL, MANIFEST, OWN, PLAN, SPENT, RunDir, as_written, finite, read_json, write_json
 from .search import Replay, RouteSearch, Searcher
 from .server import Hosted
+from .spelling import option
 from .target import Target
 from .technique import Needs
 from .trial import Outcome, Setting, measure, try_candidate
@@ -141,11 +142,13 @@ def optimize(
     try:
         if out is not None and any((directory / name).is_relative_to(Path(out).resolve()) for name in OWN):
             raise InvalidPlan(
-                f"a bundle can't go where its run keeps its files, in {directory.root}, and --out {out} is there. Name "
-                "another folder."
+                f"a bundle can't go where its run keeps its files, in {directory.root}, and {option('out', str(out))} "
+                "is there. Name another folder."
             )
         if (directory / PLAN).exists():
-            raise RunFailed(f"{directory.root} holds a run already. Go on with it by --resume, or name a new folder.")
+            raise RunFailed(
+                f"{directory.root} holds a run already. Name a new folder, or go on: {option('resume', str(run))}."
+            )
         request = prepare(
             directory, model, data, goal, metrics=metric, label=label,
             slices=slices, group=group, protected=protected, calibration=calibration, confirm=confirm_data,
@@ -189,7 +192,7 @@ def resume(run: str | Path, *, budget: Budget | None = None, listener: Listener 
 
 def _carry_out(run: RunDir, request: Request, start: float, tell: Listener) -> Result:
     clock = Clock(request.budget, run / SPENT, start)
-    tell(Said(f"run directory {run.root}: --resume goes on with it"))
+    tell(Said(f"run directory {run.root}: {option('resume')} goes on with it"))
     if request.settings:
         tell(Said(f"given, and not searched: {', '.join(texts_of(request.settings))}"))
     for note in request.notes:
@@ -211,8 +214,7 @@ def _carry_out(run: RunDir, request: Request, start: float, tell: Listener) -> R
     findings = confirm(run, setting, searcher.tried, request.digests["confirm"], clock, floor, tell)
     if not any(finding.proven for finding in findings):
         original = _original_on_confirm(setting, original, clock)
-        if not findings and clock.room:
-            findings = _nearest(setting, searcher, clock)
+        findings = findings or _nearest(setting, searcher, clock)
     clock.keep()
     result = conclude(
         request,
@@ -268,17 +270,17 @@ def _searcher(
     return searcher, [route.candidate() for route in found], refused
 
 
-def _explore(searcher: Searcher, setting: Setting, clock: Clock, floor: float, tell: Listener) -> str:
+def _explore(searcher: Searcher, setting: Setting, clock: Clock, floor: float, tell: Listener) -> End:
     """Try candidates until the searcher has no more, the budget is spent, or somebody stops it; says which."""
     _keep_for_looks(clock, searcher.tried, setting.goal, floor)
     try:
-        while not (reason := clock.why_not(sum(outcome.counts for _, outcome in searcher.tried))):
+        while not (end := clock.end(sum(outcome.counts for _, outcome in searcher.tried))):
             proposal = searcher.ask()
             if proposal is None:
-                reason = "nothing is left that promises more"
+                end = End("nothing is left that promises more")
                 break
             if shutil.disk_usage(setting.root).free < LEAST_DISK:
-                reason = f"less than {LEAST_DISK / 1e6:.0f} MB are free on the disk of {setting.root}"
+                end = End(f"less than {LEAST_DISK / 1e6:.0f} MB are free on the disk of {setting.root}")
                 break
             number, name = 1 + sum(outcome.seconds > 0 for _, outcome in searcher.tried), str(proposal.candidate)
             news = not setting.workshop.failure(proposal.candidate.steps)  # else it fails as a shorter chain has
@@ -292,7 +294,8 @@ def _explore(searcher: Searcher, setting: Setting, clock: Clock, floor: float, t
                     "counts for the time budget, not for the candidate"
                 ))  # fmt: skip
             if outcome.cause == "timeout" and (limits.seconds < clock.most or clock.left <= 0):
-                reason = f"the time budget ended while {name} was tried; it stays open for --resume"
+                said = f"the time that {option('budget')} allows in all ended while {name} was tried"
+                end = End(f"{said}; {option('resume')} with more goes on", "budget")
                 break
             if outcome.cause != "done":
                 failure = Failure(outcome.cause, outcome.reason)
@@ -305,11 +308,11 @@ def _explore(searcher: Searcher, setting: Setting, clock: Clock, floor: float, t
                 tell(Tried(number, name, outcome, _best(searcher, setting.goal)))
     except KeyboardInterrupt:
         clock.stopped = not clock.finalists
-        reason = "interrupted, before anything was found that keeps the limits; --resume goes on"
+        end = End(f"interrupted, before anything was found that keeps the limits; {option('resume')} goes on")
         if not clock.stopped:
-            reason = "interrupted; what was found so far is confirmed (Ctrl-C again ends that too)"
-    tell(Stopped(reason))
-    return reason
+            end = End("interrupted; what was found so far is confirmed (Ctrl-C again ends that too)")
+    tell(Stopped(end.why))
+    return end
 
 
 def _keep_for_looks(clock: Clock, tried: Sequence[tuple[Candidate, Outcome]], goal: Goal, floor: float) -> None:
@@ -327,26 +330,35 @@ def _nearest(setting: Setting, searcher: Searcher, clock: Clock) -> list[Finding
     if not measured:
         return []
     _, _, candidate, outcome = min(measured, key=lambda entry: entry[:2])
-    return [_on_confirm(setting, candidate, outcome.model or {}, clock)]
+    found = _on_confirm(setting, candidate, outcome.model or {}, clock)
+    return [found] if found else []
 
 
 def _original_on_confirm(setting: Setting, original: Finding, clock: Clock) -> Finding:
     """The original, measured on the confirm split; where there is no time, as on the search split, which is said."""
-    if clock.room:
-        found = _on_confirm(setting, original.candidate, original.model, clock)
-        if not found.problem:
-            return found
+    found = _on_confirm(setting, original.candidate, original.model, clock)
+    if found and not found.problem:
+        return found
     report = dataclasses.replace(original.report, notes=(*original.report.notes, UNCONFIRMED))
     return dataclasses.replace(original, report=report)
 
 
-def _on_confirm(setting: Setting, candidate: Candidate, model: Mapping[str, Any], clock: Clock) -> Finding:
-    """Measure what is no finalist on the confirm split: the original, or the closest candidate."""
+def _on_confirm(setting: Setting, candidate: Candidate, model: Mapping[str, Any], clock: Clock) -> Finding | None:
+    """Measure what is no finalist on the confirm split: the original, or the closest candidate. What an earlier session
+    found is kept; None where there is no time."""
+    path = setting.root / f"unseen-{candidate.key}.json"
+    if path.exists():
+        return read_json(path, Finding.of)
+    if not clock.room:
+        return None
     hosted = Hosted(setting.model(model), candidate.runtime, setting.workshop.target)
     ended = jobs.run(
         measure, setting, hosted, "confirm", setting.confirming, 0.95, clock.to_confirm, limits=clock.whole()
     )
-    return Finding(candidate, model, ended.value or Report(), 0.95, False, problem=ended.reason)
+    found = Finding(candidate, model, ended.value or Report(), 0.95, False, problem=ended.reason)
+    if not found.problem:
+        write_json(path, found.to_json())
+    return found
 
 
 def _to_confirm(request: Request, original: Finding, look: float) -> float:
@@ -363,7 +375,9 @@ def _goal_of(recipe: Bundle, goal: Goal | str | None, metric: str | Sequence[str
     kept = recipe.goal
     own = [x.metric for x in kept.limits if ":" in x.metric and x.metric not in metric]
     if own:
-        raise InvalidGoal(f"the recipe's goal asks for {own[0]}, code of your own. Name it with --metric to run it.")
+        raise InvalidGoal(
+            f"the recipe's goal asks for {own[0]}, code of your own. Name it to run it: {option('metric', own[0])}."
+        )
     return kept
 
 
@@ -372,9 +386,11 @@ def _check_trainable(recipe: Candidate, train: object, training: Training | None
     for step in recipe.steps:
         needs |= step.needs
     if needs & Needs.TRAINING and train is None:
-        raise InvalidPlan("the recipe's route trains, and there are no train data. Give them with --train.")
+        raise InvalidPlan(
+            f"the recipe's route trains, and there are no train data. Give them: {option('train', 'DATA')}."
+        )
     if needs & Needs.STUDENT and (training is None or training.student is None):
-        raise InvalidPlan("the recipe's route teaches a student, and none is given. Give it as student of [training].")
+        raise InvalidPlan("the recipe's route teaches a student, and none is given. Give it in the training settings.")
 
 
 def _new_run(model: object) -> Path:

@@ -16,6 +16,7 @@ from .errors import NotApplicable, TechniqueError
 from .model import Format, Model
 from .runtime import Runtime
 from .settings import Choice, Domain, Span
+from .spelling import option
 from .target import Target
 from .technique import Needs, Phase, Technique, check
 
@@ -26,7 +27,7 @@ CARRIED_ON = 2.0  # int8 that a converter carries on lost its quality on 4 of th
 NEEDED = {
     Needs.SAMPLES: "samples, which are not given",
     Needs.LABELS: "labels, which the data do not have",
-    Needs.TRAINING: "train data, which are not given (--train)",
+    Needs.TRAINING: "train data, which are not given ({train})",
     Needs.STUDENT: "a student, which is not given (student, of the training settings)",
 }
 CONVERSIONS = 3  # converters in one route, at the most
@@ -390,4 +391,4 @@ def _serves(runtime: type[Runtime], name: str, value: object, target: Target) ->
 
 
 def _words(needs: Needs) -> str:
-    return " and ".join(NEEDED[need] for need in needs)
+    return " and ".join(NEEDED[need].format(train=option("train")) for need in needs)

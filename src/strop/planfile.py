@@ -53,6 +53,7 @@ class Common:
     """
 
     verb: ClassVar[str]
+    without: ClassVar[str]  # what to do where there is no plan file
 
     limit: tuple[str, ...] = ()
     minimize: str | None = None
@@ -108,6 +109,9 @@ class Plan(Common):
     """
 
     verb: ClassVar[str] = "strop optimize"
+    without: ClassVar[str] = (
+        "strop init MODEL --data DATA writes one that fits both; or give them: strop optimize MODEL --data DATA."
+    )
 
     model: str
     data: str
@@ -148,6 +152,7 @@ class TunePlan(Common):
     """
 
     verb: ClassVar[str] = "strop tune"
+    without: ClassVar[str] = "Give strop tune MODEL and --data, or write the file."
 
     model: str
     data: str | None = None
@@ -172,7 +177,7 @@ def read(path: str | Path, kind: type[P]) -> P:
             with file and line.
     """
     path = Path(path)
-    text = _text(path)
+    text = _text(path, kind.without)
     table = _parse(path, text)
     lines = _Lines(text)
     known = [field.name for field in fields(kind)]
@@ -208,7 +213,7 @@ def read_space(path: Path) -> Any:
     Raises:
         InvalidPlan: It can't be read, or holds none.
     """
-    text = _text(path)
+    text = _text(path, "Name a file that holds a space.")
     if path.suffix.lower() != ".json":
         table = _parse(path, text)
         if "space" not in table:
@@ -426,13 +431,12 @@ def _parsed(lines: list[str]) -> dict[str, Any] | None:
         return None
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, otherwise: str) -> str:
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise InvalidPlan(
-            f"{path}: a plan file must be a readable file, and this one is not ({error.strerror}). "
-            "Give MODEL and --data on the command line, or write the file."
+            f"{path}: a plan file must be a readable file, and this one is not ({error.strerror}). {otherwise}"
         ) from None
     try:
         return raw.decode()

@@ -30,6 +30,7 @@ from .plan import reached
 from .reading import read_for
 from .rundir import DATA, PLAN, TRAINING, RunDir, as_written, read_json, write_json
 from .runtime import Runtime
+from .spelling import option
 from .target import Target, covers, cpu_name, instruction_sets, usable_cores
 from .technique import Technique
 from .units import counted
@@ -200,13 +201,17 @@ def prepare(
                 "trained on them looks better than it is. Give data that nothing was trained on."
             )
     elif training is not None:
-        raise InvalidPlan("training settings need train data, and there are none. Give them with --train.")
+        raise InvalidPlan(
+            f"training settings need train data, and there are none. Give them: {option('train', 'DATA')}."
+        )
     if "confirm" in extra and (shared := overlap(extra["confirm"], whole)):
         notes.append(
             f"{counted(shared, 'sample')} of the confirm data can be found in the search data too: not unseen."
         )
     if any(limit.scope == "worst_slice" for limit in parsed.limits) and not whole.slices:
-        raise InvalidGoal("worst_slice(...) needs slices, and none are named. Name a column with --slice NAME.")
+        raise InvalidGoal(
+            f"worst_slice(...) needs slices, and none are named. Name a column: {option('slice', 'NAME')}."
+        )
     request = Request(
         goal=str(parsed),
         metrics=tuple(metrics),
@@ -294,7 +299,7 @@ def resumed(run: RunDir) -> Request:
     if missing or original.digest() != request.original_digest:
         raise RunFailed(
             f"the model {request.source} has changed or gone since this run began. Start a new one for the new model; "
-            "--recipe BUNDLE replays a winner's route on it."
+            f"{option('recipe', 'BUNDLE')} replays a winner's route on it."
         )
     return request
 
@@ -407,7 +412,7 @@ def check_target(target: Target, model: Model) -> None:
         raise InvalidPlan(f"batch must be 1 or more, not {target.batch}.")
     fixed = {tensor.fixed_batch for tensor in model.signature.inputs} - {None}
     if fixed and target.batch not in fixed | {1}:
-        raise InvalidPlan(f"the model takes {fixed} samples a call, not {target.batch}. Leave out --batch.")
+        raise InvalidPlan(f"the model takes {fixed} samples a call, not {target.batch}. Leave out {option('batch')}.")
     known = {str(format) for runtime in runtimes.all_runtimes() if not runtime.as_given for format in runtime.loads}
     if unknown := [name for name in target.formats if not any(covers(name, format) for format in known)]:
         raise InvalidPlan(f"formats must be among {', '.join(sorted(known))}, not {', '.join(sorted(unknown))}.")

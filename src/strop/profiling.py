@@ -35,6 +35,7 @@ from .progress import Tell, passed_on
 from .reading import read_for
 from .server import Hosted
 from .showing import Profile
+from .spelling import option
 from .target import Target
 
 LIMITS = jobs.Limits(TIME, 1 << 62)
@@ -87,7 +88,9 @@ def profile(
     """
     target = checked(Target, target, "target")
     if sensitivity and data is None:
-        raise InvalidData("How layers bear int8 is told by samples, and none are given. Give some with --data.")
+        raise InvalidData(
+            f"How layers bear int8 is told by samples, and none are given. Give some: {option('data', 'DATA')}."
+        )
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
         hosted = host(model, folder / "original", target, trust_pickle, weights)
@@ -117,7 +120,7 @@ def profile(
             bears = ended.value
         notes = list(found.notes)
         if made_up:
-            notes.append("the inputs were random numbers; --data FILE tells how it is on your own")
+            notes.append(f"the inputs were random numbers; {option('data', 'DATA')} tells how it is on your own")
         plain = _plain(hosted, ready, found, known, None if made_up else samples, notes)
         return Profile(plain, sensitivity=bears and asdict(bears))
 

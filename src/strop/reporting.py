@@ -9,12 +9,14 @@ from typing import Any
 from . import report as pages
 from .baseline import BASELINE
 from .bundle import Bundle
+from .diary import Reader
 from .errors import BundleError, InvalidPlan
+from .events import Planned
 from .explanation import explain
 from .journal import finished
 from .opened import ANATOMY, MANIFEST, REPORT
 from .prepare import Request
-from .rundir import JOURNAL, PLAN, RunDir, as_written, atomic, read_json
+from .rundir import DIARY, JOURNAL, PLAN, RunDir, as_written, atomic, read_json
 from .trial import plain
 from .tune import FOUND, is_tuning, so_far
 
@@ -85,4 +87,12 @@ def _of_search(run: RunDir, place: Path) -> str:
     baseline = read_json(run / BASELINE, lambda kept: kept["report"]) if (run / BASELINE).exists() else None
     resume = f"strop optimize --resume {shlex.quote(str(place))}"
     with as_written(run / PLAN):
-        return pages.unfinished(Path(request.source).name, request.goal, resume, baseline, tried)
+        return pages.unfinished(
+            Path(request.source).name, request.goal, resume, baseline, tried, _left_out(run / DIARY)
+        )
+
+
+def _left_out(diary: Path) -> dict[str, str]:
+    """Techniques and runtimes that are in no route, and why, as the search told last."""
+    told = (entry.event for entry in reversed(Reader(diary).new())) if diary.exists() else ()
+    return next((event.refused for event in told if isinstance(event, Planned)), {})

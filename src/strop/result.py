@@ -12,8 +12,9 @@ from typing import Any, Self
 from . import metrics, techniques
 from .advice import binding, what_would_help
 from .bundle import Bundle, Source, next_free, write
+from .clock import End
 from .confirm import Finding
-from .errors import Infeasible
+from .errors import BundleError, Infeasible
 from .forecast import rank
 from .goal import Goal
 from .judge import Figure, Report
@@ -22,6 +23,7 @@ from .notebook import Figures, candidates, figures, shown
 from .plan import Candidate, reached
 from .prepare import Request, environment
 from .report import frontier
+from .spelling import option
 from .technique import Needs
 from .trial import Outcome, Setting, plain
 from .units import counted, named, quantity, share
@@ -35,27 +37,35 @@ class Search:
 
     Attributes:
         ended: Why.
+        bound: The option that ended it, `budget` or `trials`; empty where neither did.
         routes: That were planned; each of them is tried, refused by a technique on the way, or untried.
     """
 
     ended: str
+    bound: str
     routes: int
     tried: int
     refused: int
     untried: int
 
     @classmethod
-    def of(cls, planned: Iterable[Candidate], tried: Iterable[tuple[Candidate, Outcome]], ended: str) -> Self:
+    def of(cls, planned: Iterable[Candidate], tried: Iterable[tuple[Candidate, Outcome]], end: End) -> Self:
         """Args: planned: Every route at its defaults."""
         causes = {candidate.key: outcome.cause for candidate, outcome in tried}
         found = [causes.get(candidate.key) for candidate in planned]
         refused, untried = found.count("refused"), found.count(None)
-        return cls(ended, len(found), len(found) - refused - untried, refused, untried)
+        return cls(end.why, end.bound, len(found), len(found) - refused - untried, refused, untried)
 
     @property
     def cut_short(self) -> bool:
-        """Whether a larger budget would have tried more."""
-        return "budget" in self.ended and self.untried > 0
+        """Whether more time, or more trials, would have tried more."""
+        return bool(self.bound) and self.untried > 0
+
+    @property
+    def advice(self) -> str:
+        """What would have tried more."""
+        more = "more candidates" if self.bound == "trials" else "more time"
+        return f"{more} ({option(self.bound)}): {self.untried} of {self.routes} routes were not tried"
 
 
 @dataclass(frozen=True)
@@ -101,7 +111,7 @@ class Result:
                 run directory.
 
         Raises:
-            BundleError: The folder exists, or can't be written.
+            BundleError: The folder exists, or can't be written. The run keeps what was found: `resume` has it again.
             Infeasible: No candidate could be measured, so there is nothing to hand over.
         """
         finding = self.handed_over
@@ -110,7 +120,11 @@ class Result:
         model = self.setting.model(finding.model)
         source = Source(model, finding.candidate.runtime, self.setting.workshop.target, self.setting.search)
         place = Path(folder) if folder else next_free(Path(self.out or self.setting.root / "bundle"))
-        return write(place, source, self.manifest, self.tried, self.anatomy)
+        try:
+            return write(place, source, self.manifest, self.tried, self.anatomy)
+        except BundleError as error:
+            again = option("resume", str(self.setting.root))
+            raise BundleError(f"{error} Nothing is lost: {again} goes on with the run, and repeats nothing.") from error
 
     def raise_for_verdict(self) -> None:
         """Raise where the limits are not met, for scripts that must not go on.
@@ -188,10 +202,10 @@ def conclude(
         if passed := [f"{f.candidate} ({f.why_not or 'no better'})" for f in findings if f is not proven]:
             reason += f". Others that seemed faster were not proven: {'; '.join(passed)}"
     elif best is None and search.cut_short and (request.recipe or original.verdict != "met"):
-        verdict, reason = "inconclusive", "the budget ended before a candidate was measured"
+        verdict, reason = "inconclusive", f"no candidate was measured: {search.ended}"
     elif original.verdict == "met":
         winner, verdict = original, "met"
-        why = _why_not(best, tried, findings, goal)
+        why = _why_not(best, tried, findings, goal, search)
         reason = f"the original keeps every limit, and no candidate is proven better: {why}"
     elif met:
         winner, closest, verdict = met, None, "met"
@@ -200,15 +214,15 @@ def conclude(
         verdict = "inconclusive"
         reason = f"these data can't decide whether {', '.join(_open(best or original))} is kept"
     else:
-        reason = f"no candidate keeps the limits: {binding(_seen(tried, findings))}"
+        reason = f"no candidate keeps the limits: {binding(_seen(tried, findings), search.ended)}"
         if problems := [f"{found.candidate}: {found.problem}" for found in findings if found.problem]:
             reason += f"; not confirmed: {'; '.join(problems)}"
-    if verdict != "met" or (best and not proven):
+    if not proven:
         seen = best.report if best and not best.problem else None
         trainable = _trainable(request, setting)
         advice = what_would_help(goal, seen, original.report, trainable, request.splits["confirm"])
         if search.cut_short:
-            advice.insert(0, f"a larger budget: {search.untried} of {search.routes} routes were not tried")
+            advice.insert(0, search.advice)
     if verdict != "met" and best is None and original.why_not:
         reason += f"; of the original, {original.why_not}"
     shown = winner or closest or original
@@ -357,11 +371,18 @@ def _unmeasured(tried: Sequence[tuple[Candidate, Outcome]]) -> str:
 
 
 def _why_not(
-    best: Finding | None, tried: Sequence[tuple[Candidate, Outcome]], findings: Sequence[Finding], goal: Goal
+    best: Finding | None,
+    tried: Sequence[tuple[Candidate, Outcome]],
+    findings: Sequence[Finding],
+    goal: Goal,
+    search: Search,
 ) -> str:
     if best is None:
         problems = [f"{finding.candidate} could not be run: {finding.problem}" for finding in findings]
-        return "; ".join(problems) or _unmeasured(tried) or binding(_seen(tried, findings))
+        refused = _unmeasured(tried)
+        if refused and search.cut_short:
+            refused += f", and {search.ended}"
+        return "; ".join(problems) or refused or binding(_seen(tried, findings), search.ended)
     if best.verdict == "met":
         return f"the best, {best.candidate}, is not: {_gain(best, goal)}"
     stops = best.report.broken or [j for j in best.report.judged if j.verdict == "inconclusive"]

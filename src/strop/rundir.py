@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import RunFailed
+from .spelling import option
 
 T = TypeVar("T")
 
@@ -158,7 +159,8 @@ class RunDir:
         self.root = Path(os.path.realpath(root))  # now: what `new/..` means changes as soon as `new` is made
         if self.root.is_dir() and not (self.root / PLAN).exists() and any(map(_foreign, self.root.iterdir())):
             raise RunFailed(
-                f"a run directory is new, empty, or holds a run, and {root} is none. Name another with --run."
+                f"a run directory is new, empty, or holds a run, and {root} is none. Name another: "
+                f"{option('run', 'DIR')}."
             )
         try:
             self.created = _make(self.root)
@@ -166,13 +168,15 @@ class RunDir:
             self._lock = os.fdopen(os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b", 0)
         except OSError as error:
             raise RunFailed(
-                f"the run directory {root} can't be used ({error.strerror}). Name another with --run DIR."
+                f"the run directory {root} can't be used ({error.strerror}). Name another: {option('run', 'DIR')}."
             ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._lock.close()
-            raise RunFailed(f"another search works in {root}. Wait for it, or name another with --run DIR.") from error
+            raise RunFailed(
+                f"another search works in {root}. Wait for it, or name another: {option('run', 'DIR')}."
+            ) from error
         try:
             _check_plain(self.root)
         except BaseException:
@@ -188,7 +192,10 @@ class RunDir:
             RunFailed: It holds none, besides what is said above.
         """
         if not (root / PLAN).exists():  # before anything is made in a folder that was misspelled
-            raise RunFailed(f"{root} holds no run to go on with (no {PLAN}). Start one with strop optimize --run DIR.")
+            raise RunFailed(
+                f"{root} holds no run to go on with (no {PLAN}). Name one that does, or begin one: "
+                f"{option('run', 'DIR')}."
+            )
         return cls(root)
 
     def __truediv__(self, name: str) -> Path:

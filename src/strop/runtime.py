@@ -13,6 +13,7 @@ from .data import Data
 from .errors import NotApplicable, RunFailed
 from .model import FLOATS, Batch, Format, Model, Signature
 from .settings import Settings
+from .spelling import option
 from .target import Target
 
 Array = np.ndarray[Any, Any]
@@ -263,7 +264,7 @@ def _per_sample(name: str, value: Array, size: int, batched: bool) -> Array:
         return value[None]
     raise RunFailed(
         f"output {name!r} has shape {value.shape} for {size} samples, and must have one row a sample. "
-        "Run it with --batch 1, or export the model with a batch axis on that output."
+        f"Run it with {option('batch', 1)}, or export the model with a batch axis on that output."
     )
 
 

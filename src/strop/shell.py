@@ -14,6 +14,7 @@ import typer
 
 from .errors import Infeasible, StropError
 from .rundir import finite
+from .spelling import in_shell
 from .units import visible
 
 
@@ -50,7 +51,8 @@ def finish(work: Callable[[], int], debug: bool) -> None:
     from .terminal import fail
 
     try:
-        code = work()
+        with in_shell():
+            code = work()
     except KeyboardInterrupt:
         fail("interrupted. A search that has a run directory goes on with --resume and its name.")
         code = 128 + signal.SIGINT

@@ -56,9 +56,8 @@ class Reporter:
             case Measured(report):
                 self._line(f"original: {escape(_figures(report, 'original'))}")
             case Planned(routes, refused):
-                self._line(f"{counted(len(routes), 'route')} to try")
-                for name, reason in refused.items():
-                    self._line(f"[dim]not tried: {escape(name)} {escape(reason)}[/]")
+                left_out = f"; {len(refused)} of the techniques and runtimes are left out: the report says why"
+                self._line(f"{counted(len(routes), 'route')} to try{left_out if refused else ''}")
             case Trying(number, candidate, why, left):
                 self.trying = f"{number}: {escape(candidate)}"
                 self._live(f"{self.trying} [dim]({escape(why)})[/]" if why else self.trying)

@@ -29,6 +29,7 @@ from .outputs import store_outputs
 from .prepare import check_seed, environment, unseen_digest
 from .reading import read_for
 from .server import Hosted
+from .spelling import option
 from .stats import Interval
 from .target import Target, usable_cores
 from .timing import CONFIRMING, Effort
@@ -79,7 +80,9 @@ def verify(
     check_seed(seed)
     slices, metric = texts(slices, "slices"), texts(metric, "metric")
     if weights is not None and original is None:
-        raise InvalidPlan("weights are those of the original, and none is given. Give it with --original.")
+        raise InvalidPlan(
+            f"weights are those of the original, and none is given. Give it: {option('original', 'MODEL')}."
+        )
     start = time.monotonic()
     here = restore(Environment, environment())
     candidate = bundle.hosted(replace(bundle.target, threads=min(bundle.target.threads, len(usable_cores()))))
@@ -93,7 +96,8 @@ def verify(
         limits: list[dict[str, Any]] = []
         judged_on, objective = "", None
         compares = Limit(bundle.goal.objective, "<=", 1.0, relative=True)  # to know what comparing it takes
-        why = _lacks(compares, bundle.target) or " and ".join(_needs(compares, original, data, metric, slices))
+        lacking = " and ".join(_needs(compares, original, data, metric, slices))
+        why = _lacks(compares, bundle.target) or (lacking and f"give {lacking}")
         compared_by = None if why else bundle.goal
         if checked or compared_by:
             first = candidate
@@ -138,7 +142,7 @@ def verify(
             "metric": bundle.goal.objective,
             "ratio": objective,
             "bundle": bundle.content["ratios"].get(bundle.goal.objective),
-            "why": f"give {why}" if why.startswith("--") else why,
+            "why": why,
         },
         "judged_on": judged_on,
         "environment": {"here": here.flat(), "differences": differences},
@@ -170,12 +174,12 @@ def _needs(limit: Limit, original: object, data: object, metric: Sequence[str], 
     alone = own or not quality or metrics.find(limit.metric).needs_labels  # it says something without the original
     against = limit.relative or limit.scope == "drop" or not alone
     wanted = {
-        "--original MODEL": against and original is None,
-        "--data DATA": quality and data is None,
-        f"--metric {limit.metric}": not named,
-        "--slice NAME": limit.scope == "worst_slice" and not slices,
+        option("original", "MODEL"): against and original is None,
+        option("data", "DATA"): quality and data is None,
+        option("metric", limit.metric): not named,
+        option("slice", "NAME"): limit.scope == "worst_slice" and not slices,
     }
-    return [option for option, lacking in wanted.items() if lacking]
+    return [asked for asked, lacking in wanted.items() if lacking]
 
 
 def enough_for_a_call(samples: Data, target: Target) -> Data:
@@ -195,7 +199,7 @@ def _keep_unseen(folder: Path, bundle: Bundle) -> str:
         return f"all {len(whole):,} samples given, which are the confirm data of the search"
     return (
         f"all {counted(len(whole), 'sample')} given, which are not recognized as the data of the search (where they "
-        "are, give --label and --group as then: the limits are judged on its confirm samples only)"
+        f"are, give {option('label')} and {option('group')} as then: the limits are judged on its confirm samples only)"
     )
 
 

@@ -13,6 +13,7 @@ from ._lazy import installed
 from .errors import MissingDependency, RunFailed
 from .events import Trying, Working
 from .options import Json
+from .pipeline import RUNS
 from .prepare import Budget, Request
 from .rundir import ASKED, DIARY, JOURNAL, MANIFEST, PLAN, read_json
 from .shell import CODES, Exit, finish, print_json, say
@@ -26,7 +27,12 @@ TICK = 0.5  # seconds between two looks
 
 
 def watch(
-    run: Annotated[Path, typer.Argument(help="The run directory of a search: of one that works, or has ended.")],
+    run: Annotated[
+        Path | None,
+        typer.Argument(
+            help="The run directory of a search that works, or has ended; without it, the newest in ./strop-runs."
+        ),
+    ] = None,
     web: Annotated[
         bool, typer.Option("--web", help="Show its trials in a browser instead, by optuna-dashboard.")
     ] = False,
@@ -38,11 +44,27 @@ def watch(
 
     def work() -> int:
         try:
-            return _serve(run, port) if web else _follow(run, as_json)
+            place = run or _newest()
+            return _serve(place, port) if web else _follow(place, as_json)
         except KeyboardInterrupt:  # which leaves; the search goes on
             return Exit.MET
 
     finish(work, debug)
+
+
+def _newest() -> Path:
+    """The run here whose search told something last.
+
+    Raises:
+        RunFailed: There is none.
+    """
+    runs = sorted(Path(RUNS).glob(f"*/{DIARY}"), key=lambda diary: diary.stat().st_mtime)
+    if not runs:
+        raise RunFailed(
+            f"without a run, the newest in ./{RUNS} is followed, and there is none. Name one, as strop optimize tells "
+            "it in its first line, or begin one."
+        )
+    return runs[-1].parent
 
 
 def _follow(run: Path, as_json: bool) -> int:

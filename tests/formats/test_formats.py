@@ -90,7 +90,7 @@ def test_an_ir_without_its_weights_is_refused(tmp_path: Path) -> None:
     ("name", "said"),
     [
         ("absent.onnx", "does not"),
-        ("model.pt", "--weights"),
+        ("model.pt", "weights=FILE"),
         ("notes.txt", "onnx, openvino"),
         ("two", "exactly one"),
     ],

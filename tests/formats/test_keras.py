@@ -92,7 +92,7 @@ def test_layers_of_the_users_own_come_live_and_are_stored_as_a_graph(tmp_path: P
 
 def test_a_file_that_needs_code_is_refused_with_its_layers(tmp_path: Path) -> None:
     kerases.own().save(tmp_path / "own.keras")
-    with pytest.raises(UntrustedModel, match=r"Lambda \(more\), Scaled \(scaled\).*--weights"):
+    with pytest.raises(UntrustedModel, match=r"Lambda \(more\), Scaled \(scaled\).*weights=FILE"):
         formats.open(tmp_path / "own.keras")
 
 

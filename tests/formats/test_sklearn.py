@@ -263,7 +263,7 @@ def test_a_skops_file_with_other_types_is_not_read(tmp_path: Path) -> None:
     estimator = trained("RandomForestClassifier")
     estimator.extra_ = Harmless()
     skops.io.dump(estimator, tmp_path / "model.skops")
-    with pytest.raises(UntrustedModel, match=r"holds .*Harmless, which .*--trust-pickle"):
+    with pytest.raises(UntrustedModel, match=r"holds .*Harmless, which .*trust_pickle=True"):
         formats.open(tmp_path / "model.skops")
     skops.io.dump({"a": 1}, tmp_path / "model.skops")
     with pytest.raises(UnsupportedModel, match=r"this is builtins\.dict"):
@@ -345,7 +345,7 @@ def test_a_pickle_is_only_read_where_it_is_trusted(name: str, tmp_path: Path, mo
     monkeypatch.setenv("STROP_TEST_BOMB", str(tmp_path / "gone off"))
     path = tmp_path / name
     path.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(UntrustedModel, match=r"is a pickle, and reading it would run .*--trust-pickle"):
+    with pytest.raises(UntrustedModel, match=r"is a pickle, and reading it would run .*trust_pickle=True"):
         formats.open(path)
     assert not (tmp_path / "gone off").exists()
     with pytest.raises(UnsupportedModel, match="got a NoneType"):

@@ -73,7 +73,7 @@ def test_each_use_has_its_steps() -> None:
 
 
 @pytest.mark.parametrize(
-    "bound, remedy", [("compute", "more arithmetic"), ("memory", "bandwidth"), ("overhead", "--batch")]
+    "bound, remedy", [("compute", "more arithmetic"), ("memory", "bandwidth"), ("overhead", "Target(batch=...)")]
 )
 def test_where_nothing_fits_the_original_is_kept_and_figures_say_why(bound: str, remedy: str) -> None:
     said = told(found(row(bound, 8e-4), row("conversion", 2e-4)), [Advice("static-int8", 0.01, "")])["nothing fits"]

@@ -69,7 +69,7 @@ def test_a_forest_is_taken_apart(quick_looks: None, tmp_path: Path) -> None:
 def test_without_data_random_numbers_are_run(at_once: None, clock: object, tmp_path: Path) -> None:
     found = profile(boosted(tmp_path), target=Target(threads=1))
     assert adds_up(found)
-    assert found["notes"][-1] == "the inputs were random numbers; --data FILE tells how it is on your own"
+    assert found["notes"][-1] == "the inputs were random numbers; data=DATA tells how it is on your own"
     assert found["structure"]["visits"]["by"] == "training"
 
 

@@ -115,7 +115,7 @@ def test_scores_that_are_masked_count_for_nothing_and_those_that_are_lost_for_al
 
 
 def test_it_needs_samples(tmp_path: Path) -> None:
-    with pytest.raises(InvalidData, match="Give some with --data"):
+    with pytest.raises(InvalidData, match="Give some: data=DATA"):
         profile(deep(tmp_path).model.path, target=TARGET, sensitivity=True)
 
 

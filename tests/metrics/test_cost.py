@@ -62,7 +62,7 @@ def test_cost_is_the_price_of_a_million_at_the_throughput(timed: Any) -> None:
 
 
 def test_cost_without_a_price_is_refused_with_the_next_step(timed: Any) -> None:
-    with pytest.raises(InvalidPlan, match=r"--price 0\.34"):
+    with pytest.raises(InvalidPlan, match=r"target=strop\.Target\(price=0\.34\)"):
         metrics.find("cost").measure(timed)
     with pytest.raises(InvalidPlan, match="no price was given"):
         metrics.unmeasurable("cost", Target())

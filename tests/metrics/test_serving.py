@@ -66,9 +66,9 @@ def test_p99_is_that_of_the_responses(served: Any) -> None:
     assert found.candidate().value == pytest.approx(np.quantile(pooled, 0.99), rel=0.02)
 
 
-@pytest.mark.parametrize(("name", "flag"), [("server.p99", "--rate"), ("server.rate", "--p99")])
-def test_what_is_missing_is_named(probe: Any, name: str, flag: str) -> None:
-    with pytest.raises(StropError, match=flag):
+@pytest.mark.parametrize(("name", "option"), [("server.p99", "rate=50"), ("server.rate", "p99=TIME")])
+def test_what_is_missing_is_named(probe: Any, name: str, option: str) -> None:
+    with pytest.raises(StropError, match=rf"target=strop\.Target\({option}\)"):
         metrics.find(name).measure(probe(np.ones(2), np.ones(2)))
 
 

@@ -105,7 +105,7 @@ def test_a_loss_that_is_no_number_and_time_that_is_too_short_are_said(tmp_path: 
     with pytest.raises(TechniqueError, match="Lower learning_rate"):
         room.retrain(fresh(), given)
     late = context(model, DATA, tmp_path / "late", teach=0.0, epochs=10_000)
-    with pytest.raises(TimeoutError, match="Give a longer --budget"):
+    with pytest.raises(TimeoutError, match="Give a longer budget="):
         room.retrain(fresh(), replace(late, deadline=0.0))
 
 

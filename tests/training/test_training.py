@@ -117,7 +117,7 @@ def test_nothing_is_kept_that_is_worse_than_what_there_was(tmp_path: Path) -> No
 
 def test_too_little_time_to_learn_anything_is_said_and_not_taken_for_training(tmp_path: Path) -> None:
     given = context(stored(fresh(), DATA, tmp_path), DATA, tmp_path / "out", teach=0.0, epochs=10_000)
-    with pytest.raises(TimeoutError, match="Give a longer --budget"):
+    with pytest.raises(TimeoutError, match="Give a longer budget="):
         retrain(fresh(), replace(given, deadline=time.monotonic() + 0.01))
 
 

@@ -13,6 +13,7 @@ from .._plain import told
 from .._plugins import Room, with_plugins
 from ..errors import UnsupportedModel
 from ..model import Model, ModelFormat
+from ..spelling import option
 from ._pickled import is_pickle, unpickle
 
 _ROOM: Room[type[ModelFormat]] = Room(
@@ -128,7 +129,10 @@ def _hint(source: object) -> str:
     if isinstance(source, Path) and source.is_dir():
         return " A folder is taken when it holds exactly one model; give the path of the model's main file."
     if isinstance(source, Path) and source.suffix in (".pt", ".pth", ".safetensors"):
-        return " Weights alone are no model: give module:function, which builds it, and the file with --weights."
+        return (
+            " Weights alone are no model: give module:function, which builds it, and the file with "
+            f"{option('weights', 'FILE')}."
+        )
     if isinstance(source, Mapping):
         return " Weights alone are no model: give the module that they were filled into."
     if isinstance(source, type):

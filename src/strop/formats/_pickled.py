@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._lazy import lazy
 from ..errors import UnsupportedModel, UntrustedModel
+from ..spelling import option
 
 if TYPE_CHECKING:
     import joblib
@@ -32,7 +33,7 @@ def unpickle(path: Path, trusted: bool) -> Any:
         raise UntrustedModel(
             f"{path} is a pickle, and reading it would run any code that it holds. Give the library's own file or one "
             "of skops, written by skops.io.dump(model, 'model.skops'); or, where you trust whoever wrote it, add "
-            "--trust-pickle (trust_pickle=True)."
+            f"{option('trust_pickle')}."
         )
     try:
         return joblib.load(path)

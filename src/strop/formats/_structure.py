@@ -9,6 +9,7 @@ import numpy as np
 
 from ..forest import Array, Forest
 from ..model import Batch, Model
+from ..spelling import option
 from ..structure import Layer, Structure
 
 _WALKED = 1 << 22  # steps from a root to a leaf that are followed at a time, at the most
@@ -88,7 +89,7 @@ def _told(facts: Mapping[str, Any]) -> dict[str, str]:
     by = {
         "samples": f"by the ways of {visits['samples']:,} samples",
         "training": "by the training samples that the model remembers at its leaves",
-        "leaves": "if every leaf is reached alike; the model does not tell, and --data would",
+        "leaves": f"if every leaf is reached alike; the model does not tell, and {option('data')} would",
     }[visits["by"]]
     spread = f", {visits['low']:,.0f} to {visits['high']:,.0f} for 9 samples of 10" if visits["low"] is not None else ""
     used, unused = len(facts["columns"]), len(facts["unused"])

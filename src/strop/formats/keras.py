@@ -18,6 +18,7 @@ from .._quiet import hushed, keras, silenced, tensorflow
 from ..errors import StropError, UnsupportedModel, UntrustedModel
 from ..images import Preprocessing
 from ..model import KERAS, SAVED_MODEL, Model, ModelFormat, Signature
+from ..spelling import option
 from . import saved_model
 from ._keras_ends import dressed, flat, given, returned, with_pixels
 from .tensorflow import Function, distinct, numbers
@@ -177,7 +178,7 @@ def _read(path: Path) -> Any:
         raise UnsupportedModel(
             f"A Keras model comes as a .keras file, and {path} is HDF5, the format of Keras 2. Write it again with "
             f"keras.models.load_model({path.name!r}, compile=False).save('model.keras'); or, where it holds weights "
-            "alone, give module:function, which builds the model, and the file with --weights."
+            f"alone, give module:function, which builds the model, and the file with {option('weights', 'FILE')}."
         )
     try:
         check_expansion(path)
@@ -188,7 +189,7 @@ def _read(path: Path) -> Any:
             raise UntrustedModel(
                 f"A .keras file may hold Keras's own layers only, and {path} holds {', '.join(foreign)}, whose code "
                 f"would have to be run. Build the model in a function of your own: give module:function, and this "
-                "file with --weights; or, in Python, the live model."
+                f"file with {option('weights', 'FILE')}; or, in Python, the live model."
             )
         _check_sizes(config, 2 * held, path)  # four bits a number, at the least
         with silenced():

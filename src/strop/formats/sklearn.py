@@ -14,6 +14,7 @@ from .._lazy import lazy
 from ..errors import StropError, UnsupportedModel, UntrustedModel
 from ..forest import Forest
 from ..model import SKLEARN, Batch, Model, ModelFormat, Signature
+from ..spelling import option
 from ..structure import Layer, Structure
 from ._called import Called
 from ._estimators import first_of, forest_of, is_ensemble
@@ -133,7 +134,7 @@ def load(source: Any) -> Any:
             raise UntrustedModel(
                 f"A .skops file may hold what is scikit-learn's own, and {source} holds {', '.join(unknown)}, which "
                 "could run any code. Save the estimator without it; or, where you trust whoever wrote it, give it "
-                "pickled, with --trust-pickle (trust_pickle=True)."
+                f"pickled, with {option('trust_pickle')}."
             )
         estimator = io.load(source, trusted=list(TRUSTED))
         with reading("scikit-learn", source):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ..caution import FEW, LEAST_ZEROS, caution, share_of_zeros
 from ..data import Data
 from ..model import Model
+from ..spelling import option
 from ..target import Target
 from ..technique import Needs
 from ..techniques import all_techniques
@@ -24,9 +25,9 @@ TABLES = 0.5  # of the weights' bytes, looked up by row, from which on they domi
 MEASURING = 30.0  # seconds that a recipe takes besides running the models over the data
 LOOKUPS = ("Gather", "EMBEDDING_LOOKUP", "GATHER")
 REMEDIES = {
-    "compute": "more arithmetic: wider vector units, a higher clock or more --threads; twice as much of it",
+    "compute": "more arithmetic: wider vector units, a higher clock or more threads ({threads}); twice as much of it",
     "memory": "more memory bandwidth, or caches that hold the weights; twice as much of it",
-    "overhead": "calls of more samples (--batch), which share the overhead; two samples a call",
+    "overhead": "calls of more samples ({batch}), which share the overhead; two samples a call",
     "conversion": "a runtime that needs fewer conversions between layers; half of them",
 }
 
@@ -74,7 +75,7 @@ def _by_data(model: Model, data: Data | None) -> Iterator[Guide]:
         first = "Tune the training first" if trained else "Where you can train the model, tune that first"
         yield Guide("your data", f"{' '.join(why)} {first}, prune gently, and quantize after it.")
     elif len(data) >= enough:
-        trains = "prune, retrain and then quantize (--train)" if trained else "quantize"
+        trains = f"prune, retrain and then quantize ({option('train')})" if trained else "quantize"
         said = f"{counted(len(data), 'sample')} are enough to {trains}: from {enough:,} on, nothing is held back."
         yield Guide("your data", said)
     if (zeros := share_of_zeros(data)) >= LEAST_ZEROS:
@@ -110,8 +111,8 @@ def _taught(model: Model) -> str:
     if not teaches:
         return ""
     return (
-        f" Where that is not fast enough, teach a smaller network of your own ({teaches[0].label()}: --train, and "
-        "student in the training settings)."
+        f" Where that is not fast enough, teach a smaller network of your own ({teaches[0].label()}: "
+        f"{option('train')}, and student in the training settings)."
     )
 
 
@@ -141,9 +142,10 @@ def _stronger(found: Found) -> Guide:
     kind = max(shares, key=lambda name: shares[name])
     least = sum(row.attainable or 0.0 for row in found.rows)
     twice = found.seconds.value * (1 - shares[kind] / 2)
+    remedy = REMEDIES[kind].format(threads=option("threads"), batch=option("batch"))
     return Guide(
         "nothing fits",
         f"{said}. {shares[kind]:.0%} of a call is bound by {kind}; at this machine's peaks its layers would take "
-        f"{quantity(least, 's')}. What would help: {REMEDIES[kind]} would bring it to about {quantity(twice, 's')} "
+        f"{quantity(least, 's')}. What would help: {remedy} would bring it to about {quantity(twice, 's')} "
         f"{'a sample' if kind == 'overhead' else 'a call'}, from {quantity(found.seconds.value, 's')}.",
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import InvalidPlan
 from ..metric import Metric, Probe
+from ..spelling import option
 from ..stats import Comparison, Exact, Replicates, bootstrap_timing
 from ..target import Target
 
@@ -66,7 +67,7 @@ class Cost(Metric):
         if target.price is None:
             raise InvalidPlan(
                 "cost needs what an hour of the machine costs, and no price was given. Give it in any currency, as in "
-                "--price 0.34 (in strop.toml: price = 0.34)."
+                f"{option('price', 0.34)}."
             )
 
     def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:

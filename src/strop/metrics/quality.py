@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import InvalidData
 from ..metric import Metric, Outputs, Probe
 from ..samples import Samples, bounds_of_counts
+from ..spelling import option
 from ..stats import Binary, Comparison
 
 Array = np.ndarray[Any, Any]
@@ -83,8 +84,8 @@ def require_labels(metric: Metric, outputs: Array, labels: Array | None) -> Arra
     """
     if labels is None:
         raise InvalidData(
-            f"{metric.name} needs labels, and the data hold none. Add an array `labels` (or name one: --label NAME), "
-            "or limit `agreement` or `fidelity`, which compare with the original."
+            f"{metric.name} needs labels, and the data hold none. Add an array `labels` (or name one: "
+            f"{option('label', 'NAME')}), or limit `agreement` or `fidelity`, which compare with the original."
         )
     if labels.ndim == 0 or len(labels) != len(outputs):
         raise InvalidData(

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import InvalidPlan
 from ..metric import Metric, Probe
+from ..spelling import option
 from ..stats import Comparison, Replicates, bootstrap_timing
 from ..target import Target
 
@@ -30,7 +31,10 @@ class ServerP99(Metric):
 
     def requires(self, target: Target) -> None:
         if target.rate is None:
-            raise InvalidPlan("server.p99 needs the rate at which calls arrive. Give it with --rate CALLS_A_SECOND.")
+            raise InvalidPlan(
+                "server.p99 needs the rate at which calls arrive. Give it in calls a second, as in "
+                f"{option('rate', 50)}."
+            )
 
     def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
         self.requires(probe.target)
@@ -54,7 +58,9 @@ class ServerRate(Metric):
 
     def requires(self, target: Target) -> None:
         if target.p99 is None:
-            raise InvalidPlan("server.rate needs the p99 that must be kept. Give it with --p99 TIME, as in --p99 20ms.")
+            raise InvalidPlan(
+                f"server.rate needs the p99 that must be kept, 20 ms for instance. Give it: {option('p99', 'TIME')}."
+            )
 
     def measure(self, probe: Probe, rows: Array | None = None) -> Comparison:
         self.requires(probe.target)

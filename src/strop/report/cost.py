@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import details
 from ..slices import SMALLEST_SLICE
+from ..spelling import option
 from ..units import spread, stored
 from .parts import bullets, table
 
@@ -18,7 +19,8 @@ def cost(manifest: Mapping[str, Any]) -> str:
         bullets(details.churn(manifest["churn"]), "Churn")
         + _slices(manifest["slices"], manifest["worst_drops"])
         + _fairness(manifest["fairness"])
-        or "<p>No slices were named (--slice), and these outputs are no classes: there is nothing to tell.</p>"
+        or f"<p>No slices were named ({escape(option('slice'))}), and these outputs are no classes: there is "
+        "nothing to tell.</p>"
     )
 
 

@@ -17,7 +17,8 @@ GOES_ON = "The search was interrupted: nothing is confirmed on unseen samples ye
 
 
 def unfinished(
-    source: str, goal: str, resume: str, baseline: Mapping[str, Any] | None, tried: Sequence[Tried]
+    source: str, goal: str, resume: str, baseline: Mapping[str, Any] | None, tried: Sequence[Tried],
+    left_out: Mapping[str, str],
 ) -> str:  # fmt: skip
     """One self-contained HTML page of a search for a better model.
 
@@ -27,7 +28,9 @@ def unfinished(
         resume: The command that goes on with it.
         baseline: What was measured of the original, as plain data.
         tried: Every candidate that came to an outcome.
+        left_out: Techniques and runtimes in no route, and why.
     """
+    not_tried = [f"{name} {reason}" for name, reason in left_out.items()]
     failed = [f"{o['candidate']}: {o['reason']}" for o in tried if o["cause"] not in ("done", "refused")]
     rows = [[escape(name), spread_text({**found["original"], "unit": found["unit"]})]
             for name, found in (baseline or {}).get("figures", {}).items()]  # fmt: skip
@@ -36,7 +39,7 @@ def unfinished(
         ("get", "The original", table("The original", ["metric", "original"], rows) if rows else ""),
         ("choices", f"What was tried so far: {count}", choices(tried, Goal.parse(goal), {}, [])),
         ("not", "What was not tried, or failed",
-         bullets(details.refused(tried), "Not tried") + bullets(failed, "Failed")),
+         bullets([*not_tried, *details.refused(tried)], "Not tried") + bullets(failed, "Failed")),
     ])  # fmt: skip
 
 

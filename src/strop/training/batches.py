@@ -15,6 +15,7 @@ from ..data import Data
 from ..errors import InvalidData, InvalidPlan, TechniqueError
 from ..formats.torch import as_tensor
 from ..learning import Training
+from ..spelling import option
 from ..technique import Context
 
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -59,7 +60,9 @@ class Batches:
         given: Callable[[Array], Any] = as_tensor,
     ):  # fmt: skip
         if len(data) < 2:
-            raise InvalidData(f"Training needs at least 2 samples, and there is {len(data)}. Give more with --train.")
+            raise InvalidData(
+                f"Training needs at least 2 samples, and there is {len(data)}. Give more: {option('train', 'DATA')}."
+            )
         order = np.random.default_rng([seed, 0]).permutation(len(data))
         apart = min(int(len(data) * held_out), MOST_HELD_OUT)
         self.data, self.seed, self.augment, self.given = data, seed, augment, given

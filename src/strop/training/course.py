@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import TechniqueError
 from ..learning import Training
+from ..spelling import option
 from .batches import Batches, TrainBatch
 
 WARMING = 0.05  # share of training in which the rate rises
@@ -134,7 +135,7 @@ class Course(ABC):
         if known and steps < min(self.fewest, self.total):
             raise TimeoutError(
                 f"the time left does for {steps:.0f} steps of training, and {self.fewest} are the least that is worth "
-                "anything. Give a longer --budget"
+                f"anything. Give a longer {option('budget')}"
             )
 
     def _look_up(self) -> bool:

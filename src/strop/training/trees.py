@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import NotApplicable, TechniqueError
 from ..forest import Array, Forest
 from ..model import Model
+from ..spelling import option
 from ..target import usable_cores
 from ..technique import Context
 
@@ -183,7 +184,7 @@ def _ticking(context: Context) -> Callable[[int, int], None]:
 
     def tick(done: int, total: int) -> None:
         if time.monotonic() > end and done < total:
-            raise TimeoutError(f"the time left did for {done} of {total} rounds. Give a longer --budget")
+            raise TimeoutError(f"the time left did for {done} of {total} rounds. Give a longer {option('budget')}")
         context.progress(done / total, f"round {done} of {total}")
 
     return tick

@@ -50,6 +50,6 @@ def _content(estimator: Any) -> bytes:
         return bytes(io.dumps(estimator, compression=zipfile.ZIP_DEFLATED))
     except Exception as error:  # of whatever the estimator holds
         raise InvalidPlan(
-            f"skops can't write this {type(estimator).__name__}: {told(error)}. Leave out --out, and fit it with the "
+            f"skops can't write this {type(estimator).__name__}: {told(error)}. Don't save it, but fit it with the "
             "parameters that are found."
         ) from error

@@ -16,6 +16,7 @@ from .._lazy import installed
 from .._tables import Table, from_frame, is_empty, is_frame, is_numeric, is_text, open_table, plain
 from ..errors import InvalidData, MissingDependency
 from ..reading import LABELS, read
+from ..spelling import option
 
 _PICKS = {"ColumnTransformer", "FunctionTransformer"}  # scikit-learn's own that may look at names
 
@@ -63,7 +64,7 @@ def read_samples(source: str, estimator: Any, label: str | None = None, group: s
     if found.y is None and _needs_labels(estimator):
         raise InvalidData(
             f"{type(estimator).__name__} learns from labels, and {source} has none that are called {listed(LABELS)}. "
-            "Say which: --label NAME."
+            f"Say which: {option('label', 'NAME')}."
         )
     return found
 
