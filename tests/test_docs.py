@@ -16,6 +16,11 @@ import pages
 ROOT = Path(__file__).parents[1]
 STORIES = pages.stories()
 LEFT_OUT = 3  # blocks that can't run here: they install packages, or measure the machine
+MEMBERS = {  # of the reference, inherited ones too
+    "Result": ("save", "to_frame", "plot"),
+    "Bundle": ("load", "predict", "runner", "samples", "estimator", "report", "to_frame", "plot", "to_mlflow"),
+    **{f"showing.{kind}": ("to_frame", "plot") for kind in ("Profile", "Comparison", "Explanation")},
+}
 
 
 @pytest.fixture
@@ -70,6 +75,8 @@ def test_the_site_builds_without_a_dead_link(tmp_path: Path) -> None:
     assert {"index.html", "reference/command-line.html", "figures/noise.html"} <= made
     home = (tmp_path / "site" / "index.html").read_text()
     assert "winner / original" in home, "the demo's output is not put in"
+    names = set(re.findall(r'id="strop\.([\w.]+)"', (tmp_path / "site" / "reference" / "python.html").read_text()))
+    assert names >= {f"{kind}.{member}" for kind, members in MEMBERS.items() for member in members}
 
 
 def test_links_of_the_readme_lead_somewhere() -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 
 import strop
 from engine import ACCURACY, COMPILED, ROUNDED, SIZE, FakeRun, bundle_of, concluded, finding, outcome, report
-from strop.errors import InvalidData, MissingDependency
-from strop.notebook import shown
+from strop.errors import BundleError, InvalidData, MissingDependency
+from strop.notebook import frame, shown
 from strop.prepare import reference
 from strop.runtime import predict
 from strop.showing import Explanation, Profile
@@ -110,13 +110,55 @@ def test_candidates_are_a_frame_one_row_each(fake_run: FakeRun, model: dict[str,
     assert len(concluded(fake_run, [], tried=[]).to_frame()) == 0
 
 
-def test_without_pandas_the_frame_says_so(
-    fake_run: FakeRun, model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def no_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an installation without extras is."""
+    monkeypatch.setattr("strop.notebook.installed", lambda name: name != "pandas")
+
+
+def test_without_pandas_candidates_are_a_table_of_pyarrow(
+    fake_run: FakeRun, model: dict[str, Any], no_pandas: None
 ) -> None:
-    result = concluded(fake_run, [finding(COMPILED, model, report(0.25))])
-    monkeypatch.setattr("strop.notebook.installed", lambda name: name in sys.modules and name != "pandas")
-    with pytest.raises(MissingDependency, match="pip install pandas"):
-        result.to_frame()
+    tried = [(COMPILED, outcome(0.25)), (ROUNDED, Outcome("failed", "no luck"))]
+    table = concluded(fake_run, [finding(COMPILED, model, report(0.25))], tried=tried).to_frame()
+    assert isinstance(table, pyarrow.Table)
+    first, second = table.to_pylist()
+    assert (first["route"], first["limits"], first["latency.p50.ratio"]) == ("fake-strip + fake-compile", "met", 0.25)
+    assert (second["reason"], second["latency.p50"]) == ("no luck", None)
+    assert table.schema.field("latency.p50").metadata == {b"unit": b"s"}
+    assert concluded(fake_run, [], tried=[]).to_frame().num_rows == 0
+
+
+def test_a_column_of_several_kinds_is_text_in_a_table(no_pandas: None) -> None:
+    """As a parameter is that may be a number or a word."""
+    rows = [{"depth": 3, "rate": 1, "of": [1, 2]}, {"depth": "all", "rate": 0.5}, {"depth": None, "huge": 1 << 70}]
+    assert frame(rows).to_pylist() == [
+        {"depth": "3", "rate": 1.0, "of": [1, 2], "huge": None},
+        {"depth": "all", "rate": 0.5, "of": None, "huge": None},
+        {"depth": None, "rate": None, "of": None, "huge": str(1 << 70)},
+    ]
+
+
+def test_a_bundle_has_its_candidates_as_the_result_has_them(
+    fake_run: FakeRun, model: dict[str, Any], tmp_path: Path
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    tried = [(COMPILED, outcome(0.25, model=model)), (ROUNDED, Outcome("failed", "no luck"))]
+    result = concluded(fake_run, [finding(COMPILED, model, report(0.25))], tried=tried)
+    result.save(tmp_path / "bundle")
+    bundle = strop.Bundle.load(tmp_path / "bundle")
+    pandas.testing.assert_frame_equal(bundle.to_frame(), result.to_frame())
+    assert bundle.to_frame().attrs == result.to_frame().attrs
+    assert "fake-compile" in bundle.plot().html and bundle.plot() == result.plot()
+    kept = bundle.folder / "candidates.json"
+    kept.write_text('[{"candidate": 1}]')
+    for look in (bundle.to_frame, bundle.plot):
+        with pytest.raises(BundleError, match=r"candidates\.json is not what strop wrote"):
+            look()
+    kept.unlink()  # as an earlier strop left it out
+    assert len(bundle.to_frame()) == 0
+    with pytest.raises(InvalidData, match="nothing to draw"):
+        bundle.plot()
 
 
 EVIL = "<script>alert(1)</script>"

@@ -18,7 +18,7 @@ from .data import Data
 from .deploy import snippet
 from .errors import BundleError
 from .model import Model, digest_files
-from .notebook import shown
+from .notebook import Figures, choices, figures, frame, rows_of, shown
 from .opened import ANATOMY, CANDIDATES, DEVICE, MANIFEST, REPORT, SAMPLES, Opened, as_written
 from .outputs import load_outputs
 from .plan import Candidate
@@ -89,6 +89,28 @@ class Bundle(Opened):
         from .tracking import log
 
         return log(self, *files)
+
+    def to_frame(self) -> Any:
+        """All candidates of the search that this came from, as `Result.to_frame` has them; none, of an earlier strop's.
+
+        Raises:
+            BundleError: `candidates.json` is not what strop wrote.
+        """
+        with as_written(self.folder / CANDIDATES):
+            told = rows_of(self._told(CANDIDATES, []))
+        return frame(*told)
+
+    def plot(self) -> Figures:
+        """The frontier of these candidates, as the report draws it, for a notebook to show.
+
+        Raises:
+            MissingDependency: Plotly is not installed.
+            InvalidData: No candidate was measured.
+            BundleError: `candidates.json` is not what strop wrote.
+        """
+        with as_written(self.folder / CANDIDATES):
+            drawn = choices(self.manifest, self._told(CANDIDATES, []))
+        return figures(f"strop: {self.manifest['original']['source']}", drawn)
 
     def report(self, explained: Mapping[str, Any] | None = None) -> str:
         """The page of `report.html`, made anew.

@@ -9,10 +9,9 @@ from typing import Any
 
 from ._lazy import installed
 from .errors import InvalidData, MissingDependency
-from .plan import Candidate
-from .report import sheet
+from .goal import Goal
+from .report import frontier, sheet
 from .report.parts import limits_table, spread_text, table
-from .trial import Outcome
 from .units import counted, duration, named, share, stored, visible
 
 # Rules of its own, under a class of its own: whatever else the notebook shows is left alone.
@@ -87,47 +86,66 @@ def shown(manifest: Mapping[str, Any], place: str = "") -> str:
     return boxed("".join(parts))
 
 
-def frame(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Rows as a frame of pandas.
+def frame(rows: Sequence[Mapping[str, Any]], units: Mapping[str, str] | None = None) -> Any:
+    """Rows as a frame of pandas; where that is not installed, as a table of pyarrow, which comes with strop.
 
-    Raises:
-        MissingDependency: pandas is not installed.
+    Args:
+        rows: One mapping a row, by column; what a row lacks is missing there.
+        units: What columns are in: of a frame in `attrs["units"]`, of a table in the metadata of its fields (`unit`).
     """
-    if not installed("pandas"):
-        raise MissingDependency("A frame is one of pandas, and pandas is not installed: pip install pandas")
-    import pandas
+    if installed("pandas"):
+        import pandas
 
-    return pandas.DataFrame(list(rows))
+        made = pandas.DataFrame(list(rows))
+        if units is not None:
+            made.attrs["units"] = dict(units)
+        return made
+    import pyarrow
 
-
-def candidates(tried: Sequence[tuple[Candidate, Outcome]]) -> Any:
-    """Candidates as a frame, one row each, in the order in which they were tried.
-
-    Raises:
-        MissingDependency: pandas is not installed.
-    """
-    made = frame([_row(candidate, outcome) for candidate, outcome in tried])
-    known = [(name, figure) for _, outcome in tried for name, figure in outcome.report.figures.items()]
-    made.attrs["units"] = {name: figure.unit for name, figure in known}
-    return made
+    columns = {name: _column([row.get(name) for row in rows]) for name in dict.fromkeys(n for row in rows for n in row)}
+    known = {name: {"unit": unit} for name, unit in (units or {}).items()}
+    fields = [pyarrow.field(name, column.type, metadata=known.get(name)) for name, column in columns.items()]
+    return pyarrow.table(list(columns.values()), schema=pyarrow.schema(fields))
 
 
-def _row(candidate: Candidate, outcome: Outcome) -> dict[str, Any]:
-    verdicts = {judged.verdict for judged in outcome.report.judged}
+def _column(values: list[Any]) -> Any:
+    """An array of pyarrow's; of text, where values are of several kinds, as a parameter's may be."""
+    import pyarrow
+
+    try:
+        return pyarrow.array(values)
+    except (pyarrow.ArrowException, OverflowError):
+        return pyarrow.array([None if value is None else str(value) for value in values])
+
+
+def rows_of(tried: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Candidates, as a bundle has them, in the order in which they were tried: a row each, and the units of metrics."""
+    figures = [(name, found) for one in tried for name, found in one["report"]["figures"].items()]
+    return [_row(one) for one in tried], {name: found["unit"] for name, found in figures}
+
+
+def _row(one: Mapping[str, Any]) -> dict[str, Any]:
+    verdicts = {judged["verdict"] for judged in one["report"]["judged"]}
     known: dict[str, float] = {}
-    for name, figure in outcome.report.figures.items():
-        for prefix, interval in ((name, figure.candidate), (f"{name}.ratio", figure.ratio)):
-            known |= {prefix: interval.value, f"{prefix}.low": interval.low, f"{prefix}.high": interval.high}
+    for name, figure in one["report"]["figures"].items():
+        for prefix, interval in ((name, figure["candidate"]), (f"{name}.ratio", figure["ratio"])):
+            known |= {prefix: interval["value"], f"{prefix}.low": interval["low"], f"{prefix}.high": interval["high"]}
     return {
-        "candidate": str(candidate),
-        "route": " + ".join(step.label() for step in candidate.steps),
-        "runtime": candidate.runtime.label(),
-        "cause": outcome.cause,
-        "reason": outcome.reason,
+        "candidate": one["candidate"],
+        "route": " + ".join(step["technique"] for step in one["route"]),
+        "runtime": one["runtime"]["name"],
+        "cause": one["cause"],
+        "reason": one["reason"],
         "limits": next((verdict for verdict in ("broken", "inconclusive", "met") if verdict in verdicts), ""),
-        "seconds": outcome.seconds,
+        "seconds": one["seconds"],
         **known,
     }
+
+
+def choices(manifest: Mapping[str, Any], tried: Sequence[Mapping[str, Any]]) -> str:
+    """HTML of the frontier of candidates, as the report draws it."""
+    content = manifest["winner"] or manifest["closest"] or {}
+    return frontier(tried, Goal.of_json(manifest["goal"]), content, manifest["confirmed"])
 
 
 def _handed_over(manifest: Mapping[str, Any], content: Mapping[str, Any], place: str) -> str:

@@ -19,10 +19,9 @@ from .forecast import rank
 from .goal import Goal
 from .judge import Figure, Report
 from .looks import used_before
-from .notebook import Figures, candidates, figures, shown
+from .notebook import Figures, choices, figures, frame, rows_of, shown
 from .plan import Candidate, reached
 from .prepare import Request, environment
-from .report import frontier
 from .spelling import option
 from .technique import Needs
 from .trial import Outcome, Setting, plain
@@ -137,16 +136,13 @@ class Result:
             raise Infeasible(self.reason, self.closest, tuple(j.limit for j in broken))
 
     def to_frame(self) -> Any:
-        """All that was tried as a frame of pandas, one row a candidate, in order.
+        """All that was tried as a frame of pandas (without pandas, a table of pyarrow), one row a candidate, in order.
 
         Columns: `candidate`, `route`, `runtime`, `cause` and `reason` as of an outcome, `limits` (the worst verdict of
         the search; empty where none was judged), `seconds`, and of each metric `NAME`, `NAME.low`, `NAME.high` and the
-        same of `NAME.ratio`. What they are in is in `frame.attrs["units"]`.
-
-        Raises:
-            MissingDependency: pandas is not installed.
+        same of `NAME.ratio`. What they are in is in `frame.attrs["units"]` (of a table, in its fields' metadata).
         """
-        return candidates(self.tried)
+        return frame(*rows_of(self._plain()))
 
     def plot(self) -> Figures:
         """The frontier of all candidates, as the report draws it, for a notebook to show.
@@ -155,11 +151,10 @@ class Result:
             MissingDependency: Plotly is not installed.
             InvalidData: No candidate was measured.
         """
-        found = self.manifest
-        tried = [plain(candidate, outcome) for candidate, outcome in self.tried]
-        content = found["winner"] or found["closest"] or {}
-        drawn = frontier(tried, Goal.of_json(found["goal"]), content, found["confirmed"])
-        return figures(f"strop: {found['original']['source']}", drawn)
+        return figures(f"strop: {self.manifest['original']['source']}", choices(self.manifest, self._plain()))
+
+    def _plain(self) -> list[dict[str, Any]]:
+        return [plain(candidate, outcome) for candidate, outcome in self.tried]
 
     def _repr_html_(self) -> str:
         return shown(self.manifest)

@@ -20,11 +20,8 @@ class _Layered(dict[str, Any]):
     """What tells of `layers`, one by one."""
 
     def to_frame(self) -> Any:
-        """A frame of pandas, one row a layer: what `layers` has; what has an interval, with `.low` and `.high`.
-
-        Raises:
-            MissingDependency: pandas is not installed.
-        """
+        """A frame of pandas (without pandas, a table of pyarrow), one row a layer: what `layers` has; what has an
+        interval, with `.low` and `.high`."""
         return frame([_flat(one) for one in self["layers"]])
 
 
@@ -63,12 +60,9 @@ class Comparison(dict[str, Any]):
     """What `strop.compare` or `strop.benchmark` gave."""
 
     def to_frame(self) -> Any:
-        """A frame of pandas, one row a metric, of the whole and of each slice: `slice` (empty for the whole), `metric`,
-        `unit`, and `original`, `candidate` and `ratio`, each with `.low` and `.high`.
-
-        Raises:
-            MissingDependency: pandas is not installed.
-        """
+        """A frame of pandas (without pandas, a table of pyarrow), one row a metric, of the whole and of each slice:
+        `slice` (empty for the whole), `metric`, `unit`, and `original`, `candidate` and `ratio`, each with `.low` and
+        `.high`."""
         rows = [
             {"slice": part, "metric": name, "unit": unit, **_flat(sides)} for part, name, unit, sides in self._rows()
         ]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         fake_model,
         registered,
     )
+    from .metrics import FakeProbe, MetricCase
 
 __all__ = [
     "FAKE",
@@ -34,10 +35,12 @@ __all__ = [
     "FakeCompile",
     "FakeFault",
     "FakeFormat",
+    "FakeProbe",
     "FakeRound",
     "FakeRuntime",
     "FakeStrip",
     "FormatCase",
+    "MetricCase",
     "RuntimeCase",
     "TechniqueCase",
     "check_settings",
@@ -47,7 +50,8 @@ __all__ = [
 ]
 
 _KIT = ("LOSSLESS", "Example", "FormatCase", "RuntimeCase", "TechniqueCase", "check_settings")
-_ROOM: Room[Any] = Room(__name__, (f"{'conformance' if name in _KIT else 'fakes'}:{name}" for name in __all__))
+_FILES = dict.fromkeys(_KIT, "conformance") | dict.fromkeys(("FakeProbe", "MetricCase"), "metrics")
+_ROOM: Room[Any] = Room(__name__, (f"{_FILES.get(name, 'fakes')}:{name}" for name in __all__))
 
 
 def __getattr__(name: str) -> Any:

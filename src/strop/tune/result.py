@@ -93,11 +93,7 @@ class Tuned:
         return [trial.row(number) for number, trial in enumerate(self.trials)]
 
     def to_frame(self) -> Any:
-        """The same as a frame of pandas.
-
-        Raises:
-            MissingDependency: pandas is not installed.
-        """
+        """The same as a frame of pandas; without pandas, as a table of pyarrow."""
         return frame(self.rows())
 
     def plot(self) -> Figures:
