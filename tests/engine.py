@@ -87,9 +87,11 @@ def report(latency: float = 0.5, limits: Mapping[str, Any] | None = None, accura
     return Report(figures, tuple(judged(limit, verdict) for limit, verdict in verdicts.items()))
 
 
-def outcome(latency: float = 0.5, limits: Mapping[str, Any] | None = None, **more: Any) -> Outcome:
+def outcome(
+    latency: float = 0.5, limits: Mapping[str, Any] | None = None, accuracy: float = 1.0, **more: Any
+) -> Outcome:
     """A candidate that was measured."""
-    return Outcome("done", report=report(latency, limits), seconds=1.0, **more)
+    return Outcome("done", report=report(latency, limits, accuracy), seconds=1.0, **more)
 
 
 def finding(

@@ -45,6 +45,12 @@ def test_the_best_so_far_stays() -> None:
     assert "2: other" in page and f"best so far, of 1 candidate: {name}: " in page and "latency.p50 0.25x" in page
 
 
+def test_what_is_better_in_quality_stands_beside_the_best() -> None:
+    quick = Tried(2, "quick", outcome(0.25, accuracy=0.99), "quick")
+    page = told(Tried(1, "exact", outcome(0.5), "exact"), quick)
+    assert page.count("quick") == 1 and "or 0.5x latency.p50, accuracy 0.9: exact" in page
+
+
 def test_warnings_stay_and_names_are_escaped() -> None:
     page = told(Said("nothing to see", False), Said(f"beware of {NAME}", True), Confirming(NAME, 1, 2), Stopped(NAME))
     assert "nothing to see" not in page and "beware of" in page

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -213,6 +215,40 @@ def test_a_terminal_shows_the_best_what_is_tried_why_and_the_time_left() -> None
     shown = out.getvalue()
     assert "3: the next (settings of a route that leads)" in shown and "33 s left" in shown
     assert f"best so far: {COMPILED}" in shown
+    assert f"or 0.5x latency.p50, accuracy 0.9: {ROUNDED}" not in shown, "the best is better in both"
+
+
+def test_a_terminal_shows_what_is_better_in_quality_beside_the_best() -> None:
+    out = io.StringIO()
+    screen = Console(file=out, force_terminal=True, width=200, color_system=None, _environ={})
+    with Reporter(screen, 100) as reporter:
+        reporter(Tried(1, str(ROUNDED), outcome(0.5), str(ROUNDED)))
+        reporter(Tried(2, str(COMPILED), outcome(0.25, accuracy=0.995), str(COMPILED)))
+        reporter(Trying(3, "the next", "", 33.0))
+        reporter.progress.refresh()
+    shown = out.getvalue()
+    assert f"best so far: {COMPILED}" in shown and f"or 0.5x latency.p50, accuracy 0.9: {ROUNDED}" in shown
+
+
+@pytest.mark.parametrize("color", [False, True])
+def test_no_color_gives_plain_lines_on_a_terminal_too(tmp_path: Path, color: bool) -> None:
+    """Nothing that moves the cursor either: what NO_COLOR is set for can't tell the two apart."""
+    code = (
+        "from strop.terminal import Reporter, console\nfrom strop.events import Said, Trying\n"
+        "with Reporter(console(), 10) as reporter:\n"
+        "    reporter(Said('beware', True)); reporter(Trying(1, 'a', 'b', 3.0)); reporter.progress.refresh()\n"
+    )
+    screen, theirs = pty.openpty()
+    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "CI")}
+    environment = {**kept, "TERM": "xterm-256color", **({} if color else {"NO_COLOR": "1"})}
+    done = subprocess.Popen([sys.executable, "-c", code], stderr=theirs, env=environment)
+    os.close(theirs)
+    seen = b""
+    with contextlib.suppress(OSError):  # the end of a pseudo terminal
+        while part := os.read(screen, 4096):
+            seen += part
+    assert done.wait() == 0 and b"beware" in seen
+    assert (b"\x1b" in seen) == color
 
 
 def test_the_web_needs_its_package_and_a_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

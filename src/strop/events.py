@@ -38,10 +38,12 @@ class Planned(Event):
     Attributes:
         routes: Their labels, in the order in which they will be tried.
         refused: Label to reason, of techniques and runtimes that don't fit.
+        objective: The metric to improve.
     """
 
     routes: tuple[str, ...]
     refused: dict[str, str]
+    objective: str = "latency.p50"
 
 
 @dataclass(frozen=True)

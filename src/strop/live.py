@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from .events import Confirmed, Confirming, Event, Listener, Planned, Said, Stopped, Tried, Trying, Working
+from .front import Front
 from .units import counted, duration, visible
 
 
@@ -47,14 +48,15 @@ class Live:
 
     def __init__(self) -> None:
         self.doing, self.best, self.left = "reading model and data", "", ""
-        self.tried, self.warnings = 0, list[str]()
+        self.tried, self.warnings, self.leader, self.front = 0, list[str](), "", Front()
         self._handle: Any = None
 
     def __call__(self, event: Event) -> None:
         match event:
             case Said(text, True):
                 self.warnings.append(text)
-            case Planned(routes, _):
+            case Planned(routes, _, objective):
+                self.front.objective = objective
                 self.doing = f"{counted(len(routes), 'route')} to try"
             case Trying(number, candidate, why, left):
                 self.doing = f"{number}: {candidate}{f' ({why})' if why else ''}"
@@ -64,7 +66,8 @@ class Live:
             case Tried(number, candidate, outcome, best):
                 self.tried = number
                 if best == candidate:
-                    self.best = f"{candidate}: {outcome}"
+                    self.best, self.leader = f"{candidate}: {outcome}", candidate
+                self.front.add(candidate, outcome)
             case Confirming(candidate, place, finalists):
                 self.doing = f"confirming {place} of {finalists} on unseen samples: {candidate}"
             case Confirmed(candidate, verdict, why):
@@ -83,7 +86,9 @@ class Live:
 
     def _lines(self) -> list[str]:
         best = f"best so far, of {counted(self.tried, 'candidate')}: {self.best}" if self.best else ""
-        lines = [", ".join(filter(None, (self.doing, self.left))), best, *(f"note: {one}" for one in self.warnings)]
+        others = [f"or {line}" for line in self.front.lines(self.leader)] if self.best else []
+        lines = [", ".join(filter(None, (self.doing, self.left))), best, *others]
+        lines += [f"note: {one}" for one in self.warnings]
         return [visible(line) for line in lines if line]
 
     def _show(self) -> None:

@@ -251,7 +251,7 @@ def _searcher(
     """What says which candidate is next, the routes at their defaults, and what is left out, with the reason."""
     if request.recipe:
         candidate = Candidate.of(request.recipe)
-        tell(Planned((str(candidate),), {}))
+        tell(Planned((str(candidate),), {}, setting.goal.objective))
         return Replay(candidate), [candidate], {}
     have = Needs.SAMPLES
     if lessons := setting.workshop.lessons:
@@ -262,7 +262,7 @@ def _searcher(
     )  # fmt: skip
     as_given = Candidate(*reference(setting.workshop.original.format, request.target))
     found = [route for route in found if route.candidate() != as_given]
-    tell(Planned(tuple(route.label for route in found), refused))
+    tell(Planned(tuple(route.label for route in found), refused, setting.goal.objective))
     for name in request.settings.keys() & refused.keys():
         tell(Said(f"{name}, whose settings are given, is not tried: {refused[name]}", warning=True))
     with as_written(run / JOURNAL):

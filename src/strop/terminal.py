@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ from rich.table import Table
 from . import details
 from .advice import would_decide
 from .events import Confirmed, Confirming, Event, Measured, Planned, Said, Stopped, Tried, Trying, Working
+from .front import Front
 from .judge import Report
 from .result import Result
 from .units import counted, duration, named, share, spread, stored, visible
@@ -35,7 +37,7 @@ class Reporter:
 
     def __init__(self, console: Console, budget: float):
         self.console, self.budget, self.start = console, budget, time.monotonic()
-        self.trying, self.best = "", ""
+        self.trying, self.best, self.leader, self.front = "", "", "", Front()
         self.progress = Progress(
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[left]}"),
             console=console, transient=True, disable=not console.is_terminal,
@@ -55,7 +57,8 @@ class Reporter:
                 self._line(("[yellow]note:[/] " if warning else "") + escape(text))
             case Measured(report):
                 self._line(f"original: {escape(_figures(report, 'original'))}")
-            case Planned(routes, refused):
+            case Planned(routes, refused, objective):
+                self.front.objective = objective
                 left_out = f"; {len(refused)} of the techniques and runtimes are left out: the report says why"
                 self._line(f"{counted(len(routes), 'route')} to try{left_out if refused else ''}")
             case Trying(number, candidate, why, left):
@@ -65,11 +68,11 @@ class Reporter:
             case Working(share, words):
                 self._live(f"{self.trying} [dim]{escape(words)}, {share:.0%}[/]")
                 self.progress.update(self.task, completed=time.monotonic() - self.start)
-            case Tried(_, _, outcome, _) if not outcome.seconds:
-                pass  # a longer chain of something that failed, and was told, before
             case Tried(number, candidate, outcome, best):
                 mark = " [green]best so far[/]" if best == candidate else ""
-                self.best = f"best so far: {candidate}: {outcome}" if mark else self.best
+                if mark:
+                    self.best, self.leader = f"best so far: {candidate}: {outcome}", candidate
+                self.front.add(candidate, outcome)
                 self._line(f"{number:>3} {escape(candidate)}: {escape(str(outcome))}{mark}")
             case Stopped(reason):
                 self._line(f"search ended: {escape(reason)}")
@@ -90,9 +93,11 @@ class Reporter:
         self.progress.update(self.task, completed=spent, total=max(self.budget, spent), left=said)
 
     def _live(self, text: str) -> None:
-        """The line that lives, and under it the best so far."""
-        best = escape(self.best[: max(20, self.console.width - BESIDE)])
-        self.progress.update(self.task, description=text + (f"\n[green]{best}[/]" if best else ""))
+        """The line that lives; under it the best so far, and what no other beats in both the objective and quality."""
+        width = max(20, self.console.width - BESIDE)
+        best = f"\n[green]{escape(self.best[:width])}[/]" if self.best else ""
+        others = [f"\n[dim]{escape(f'     or {line}'[:width])}[/]" for line in self.front.lines(self.leader)]
+        self.progress.update(self.task, description="".join((text, best, *others)))
 
     def _line(self, text: str) -> None:
         self.console.print(text, highlight=False, soft_wrap=not self.console.is_terminal)
@@ -108,8 +113,8 @@ class _Screen(Console):
 
 def console() -> Console:
     """Standard error; plain where it is no terminal or NO_COLOR is set."""
-    found = _Screen(stderr=True, highlight=False)
-    if not found.is_terminal:
+    found = _Screen(stderr=True, highlight=False, force_terminal=False if os.environ.get("NO_COLOR") else None)
+    if not sys.stderr.isatty():
         found.width = 160  # a log has no edge to fold at
     return found
 
