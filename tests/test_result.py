@@ -154,10 +154,10 @@ def test_the_original_wins_where_nothing_could_be_measured(fake_run: FakeRun) ->
     assert result.verdict == "met"
     assert "no candidate was measured (crashed, SIGSEGV)" in result.reason
     nothing = concluded(fake_run, [], tried=[])
-    assert nothing.reason.endswith("no candidate was measured: nothing is left that promises more")
+    assert nothing.reason.endswith("no candidate was measured (nothing is left that promises more)")
     assert nothing.advice == ()
     cut = concluded(fake_run, [], tried=[(ROUNDED, Outcome("crashed", "SIGSEGV"))], end=SPENT)
-    assert "no candidate was measured (crashed, SIGSEGV), and the time is spent" in cut.reason
+    assert "no candidate was measured (crashed, SIGSEGV; the time is spent)" in cut.reason
     assert cut.advice == ("more time (budget=strop.Budget(...)): 2 of 3 routes were not tried",)
     check_manifest(result.manifest)
 
@@ -438,7 +438,7 @@ def test_a_winner_that_is_slower_says_so(fake_run: FakeRun) -> None:
 def test_nothing_is_infeasible_before_a_candidate_was_measured(fake_run: FakeRun) -> None:
     broken = report(limits={SIZE: "broken"})
     cut = concluded(fake_run, [], broken, tried=[], end=SPENT)
-    assert cut.verdict == "inconclusive" and cut.reason.startswith("no candidate was measured: the time is spent")
+    assert cut.verdict == "inconclusive" and cut.reason.startswith("no candidate was measured (the time is spent)")
     assert cut.manifest["advice"][0].endswith("3 of 3 routes were not tried")
     assert concluded(fake_run, [], broken, tried=[]).verdict == "infeasible", "where nothing was left to try"
 
@@ -448,4 +448,4 @@ def test_a_recipe_that_was_not_measured_is_not_called_met(fake_run: FakeRun) -> 
     fake = dataclasses.replace(fake_run, request=request)
     cut = concluded(fake, [], tried=[], end=SPENT)
     assert cut.verdict == "inconclusive" and cut.winner is None
-    assert cut.reason == "no candidate was measured: the time is spent"
+    assert cut.reason == "no candidate was measured (the time is spent)"

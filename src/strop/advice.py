@@ -32,7 +32,7 @@ def binding(reports: Collection[Report], ended: str) -> str:
         ended: Why the search did.
     """
     if not reports:
-        return f"no candidate was measured: {ended}"
+        return f"no candidate was measured ({ended})"
     counts = Counter(str(judged) for report in reports for judged in report.broken)
     said = [f"{limit} stopped {count} of {len(reports)}" for limit, count in counts.most_common()]
     return "; ".join(said) or "none could be confirmed"

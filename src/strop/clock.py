@@ -37,6 +37,10 @@ class End:
     why: str
     bound: str = ""
 
+    def __str__(self) -> str:
+        """With the next step, where there is one."""
+        return f"{self.why}; {option('resume')} with more goes on" if self.bound else self.why
+
 
 class Clock:
     """Keeps a search within its budget.
@@ -120,9 +124,7 @@ class Clock:
     def end(self, tried: int) -> End | None:
         """Why no further candidate is tried; None where one may be."""
         if self.budget.trials is not None and tried >= self.budget.trials:
-            said = f"{counted(tried, 'candidate')} tried, as many as {option('trials')} allows"
-            return End(f"{said}; {option('resume')} with more goes on", "trials")
+            return End(f"{counted(tried, 'candidate')} tried, as many as {option('trials')} allows", "trials")
         if self.left <= 0:
-            said = f"the {duration(self.budget.seconds)} that {option('budget')} allows in all are spent"
-            return End(f"{said}; {option('resume')} with more goes on", "budget")
+            return End(f"the {duration(self.budget.seconds)} that {option('budget')} allows in all are spent", "budget")
         return None

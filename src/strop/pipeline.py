@@ -294,8 +294,7 @@ def _explore(searcher: Searcher, setting: Setting, clock: Clock, floor: float, t
                     "counts for the time budget, not for the candidate"
                 ))  # fmt: skip
             if outcome.cause == "timeout" and (limits.seconds < clock.most or clock.left <= 0):
-                said = f"the time that {option('budget')} allows in all ended while {name} was tried"
-                end = End(f"{said}; {option('resume')} with more goes on", "budget")
+                end = End(f"the time that {option('budget')} allows in all ended while {name} was tried", "budget")
                 break
             if outcome.cause != "done":
                 failure = Failure(outcome.cause, outcome.reason)
@@ -311,7 +310,7 @@ def _explore(searcher: Searcher, setting: Setting, clock: Clock, floor: float, t
         end = End(f"interrupted, before anything was found that keeps the limits; {option('resume')} goes on")
         if not clock.stopped:
             end = End("interrupted; what was found so far is confirmed (Ctrl-C again ends that too)")
-    tell(Stopped(end.why))
+    tell(Stopped(str(end)))
     return end
 
 

@@ -197,7 +197,7 @@ def conclude(
         if passed := [f"{f.candidate} ({f.why_not or 'no better'})" for f in findings if f is not proven]:
             reason += f". Others that seemed faster were not proven: {'; '.join(passed)}"
     elif best is None and search.cut_short and (request.recipe or original.verdict != "met"):
-        verdict, reason = "inconclusive", f"no candidate was measured: {search.ended}"
+        verdict, reason = "inconclusive", f"no candidate was measured ({search.ended})"
     elif original.verdict == "met":
         winner, verdict = original, "met"
         why = _why_not(best, tried, findings, goal, search)
@@ -356,13 +356,14 @@ def _price(finding: Finding) -> str:
     return f"; it is slower: latency.p50 is {share(latency.ratio)} of the original's"
 
 
-def _unmeasured(tried: Sequence[tuple[Candidate, Outcome]]) -> str:
+def _unmeasured(tried: Sequence[tuple[Candidate, Outcome]], search: Search) -> str:
     """Why none was measured of those that were tried; empty where one was, or none was tried."""
     reasons = Counter(f"{outcome.cause}, {outcome.reason}" for _, outcome in tried)
     if not reasons or any(outcome.cause == "done" for _, outcome in tried):
         return ""
     more = f", and {counted(len(reasons) - 1, 'other reason')}" if len(reasons) > 1 else ""
-    return f"no candidate was measured ({reasons.most_common(1)[0][0]}{more})"
+    ended = f"; {search.ended}" if search.cut_short else ""
+    return f"no candidate was measured ({reasons.most_common(1)[0][0]}{more}{ended})"
 
 
 def _why_not(
@@ -374,10 +375,7 @@ def _why_not(
 ) -> str:
     if best is None:
         problems = [f"{finding.candidate} could not be run: {finding.problem}" for finding in findings]
-        refused = _unmeasured(tried)
-        if refused and search.cut_short:
-            refused += f", and {search.ended}"
-        return "; ".join(problems) or refused or binding(_seen(tried, findings), search.ended)
+        return "; ".join(problems) or _unmeasured(tried, search) or binding(_seen(tried, findings), search.ended)
     if best.verdict == "met":
         return f"the best, {best.candidate}, is not: {_gain(best, goal)}"
     stops = best.report.broken or [j for j in best.report.judged if j.verdict == "inconclusive"]
