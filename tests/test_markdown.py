@@ -1,32 +1,25 @@
-"""Markdown of `verify`: a table whatever the texts in it, read by a parser; and the examples for CI servers."""
+"""Markdown of `verify`: a table whatever the texts in it, read by a parser."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import typer
-import yaml
 from markdown_it import MarkdownIt
 from typer.testing import CliRunner
 
-from engine import COMPILED, FakeRun, bundle_of, concluded, finding, report
+from engine import bundle_of
 from strop import markdown
 from strop.cli import app
 from strop.errors import BundleError
-from strop.rundir import write_json
 from strop.testing import fake_model, registered
 from test_junit import LIMITS
 from test_junit import found as of_verify
 
-CI = Path(__file__).parents[1] / "examples" / "ci"
 OBJECTIVE = {"metric": "latency.p50", "ratio": None, "bundle": None, "why": "give --original MODEL"}
 
 
@@ -110,38 +103,3 @@ def test_the_shell_writes_it_beside_junit(tmp_path: Path, monkeypatch: pytest.Mo
         assert refused.exit_code == 2 and "--markdown names a file" in refused.stderr
         (tmp_path / "b" / "model.fake").write_text("{}")
         assert verify("v.md").exit_code == 2 and read(tmp_path / "v.md")[0] == "b: not verified"
-
-
-def commands(scripts: list[str]) -> list[list[str]]:
-    return [shlex.split(line) for script in scripts for line in script.splitlines() if line.startswith("strop ")]
-
-
-@pytest.mark.parametrize("name", ["github.yml", "gitlab-ci.yml"])
-def test_the_examples_for_ci_call_strop_as_it_is(name: str) -> None:
-    content = yaml.safe_load((CI / name).read_text())
-    if name == "github.yml":
-        assert content[True]  # `on`, as YAML 1.1 reads it
-        steps = content["jobs"]["gate"]["steps"]
-        assert all(("run" in step) != ("uses" in step) for step in steps)
-        scripts = [step["run"] for step in steps if "run" in step]
-    else:
-        scripts = content["gate"]["script"]
-        assert content["gate"]["artifacts"]["reports"]["junit"] == "verify.xml"
-    found = commands(scripts)
-    assert [words[1] for words in found] == ["optimize", "verify"]
-    verbs: Any = typer.main.get_command(app)
-    for _, verb, *words in found:
-        verbs.commands[verb].make_context(verb, words)  # which refuses a flag that there is not
-    assert any("python ci/history.py candidate/manifest.json history.jsonl" in script for script in scripts)
-
-
-def test_a_line_of_history_is_what_a_manifest_tells(fake_run: FakeRun, tmp_path: Path) -> None:
-    model = fake_run.setting.original.model.to_json(fake_run.run.root)
-    manifest = concluded(fake_run, [finding(COMPILED, model, report(0.25))]).manifest
-    write_json(tmp_path / "manifest.json", manifest)
-    for commit in ("a1", "b2"):
-        words = [sys.executable, CI / "history.py", tmp_path / "manifest.json", tmp_path / "history.jsonl", commit]
-        subprocess.run(words, check=True)
-    first, second = map(json.loads, (tmp_path / "history.jsonl").read_text().splitlines())
-    assert (first["commit"], second["commit"]) == ("a1", "b2") and first["verdict"] == manifest["verdict"] == "met"
-    assert first["metrics"]["size"]["unit"] == "bytes" and first["ratios"]["latency.p50"]["value"] == 0.25

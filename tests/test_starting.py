@@ -6,6 +6,8 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from strop.baseline import DISAGREEMENT
 from strop.cli import app
 from strop.errors import InvalidPlan
+from strop.goal import Limit
 from strop.planfile import Plan, read
 from strop.starting import look
+from strop.stats import detectable_drop
 from strop.template import template
 from strop.testing import fake_data, fake_model, registered
+
+SHIPPED = resources.files("strop").joinpath("plan.schema.json").read_text()
 
 
 @pytest.fixture
@@ -40,7 +47,8 @@ def written(*words: object, path: str = "strop.toml") -> Plan:
     done = init(*words)
     assert done.exit_code == 0, (done.output, done.exception)
     text = Path(path).read_text()
-    assert text.startswith("#:schema file:///") and Path(text.split()[1].removeprefix("file://")).is_file()
+    assert text.startswith("#:schema ./strop.schema.json\n")
+    assert Path(path).with_name("strop.schema.json").read_text() == SHIPPED
     eager = Path(path).with_name("eager.toml")
     eager.write_text(re.sub(r'^( *)# (?=\w+ = |\[\w+\]$|")', r"\1", text, flags=re.M))
     assert len(tomllib.loads(eager.read_text())["limit"]) >= len(tomllib.loads(text)["limit"])
@@ -63,7 +71,7 @@ def test_classes_are_held_to_accuracy_and_paths_are_relative_to_the_file(here: P
     np.savez(here / "test.npz", x=data.inputs["x"], labels=data.labels)
     (here / "plans").mkdir()
     plan = written("model.fake", "--data", "test.npz", "--out", "plans/first.toml", path="plans/first.toml")
-    assert plan.limit == ("accuracy >= 95% of original",) and plan.minimize == "latency.p50"
+    assert plan.limit == ("accuracy >= 93% of original",) and plan.minimize == "latency.p50"
     assert Path(plan.model).resolve() == here / "model.fake" and Path(plan.data).resolve() == here / "test.npz"
     text = (here / "plans" / "first.toml").read_text()
     assert 'model = "../model.fake"' in text and "# 200 samples" in text and "Labels are classes (3)." in text
@@ -147,7 +155,7 @@ def test_a_pickled_pipeline_is_looked_at_where_it_is_trusted(here: Path) -> None
     np.savez(here / "test.npz", x=x, y=(x[:, 0] > 0).astype(int))
     joblib.dump(sklearn.LogisticRegression().fit(x, x[:, 0] > 0), here / "model.joblib")
     plan = written("model.joblib", "--data", "test.npz", "--trust-pickle")
-    assert plan.trust_pickle and plan.limit == ("accuracy >= 95% of original",)
+    assert plan.trust_pickle and plan.limit == ("accuracy >= 93% of original",)
     assert re.search(r"A model in sklearn, [\d.,]+ k?B", (here / "strop.toml").read_text())
     refused = init("model.joblib", "--data", "test.npz", "--out", "b.toml")
     assert refused.exit_code == 2 and "skops.io.dump" in refused.stderr
@@ -163,8 +171,21 @@ def test_images_get_pre_processing_that_fits_the_input(here: Path) -> None:
         image.new("RGB", (20, 20)).save(here / "photos" / name / "a.png")
     plan = written("model.onnx", "--data", "photos")
     assert plan.preprocessing and (plan.preprocessing.resize, plan.preprocessing.crop) == (18, 16)
-    assert plan.limit == ("accuracy >= 90% of original",)  # ten samples prove little
-    assert '# slice = ["class"]' in (here / "strop.toml").read_text()
+    assert plan.limit == ("accuracy >= 90% of original",)
+    text = (here / "strop.toml").read_text()
+    assert '# slice = ["class"]' in text and "too few for the limit below" in text  # of ten samples
+
+
+@pytest.mark.parametrize("samples", [120, 400, 998, 3000, 3900, 20_000])
+@pytest.mark.parametrize("metric", ["accuracy", "agreement"])
+def test_the_limit_is_one_that_the_samples_can_prove(here: Path, metric: str, samples: int) -> None:
+    """Of a candidate that loses nothing: not always, but in four of five cases, which `detectable_drop` is about."""
+    np.savez(here / "test.npz", x=np.ones((40, 4), np.float32), labels=np.arange(40) % 3)
+    seen = replace(look("model.fake", "test.npz"), metric=metric, samples=samples)
+    text = template(seen, here / "strop.toml")
+    (limit,) = (Limit.parse(limit) for limit in tomllib.loads(text)["limit"])
+    assert limit.metric == metric and "too few" not in text
+    assert 1 - limit.value >= detectable_drop(samples // 2, DISAGREEMENT if metric == "accuracy" else 0) - 1e-9
 
 
 def test_nothing_is_overwritten_without_being_told(here: Path) -> None:

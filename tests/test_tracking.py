@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from engine import ROUNDED, STRIPPED, FakeRun, concluded, finding, outcome, report
+from engine import ACCURACY, ROUNDED, STRIPPED, FakeRun, concluded, finding, outcome, report
 from strop import cli, tracking
 from strop.bundle import Bundle
 from strop.errors import MissingDependency, RunFailed
 from strop.result import Result
-from strop.rundir import PLAN
+from strop.rundir import MANIFEST, PLAN, finite, write_json
 from strop.terminal import console
 from strop.trial import Outcome
 
@@ -65,6 +66,38 @@ def test_a_search_its_candidates_and_its_model_are_logged(
     x = bundle.samples()[0].inputs["x"][:5].astype(np.float32)
     for batch in (x, {"x": x}):
         np.testing.assert_array_equal(served.predict(batch)["y"], bundle.predict({"x": x})["y"])
+
+
+def test_a_search_that_hands_nothing_over_is_logged_with_the_reason(
+    fake_run: FakeRun, result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """The original breaks a limit, and the only candidate failed: there is no bundle."""
+    nothing = concluded(
+        fake_run, [], report(1.0, {ACCURACY: "broken"}), [(STRIPPED, Outcome("failed", "out of luck", seconds=2.0))]
+    )
+    assert nothing.verdict == "infeasible" and nothing.handed_over is None
+    root = nothing.setting.root
+    write_json(root / MANIFEST, finite(nothing.manifest))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert cli._hand_over(nothing, None, console(), False, True) == 3
+    said = " ".join(capsys.readouterr().err.split())
+    assert "note: MLflow did not take the search" in said and f"strop optimize --resume {root} --mlflow" in said
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    assert cli._hand_over(nothing, None, console(), False, True) == 3
+    said = " ".join(capsys.readouterr().err.split())
+    (run_id,) = re.findall(r"logged to MLflow as run (\w+)", said)
+    client = mlflow.MlflowClient()
+    run = client.get_run(run_id)
+    assert (run.data.tags["strop.verdict"], run.data.tags["mlflow.note.content"]) == ("infeasible", nothing.reason)
+    assert run.data.params["handed_over.route"] == "nothing"
+    assert run.data.metrics["original.latency.p50"] == pytest.approx(1e-2) and "latency.p50" not in run.data.metrics
+    assert {file.path for file in client.list_artifacts(run_id)} >= {MANIFEST, PLAN}
+    (failed,) = client.search_runs([run.info.experiment_id], f"tags.mlflow.parentRunId = '{run_id}'")
+    assert failed.data.tags["mlflow.note.content"] == "out of luck"
+    assert not client.search_logged_models([run.info.experiment_id])
 
 
 def test_a_server_that_fails_is_told_of_and_costs_nothing(

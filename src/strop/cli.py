@@ -431,11 +431,20 @@ def _hand_over(result: Any, out: Path | None, screen: Any, as_json: bool, mlflow
         bundle = result.save(out)
         place = str(bundle.folder)
     show_result(screen, result, place, out)
-    if mlflow and place:
+    if mlflow:
         from . import tracking
+        from .trial import plain
+
+        def log() -> str:
+            root = result.setting.root
+            return (
+                tracking.log(bundle, root / PLAN)
+                if place
+                else tracking.log_run(root, [plain(*t) for t in result.tried])
+            )
 
         with aside():
-            show_notes(screen, [tracking.logged(bundle, result.setting.root / PLAN)])
+            show_notes(screen, [tracking.logged(log)])
     if as_json:
         print_json(bundle.manifest if place else result.manifest)
     return CODES[result.verdict]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
@@ -30,19 +31,22 @@ def init(
     as_json: Json = False,
     debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Look at a model and data, and write the plan file that suits them, with comments."""
+    """Look at a model and data, and write the plan file that suits them, with comments; and beside it, for editors,
+    strop.schema.json, which tells what its keys may be."""
 
     def work() -> int:
         _check(out, overwrite)
         from .starting import look
-        from .template import template
+        from .template import SCHEMA, template
         from .terminal import console
 
         with aside(), console().status("looking at model and data"):
             seen = look(model, data, label=label, weights=weights, trust_pickle=trust_pickle)
             text = template(seen, out)
-        with atomic(out) as temporary:
-            temporary.write_text(text)
+        schema = resources.files("strop").joinpath("plan.schema.json").read_text()
+        for path, content in ((out.with_name(SCHEMA), schema), (out, text)):
+            with atomic(path) as temporary:
+                temporary.write_text(content)
         if as_json:
             print_json({"file": str(out), "plan": tomllib.loads(text)})
         else:

@@ -6,7 +6,6 @@ import json
 import os
 import textwrap
 from collections.abc import Iterator, Sequence
-from importlib import resources
 from pathlib import Path
 
 from ._calls import is_call
@@ -22,13 +21,12 @@ from .technique import Needs, Technique, check
 from .techniques import TECHNIQUES
 from .units import counted, quantity
 
-SCHEMA = "plan.schema.json"
+SCHEMA = "strop.schema.json"  # beside the plan, so that it is found wherever both are committed to
 WIDTH = 110  # of a line of comment
-LOSSES = (1, 2, 3, 5, 10)  # % of the original's accuracy: about the least that the samples can prove is the limit
+LOSSES = (1, 2, 3, 5, 7, 10)  # %: the least of them that the samples can prove is the limit
 LIMITS = {
     "average_precision": ("drop(average_precision) <= 0.01", "drop(auroc) <= 0.005"),
     "mse": ("mse <= 102% of original", "r2 >= 99% of original", "mae <= 102% of original"),
-    "agreement": ("agreement >= 0.99", "fidelity >= 0.99"),
     "fidelity": ("fidelity >= 0.99",),
 }
 WHY = {
@@ -50,10 +48,9 @@ def template(seen: Seen, out: Path) -> str:
     Raises:
         InvalidPlan: A path is no UTF-8.
     """
-    schema = Path(str(resources.files("strop") / SCHEMA)).as_uri()
     parts = [
         [
-            f"#:schema {schema}",
+            f"#:schema ./{SCHEMA}",
             "# `strop optimize` runs this file. Its keys are the flags of that command, and a flag wins over a key;",
             "# `strop optimize --help` tells of them all. Paths are relative to this file.",
         ],
@@ -102,23 +99,12 @@ def _data(seen: Seen, folder: Path) -> Iterator[str]:
 
 
 def _goal(seen: Seen) -> Iterator[str]:
-    limits = LIMITS.get(seen.metric, ())
     yield "# What to make small (or, with `maximize`, large): latency.p50, latency.p95, size, memory, throughput, ..."
     yield 'minimize = "latency.p50"'
     yield ""
     why = f"{WHY[seen.metric].format(classes=seen.classes)} Limits are what a result provably keeps."
-    confirming = -(-seen.samples // 2)
-    if seen.metric in ("accuracy", "agreement"):
-        drop = detectable_drop(confirming, DISAGREEMENT)
-        why += (
-            f" {counted(confirming, 'sample')} to confirm on can prove a drop of {drop:.2%} or less, where a candidate "
-            f"changes {DISAGREEMENT:.0%} of the predictions; a tighter limit may stay inconclusive."
-        )
-        if seen.metric == "accuracy":
-            lost = next((loss for loss in LOSSES if loss >= 100 * drop - 0.5), LOSSES[-1])
-            limits = f"accuracy >= {100 - lost}% of original", f"drop(accuracy) <= {lost / 100:g}"
-    first, *others = limits
-    yield from _said(why)
+    told, (first, *others) = _provable(seen) if seen.metric in ("accuracy", "agreement") else ("", LIMITS[seen.metric])
+    yield from _said(why + told)
     yield "limit = ["
     yield f"    {_string(first)},"
     yield from (f"    # {_string(other)}," for other in others)
@@ -127,6 +113,24 @@ def _goal(seen: Seen) -> Iterator[str]:
         yield f"    # {_string(f'size < {half}')},"
     yield '    # "latency.p95 < 10 ms",'
     yield "]"
+
+
+def _provable(seen: Seen) -> tuple[str, tuple[str, ...]]:
+    """Of a share of predictions: what the samples can prove, and the limits for it."""
+    confirming = -(-seen.samples // 2)
+    said = f" {counted(confirming, 'sample')} to confirm on can prove"
+    changes = DISAGREEMENT if seen.metric == "accuracy" else 0
+    drop = detectable_drop(confirming, changes)
+    lost = next((loss for loss in LOSSES if loss >= 100 * drop), LOSSES[-1])
+    if seen.metric == "accuracy":
+        said += f" a drop of {drop:.2%} or less, where a candidate changes {changes:.0%} of the predictions"
+        limits = f"accuracy >= {100 - lost}% of original", f"drop(accuracy) <= {lost / 100:g}"
+    else:
+        said += f" an agreement of {1 - drop:.2%} at the most, where a candidate changes no prediction"
+        limits = f"agreement >= {1 - lost / 100:g}", "fidelity >= 0.99"
+    if lost < 100 * drop:
+        return f"{said}: too few for the limit below, which will stay inconclusive. Add samples.", limits
+    return f"{said}; a tighter limit may stay inconclusive.", limits
 
 
 def _rest(seen: Seen, folder: Path) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Tracking: what a search came to, in MLflow: a run for the search, one nested in it for each candidate, and the model.
 
-It is written from a bundle, when the search is over: whatever becomes of the server, nothing is lost.
+It is written when the search is over, from its bundle: whatever becomes of the server, nothing is lost. A search that
+handed nothing over is logged from its run directory.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,9 @@ import numpy as np
 from ._lazy import installed, lazy
 from ._plain import told
 from .errors import MissingDependency, RunFailed, StropError
+from .goal import Goal
 from .opened import CANDIDATES, MANIFEST, REPORT, Opened
-from .rundir import read_json
+from .rundir import PLAN, read_json
 
 if TYPE_CHECKING:
     import mlflow
@@ -59,9 +61,38 @@ def log(bundle: Opened, *files: Path) -> str:
         MissingDependency: MLflow is not installed.
         RunFailed: MLflow did not take it, with its own words and the next step.
     """
-    check()
-    manifest, table = bundle.manifest, bundle.folder / CANDIDATES
+    table = bundle.folder / CANDIDATES
     tried = read_json(table, list) if table.is_file() else []
+    kept = (bundle.folder / MANIFEST, bundle.folder / REPORT, table, *files)
+    again = f"log it then with strop.Bundle.load({str(bundle.folder)!r}).to_mlflow()"
+    return _log(bundle.manifest, tried, kept, f"The bundle {bundle.folder} is whole", again, bundle)
+
+
+def log_run(run: Path, tried: Sequence[Mapping[str, Any]]) -> str:
+    """Log a search that handed nothing over: what was asked, what came of each candidate, and why there is nothing.
+
+    Args:
+        run: The run directory.
+        tried: The candidates, as a bundle has them.
+
+    Raises:
+        As `log` does.
+    """
+    manifest = read_json(run / MANIFEST, dict)
+    again = f"log it then with strop optimize --resume {run} --mlflow"
+    return _log(manifest, tried, (run / MANIFEST, run / PLAN), f"The run {run} is whole", again)
+
+
+def _log(
+    manifest: Mapping[str, Any],
+    tried: Sequence[Mapping[str, Any]],
+    files: Sequence[Path],
+    whole: str,
+    again: str,
+    bundle: Opened | None = None,
+) -> str:
+    """Log a search and its candidates, files and model: the id of the run."""
+    check()
     try:
         with _patient(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what MLflow itself is made of
@@ -70,24 +101,23 @@ def log(bundle: Opened, *files: Path) -> str:
                 parent = run.info.run_id
                 for candidate in tried:
                     _nest(candidate, run.info.experiment_id, parent)
-                _batch(parent, _of_search(bundle), _metrics_of_search(bundle), _tags(manifest, manifest["verdict"]))
-                for file in (bundle.folder / MANIFEST, bundle.folder / REPORT, table, *files):
+                _batch(parent, _of_search(manifest), _metrics_of_search(manifest), _tags(manifest, manifest["verdict"]))
+                for file in files:
                     if file.is_file():
                         mlflow.log_artifact(str(file))
-                if manifest["winner"]:
+                if bundle and manifest["winner"]:
                     _log_model(bundle)
             return str(parent)
     except Exception as error:  # of a server, a database, a disk, or a proxy between
         raise RunFailed(
-            f"MLflow did not take the search ({told(error)}). The bundle {bundle.folder} is whole: look at "
-            f"MLFLOW_TRACKING_URI, and log it then with strop.Bundle.load({str(bundle.folder)!r}).to_mlflow()."
+            f"MLflow did not take the search ({told(error)}). {whole}: look at MLFLOW_TRACKING_URI, and {again}."
         ) from error
 
 
-def logged(bundle: Opened, *files: Path) -> str:
+def logged(log: Callable[[], str]) -> str:
     """Log it, and say where, or why not: a sentence, since what the search came to stands either way."""
     try:
-        return f"logged to MLflow as run {log(bundle, *files)}"
+        return f"logged to MLflow as run {log()}"
     except StropError as error:
         return str(error)
 
@@ -159,23 +189,26 @@ def _batch(run: str, params: Mapping[str, Any], metrics: Mapping[str, Any], tags
     )
 
 
-def _of_search(bundle: Opened) -> dict[str, Any]:
-    manifest = bundle.manifest
+def _of_search(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    content = manifest["winner"] or manifest["closest"]
+    goal = Goal.of_json(manifest["goal"])
     asked = {
-        "model": manifest["original"]["source"], "format": manifest["original"]["format"], "goal": str(bundle.goal),
+        "model": manifest["original"]["source"], "format": manifest["original"]["format"], "goal": str(goal),
         "seed": manifest["seed"], **{f"target.{name}": value for name, value in manifest["target"].items()},
         **{f"samples.{name}": count for name, count in manifest["splits"].items()},
     }  # fmt: skip
-    return {**asked, **{f"handed_over.{name}": value for name, value in _route(bundle.content).items()}}
+    handed_over = _route(content) if content else {"route": "nothing"}
+    return {**asked, **{f"handed_over.{name}": value for name, value in handed_over.items()}}
 
 
-def _metrics_of_search(bundle: Opened) -> dict[str, Any]:
-    found: dict[str, Any] = {"seconds": bundle.manifest["seconds"], "candidates": bundle.manifest["candidates"]}
-    for name, metric in bundle.content["metrics"].items():
+def _metrics_of_search(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    content = manifest["winner"] or manifest["closest"] or {"metrics": {}, "ratios": {}}
+    found: dict[str, Any] = {"seconds": manifest["seconds"], "candidates": manifest["candidates"]}
+    for name, metric in content["metrics"].items():
         found |= _spread(name, metric)
-    for name, metric in bundle.manifest["original"]["metrics"].items():
+    for name, metric in manifest["original"]["metrics"].items():
         found |= _spread(f"original.{name}", metric)
-    for name, ratio in bundle.content["ratios"].items():
+    for name, ratio in content["ratios"].items():
         found |= _spread(f"{name}.ratio", ratio)
     return found
 
