@@ -41,3 +41,18 @@ def test_what_is_handed_over_is_looked_into_before_the_bundle_is_written(clock: 
     assert clock.to_tell - clock.to_confirm == pytest.approx(400 * TO_TELL, abs=1)
     clock.budget = Budget(LEAST_TO_TELL / TO_TELL - 1)
     assert clock.to_tell == pytest.approx(clock.to_confirm, abs=0.01), "what is too short for it is not kept"
+
+
+def test_the_end_says_what_is_spent_what_is_kept_and_how_to_go_on(clock: Clock) -> None:
+    assert clock.end(99) is None
+    clock._start -= clock.left + 1
+    assert str(clock.end(0)) == (
+        "the 6 min 40 s that budget=strop.Budget(...) allows in all are spent, or kept to confirm; "
+        "strop.resume(...) with more goes on"
+    )
+    clock._start -= clock.to_confirm + 1
+    end = clock.end(0)
+    assert end is not None and end.why.endswith("allows in all are spent") and end.bound == "budget"
+    clock.budget = Budget(400, 2)
+    end = clock.end(2)
+    assert end is not None and end.why.startswith("2 candidates tried, as many as") and end.bound == "trials"

@@ -126,5 +126,7 @@ class Clock:
         if self.budget.trials is not None and tried >= self.budget.trials:
             return End(f"{counted(tried, 'candidate')} tried, as many as {option('trials')} allows", "trials")
         if self.left <= 0:
-            return End(f"the {duration(self.budget.seconds)} that {option('budget')} allows in all are spent", "budget")
+            kept = ", or kept to confirm" if self.to_confirm > 0 else ""
+            allowed = f"the {duration(self.budget.seconds)} that {option('budget')} allows in all"
+            return End(f"{allowed} are spent{kept}", "budget")
         return None
