@@ -437,11 +437,9 @@ def _hand_over(result: Any, out: Path | None, screen: Any, as_json: bool, mlflow
 
         def log() -> str:
             root = result.setting.root
-            return (
-                tracking.log(bundle, root / PLAN)
-                if place
-                else tracking.log_run(root, [plain(*t) for t in result.tried])
-            )
+            if place:
+                return tracking.log(bundle, root / PLAN)
+            return tracking.log_run(root, [plain(*tried) for tried in result.tried])
 
         with aside():
             show_notes(screen, [tracking.logged(log)])
