@@ -11,7 +11,8 @@ from ._lazy import installed
 from .errors import InvalidData, MissingDependency
 from .plan import Candidate
 from .report import sheet
-from .report.parts import limits_table, spread_text, table
+from .report.limits import limits_table
+from .report.parts import spread_text, table
 from .trial import Outcome
 from .units import counted, duration, named, share, stored, visible
 
@@ -76,11 +77,15 @@ def shown(manifest: Mapping[str, Any], place: str = "") -> str:
         place: The folder, of a bundle.
     """
     verdict = manifest["verdict"]
-    content = manifest["winner"] or manifest["closest"]
+    content = manifest["winner"] or manifest["closest"] or {}
+    limits = limits_table(
+        manifest["limits"], manifest["original"]["metrics"], content.get("metrics", {}), content.get("ratios", {}),
+        manifest["slices"], manifest["goal"]["limits"],
+    )  # fmt: skip
     parts = [
         f'<p><span class="verdict {escape(verdict)}">{escape(verdict)}</span>: {escape(manifest["reason"])}.</p>',
         _handed_over(manifest, content, place) if content else "",
-        limits_table(manifest["limits"]) if manifest["limits"] else "",
+        limits if manifest["limits"] else "",
         *(f"<p>Would help: {escape(line)}.</p>" for line in manifest["advice"]),
         *(f"<p>Note: {escape(note)}</p>" for note in manifest["notes"]),
     ]
@@ -145,5 +150,6 @@ def _handed_over(manifest: Mapping[str, Any], content: Mapping[str, Any], place:
             spread_text(found),
             escape(share(stored(ratio))) if ratio else "",
         ])  # fmt: skip
-    figures = table("Figures", ["metric", "original", "handed over", "ratio"], rows) if rows else ""
+    side = "handed over" if manifest["winner"] else "closest"
+    figures = table("Figures", ["metric", "original", side, "ratio"], rows) if rows else ""
     return f"<p>{escape(said)} {escape(spent)}</p>{where}{figures}"

@@ -143,9 +143,7 @@ class Result:
         """
         found = self.manifest
         tried = [plain(candidate, outcome) for candidate, outcome in self.tried]
-        content = found["winner"] or found["closest"] or {}
-        drawn = frontier(tried, Goal.of_json(found["goal"]), content, found["confirmed"])
-        return figures(f"strop: {found['original']['source']}", drawn)
+        return figures(f"strop: {found['original']['source']}", frontier(tried, found))
 
     def _repr_html_(self) -> str:
         return shown(self.manifest)
