@@ -185,7 +185,8 @@ def explanation() -> Explanation:
     error = {"sqnr": 20.0, "cosine": 0.99, "error": 0.1, "lost": 0}
     sides = {"original": 1e-5, "candidate": 5e-6}
     told = {"name": EVIL, "operator": "Conv", "precision": "int8", "share": 1.0, "introduced": error, "seconds": sides}
-    return Explanation(said=[EVIL], layers=[{**told, "accumulated": error, "bytes": sides}], notes=[])
+    layers = [{**told, "accumulated": error, "bytes": sides}]
+    return Explanation(said=[EVIL], layers=layers, forest=None, notes=[])
 
 
 def test_profiles_and_explanations_are_plain_data_that_shows_itself() -> None:

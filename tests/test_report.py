@@ -30,7 +30,9 @@ from strop.events import Confirmed, Measured, Tried
 from strop.fairness import Gap, Rate, Rates
 from strop.goal import Goal
 from strop.judge import Report
-from strop.report import page
+from strop.report import page, unfinished, unfinished_tuning
+from strop.report.limits import limits_table
+from strop.report.parts import table
 from strop.rundir import finite
 from strop.slices import Drop, Share, Slice
 from strop.stats import Interval
@@ -107,7 +109,8 @@ def test_a_page_says_what_was_found_and_loads_nothing(manifest: dict[str, Any]) 
         "Worst drop in accuracy: 0.1800 (0.1600 to 0.2000), in part=a (100 samples), proven to be more than the whole",
         "No slice loses in f1.", "Too small to judge, with fewer than 30 samples: part=b (17).", "1,040",
         "0.9000 (0.8910 to 0.9090)0.7200 (0.7128 to 0.7272)-0.1800 (-0.2000 to -0.1600)flagged",
-        "aurocundefined here: one class only", "Churn1.23% (1.00% to 2.00%) of the predictions changed; 1.23%",
+        "aurocundefined here: one class only",
+        "Predictions that changed (churn)1.23% (1.00% to 2.00%) of the predictions changed; 1.23%",
         "selection ratepart=a1000.5000 (0.4000 to 0.6000)", "part=b17undecidable", "largest difference",
         "What was confirmed on unseen samples", "for a reason",
     ):  # fmt: skip
@@ -236,10 +239,68 @@ def test_the_page_of_a_task_that_is_not_binary(manifest: dict[str, Any]) -> None
     assert "no fairness between values of age" in Text(page(manifest, tried())).words
 
 
+def test_a_limit_is_told_in_the_terms_that_it_is_written_in(fake_run: FakeRun) -> None:
+    """A value for a value, a share for a share, a drop for a drop; of a slice, the slice's."""
+    limits = [
+        {"limit": limit, "verdict": "met", "value": 0.88, "low": 0.87, "high": 0.89, "slice": part}
+        for limit, part in (
+            ("accuracy >= 0.5", None), ("accuracy >= 97% of original", None), ("drop(accuracy) <= 0.05", None),
+            ("worst_slice(accuracy) >= 90% of original", "part=a"), ("drop(log_loss) <= 0.05", None),
+            ("nobody's", None),
+        )
+    ]  # fmt: skip
+    before = {"accuracy": {"value": 0.9, "unit": ""}, "log_loss": {"value": 0.2, "unit": ""}}
+    ratio, rises = ({"value": v, "low": v - 0.01, "high": v + 0.01} for v in (0.98, 1.1))
+    slices = {"part=a": {"metrics": {"accuracy": {"ratio": {"value": 0.95, "low": 0.94, "high": 0.96}}}}}
+    html = limits_table(limits, before, before, {"accuracy": ratio, "log_loss": rises}, slices, ["size < 1 MB"])
+    words = Text(html).words
+    for said in (
+        "accuracy >= 0.50.8800 (0.8700 to 0.8900)", "97% of original0.98x (0.97 to 0.99) of the original's",
+        "0.05a drop of 0.0180 (0.0090 to 0.0270)", "(part=a)0.95x (0.94 to 0.96) of the original's",
+        "a drop of 0.0200 (0.0180 to 0.0220)", "size < 1 MBnot judged: another was broken first",
+    ):  # fmt: skip
+        assert said in words, said
+    assert words.count("a drop of") == 2, "of what can't be read there is a verdict, and no more"
+
+
+def test_what_nothing_kept_is_called_closest_and_nothing_says_that_it_won(fake_run: FakeRun) -> None:
+    model = fake_run.setting.original.model.to_json(fake_run.run.root)
+    near = finding(ROUNDED, model, report(0.5, {SIZE: "broken"}))
+    tried = [(ROUNDED, outcome(0.5, {SIZE: "broken"}, model=model))]
+    original = report(1.0, {SIZE: "broken"})
+    manifest = json.loads(json.dumps(concluded(fake_run, [near], original, tried).manifest))
+    words = re.sub(r"\s+", " ", Text(page(manifest, [plain(*one) for one in tried])).words)
+    assert "No candidate keeps the limits. These are the figures of the closest one." in words
+    assert "metricoriginalclosestratio" in words and "★ closest" in words and "handed overratio" not in words
+    assert f"{ACCURACY}not judged: another was broken first" in words
+
+
+def test_a_run_that_was_interrupted_before_anything_was_found_says_so() -> None:
+    asked = "maximize accuracy"
+    for html in (unfinished("m", asked, "strop", None, [], {}), unfinished_tuning(asked, "strop tune --resume run", [])):
+        words = Text(html).words
+        assert "No candidate has come to an end yet." in words
+        assert "inconclusive: the search was interrupted" in words and f"It was asked to: {asked}." in words
+
+
+def test_what_did_not_change_is_told_in_one_line() -> None:
+    before = {"trees": 200, "leaves": 6200, "depth": 20}
+    assert details.counts(before, {"trees": 100, "leaves": 6200, "depth": 20}) == [
+        "trees: 200 became 100, 0.5x", "unchanged: leaves 6,200, depth 20",
+    ]  # fmt: skip
+
+
+def test_columns_without_anything_in_them_are_left_out() -> None:
+    html = table("Some", ["a", "b", "c", "d"], [["1", "", "2", ("", "")], ["3", "", "the rest"]])
+    assert Text(html).words == "Someac123the rest"
+    assert "colspan" not in html
+
+
 def test_the_page_of_nothing_at_all(fake_run: FakeRun) -> None:
     manifest = concluded(fake_run, [], report(limits={SIZE: "broken"}), tried=[]).manifest
     assert manifest["winner"] is manifest["closest"] is None
-    assert "no candidate was measured" in Text(page(manifest, [])).words
+    words = Text(page(manifest, [])).words
+    assert "no candidate was measured" in words and "Route" not in words
 
 
 @pytest.mark.parametrize(
@@ -255,6 +316,7 @@ def test_the_page_of_nothing_at_all(fake_run: FakeRun) -> None:
         (spread(Interval(float("nan"), 0, 1), "s"), "not known"),
         (share(Interval(0.43, 0.41, float("inf"))), "0.43x (0.41 to ?)"),
         (share(Interval(float("inf"), 0.41, 1)), "not known"),
+        (share(Interval(1.0004, 0.9964, 1.0031)), "1x (0.996 to 1.003)"),
         (percent(Interval(0.012, 0.009, float("inf"))), "1.20% (0.90% to ?)"),
         (percent(Interval(float("nan"), 0, 1)), "not known"),
         (counted(1, "candidate"), "1 candidate"),

@@ -89,7 +89,7 @@ def test_one_that_nothing_kept_says_so_and_shows_the_closest(tab: Browser, fake_
     manifest["advice"].append(EVIL)
     for width, dark in ((360, True), (1200, False)):
         opened(tab, page(manifest, [plain(*one) for one in tried]), tmp_path, width=width, dark=dark)
-        assert tab.js("document.querySelector('.lead .infeasible').textContent") == "✕ infeasible"
+        assert tab.js("document.querySelector('.lead .infeasible').textContent") == "✕\N{NO-BREAK SPACE}infeasible"
         assert EVIL in tab.js("document.querySelector('#get').parentNode.textContent")
         assert tab.js("[...document.querySelectorAll('#get ~ * .broken')].length") >= 1
         assert tab.js("document.querySelectorAll('.plot .point').length") == 3, "two candidates and the original"
@@ -118,7 +118,7 @@ def test_axe_finds_nothing_that_bars_anyone(tab: Browser, found: Any, tmp_path: 
 def test_axes_are_chosen_and_a_mark_tells_its_route(tab: Browser, found: Any, tmp_path: Path) -> None:
     opened(tab, page(*found), tmp_path)
     title = "document.querySelector('.plot .xtitle').textContent"
-    assert tab.js(title) == "latency.p50, times the original's"
+    assert tab.js(title) == "latency.p50, times the original's (← better)"
     spot = "[...document.querySelectorAll('.plot .point')].map(p => p.getBoundingClientRect())"
     tab.js("document.querySelector('figure').scrollIntoView()")
     for x, y in tab.js(f"{spot}.map(r => [r.x + r.width / 2, r.y + r.height / 2])"):
@@ -132,9 +132,38 @@ def test_axes_are_chosen_and_a_mark_tells_its_route(tab: Browser, found: Any, tm
     tab.click(x, y)
     tab.until("document.querySelectorAll('.plot .point').length == 3")  # what breaks a limit is left out
     tab.js("{ const s = document.querySelector('select'); s.value = 'size'; s.dispatchEvent(new Event('change')) }")
-    assert tab.js(title) == "size, times the original's"
+    assert tab.js(title) == "size, times the original's (← better)"
     assert tab.js("document.querySelectorAll('.plot .shapelayer path').length") == 1, "the limit on accuracy"
     assert tab.js("document.querySelector('figcaption').textContent") == f"Far from all marks, so not drawn: {SIZE}."
+
+
+def test_the_room_of_an_axis_is_no_finer_than_what_can_be_told_apart(
+    tab: Browser, fake_run: FakeRun, tmp_path: Path
+) -> None:
+    """A limit is then drawn that hardly any difference lies beside, and it is wide enough for a phone."""
+    model = fake_run.setting.original.model.to_json(fake_run.run.root)
+    same = report(0.5, accuracy=1 + 1e-7)
+    tried = [(ROUNDED, Outcome("done", report=same, seconds=1.0, model=model))]
+    manifest = json.loads(json.dumps(concluded(fake_run, [finding(ROUNDED, model, same)], tried=tried).manifest))
+    opened(tab, page(manifest, [plain(*one) for one in tried]), tmp_path, width=360)
+    low, high = tab.js("document.querySelector('.plot').layout.yaxis.range")
+    assert 0.009 < high - low < 0.1
+    assert tab.js("document.querySelectorAll('.plot .shapelayer path').length") == 1, "the limit on accuracy"
+    spot = "[...document.querySelectorAll('.plot .point')].at(-1).getBoundingClientRect()"
+    tab.js("document.querySelector('figure').scrollIntoView()")
+    tab.point(*tab.js(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({spot})"))
+    tab.until("document.querySelector('.hoverlayer').textContent")
+    left, right = tab.js("(r => [r.left, r.right])(document.querySelector('.hoverlayer').getBoundingClientRect())")
+    assert left >= 0 and right <= 360, "what a mark says is not cut off"
+
+
+def test_code_is_copied_by_one_press(tab: Browser, found: Any, tmp_path: Path) -> None:
+    opened(tab, page(*found, "print('deployed')"), tmp_path)
+    button = "[...document.querySelectorAll('.code button')][0]"
+    tab.js(f"{{ navigator.clipboard.writeText = async text => {{ window.kept = text }}; {button}.focus() }}")
+    tab.press("Enter")
+    tab.until(f"{button}.textContent === 'Copied'")
+    assert tab.js("window.kept") == "print('deployed')"
 
 
 def test_a_table_sorts_by_the_keyboard(tab: Browser, found: Any, tmp_path: Path) -> None:

@@ -208,7 +208,9 @@ def test_infeasible_names_the_limit_that_binds_and_hands_over_the_closest(fake_r
     result = concluded(fake_run, findings, report(1.0, {ACCURACY: "met", SIZE: "broken"}), tried)
     assert (result.verdict, result.winner) == ("infeasible", None)
     assert result.closest == findings[1]
-    assert result.reason == f"no candidate keeps the limits: {ACCURACY} stopped 2 of 3; {SIZE} stopped 1 of 3"
+    assert (
+        result.reason == f"no candidate keeps the limits: {ACCURACY} stopped 2 of 3 candidates; {SIZE} stopped 1 of 3"
+    )
     assert result.advice[0].startswith("a looser limit: the closest candidate is proven to keep accuracy >= 95.0")
     assert not any(said.startswith("train data") for said in result.advice)  # nothing trains such a model
     broken = report(1.0, BROKEN)

@@ -34,7 +34,10 @@ def binding(reports: Collection[Report], ended: str) -> str:
     if not reports:
         return f"no candidate was measured ({ended})"
     counts = Counter(str(judged) for report in reports for judged in report.broken)
-    said = [f"{limit} stopped {count} of {len(reports)}" for limit, count in counts.most_common()]
+    of = [counted(len(reports), "candidate"), *[str(len(reports))] * len(counts)]
+    said = [
+        f"{limit} stopped {count} of {all_}" for (limit, count), all_ in zip(counts.most_common(), of, strict=False)
+    ]
     return "; ".join(said) or "none could be confirmed"
 
 

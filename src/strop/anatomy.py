@@ -47,18 +47,16 @@ def take_apart(original: Hosted, made: Hosted, candidate: Candidate, data: Path,
     until, why_not = time.monotonic() + seconds, []
     explaining = until - seconds + max(LEAST_TO_TELL, EXPLAINING * seconds)
 
-    def attempt(what: str, tell: Callable[[], dict[str, Any]], how: str) -> dict[str, Any] | None:
-        left = until - time.monotonic()
-        if left < LEAST_TO_TELL:
-            why_not.append(
-                f"{what} takes longer than the {max(0.0, left):.0f} s that were left of the search. {how} tells it."
-            )
-            return None
-        try:
-            return tell()
-        except (Exception, KeyboardInterrupt) as error:  # whatever it is, the search has its result
-            why_not.append(f"{what} could not be told: {str(error).strip() or type(error).__name__}")
-            return None
+    def attempt(what: str, tell: Callable[[], dict[str, Any]], how: str, end: float = until) -> dict[str, Any] | None:
+        why = f"{what}: the budget left too little time for it; {how} tells"
+        if until - time.monotonic() >= LEAST_TO_TELL:
+            try:
+                return tell()
+            except (Exception, KeyboardInterrupt) as error:  # whatever it is, the search has its result
+                if time.monotonic() < end:
+                    why = f"{what} could not be told: {str(error).strip() or type(error).__name__}"
+        why_not.append(why)
+        return None
 
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
@@ -67,8 +65,9 @@ def take_apart(original: Hosted, made: Hosted, candidate: Candidate, data: Path,
                 EXPLAINED,
                 lambda: _explained(original, made, candidate, data, folder, explaining),
                 EXPLAIN,
+                explaining,
             ),
-            "profile": attempt("what binds each layer on this machine", lambda: _profile(made, data, until), PROFILE),
+            "profile": attempt("where the time of a call goes", lambda: _profile(made, data, until), PROFILE),
             "sensitivity": None,
         }
         if mixers(original.model.format):

@@ -18,10 +18,11 @@ from .data import Data
 from .deploy import snippet
 from .errors import BundleError
 from .model import Model, digest_files
-from .notebook import Figures, choices, figures, frame, rows_of, shown
+from .notebook import Figures, figures, frame, rows_of, shown
 from .opened import ANATOMY, CANDIDATES, DEVICE, MANIFEST, REPORT, SAMPLES, Opened, as_written
 from .outputs import load_outputs
 from .plan import Candidate
+from .report import frontier
 from .report.why import EXPLAINED
 from .rundir import finite
 from .runtime import Runtime
@@ -109,7 +110,7 @@ class Bundle(Opened):
             BundleError: `candidates.json` is not what strop wrote.
         """
         with as_written(self.folder / CANDIDATES):
-            drawn = choices(self.manifest, self._told(CANDIDATES, []))
+            drawn = frontier(self._told(CANDIDATES, []), self.manifest)
         return figures(f"strop: {self.manifest['original']['source']}", drawn)
 
     def report(self, explained: Mapping[str, Any] | None = None) -> str:

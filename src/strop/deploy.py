@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from itertools import takewhile
 from pathlib import Path
 
 from .model import FLOATS, Model, Tensor
@@ -46,10 +48,18 @@ def snippet(model: Model, runtime: Runtime, target: Target, samples: Path) -> st
     expected = ", ".join(f"{t.name!r}: {was(f'output.{t.name}')}" for t in model.signature.visible_outputs)
     inputs = "".join(f"    {name!r}: {value},\n" for name, value in given)
     code = runtime.code(model, target)
+    imports = list(takewhile(lambda line: line.startswith(("import ", "from ")), code.load.splitlines()))
+    load = "\n".join(code.load.splitlines()[len(imports) :]).strip()
+    head = "\n".join(sorted([*imports, "import numpy as np"], key=lambda line: (not _is_standard(line), line)))
     return (
-        f'import numpy as np\n\nsamples = np.load("{samples.name}")\ninputs = {{\n{inputs}}}\n\n'
-        f"file = {model.path.name!r}\n{code.load}\n{code.call}\n\n{TAIL.format(expected=expected)}{_classes(model)}"
+        f"{head}\n\nfile = {model.path.name!r}\n{load}\n\nsamples = np.load({samples.name!r})\n"
+        f"inputs = {{\n{inputs}}}\n{code.call}\n\n{TAIL.format(expected=expected)}{_classes(model)}"
     )
+
+
+def _is_standard(line: str) -> bool:
+    """Whether it imports what comes with Python."""
+    return line.split()[1].partition(".")[0] in sys.stdlib_module_names
 
 
 def _classes(model: Model) -> str:

@@ -23,11 +23,13 @@ def lines(found: Mapping[str, Any]) -> Iterable[str]:
 
 def counts(original: Mapping[str, int], made: Mapping[str, int]) -> list[str]:
     """What became of parameters, operations, trees, leaves, where both are known."""
+    known = [name for name in original if original[name] and name in made]
+    kept = [f"{name} {_count(made[name])}" for name in known if made[name] == original[name]]
     return [
         f"{name}: {_count(original[name])} became {_count(made[name])}, {made[name] / original[name]:.3g}x"
-        for name in original
-        if original[name] and name in made
-    ]
+        for name in known
+        if made[name] != original[name]
+    ] + ([f"unchanged: {', '.join(kept)}"] if kept else [])
 
 
 def _count(number: int) -> str:
@@ -124,7 +126,7 @@ def without(found: Sequence[Mapping[str, Any]], objective: str) -> list[str]:
 
 def noise(found: Mapping[str, Any]) -> str:
     """How much the original differs from itself, with its spread."""
-    return f"{found['metric']} of the original against itself is {share(stored(found))}; a gain under that is none"
+    return f"{found['metric']} of the original against itself is {share(stored(found))}; a gain within that is none"
 
 
 def search(found: Mapping[str, Any]) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 
 from ._lazy import installed
 from .errors import InvalidData, MissingDependency
-from .goal import Goal
-from .report import frontier, sheet
-from .report.parts import limits_table, spread_text, table
+from .report import sheet
+from .report.limits import limits_table
+from .report.parts import spread_text, table
 from .units import counted, duration, named, share, stored, visible
 
 # Rules of its own, under a class of its own: whatever else the notebook shows is left alone.
@@ -75,11 +75,15 @@ def shown(manifest: Mapping[str, Any], place: str = "") -> str:
         place: The folder, of a bundle.
     """
     verdict = manifest["verdict"]
-    content = manifest["winner"] or manifest["closest"]
+    content = manifest["winner"] or manifest["closest"] or {}
+    limits = limits_table(
+        manifest["limits"], manifest["original"]["metrics"], content.get("metrics", {}), content.get("ratios", {}),
+        manifest["slices"], manifest["goal"]["limits"],
+    )  # fmt: skip
     parts = [
         f'<p><span class="verdict {escape(verdict)}">{escape(verdict)}</span>: {escape(manifest["reason"])}.</p>',
         _handed_over(manifest, content, place) if content else "",
-        limits_table(manifest["limits"]) if manifest["limits"] else "",
+        limits if manifest["limits"] else "",
         *(f"<p>Would help: {escape(line)}.</p>" for line in manifest["advice"]),
         *(f"<p>Note: {escape(note)}</p>" for note in manifest["notes"]),
     ]
@@ -142,12 +146,6 @@ def _row(one: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def choices(manifest: Mapping[str, Any], tried: Sequence[Mapping[str, Any]]) -> str:
-    """HTML of the frontier of candidates, as the report draws it."""
-    content = manifest["winner"] or manifest["closest"] or {}
-    return frontier(tried, Goal.of_json(manifest["goal"]), content, manifest["confirmed"])
-
-
 def _handed_over(manifest: Mapping[str, Any], content: Mapping[str, Any], place: str) -> str:
     """What it is, where it lies, and its figures beside the original's."""
     route = " + ".join(step["technique"] for step in content["route"]) or "the original, unchanged"
@@ -163,5 +161,6 @@ def _handed_over(manifest: Mapping[str, Any], content: Mapping[str, Any], place:
             spread_text(found),
             escape(share(stored(ratio))) if ratio else "",
         ])  # fmt: skip
-    figures = table("Figures", ["metric", "original", "handed over", "ratio"], rows) if rows else ""
+    side = "handed over" if manifest["winner"] else "closest"
+    figures = table("Figures", ["metric", "original", side, "ratio"], rows) if rows else ""
     return f"<p>{escape(said)} {escape(spent)}</p>{where}{figures}"

@@ -19,9 +19,10 @@ from .forecast import rank
 from .goal import Goal
 from .judge import Figure, Report
 from .looks import used_before
-from .notebook import Figures, choices, figures, frame, rows_of, shown
+from .notebook import Figures, figures, frame, rows_of, shown
 from .plan import Candidate, reached
 from .prepare import Request, environment
+from .report import frontier
 from .spelling import option
 from .technique import Needs
 from .trial import Outcome, Setting, plain
@@ -151,7 +152,8 @@ class Result:
             MissingDependency: Plotly is not installed.
             InvalidData: No candidate was measured.
         """
-        return figures(f"strop: {self.manifest['original']['source']}", choices(self.manifest, self._plain()))
+        found = self.manifest
+        return figures(f"strop: {found['original']['source']}", frontier(self._plain(), found))
 
     def _plain(self) -> list[dict[str, Any]]:
         return [plain(candidate, outcome) for candidate, outcome in self.tried]

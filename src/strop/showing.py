@@ -8,8 +8,9 @@ from typing import Any
 
 from .details import lines
 from .notebook import Figures, boxed, figures, frame
-from .report import comparison_figures, layer_charts, profile_figures
-from .report.parts import bullets, limits_table, spread_text, table
+from .report import comparison_figures, forest_charts, layer_charts, profile_figures
+from .report.limits import limits_table
+from .report.parts import bullets, spread_text, table
 from .units import named, quantity, share, spread, stored
 
 MOST = 15  # layers in a table
@@ -86,9 +87,13 @@ class Comparison(dict[str, Any]):
         unmeasured = [f"{name}: {why}" for name, why in self["not_measurable"].items()]
         return boxed(
             _table("Figures", ["metric", "original", "candidate", "ratio"], rows)
-            + (limits_table(self["limits"]) if self["limits"] else "") + bullets([*lines(self)])
+            + self._limits() + bullets([*lines(self)])
             + bullets(unmeasured, "What was not measurable here") + _notes(self)
         )  # fmt: skip
+
+    def _limits(self) -> str:
+        before, after = self["original"]["metrics"], self["candidate"]["metrics"]
+        return limits_table(self["limits"], before, after, self["ratios"], self["slices"]) if self["limits"] else ""
 
     def _rows(self) -> Sequence[tuple[str, str, str, Mapping[str, Any]]]:
         """Slice, metric, unit, and the bounds of both models and of their ratio."""
@@ -111,13 +116,16 @@ class Explanation(_Layered):
     """What `strop.explain` gave."""
 
     def plot(self) -> Figures:
-        """Each layer's share of the error, and its time before and after, for a notebook to show.
+        """Each layer's share of the error, and its time before and after, for a notebook to show; of trees, how far
+        each puts the scores off, and the columns that they split by.
 
         Raises:
             MissingDependency: Plotly is not installed.
-            InvalidData: There are no layers, as of trees.
+            InvalidData: The models could not be looked into.
         """
-        return figures("an explanation", layer_charts(self["layers"]) if self["layers"] else "")
+        trees = self["forest"]
+        drawn = forest_charts(trees) if trees else layer_charts(self["layers"]) if self["layers"] else ""
+        return figures("an explanation", drawn)
 
     def _repr_html_(self) -> str:
         worst = sorted((one for one in self["layers"] if one["share"]), key=lambda one: -one["share"])

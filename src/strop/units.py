@@ -40,10 +40,8 @@ def share(interval: Interval) -> str:
     """A ratio with its bounds: `0.43x (0.41 to 0.45)`."""
     if not math.isfinite(interval.value):
         return "not known"
-    if interval.low == interval.high:
-        return f"{interval.value:.3g}x"
-    low, high = (f"{bound:.3g}" if math.isfinite(bound) else "?" for bound in (interval.low, interval.high))
-    return f"{interval.value:.3g}x ({low} to {high})"
+    value, low, high = map(_times, (interval.value, interval.low, interval.high))
+    return f"{value}x" if interval.low == interval.high else f"{value}x ({low} to {high})"
 
 
 def named(what: str, source: str) -> str:
@@ -79,6 +77,11 @@ def duration(seconds: float) -> str:
 def _scale(value: float, unit: str) -> tuple[float, str]:
     scales = _SCALES.get(unit, ((1.0, unit.replace("1/s", "/s")),))
     return next(((scale, name) for scale, name in scales if abs(value) >= scale), scales[-1])
+
+
+def _times(value: float) -> str:
+    """Three digits; beside 1, as many decimals on either side of it."""
+    return f"{value:.{4 if 1 <= value < 1.1 else 3}g}" if math.isfinite(value) else "?"
 
 
 def _digits(value: float, unit: str) -> str:

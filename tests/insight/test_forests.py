@@ -96,6 +96,29 @@ def test_columns_that_are_not_looked_at_any_more() -> None:
     assert found["trees"]["removed"] == list(range(8)) and found["trees"]["added"] == list(range(8))
 
 
+def test_what_moves_from_the_trees_into_what_the_sums_begin_with_has_changed_none() -> None:
+    first = forest()
+    ends = np.flatnonzero((first.tree >= 0) & (first.feature < 0))
+    values, leaf = first.values[first.leaf[ends]], first.leaf.copy()
+    leaf[ends] = np.arange(len(ends))
+    values = values - 0.5 * (1 + first.tree[ends])[:, None]
+    base = first.base + 0.5 * np.arange(1, 9).sum()
+    found = compare(first, replace(first, values=values, leaf=leaf, base=base), X)
+    assert found["leaves"]["largest_change"] < 1e-9
+    assert max(one["error"] for one in found["by_tree"]) < 1e-9
+    assert max(one["accumulated"] for one in found["by_tree"]) < 1e-6
+
+
+def test_splits_are_counted_by_column() -> None:
+    first = forest()
+    second = replace(first, roots=first.roots[:5], output=first.output[:5]).without_unused_nodes()
+    found = compare(first, second, X)
+    for side, one in (("original", first), ("candidate", second)):
+        counted = {told["name"]: told[side] for told in found["by_column"]}
+        assert sum(counted.values()) == found["splits"][side]
+        assert counted["sex"] == ((one.feature == 3) & (one.tree >= 0)).sum()
+
+
 @pytest.mark.parametrize("vectors", [False, True])
 def test_effects_of_trees_add_up_to_the_change_of_the_scores(vectors: bool) -> None:
     first = forest(outputs=3, vectors=vectors)

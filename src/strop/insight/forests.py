@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,7 +35,8 @@ class Walk:
         gone: Splits that are there no more.
         other: Splits of the candidate that come from none of the original's.
         merged: Leaves that became part of another.
-        values: By how much the values of leaves changed that are still there, those that did not included.
+        values: By how much the values of leaves changed that are still there, those that did not included; beside what
+            all of the tree's did, where the sums begin with something else.
     """
 
     kept: int = 0
@@ -59,13 +60,12 @@ class Walk:
 
 def walk(first: Forest, second: Forest, trees: tuple[int, int]) -> Walk:
     """Go through a tree and what may have been made of it."""
-    found = Walk()
+    found, changes = Walk(), list[Array]()
     waiting = [(int(first.roots[trees[0]]), int(second.roots[trees[1]]))]
     while waiting:
         a, b = waiting.pop()
         if first.feature[a] < 0 and second.feature[b] < 0:
-            change = second.values[second.leaf[b]] - first.values[first.leaf[a]]
-            found.values.append(float(abs(change).max()))
+            changes.append(second.values[second.leaf[b]] - first.values[first.leaf[a]])
         elif first.feature[a] < 0:
             found.other += _splits(second, b)
         elif second.feature[b] < 0:
@@ -82,6 +82,10 @@ def walk(first: Forest, second: Forest, trees: tuple[int, int]) -> Walk:
         else:
             found.gone += _splits(first, a)
             found.other += _splits(second, b)
+    if changes:
+        moved = not np.array_equal(first.base, second.base)
+        shift = np.median(changes, axis=0) if moved else 0.0  # which the base may make up for
+        found.values = [float(abs(change - shift).max()) for change in changes]
     return found
 
 
@@ -106,7 +110,7 @@ def compare(first: Forest, second: Forest, x: Array) -> dict[str, Any]:
     }
     moved = [change for one in walks.values() for change in one.moved]
     values = [change for one in walks.values() for change in one.values]
-    steps = list(_effects(first, second, pairs, x))
+    steps = _effects(first, second, pairs, x)
     noise = sum(step["power"] for step in steps)
     trees = [
         {
@@ -146,6 +150,7 @@ def compare(first: Forest, second: Forest, x: Array) -> dict[str, Any]:
         },
         "scores": scores,
         "by_tree": trees,
+        "by_column": _by_column(first, second, names),
         "samples": len(x),
     }  # fmt: skip
 
@@ -218,12 +223,17 @@ def _splits(forest: Forest, node: int) -> int:
 
 def _effects(
     first: Forest, second: Forest, pairs: Sequence[tuple[int | None, int | None]], x: Array
-) -> Iterator[dict[str, float]]:
+) -> list[dict[str, float]]:
     """What each tree's change does to the scores: alone, and with all before it, as root mean square over that of the
-    original's scores."""
+    original's scores.
+
+    What a tree that was kept gives to all samples more than it did is told of the whole: a step may have moved it from
+    there, from what the sums begin with.
+    """
     whole = first.scores(x).astype(np.float64) / first.divisor
     size = float(np.sqrt(np.mean(whole**2))) or 1.0
-    change = np.broadcast_to(second.base / second.divisor - first.base / first.divisor, whole.shape).copy()
+    alike = second.base / second.divisor - first.base / first.divisor
+    change, moments, found = np.zeros_like(whole), [], list[dict[str, float]]()
     for start in range(0, len(pairs), step := max(1, MOST // max(1, len(x)))):
         some = pairs[start : start + step]
         sides = [_reached(first, [a for a, _ in some], x), _reached(second, [b for _, b in some], x)]
@@ -236,9 +246,14 @@ def _effects(
                         own += values
                     else:
                         own[:, forest.output[tree]] += values[:, 0]
-            change += own
-            power = float(np.mean(own**2))
-            yield {"power": power, "error": power**0.5 / size, "accumulated": float(np.mean(change**2)) ** 0.5 / size}
+            shift = 0.0 if a is None or b is None else own.mean(axis=0)
+            alike, change = alike + shift, change + own - shift
+            power = float(np.mean((own - shift) ** 2))
+            found.append({"power": power, "error": power**0.5 / size})
+            moments.append((change.mean(axis=0), float(np.mean(change**2))))
+    for one, (mean, square) in zip(found, moments, strict=True):
+        one["accumulated"] = max(0.0, square + float(np.mean((2 * mean + alike) * alike))) ** 0.5 / size
+    return found
 
 
 def _reached(forest: Forest, trees: Sequence[int | None], x: Array) -> dict[int, Array]:
@@ -259,6 +274,19 @@ def _what(one: Walk | None, b: int | None) -> str:
         "leaf value": (sum(change > 0 for change in one.values), "changed"),
     }  # fmt: skip
     return ", ".join(f"{counted(count, what)} {how}" for what, (count, how) in told.items() if count) or "as it was"
+
+
+def _by_column(first: Forest, second: Forest, names: Sequence[str]) -> list[dict[str, Any]]:
+    """How many splits each forest has by each column that one of them splits by."""
+    counts = []
+    for one in (first, second):
+        splits = one.feature[(one.tree >= 0) & (one.feature >= 0)]
+        counts.append(np.bincount(splits, minlength=len(names))[: len(names)].tolist())
+    return [
+        {"name": name, "original": before, "candidate": after}
+        for name, before, after in zip(names, *counts, strict=True)
+        if before or after
+    ]
 
 
 def _used(forest: Forest) -> set[int]:

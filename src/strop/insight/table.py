@@ -9,13 +9,17 @@ from typing import Any
 from ..units import counted, percent, quantity, spread, stored, visible
 
 MOST = 12  # layers that are listed
+ITSELF = "the call itself"  # in the place of a layer's name
 KINDS = 6  # of operators, whose shares are told
 ESCAPED = str.maketrans({"\n": "\\n", "\t": "\\t"})
 LEGEND = (
     "reached: the least time that this machine could take for it, over the time that it takes. bound by: compute, its "
     "arithmetic; memory, what it reads and writes; conversion, it only changes types or layouts; overhead, it has so "
-    "little to do that starting it takes longer. A row is what the runtime runs at once, named by its main layer: +1, "
-    "one more layer is computed with it. --json has all rows, and the layers in each."
+    "little to do that starting it takes longer."
+)
+ROWS = (
+    "A row is what the runtime runs at once, named by its main layer: +1, one more layer is computed with it. --json "
+    "has all rows, and the layers in each."
 )
 
 
@@ -58,7 +62,7 @@ def _profiled(timed: Sequence[Mapping[str, Any]], width: int) -> list[str]:
     for row in rows:
         row[0] = shortened(row[0], max(12, room))
     known = any(layer["bound_by"] for layer in timed if layer["layers"])
-    legend = textwrap.wrap(LEGEND, width, initial_indent="  ", subsequent_indent="  ") if known else []
+    legend = textwrap.wrap(f"{LEGEND} {ROWS}", width, initial_indent="  ", subsequent_indent="  ") if known else []
     kinds = textwrap.wrap(_by_operator(timed), width, initial_indent="  ", subsequent_indent="  ") if left else []
     return ["", "Where the time goes", *table(rows, right=(2, 3, 4)), *kinds, *legend]
 
@@ -75,7 +79,7 @@ def _by_operator(timed: Sequence[Mapping[str, Any]]) -> str:
 
 def _row(layer: Mapping[str, Any]) -> list[str]:
     if layer["operator"] == "overhead" and not layer["layers"]:
-        name, operator = "the call itself", ""
+        name, operator = ITSELF, ""
     else:
         more = len(layer["layers"]) - 1
         name, operator = one_line(layer["name"]) + (f" +{more}" if more > 0 else ""), one_line(layer["operator"])

@@ -2,6 +2,7 @@
 
 from .choices import frontier
 from .compared import comparison_figures
+from .forest import forest_charts
 from .page import page
 from .parts import sheet
 from .plots import drawn
@@ -11,6 +12,6 @@ from .unfinished import unfinished, unfinished_tuning
 from .why import layer_charts
 
 __all__ = [
-    "comparison_figures", "drawn", "frontier", "layer_charts", "page", "profile_figures", "sheet", "tuning_figures",
-    "tuning_page", "unfinished", "unfinished_tuning",
+    "comparison_figures", "drawn", "forest_charts", "frontier", "layer_charts", "page", "profile_figures", "sheet",
+    "tuning_figures", "tuning_page", "unfinished", "unfinished_tuning",
 ]  # fmt: skip

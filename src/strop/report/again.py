@@ -91,8 +91,8 @@ def _how(manifest: Mapping[str, Any]) -> str:
     lines = [
         f"{env['cpu']}, {counted(env['cores'], 'core')}; {counted(target['threads'], 'thread')}, "
         f"batch {target['batch']}",
-        f"{counted(splits['calibration'], 'sample')} calibrated, {splits['search']:,} searched, "
-        f"{splits['confirm']:,} confirmed",
+        f"{counted(splits['calibration'], 'sample')} to calibrate with, {splits['search']:,} to search by (the search "
+        f"split), {splits['confirm']:,} to confirm on (the confirm split)",
         *([f"images: {restore(Preprocessing, images)}"] if (images := manifest.get("preprocessing")) else []),
         f"noise: {details.noise(manifest['noise'])}",
         f"{counted(manifest['candidates'], 'candidate')} in {duration(manifest['seconds'])}, seed {manifest['seed']}",

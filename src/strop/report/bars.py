@@ -27,14 +27,15 @@ def bars(
     """Bars by layer, from above.
 
     Args:
+        title: What they show.
         count: Of layers.
         form: Of the numbers, as Plotly has it.
         order: Of the layers, likewise; by default that of the traces.
     """
     layout = {
-        "xaxis": {"title": {"text": title}, "tickformat": form, "rangemode": "tozero"},
+        "xaxis": {"tickformat": form, "rangemode": "tozero"},
         "yaxis": {"autorange": "reversed", "type": "category", "dtick": 1, **(order or {})},
         "barmode": "stack" if order else "group", "showlegend": len(traces) > 1,
     }  # fmt: skip
-    about = f"Layer by layer: {title}. The table below has the same figures."
-    return figure(finite({"data": list(traces), "layout": layout}), about, rows=count)
+    about = f"{title}."
+    return figure(finite({"data": list(traces), "layout": layout}), about, rows=count, caption=title)

@@ -49,7 +49,7 @@ def chart(found: Mapping[str, Any]) -> str:
         "y": [escape(groups[at]["name"]) for at in kept], "x": [groups[at][side]["error"] for at in kept],
         "hovertemplate": "%{y}: %{x:.2e}<extra></extra>",
     } for side, (head, colour) in SIDES.items()]  # fmt: skip
-    return f'<div class="plots">{bars(traces, "error of the outputs", len(kept), ".1e")}</div>'
+    return f'<div class="plots">{bars(traces, "Error of the outputs, by layer", len(kept), "~g")}</div>'
 
 
 def _cell(error: float | None) -> tuple[str, float]:

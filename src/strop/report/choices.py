@@ -10,7 +10,8 @@ from typing import Any
 from ..goal import Goal
 from ..units import duration, named, share, stored
 from .frontier import LOOKS, Axis, Tried, chart
-from .parts import badge, limit_text, table, verdict_text
+from .limits import limit_text, verdict_text
+from .parts import badge, table
 
 FAILED = "-"
 
@@ -20,34 +21,27 @@ def measured(tried: Sequence[Tried]) -> list[Tried]:
     return [one for one in tried if one["cause"] != "refused" and one["seconds"]]
 
 
-def choices(
-    tried: Sequence[Tried], goal: Goal, content: Mapping[str, Any], confirmed: Sequence[Mapping[str, Any]]
-) -> str:
+def choices(tried: Sequence[Tried], found: Mapping[str, Any]) -> str:
     """The frontier and the table, of what was measured on the search split.
 
     Args:
         tried: All candidates.
-        goal: The limits and the objective.
-        content: What is handed over, as a manifest has it.
-        confirmed: What the confirm split said of finalists, likewise.
+        found: As a manifest has it: `goal`, `winner`, `closest` and `confirmed`.
     """
-    shown = measured(tried)
-    if not shown:
-        return ""
-    axes = _axes(shown, goal)
-    verdicts = {one["candidate"]: one["verdict"] for one in confirmed}
-    told = [_told(one, content) for one in shown]
-    return frontier(tried, goal, content, confirmed) + _table(shown, told, axes, verdicts)
+    return frontier(tried, found) + (_table(shown, found) if (shown := measured(tried)) else "")
 
 
-def frontier(
-    tried: Sequence[Tried], goal: Goal, content: Mapping[str, Any], confirmed: Sequence[Mapping[str, Any]]
-) -> str:
+def frontier(tried: Sequence[Tried], found: Mapping[str, Any]) -> str:
     """The chart of them alone, by the same arguments; nothing where there are no two metrics to draw it by."""
-    shown = measured(tried)
+    shown, goal = measured(tried), Goal.of_json(found["goal"])
     axes = _axes(shown, goal)
-    verdicts = {one["candidate"]: one["verdict"] for one in confirmed}
-    return chart(shown, [_told(one, content) for one in shown], axes, goal, verdicts) if len(axes) > 1 else ""
+    told = [_told(one, found) for one in shown]
+    return chart(shown, told, axes, goal, _verdicts(found)) if len(axes) > 1 else ""
+
+
+def _verdicts(found: Mapping[str, Any]) -> dict[str, str]:
+    """By candidate, what the confirm split said."""
+    return {one["candidate"]: one["verdict"] for one in found["confirmed"]}
 
 
 def _axes(shown: Sequence[Tried], goal: Goal) -> list[Axis]:
@@ -58,17 +52,22 @@ def _named(tried: Sequence[Tried]) -> list[str]:
     return list(dict.fromkeys(name for one in tried for name in one["report"]["figures"]))
 
 
-def _told(one: Tried, content: Mapping[str, Any]) -> str:
+def _told(one: Tried, found: Mapping[str, Any]) -> str:
     """A key of `LOOKS`; why it was not measured, where it was not."""
     if one["cause"] != "done":
         return str(one["cause"])
-    if content and (one["route"], one["runtime"]) == (content["route"], content["runtime"]):
-        return "handed over"
-    found = {judged["verdict"] for judged in one["report"]["judged"]}
-    return "breaks a limit" if "broken" in found else "inconclusive" if "inconclusive" in found else "keeps the limits"
+    for side, look in (("winner", "handed over"), ("closest", "closest")):
+        if (made := found[side]) and (one["route"], one["runtime"]) == (made["route"], made["runtime"]):
+            return look
+    judged = {limit["verdict"] for limit in one["report"]["judged"]}
+    return (
+        "breaks a limit" if "broken" in judged else "inconclusive" if "inconclusive" in judged else "keeps the limits"
+    )
 
 
-def _table(shown: Sequence[Tried], told: Sequence[str], axes: Sequence[Axis], verdicts: Mapping[str, str]) -> str:
+def _table(shown: Sequence[Tried], found: Mapping[str, Any]) -> str:
+    axes, verdicts = _axes(shown, Goal.of_json(found["goal"])), _verdicts(found)
+    told = [_told(one, found) for one in shown]
     rows: list[list[Any]] = []
     order = [*LOOKS, *dict.fromkeys(look for look in told if look not in LOOKS)]
     ranked = sorted(enumerate(zip(shown, told, strict=True), 1), key=lambda entry: order.index(entry[1][1]))
@@ -87,10 +86,10 @@ def _table(shown: Sequence[Tried], told: Sequence[str], axes: Sequence[Axis], ve
             (said + reason, order.index(look)),
             *ratios, escape(confirmed), (duration(one["seconds"]), round(one["seconds"], 2)), (str(number), number),
         ])  # fmt: skip
-    heads = ["candidate", "outcome", *(axis.label for axis in axes), "confirmed", "time", "number"]
+    heads = ["candidate", "outcome", *(axis.label for axis in axes), "confirmed", "took", "number"]
     note = (
-        "Ratios to the original, on the search split. What is handed over comes first, then by outcome what else was "
-        "tried, in that order."
+        "Ratios to the original, on the search split. First what is handed over, or closest; then by outcome what else "
+        "was tried, in that order."
     )
     return f'<p class="note">{note}</p>' + table("Candidates", heads, rows, "wide dense tall", sortable=True)
 

@@ -23,6 +23,7 @@ Place: TypeAlias = tuple[float, float, float]
 
 LOOKS = {
     "handed over": ("#009e73", "star", 17, "★"),
+    "closest": ("#d55e00", "star", 17, "★"),
     "the original": ("#8c8c8c", "pentagon", 13, "⬟"),
     "keeps the limits": ("#3b8fd0", "circle", 10, "●"),
     "inconclusive": ("#cc79a7", "diamond-open", 11, "◇"),
@@ -74,17 +75,23 @@ class Axis:
     def to_json(self) -> dict[str, Any]:
         """What the page's script has to know of it. Titles are HTML, as Plotly takes them."""
         limits = [{"at": at, "text": escape(said), "said": said} for at, said in self.limits if math.isfinite(at)]
-        title = escape(self.label + ("" if self.quality else ", times the original's"))
+        way = "← better" if self.better == "lower" else "better →"
+        title = escape(self.label + (" " if self.quality else ", times the original's ") + f"({way})")
         return {"title": title, "better": self.better, "ratio": not self.quality, "limits": limits}
 
     def place(self, one: Tried) -> Place:
-        """Value and bounds of a candidate; NaN where it was not measured so far."""
+        """Value and bounds of a candidate; NaN where it was not measured so far. Bounds of quality are those of its
+        ratio: against the original, by the same samples, as limits are judged."""
         found = one["report"]["figures"].get(self.name)
         if found is None:
             return math.nan, math.nan, math.nan
-        told = stored(found["candidate" if self.quality else "ratio"])
-        low, high = (bound if math.isfinite(bound) else told.value for bound in (told.low, told.high))
-        value, low, high = (float(f"{number:.6g}") for number in (told.value, low, high))  # finer than a pixel
+        ratio, value = stored(found["ratio"]), stored(found["candidate"]).value
+        scale = self.original if self.quality else 1.0
+        value = value if self.quality else ratio.value
+        low, high = sorted(
+            bound * scale if math.isfinite(bound * scale) else value for bound in (ratio.low, ratio.high)
+        )
+        value, low, high = (float(f"{number:.6g}") for number in (value, low, high))  # finer than a pixel
         return value, low, high
 
 
@@ -122,9 +129,10 @@ def chart(
         "of what no other candidate beats as a dotted one. The table below has the same figures."
     )
     note = (
-        "What the search split said. The dotted frontier joins what no other candidate beats in both metrics, of those "
-        "that break no limit; dashed lines are limits. Point at a mark to see its route; choose others to be drawn by "
-        "the legend and the axes."
+        "Measured on the search split: samples that the search looks at. Bars, where marks are few, are the spread; of "
+        "quality, that against the original. The dotted line is the frontier: what no other candidate beats in both "
+        "metrics, of those that break no limit. Dashed lines are limits. Point at a mark to see its route; the legend "
+        "and the axes choose what is drawn."
     )
     away = sum(math.isnan(axis.place(one)[0]) for one in shown for axis in axes if axis.name == across)
     if away:

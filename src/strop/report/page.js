@@ -5,13 +5,18 @@ const GRID = 'rgba(128,128,128,0.3)' // seen on a white page and on a black one
 const CONFIG = {responsive: true, displayModeBar: false}
 const MANY = 25 // points, above which bars of their spread would hide them
 const CROWD = 150 // points, above which they are drawn smaller
+const NARROW = 480 // pixels, under which titles of axes take two lines, and what a mark says more of them
 const PAPER = 640 // pixels, the width of a figure that is printed
 const EDGE = 0.08 // of the room that points take, left free on each side
+const FINE = 0.01 // of a value, that an axis shows at the least: nothing is told apart by less
 const NEAR = 4 // times that room, within which a limit is shown though no point is beside it
 const WIDE = 20 // times the least of a ratio that the greatest is, above which an axis is logarithmic
 
 function looks(layout) {
-  const axis = {gridcolor: GRID, zeroline: false, automargin: true, exponentformat: 'power'}
+  const axis = {
+    gridcolor: GRID, zeroline: false, automargin: true, exponentformat: 'power', ticks: 'outside', ticklen: 4,
+    tickcolor: 'rgba(0,0,0,0)', tickfont: {size: 12},
+  }
   for (const name of Object.keys(layout).filter(name => /^[xy]axis\d*$/.test(name))) {
     Object.assign(layout[name], axis)
     if (layout[name].title) layout[name].title.standoff = 12
@@ -27,12 +32,14 @@ function looks(layout) {
 function room(points, limits, logarithmic) {
   const scaled = logarithmic ? Math.log10 : value => value
   let low = Math.min(...points.map(scaled)), high = Math.max(...points.map(scaled))
-  const wide = high - low || Math.abs(high) || 1
+  const short = FINE * (logarithmic ? 1 : Math.max(Math.abs(low), Math.abs(high))) - (high - low)
+  if (short > 0) [low, high] = [low - short / 2, high + short / 2]
+  const wide = high - low || 1
   for (const at of limits.map(scaled)) {
     if (at < low && low - at <= NEAR * wide) low = at
     if (at > high && at - high <= NEAR * wide) high = at
   }
-  const free = EDGE * (high - low || wide)
+  const free = EDGE * (high - low)
   return [low - free, high + free]
 }
 
@@ -49,6 +56,8 @@ function frontier(points, across, up) {
 function choices(figure, plot, found) {
   const [across, up] = figure.querySelectorAll('select')
   const draw = () => {
+    const narrow = plot.clientWidth < NARROW
+    const said = label => narrow ? label.replace(/, | (?=\+ )/g, '<br>') : label
     const names = [across.value, up.value]
     const sides = names.map(name => found.metrics[name])
     const placed = group => group.label.map((_, at) => names.map(name => group.values[name][at]))
@@ -66,8 +75,11 @@ function choices(figure, plot, found) {
       })
       drawn.push({
         type: 'scatter', mode: 'markers', name: group.name, x: shown.map(at => points[at][0]),
-        y: shown.map(at => points[at][1]), text: shown.map(at => group.label[at]), hoverinfo: 'text',
-        marker: {color: group.colour, symbol: group.symbol, size: group.size * (count > CROWD ? 0.7 : 1), opacity: 0.85, line: {width: 1}},
+        y: shown.map(at => points[at][1]), text: shown.map(at => said(group.label[at])), hoverinfo: 'text',
+        marker: {
+          color: group.colour, symbol: group.symbol, line: {width: 1, color: 'rgba(128,128,128,0.8)'},
+          ...(count > CROWD && group.label.length > 1 ? {size: 0.7 * group.size, opacity: 0.6} : {size: group.size, opacity: 0.9}),
+        },
         error_x: spread(0), error_y: spread(1), legendrank: drawn.length + 1,
       })
     }
@@ -98,7 +110,8 @@ function choices(figure, plot, found) {
         xanchor: 'right', yanchor: 'bottom',
       })
     }))
-    const axis = at => ({title: {text: sides[at].title}, type: logarithmic[at] ? 'log' : 'linear', range: ends[at]})
+    const title = ({title}) => narrow ? title.replace(' (', '<br>(') : title
+    const axis = at => ({title: {text: title(sides[at])}, type: logarithmic[at] ? 'log' : 'linear', range: ends[at]})
     Plotly.react(plot, drawn, looks({xaxis: axis(0), yaxis: axis(1), shapes, annotations, hovermode: 'closest'}), CONFIG)
     figure.querySelector('figcaption').textContent = away.length ? `Far from all marks, so not drawn: ${away.join(', ')}.` : ''
   }
@@ -131,12 +144,24 @@ function sortable(table) {
   })
 }
 
+// Text to be copied by one press, where the browser lets a page do that.
+function copied(box) {
+  const button = document.createElement('button')
+  button.type = 'button'
+  button.textContent = 'Copy'
+  button.addEventListener('click', () => navigator.clipboard.writeText(box.querySelector('pre').textContent).then(
+    () => { button.textContent = 'Copied' }, () => { button.textContent = 'Not allowed here' }
+  ))
+  box.append(button)
+}
+
 // What scrolls can be reached by the keyboard; what does not is no stop on the way.
 const stops = new ResizeObserver(seen => seen.forEach(({target: box}) => {
   box.tabIndex = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight ? 0 : -1
 }))
 document.querySelectorAll('.wide, pre').forEach(box => stops.observe(box))
 document.querySelectorAll('table.sortable').forEach(sortable)
+if (navigator.clipboard) document.querySelectorAll('.code').forEach(copied)
 document.querySelectorAll('figure').forEach(figure => {
   const plot = figure.querySelector('.plot'), found = JSON.parse(figure.querySelector('script').textContent)
   if (found.groups) choices(figure, plot, found)

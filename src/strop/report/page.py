@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,8 @@ from .again import again
 from .choices import choices, confirmed_table
 from .cost import cost
 from .frontier import Tried
-from .parts import badge, bullets, code, document, limits_table, spread_text, table
+from .limits import limits_table
+from .parts import badge, bullets, code, document, spread_text, table
 from .why import EXPLAIN, why
 
 PACKAGES = {
@@ -27,6 +29,15 @@ PACKAGES = {
 }  # fmt: skip
 """What a module is installed by, where that is called otherwise."""
 NOTHING = "There is nothing to deploy: no candidate was measured."
+FARTHEST = "those whose outputs are farthest off"
+WORST = {
+    "row": "Row: the sample's place in the data, from 0.",
+    "step": "Step: the place in its output that changed.",
+    "margin": "Margin: by how much the candidate puts its own prediction above the original's.",
+    "error": "Error: root mean square of the differences, over that of the outputs.",
+    "cosine": "Cosine: 1 is the same direction.",
+}
+"""What the columns of the worst samples mean."""
 
 
 def page(
@@ -43,21 +54,21 @@ def page(
     """
     anatomy = anatomy or {}
     explained = anatomy.get("explained")
-    verdict, goal = manifest["verdict"], Goal.of_json(manifest["goal"])
+    verdict = manifest["verdict"]
     content = manifest["winner"] or manifest["closest"] or {}
     title = f"strop: {manifest['original']['source']}"
     head = f'<p class="lead"><strong>{badge(verdict)}</strong>: {escape(manifest["reason"])}.</p>'
     not_tried = [f"{name} {reason}" for name, reason in manifest["not_tried"].items()]
     return document(title, head, [
         ("get", "What you get", _get(manifest, content)),
-        ("cost", "What it costs you", cost(manifest) + _worst(explained)),
+        ("cost", "What it costs you", cost(manifest) + _worst(explained, content)),
         ("choices", f"What the choices were: {counted(manifest['candidates'], 'candidate')}",
-         choices(tried, goal, content, manifest["confirmed"])
+         choices(tried, manifest)
          + confirmed_table(manifest["confirmed"], content.get("metrics", {}))
          or "<p>No candidate was measured.</p>"),
         ("why", "Why", why(manifest, anatomy)),
         ("not", "What was not tried, or failed",
-         f"<p>{escape(details.search(manifest['search']))}.</p>"
+         f"<p>{escape(_sentence(details.search(manifest['search'])))}</p>"
          + bullets([*not_tried, *details.refused(tried)], "Not tried")
          + bullets(_failed(tried), "Failed")),
         ("deploy", "How to deploy it", _deploy(snippet, content, manifest)),
@@ -69,17 +80,29 @@ def page(
 
 
 def _get(manifest: Mapping[str, Any], content: Mapping[str, Any]) -> str:
-    original = manifest["original"]
+    original, closest = manifest["original"], ""
+    if content and not manifest["winner"]:
+        keeps = "keeps the limits" if manifest["verdict"] == "infeasible" else "is proven to keep the limits"
+        closest = f"<p>No candidate {keeps}. These are the figures of the closest one.</p>"
     counts = details.counts(original["counts"], content.get("counts", {}))
+    limits = limits_table(
+        manifest["limits"], original["metrics"], content.get("metrics", {}), content.get("ratios", {}),
+        manifest["slices"], manifest["goal"]["limits"],
+    )  # fmt: skip
     return (
-        _tiles(manifest, content)
-        + _figures(original, content)
+        closest
+        + _tiles(manifest, content)
+        + (_figures(manifest, content) if content else "")
         + bullets([*details.called(original), *counts])
         + "<h3>Limits</h3>"
-        + (limits_table(manifest["limits"]) if manifest["limits"] else "<p>No limit was set.</p>")
+        + (limits if manifest["limits"] else "<p>No limit was set.</p>")
         + bullets(manifest["advice"], "What would help")
         + bullets([f"{m}: {why}" for m, why in manifest["not_measurable"].items()], "What was not measurable here")
     )
+
+
+def _sentence(said: str) -> str:
+    return f"{said[0].upper()}{said[1:]}."
 
 
 def _tiles(manifest: Mapping[str, Any], content: Mapping[str, Any]) -> str:
@@ -90,20 +113,20 @@ def _tiles(manifest: Mapping[str, Any], content: Mapping[str, Any]) -> str:
         if name not in found or found[name]["value"] is None:
             continue
         now, before = found[name], manifest["original"]["metrics"].get(name, {}).get("value")
+        ratio = stored(content["ratios"][name])
+        cost = name in better() and bool(now["unit"]) and math.isfinite(ratio.value)
         said = quantity(now["value"], now["unit"])
-        was = "" if before is None else f"{said}, was {quantity(before, now['unit'])}"
-        ratio = stored(content["ratios"][name]).value
-        large, small = (f"{ratio:.3g}x", was or said) if name in better() and now["unit"] else (said, was)
-        tiles.append(
-            f"<div><dt>{escape(named(name, now.get('source', '')))}</dt><dd>{escape(large)}</dd>"
-            f"<dd>{escape(small)}</dd></div>"
-        )
+        was = "" if before is None else f"was {quantity(before, now['unit'])}"
+        lines = [f"{ratio.value:.3g}x" if cost else said, ", ".join([said] * cost + [was] * bool(was))]
+        lines += [f"{share(ratio)} of the original's"] if math.isfinite(ratio.value) else []
+        told = "".join(f"<dd>{escape(line)}</dd>" for line in lines if line)
+        tiles.append(f"<div><dt>{escape(named(name, now.get('source', '')))}</dt>{told}</div>")
     return f'<dl class="tiles">{"".join(tiles)}</dl>' if tiles else ""
 
 
-def _figures(original: Mapping[str, Any], content: Mapping[str, Any]) -> str:
-    rows = []
-    for name, found in content.get("metrics", {}).items():
+def _figures(manifest: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+    original, rows = manifest["original"], []
+    for name, found in content["metrics"].items():
         before = original["metrics"].get(name)
         rows.append([
             escape(named(name, found.get("source", ""))),
@@ -111,20 +134,30 @@ def _figures(original: Mapping[str, Any], content: Mapping[str, Any]) -> str:
             spread_text(found),
             escape(share(stored(content["ratios"][name]))),
         ])  # fmt: skip
-    runtimes = [original["runtime"]["name"], content.get("runtime", {}).get("name", "")]
-    heads = ["metric", f"original ({runtimes[0]})", f"handed over ({runtimes[1]})", "ratio"]
-    steps = " + ".join([s["technique"] for s in content.get("route", [])]) or "the original, unchanged"
-    return f"<p>Route: <strong>{escape(steps)}</strong></p>" + (table("Figures", heads, rows) if rows else "")
+    heads = ["metric", "original", "handed over" if manifest["winner"] else "closest", "ratio"]
+    steps = " + ".join(s["technique"] for s in content["route"]) or "the original, unchanged"
+    runtimes = [escape(side["runtime"]["name"]) for side in (content, original)]
+    run = f", run by {runtimes[0]}" + (f"; the original is run by {runtimes[1]}" if content["route"] else "")
+    return f"<p>Route: <strong>{escape(steps)}</strong>{run}.</p>" + (table("Figures", heads, rows) if rows else "")
 
 
-def _worst(explained: Mapping[str, Any] | None) -> str:
+def _worst(explained: Mapping[str, Any] | None, content: Mapping[str, Any]) -> str:
     """The samples that changed the most."""
-    worst = (explained or {}).get("samples", {}).get("worst", [])
-    if not worst:
-        return "" if explained else f"<p>Which samples changed the most, {EXPLAIN}</p>"
+    if explained is None:
+        return f"<p>Which samples changed the most, {EXPLAIN}</p>" if content.get("route") else ""
+    found = explained["samples"]
+    if not (worst := found["worst"]):
+        return ""
     heads = [name for name in worst[0] if any(one[name] is not None for one in worst)]
     rows = [[escape(_told(one[name])) for name in heads] for one in worst]
-    return "<h3>Worst samples</h3>" + table("Worst samples", heads, rows, "wide dense")
+    changed = f"{counted(found['changed'], 'prediction')} changed" if found["changed"] else ""
+    shown = f": these {len(worst)} by the widest margin" if (found["changed"] or 0) > len(worst) else ""
+    legend = " ".join(said for name, said in WORST.items() if name in heads)
+    return (
+        f"<h3>Worst samples</h3><p>{escape(_sentence(f'{changed}{shown}' or FARTHEST))}</p>"
+        + table("Worst samples", heads, rows, "wide dense")
+        + f'<p class="note">{escape(legend)}</p>'
+    )
 
 
 def _told(value: object) -> str:
@@ -154,11 +187,14 @@ def _deploy(snippet: str, content: Mapping[str, Any], manifest: Mapping[str, Any
             "<p>It lies in the run directory. <code>strop optimize --resume</code> with that, and <code>--out</code>, "
             "writes it as a bundle, whose report has code that runs it.</p>"
         )
-    files = ", ".join(content["files"])
+    files = ", ".join(f"<code>{escape(file)}</code>" for file in content["files"])
     images = manifest.get("preprocessing")
+    kept = (
+        "" if manifest["winner"] else "<p>It is the closest candidate, not one that is proven to keep the limits.</p>"
+    )
     return (
-        f"<p>{escape(files)}: {escape(content['format'])}, for {escape(content['runtime']['name'])}. In the folder of "
-        "this bundle:</p>" + code(snippet, "Python that runs it")
+        f"{kept}<p>Files: {files}. Format: {escape(content['format'])}. Runtime: {escape(content['runtime']['name'])}. "
+        "This runs in the folder of the bundle:</p>" + code(snippet, "Python that runs it")
         + f"<p>It needs {_needed(snippet, manifest['environment']['packages'])}.</p>"
         + ("<p>The samples are pre-processed as <code>preprocessing</code> of the manifest says.</p>" if images else "")
         + ("<p><code>device.md</code> has the commands that measure it on a phone.</p>"

@@ -1,4 +1,4 @@
-"""Parts: what the pages have in common: the skeleton, tables, lists, limits, figures. Every name is escaped."""
+"""Parts: what the pages have in common: the skeleton, tables, lists, figures. Every name is escaped."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, TypeAlias
 
-from ..advice import would_decide
-from ..units import named, spread, stored, visible
+from ..units import spread, stored, visible
 
 Section: TypeAlias = tuple[str, str, str]
 """A name to link to, a head, and HTML; one without HTML is left out."""
@@ -67,7 +66,7 @@ def _asset(name: str) -> str:
     return (importlib.resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
-def figure(data: Mapping[str, Any], about: str, controls: str = "", rows: int = 0) -> str:
+def figure(data: Mapping[str, Any], about: str, controls: str = "", rows: int = 0, caption: str = "") -> str:
     """What the page's script draws, with what it is drawn from.
 
     Args:
@@ -76,41 +75,24 @@ def figure(data: Mapping[str, Any], about: str, controls: str = "", rows: int = 
         about: As text: what is to be seen, for those who can't.
         controls: HTML above it, of a figure that is the page's main one.
         rows: Of a figure that is as high as it has rows.
+        caption: As text, above it; the script writes that of the main one, below.
     """
     plain = json.dumps(data)
     for sign in "<>&":  # which would end the script
         plain = plain.replace(sign, f"\\u{ord(sign):04x}")
     high = f' style="height: {6 + 1.4 * rows:.0f}rem"' if rows else ""
+    above, below = (controls, '<figcaption class="note"></figcaption>') if controls else ("", "")
+    if caption:
+        above += f"<figcaption>{escape(caption)}</figcaption>"
     return (
-        f'<figure{" class=large" if controls else ""}>{controls}<div class="plot"{high} role="img" '
-        f'aria-label="{escape(about)}"></div><figcaption class="note"></figcaption>'
-        f'<script type="application/json">{plain}</script></figure>'
+        f'<figure{" class=large" if controls else ""}>{above}<div class="plot"{high} role="img" '
+        f'aria-label="{escape(about)}"></div>{below}<script type="application/json">{plain}</script></figure>'
     )
-
-
-def limits_table(limits: Iterable[Mapping[str, Any]]) -> str:
-    """Limit by limit: the verdict, and what would decide an open one."""
-    return table("Limits", ["limit", "verdict"], [[limit_text(found), verdict_text(found)] for found in limits])
-
-
-def limit_text(found: Mapping[str, Any]) -> str:
-    """A limit, and the slice that decides it."""
-    where = f" ({found['slice']})" if found.get("slice") else ""
-    return escape(named(found["limit"], found.get("source", "")) + where)
-
-
-def verdict_text(found: Mapping[str, Any]) -> str:
-    """A verdict, in its colour."""
-    verdict = found["verdict"]
-    open_ = verdict == "inconclusive" and not found.get("why")
-    needed = f", {would_decide(found['limit'], found.get('needed'))}" if open_ else ""
-    why = f": {found['why']}" if found.get("why") else ""
-    return badge(verdict, f"{needed}{why}")
 
 
 def badge(verdict: str, more: str = "") -> str:
     """A verdict by sign, word and colour; what is said of it in the same."""
-    return f'<span class="{escape(verdict)}">{SIGNS.get(verdict, "")} {escape(verdict + more)}</span>'
+    return f'<span class="{escape(verdict)}">{SIGNS.get(verdict, "")}&nbsp;{escape(verdict + more)}</span>'
 
 
 def bullets(lines: Sequence[str], head: str = "") -> str:
@@ -123,7 +105,8 @@ def bullets(lines: Sequence[str], head: str = "") -> str:
 
 def code(text: str, about: str) -> str:
     """Text to be copied."""
-    return f'<pre tabindex="0" role="group" aria-label="{escape(about)}">{escape(text)}</pre>'
+    text = f'<pre tabindex="0" role="group" aria-label="{escape(about)}">{escape(text)}</pre>'
+    return f'<div class="code">{text}</div>'
 
 
 def spread_text(found: Mapping[str, Any]) -> str:
@@ -136,7 +119,7 @@ def table(
     sortable: bool = False,
 ) -> str:  # fmt: skip
     """A table of cells that are HTML; the first of a row is its head. A row that is shorter than the heads ends in a
-    cell that spans the rest.
+    cell that spans the rest. Columns in which nothing stands are left out.
 
     Args:
         caption: As text, for whoever does not see the head above it.
@@ -145,17 +128,19 @@ def table(
         kind: Classes of what it scrolls in.
         sortable: Whether a person may sort it.
     """
-    head = "".join(f'<th scope="col">{escape(h)}</th>' for h in heads)
+    kept = [at for at in range(len(heads)) if not at or any(_html(row[at]) for row in rows if at < len(row))]
+    head = "".join(f'<th scope="col">{escape(heads[at])}</th>' for at in kept)
     body = []
     for row in rows:
         cells = []
-        for place, cell in enumerate(row):
-            html, key = cell if isinstance(cell, tuple) else (cell, None)
-            sorted_by = "" if key is None else f' data-key="{escape(str(key))}"'
-            rest = len(heads) - place if place == len(row) - 1 else 1
+        own = [at for at in kept if at < len(row)]
+        for at in own:
+            html, cell = _html(row[at]), row[at]
+            sorted_by = f' data-key="{escape(str(cell[1]))}"' if isinstance(cell, tuple) else ""
+            rest = len(kept) - len(own) + 1 if at == own[-1] else 1
             spans = f' colspan="{rest}"' if rest > 1 else ""
-            narrow = ' class="n"' if len(html) < 32 and place else ""
-            opened = "td" if place else 'th scope="row"'
+            narrow = ' class="n"' if len(html) < (32 if at else 6) else ""
+            opened = "td" if at else 'th scope="row"'
             cells.append(f"<{opened}{narrow}{spans}{sorted_by}>{html}</{opened[:2]}>")
         body.append(f"<tr>{''.join(cells)}</tr>")
     sorts = ' class="sortable"' if sortable else ""
@@ -164,3 +149,7 @@ def table(
         f'<caption class="hidden">{escape(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
+
+
+def _html(cell: str | tuple[str, object]) -> str:
+    return cell[0] if isinstance(cell, tuple) else cell

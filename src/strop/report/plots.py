@@ -32,6 +32,7 @@ Trials: TypeAlias = "Sequence[optuna.trial.FrozenTrial]"
 LEVELS = 24  # that numbers are rounded to in a contour plot, where there are more: its grid has a cell for each pair
 FEWEST = 6  # candidates that a contour plot is drawn from
 MOST = 3  # parameters in contour plots: those that matter most
+DECADES = 1.5  # of an axis, from which on only they have a tick
 FAR = 5  # times the median's distance to the best: a slice shows what is as near
 LOOKS = {
     "done": ("#3b8fd0", "circle", "●"), "not told apart": ("#cc79a7", "diamond", "◆"),
@@ -85,6 +86,11 @@ def _history(found: Mapping[str, Any], study: optuna.Study) -> list[graph_object
     objective = escape(found["goal"]["objective"])
     by_trial = optuna.visualization.plot_optimization_history(study, target_name=objective)
     by_trial.update_layout(title=None, xaxis_title="trial", yaxis_title=objective)
+    for trace in by_trial.data:
+        if trace.mode == "lines":
+            trace.update(name="best so far", line={"shape": "hv", "color": "#e69f00"})
+        else:
+            trace.update(marker={"color": "#3b8fd0"})
     spent = np.cumsum([row["seconds"] for row in found["trials"]])
     by_time = graph_objects.Figure(by_trial)
     for trace in by_time.data:
@@ -107,13 +113,19 @@ def _slices(found: Mapping[str, Any], trials: Trials) -> list[graph_objects.Figu
 def _contours(found: Mapping[str, Any], trials: Trials) -> list[graph_objects.Figure]:
     """Pairs of the parameters that matter most, and the objective, of the candidates that were judged whole."""
     done = [trial for trial in trials if trial.state == optuna.trial.TrialState.COMPLETE]
-    kinds = _ranked(found, trials)
+    kinds = {name: kind for name, kind in _ranked(found, trials).items() if _ordered(kind)}
     figures = []
     for pair in itertools.combinations(list(kinds)[:MOST], 2):
         both = [trial for trial in done if all(name in trial.params for name in pair)]
         if len(both) >= FEWEST and all(len({trial.params[name] for trial in both}) > 1 for name in pair):
             figures.append(_contour(found, both, {name: kinds[name] for name in pair}))
     return figures
+
+
+def _ordered(kind: Any) -> bool:
+    """Whether there is anything between its values: nothing lies between names."""
+    named = isinstance(kind, optuna.distributions.CategoricalDistribution)
+    return not named or all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in kind.choices)
 
 
 def _ranked(found: Mapping[str, Any], trials: Trials) -> dict[str, optuna.distributions.BaseDistribution]:
@@ -181,7 +193,11 @@ def _contour(found: Mapping[str, Any], trials: Trials, kinds: Mapping[str, Any])
             )
         )  # fmt: skip
     objective = escape(found["goal"]["objective"])
-    return optuna.visualization.plot_contour(study, list(drawn), target_name=objective).update_layout(title=None)
+    figure = optuna.visualization.plot_contour(study, list(drawn), target_name=objective).update_layout(title=None)
+    for axis in (figure.layout.xaxis, figure.layout.yaxis):
+        if axis.type == "log" and axis.range and abs(axis.range[1] - axis.range[0]) > DECADES:
+            axis.dtick = 1  # or what is between them runs into them
+    return figure
 
 
 def _drawable(kind: Any, values: Sequence[Any]) -> tuple[optuna.distributions.BaseDistribution, list[Any]]:

@@ -34,7 +34,7 @@ def times(layers: Sequence[Mapping[str, Any]]) -> str:
         "hovertemplate": "%{text}: %{x:.3g} ms<extra></extra>",
     } for kind, colour in BOUND.items() if (own := [at for at in kept if layers[at]["bound_by"] == kind])]  # fmt: skip
     order = {"categoryorder": "array", "categoryarray": [_named(layers[at], at) for at in kept]}
-    return f'<div class="plots">{bars(traces, "milliseconds a call", len(kept), "", order)}</div>'
+    return f'<div class="plots">{bars(traces, "Milliseconds a call, by layer", len(kept), "", order)}</div>'
 
 
 def _named(one: Mapping[str, Any], at: int) -> str:

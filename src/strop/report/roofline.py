@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ..insight.table import LEGEND
+from ..insight.table import ITSELF, LEGEND
 from ..rundir import finite
 from ..units import quantity
 from .parts import bullets, figure, table
@@ -14,6 +14,10 @@ from .parts import bullets, figure, table
 BOUND = {"compute": "#0072b2", "memory": "#e69f00", "conversion": "#cc79a7", "overhead": "#8c8c8c", None: "#56b4e9"}
 """What binds a layer, and its colour (after Okabe & Ito 2008)."""
 SIGNS = {"compute": "circle", "memory": "square", "conversion": "diamond", "overhead": "x", None: "circle-open"}
+ROOF = (
+    "Each mark is a layer. The lines are the most that this machine can do with that many operations for each byte "
+    "that is read or written: what lies far under them has room."
+)
 ROOM = 3.0  # on either side of the points, as a factor
 
 
@@ -59,7 +63,8 @@ def chart(layers: Sequence[Mapping[str, Any]], peaks: Mapping[str, Any] | None) 
         "showlegend": True,
     }  # fmt: skip
     about = "Each layer under the roof that arithmetic and memory of this machine set. The table has the same figures."
-    return f'<div class="plots">{figure(finite({"data": traces, "layout": layout}), about)}</div>'
+    drawn = figure(finite({"data": traces, "layout": layout}), about, caption="Operations a second, by layer")
+    return f'<div class="plots">{drawn}</div><p class="note">{ROOF}</p>'
 
 
 def _rate(one: Mapping[str, Any]) -> float:
@@ -70,11 +75,18 @@ def _table(layers: Sequence[Mapping[str, Any]]) -> str:
     rows: list[list[Any]] = []
     for number, one in enumerate(layers):
         seconds, share, reached = one["seconds"]["value"], one["share"]["value"], one.get("reached")
+        itself = one["operator"] == "overhead" and not one.get("layers")
+        if itself and not seconds:
+            continue
         rows.append([
-            (escape(one["name"]), number), escape(one["operator"]), escape(one.get("precision") or ""),
-            (escape(quantity(seconds, "s")), seconds), (f"{share:.1%}", share),
+            (escape(ITSELF if itself else one["name"]), number), "" if itself else escape(one["operator"]),
+            escape(one.get("precision") or ""), (escape(quantity(seconds, "s")), seconds), (f"{share:.1%}", share),
             ("", "") if reached is None else (f"{reached:.0%}", reached), escape(one["bound_by"] or ""),
         ])  # fmt: skip
+    if not rows:
+        return ""
     heads = ["layer", "operator", "computed in", "time", "share of a call", "reached", "bound by"]
-    legend = f'<p class="note">{escape(LEGEND)}</p>'
-    return table("What binds each layer", heads, rows, "wide dense tall", sortable=True) + legend if rows else ""
+    legend = (
+        f'<p class="note">{escape(LEGEND)}</p>' if any(one.get("layers") and one["bound_by"] for one in layers) else ""
+    )
+    return table("Where the time of a call goes", heads, rows, "wide dense tall", sortable=True) + legend

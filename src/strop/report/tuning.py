@@ -9,11 +9,13 @@ from html import escape
 from typing import Any
 
 from ..rundir import finite
-from ..units import counted, duration, quantity, share, stored
+from ..units import counted, duration, quantity, share, spread, stored
+from .limits import limits_table
 from .parts import badge, bullets, code, document, figure, spread_text, table
 from .plots import LOOKS, outcomes, params_of
 
 _PACKAGES = ("strop", "scikit-learn", "numpy", "optuna", "torch", "lightgbm", "xgboost")
+TIED = f"{LOOKS['not told apart'][2]} not told apart"
 _NOTE = (
     "Contours lie between the candidates that went through all folds. In slices, what was dropped is at the mean of "
     "the folds that it saw; what failed, or is far behind, is at the edge."
@@ -32,7 +34,7 @@ def tuning_page(found: Mapping[str, Any], figures: Mapping[str, Sequence[Any]]) 
     told = outcomes(found)
     head = f'<p class="lead"><strong>{badge(verdict)}</strong>: {escape(_chosen(found))}.</p>'
     return document(title, head, [
-        ("get", "What you get", _figures(found) + _parameters(found) + _limits(found["limits"])),
+        ("get", "What you get", _figures(found) + _parameters(found) + _limits(found)),
         ("choices", f"What the choices were: {counted(len(told), 'candidate')}",
          f"<p>In {duration(found['seconds'])}; ended because {escape(found['ended'])}.</p>"
          + _ties(found) + _candidates(found, told)),
@@ -50,9 +52,15 @@ def tuning_figures(found: Mapping[str, Any], figures: Mapping[str, Sequence[Any]
 
 
 def _chosen(found: Mapping[str, Any]) -> str:
+    objective = found["goal"]["objective"]
+    one = found["metrics"].get(objective)
     if not found["params"]:
         return "nothing that was tried is better than the estimator as given"
-    return _spelled(found["params"])
+    if one is None:
+        return f"chosen: {_spelled(found['params'])}"
+    than = f", {share(stored(one['ratio']))} of that as given" if found["how"].get("given") is not None else ""
+    value = spread(stored(one["candidate"]), one["unit"])
+    return f"{_spelled(found['params'])}. {objective} is {value}{than}"
 
 
 def _spelled(params: Mapping[str, Any]) -> str:
@@ -94,20 +102,25 @@ def _parameters(found: Mapping[str, Any]) -> str:
     return "<h3>Parameters</h3>" + table("Parameters", heads, rows)
 
 
-def _limits(limits: Sequence[Mapping[str, Any]]) -> str:
-    rows = []
-    for limit in limits:
-        rows.append([escape(limit["limit"]), badge(limit["verdict"])])
-    return "<h3>Limits</h3>" + table("Limits", ["limit", "verdict"], rows) if rows else ""
+def _limits(found: Mapping[str, Any]) -> str:
+    if not found["limits"]:
+        return ""
+    before, after = (
+        {name: {**one[side], "unit": one["unit"]} for name, one in found["metrics"].items()}
+        for side in ("original", "candidate")
+    )
+    ratios = {name: one["ratio"] for name, one in found["metrics"].items()}
+    return "<h3>Limits</h3>" + limits_table(found["limits"], before, after, ratios, {})
 
 
 def _ties(found: Mapping[str, Any]) -> str:
     if not found["ties"]:
         return ""
-    lines = list(map(_spelled, found["ties"]))
-    more = [f"and {len(lines) - 10:,} more, in the table below"] if len(lines) > 10 else []
-    said = f"The folds can't tell {counted(len(lines), 'candidate')} from what was chosen (one-sided, 5 %):"
-    return f"<h3>Ties</h3><p>{said}</p>{bullets([*lines[:10], *more])}"
+    given = ", the estimator as given among them" if {} in found["ties"] else ""
+    said = (
+        f"The folds can't tell {counted(len(found['ties']), 'candidate')} from what was chosen (one-sided, 5 %){given}"
+    )
+    return f"<p>{said}: {TIED} in the table.</p>"
 
 
 def _importance(found: Mapping[str, float]) -> str:
@@ -115,7 +128,10 @@ def _importance(found: Mapping[str, float]) -> str:
         return ""
     ordered = sorted(found.items(), key=lambda item: -item[1])
     rows = [[escape(name), f'<meter value="{by:.4f}" aria-hidden="true"></meter> {by:.2f}'] for name, by in ordered]
-    note = '<p class="note">For being among the best, by PED-ANOVA (Watanabe et al. 2023).</p>'
+    note = (
+        '<p class="note">How much of it lies with each parameter whether a candidate is among the best (PED-ANOVA, '
+        "Watanabe et al. 2023).</p>"
+    )
     return "<h3>Importance</h3>" + table("Importance", ["parameter", "share"], rows) + note
 
 
@@ -176,8 +192,8 @@ def _again(how: Mapping[str, Any]) -> str:
     if not how:
         return "<p>The search did not say how it was asked.</p>"
     asked = ("sampler", "rungs", "pruner", "holdout", "batch", "threads", "seed")
-    words = [f"goal={how['goal']!r}", *(f"{name}={how[name]!r}" for name in asked if name in how)]
-    words += [f"cv={how['cv']}"] if "cv" in how else []
+    words = [f"goal={how['goal']!r}", *(f"{name}={how[name]!r}" for name in asked if how.get(name) is not None)]
+    words += [f"cv={how['cv']}"] if how.get("cv", "None") != "None" else []
     words.append(f"budget=strop.Budget({how['seconds']:g}, {how['trials']})")
     given = ["model", "space", *(["X", "y"] if "cv" in how else [])]
     call = f"strop.tune.search(\n    {', '.join(given)},\n" + "".join(f"    {word},\n" for word in words) + ")"

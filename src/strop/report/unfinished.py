@@ -13,7 +13,8 @@ from .choices import choices, measured
 from .frontier import Tried
 from .parts import badge, bullets, code, document, spread_text, table
 
-GOES_ON = "The search was interrupted: nothing is confirmed on unseen samples yet. It goes on with:"
+INTERRUPTED = "the search was interrupted, and nothing is confirmed on unseen samples yet."
+NONE = "<p>No candidate has come to an end yet.</p>"
 
 
 def unfinished(
@@ -35,9 +36,10 @@ def unfinished(
     rows = [[escape(name), spread_text({**found["original"], "unit": found["unit"]})]
             for name, found in (baseline or {}).get("figures", {}).items()]  # fmt: skip
     count = counted(len(measured(tried)), "candidate")
+    nothing_yet: dict[str, Any] = {"goal": Goal.parse(goal).to_json(), "winner": None, "closest": None, "confirmed": []}
     return document(f"strop: {source}", _head(goal, resume), [
-        ("get", "The original", table("The original", ["metric", "original"], rows) if rows else ""),
-        ("choices", f"What was tried so far: {count}", choices(tried, Goal.parse(goal), {}, [])),
+        ("choices", f"What was tried so far: {count}", choices(tried, nothing_yet) or NONE),
+        ("original", "The original", table("The original", ["metric", "original"], rows) if rows else ""),
         ("not", "What was not tried, or failed",
          bullets([*not_tried, *details.refused(tried)], "Not tried") + bullets(failed, "Failed")),
     ])  # fmt: skip
@@ -59,13 +61,14 @@ def unfinished_tuning(goal: str, resume: str, trials: Sequence[Mapping[str, Any]
         for one in trials
     ]  # fmt: skip
     heads = ["trial", "what came of it", Goal.parse(goal).objective, "parameters", "why"]
-    shown = table("Candidates", heads, rows, "wide dense tall", sortable=True)
+    shown = table("Candidates", heads, rows, "wide dense tall", sortable=True) if rows else NONE
     return document("strop tune", _head(goal, resume), [
         ("choices", f"What was tried so far: {counted(len(rows), 'candidate')}", shown),
     ])  # fmt: skip
 
 
 def _head(goal: str, resume: str) -> str:
-    return f'<p class="lead"><strong>{badge("inconclusive")}</strong>: {escape(goal)}</p><p>{GOES_ON}</p>' + code(
-        resume, "The command"
+    return (
+        f'<p class="lead"><strong>{badge("inconclusive")}</strong>: {INTERRUPTED}</p>'
+        f"<p>It was asked to: {escape(goal)}. It goes on with:</p>{code(resume, 'The command')}"
     )

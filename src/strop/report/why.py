@@ -11,16 +11,18 @@ from ..insight.printed import TOGETHER, fused
 from ..units import quantity
 from .bars import bars, greatest
 from .borne import borne
+from .forest import forest
 from .parts import bullets, table
 from .roofline import roofline
 
-EXPLAINED = "where the error of each layer comes from"
+EXPLAINED = "where the error comes from"
 """What begins the reason why that is not told."""
 SENSITIVITY = "strop profile --sensitivity"
 EXPLAIN = (
     "<code>strop report</code> tells with <code>--original MODEL --data DATA</code>, and "
     "<code>strop explain</code> on a terminal."
 )
+WITHOUT = "The best that was tried without a step, on the search split."
 
 
 def why(manifest: Mapping[str, Any], anatomy: Mapping[str, Any]) -> str:
@@ -29,29 +31,28 @@ def why(manifest: Mapping[str, Any], anatomy: Mapping[str, Any]) -> str:
     Args:
         anatomy: What was found layer by layer: `explained`, `profile`, `sensitivity`, `why_not`; each may be missing.
     """
-    parts = [
-        bullets(
-            details.without(manifest["without"], manifest["goal"]["objective"]),
-            "What each step gave, on the search split",
-        )
-    ]
+    parts = []
+    if gave := details.without(manifest["without"], manifest["goal"]["objective"]):
+        parts.append(f'<h3>What each step gave</h3><p class="note">{WITHOUT}</p>{bullets(gave)}')
+    if not anatomy:
+        unchanged = manifest["winner"] and not manifest["winner"]["route"]
+        looked = "nothing was changed." if unchanged else EXPLAIN
+        parts.append(f"<p>Where the error comes from, and where the time goes, before and after: {looked}</p>")
     if explained := anatomy.get("explained"):
         parts += _error(explained)
-    elif not anatomy.get("why_not"):
-        parts.append(f"<p>Which layers take the time and bring in the error, before and after, {EXPLAIN}</p>")
     if profile := anatomy.get("profile"):
-        parts += ["<h3>What binds each layer on this machine</h3>", roofline(profile)]
+        parts += ["<h3>Where the time of a call goes</h3>", roofline(profile)]
     if found := anatomy.get("sensitivity"):
         parts += ["<h3>How each layer bears int8</h3>", borne(found)]
-    elif not any(SENSITIVITY in said for said in anatomy.get("why_not", [])):
-        parts.append(f"<p>How each layer bears int8, <code>{SENSITIVITY}</code> tells.</p>")
-    return "".join([*parts, bullets(anatomy.get("why_not", []), "What was not told of the layers")])
+    return "".join([*parts, bullets(anatomy.get("why_not", []), "What was not told")])
 
 
 def _error(explained: Mapping[str, Any]) -> list[str]:
     parts = [f"<h3>Where the error comes from</h3><p>{escape(' '.join(explained['said']))}</p>"]
     if layers := explained["layers"]:
         parts += [layer_charts(layers), _layers(layers)]
+    if found := explained["forest"]:
+        parts.append(forest(found))
     floats = [f"{one['layer']} ({one['operator']}): {one['why']}" for one in explained["floats"]]
     return [*parts, bullets(floats, "What stayed in floats"), bullets(explained["notes"])]
 
@@ -68,7 +69,7 @@ def layer_charts(layers: Sequence[Mapping[str, Any]]) -> str:
             "type": "bar", "orientation": "h", "y": [names[at] for at in kept], "x": [harm[at] for at in kept],
             "marker": {"color": "#d55e00"}, "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
         }]  # fmt: skip
-        parts.append(bars(drawn, "share of the error at the output", len(kept), ".0%"))
+        parts.append(bars(drawn, "Share of the error at the output, by layer", len(kept), ".0%"))
     if any(second for side in times.values() for second in side):
         longest = [max(sides[0] or 0.0, sides[1] or 0.0) for sides in zip(*times.values(), strict=True)]
         kept = greatest(longest)
@@ -77,7 +78,7 @@ def layer_charts(layers: Sequence[Mapping[str, Any]]) -> str:
             "x": [None if taken[at] is None else 1e3 * taken[at] for at in kept], "marker": {"color": colour},
             "hovertemplate": "%{y}: %{x:.3g} ms<extra></extra>",
         } for (side, taken), colour in zip(times.items(), ("#8c8c8c", "#3b8fd0"), strict=True)]  # fmt: skip
-        parts.append(bars(drawn, "milliseconds a call", len(kept), ""))
+        parts.append(bars(drawn, "Milliseconds a call, by layer", len(kept), ""))
     return f'<div class="plots">{"".join(parts)}</div>'
 
 

@@ -119,8 +119,12 @@ class Ranged:
         return [self.value(found.low), self.value(found.high)]
 
     def spelled(self) -> str:
-        shares = "" if self.quantile is None else f" of {[self.quantile(share) for share in (0.1, 0.5, 0.9)]}"
-        return f"{self.distribution}{shares}"
+        kind: Any = self.distribution
+        words = [f"{kind.low} to {kind.high}", *(["logarithmic"] if kind.log else [])]
+        words += ["whole"] if isinstance(kind, optuna.distributions.IntDistribution) else []
+        words += [f"in steps of {kind.step}"] if kind.step not in (None, 1) else []
+        words += [f"shares {[self.quantile(share) for share in (0.1, 0.5, 0.9)]}"] if self.quantile else []
+        return " ".join(words)
 
     def find(self, value: Any) -> Any:
         """The number itself where it can be drawn; None where it can't, or that is not known."""
