@@ -14,12 +14,14 @@ import models
 from strop import formats
 from strop.errors import NotApplicable
 from strop.model import ONNX, ONNX_TREES, Batch, Model
-from strop.runtime import Profiled, Runtime
-from strop.runtimes import Eager, Gtil, Onnxruntime, Openvino, _profiled
-from strop.runtimes._profiled import _calm, _even
+from strop.runtime import Array, LayerTime, Profiled, Runtime
+from strop.runtimes import Eager, Gtil, Onnxruntime, Openvino, _onnxruntime_layers, _profiled
+from strop.runtimes._openvino_fusion import Node, origins
+from strop.runtimes._openvino_layers import _together
+from strop.runtimes._profiled import Turns, _calm, _even, per_layer
 from strop.target import Target
 from strop.technique import Context, apply
-from strop.techniques import ToOpenvino
+from strop.techniques import OpenvinoInt8, ToOpenvino
 
 TARGET = Target(threads=1)
 
@@ -87,6 +89,39 @@ def test_a_branch_is_one_layer(tmp_path: Path) -> None:
     assert [layer.layers for layer in layers] == [("ReduceSum:s",), ("Cast:b",), ("If:h",), ("Abs:y",)]
 
 
+def loop(steps: int) -> onnx.ModelProto:
+    return onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[N, 16] x) => (float[N, 16] y) <int64 n = {{{steps}}}, bool go = {{1}}> {{
+            h = Loop (n, go, x) <body = b (int64 i, bool c, float[N, 16] a) => (bool d, float[N, 16] e) {{
+                d = Identity(c)  r = Relu(a)  s = Exp(r)  t = Neg(s)  e = Tanh(t) }}>
+            y = Abs(h)
+        }}"""
+    )
+
+
+@pytest.mark.parametrize("steps", [3, 40])
+def test_what_the_profiler_takes_within_a_loop_is_taken_off(
+    steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes of every step, which takes it far longer than these take."""
+    seen = []
+
+    def spied(logged: Array, turns: Turns, within: float, written: Array) -> Array:
+        seen.append((turns, within, written))
+        return per_layer(logged, turns, within, written)
+
+    monkeypatch.setattr(_onnxruntime_layers, "per_layer", spied)
+    found = ran(stored(loop(steps), tmp_path), {"x": models.floats(16)[:1]}).layers
+    assert [(layer.operator, layer.layers) for layer in found] == [("Loop", ("Loop:h",)), ("Abs", ("Abs:y",))]
+    ((turns, within, written),) = seen
+    np.testing.assert_array_equal(written, [5 * steps + 1, 1])
+    # 50 us and 1 us, where the profiler takes 5 each time
+    logged = np.array([[5e-5 + 5e-6 * (5 * steps + 1), 6e-6]])
+    calm = Turns(np.array([5.1e-5]), np.zeros(1), 0.0, turns.kept)
+    np.testing.assert_allclose(per_layer(logged, calm, within, written), [5e-5, 1e-6], atol=1e-6)
+
+
 def test_openvino_tells_by_the_names_in_its_file(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     given = models.case("cnn", tmp_path / "onnx")
@@ -98,6 +133,69 @@ def test_openvino_tells_by_the_names_in_its_file(tmp_path: Path) -> None:
     assert named and all(f'name="{name}"' in xml for name in named)
     fused = [layer for layer in found if len(layer.layers) > 1]
     assert any(layer.precision == "f32" for layer in fused)
+
+
+def test_every_product_in_integers_has_time_under_its_own_name(tmp_path: Path) -> None:
+    """OpenVINO calls them by what dequantizes them, or by nothing of the file."""
+    library = pytest.importorskip("openvino")
+    given = models.case("transformer", tmp_path / "given")
+    model = given.model
+    for place, step in enumerate((ToOpenvino(), OpenvinoInt8())):
+        folder = tmp_path / f"made{place}"
+        folder.mkdir()
+        model = apply(step, model, Context(given.data, given.model, TARGET, 0, folder))
+    found = ran(model, {name: array[:16] for name, array in given.data.inputs.items()}, Openvino()).layers
+    kinds = {op.get_friendly_name(): op.get_type_name() for op in library.Core().read_model(model.path).get_ops()}
+    products = sorted(name for name, kind in kinds.items() if kind == "MatMul")
+    assert products == ["c", "f", "h", "k", "o", "q", "raw", "v"]
+    rows = [[name for name in layer.layers if kinds[name] == "MatMul"] for layer in found]
+    assert sorted(name for own in rows for name in own) == products, "each once"
+    for layer, own in zip(found, rows, strict=True):
+        assert len(own) <= 1, "of their own"
+        assert layer.seconds > 0 or not own
+        assert layer.layers or layer.operator in ("Convert", "Reorder"), layer
+        assert layer.precision == "int8" or not own
+
+
+def node(name: str, kind: str, *reads: str, told: str = "") -> Node:
+    return Node(name, name, kind, reads, tuple(filter(None, told.split(","))))
+
+
+def test_names_that_openvino_does_not_tell_are_found_by_what_is_read() -> None:
+    given = [
+        node("x", "Parameter"), node("w", "Constant"), node("floats", "Convert", "w"),
+        node("q", "MatMul", "x", "floats"), node("round", "FakeQuantize", "q"),
+        node("v", "Constant"), node("k", "MatMul", "round", "v"), node("raw", "MatMul", "q", "k"),
+        node("half", "Constant"), node("scaled", "Multiply", "raw", "half"),
+        node("u", "Constant"), node("o", "MatMul", "scaled", "u"), node("sum", "Add", "o", "x"),
+        node("fused", "ScaledDotProductAttention", "sum", "sum"), node("y", "Result", "fused"),
+    ]  # fmt: skip
+    compiled = [
+        node("x", "Input", told="x"), node("x_abcd", "Reorder", "x"), node("w", "Const", told="w"),
+        node("1", "FullyConnected", "x_abcd", "w", told="Multiply_1,round"),
+        node("k/DequantizationMultiply", "FullyConnected", "1", told="k/DequantizationMultiply"),
+        node("scaled", "MatMul", "1", "k/DequantizationMultiply", told="scaled,scaled/DequantizationMultiply"),
+        node("u", "Const", told="u"), node("2", "FullyConnected", "scaled", "u", told="Multiply_2"),
+        node("sum", "Eltwise", "2", "x", told="sum"), node("fused/turned", "Transpose", "sum"),
+        node("3", "MatMul", "fused/turned", "sum"), node("4", "Softmax", "3"),
+        node("5", "MatMul", "4", "sum", told="fused"), node("5_abcd", "Reorder", "5"),
+        node("y", "Output", "5_abcd", told="y"),
+    ]  # fmt: skip
+    found = {one.name: own for one, own in zip(compiled, origins(compiled, given), strict=True)}
+    assert found["1"] == ("floats", "q", "round")
+    assert found["k/DequantizationMultiply"] == ("k",)
+    assert found["scaled"] == ("raw", "scaled")
+    assert found["2"] == ("o",) and found["sum"] == ("sum",)
+    assert found["fused/turned"] == found["3"] == found["4"] == found["5"] == ("fused",)
+    assert found["x_abcd"] == found["5_abcd"] == ()
+
+
+def test_nodes_of_one_layer_are_told_of_together() -> None:
+    of = {"order": (), "product": ("fused",), "sum": ("sum",), "last": ("fused",), "convert": ()}
+    times = [LayerTime(name, name.title(), 1e-6, layers) for name, layers in of.items()]
+    assert [(one.name, one.operator, one.seconds) for one in _together(times)] == [
+        ("order", "Order", 1e-6), ("sum", "Sum", 1e-6), ("last", "Last", 2e-6), ("convert", "Convert", 1e-6),
+    ]  # fmt: skip
 
 
 def test_modules_are_told_by_their_names(tmp_path: Path) -> None:
@@ -134,9 +232,12 @@ def test_layers_take_no_longer_than_the_call(tmp_path: Path) -> None:
 
 def test_what_a_profiler_takes_is_taken_off_evenly_and_no_layer_below_zero() -> None:
     found = np.array([1.0, 5.0, 10.0])
-    np.testing.assert_allclose(_even(found, 6.0, 9.0), [1.0, 2.5, 2.5])
-    np.testing.assert_allclose(_even(found, 6.0, 1.5), [1.0, 1.5, 1.5])
-    np.testing.assert_allclose(_even(found, -1.0, 9.0), 0.0)
+    once, twice = np.ones(3), np.array([1.0, 1.0, 2.0])
+    np.testing.assert_allclose(_even(found, 6.0, 9.0, once), [1.0, 2.5, 2.5])
+    np.testing.assert_allclose(_even(found, 6.0, 1.5, once), [1.0, 1.5, 1.5])
+    np.testing.assert_allclose(_even(found, -1.0, 9.0, once), 0.0)
+    np.testing.assert_allclose(_even(found, 7.0, 9.0, twice), [1.0, 2.0, 4.0])
+    np.testing.assert_allclose(_even(found, 7.0, 1.5, twice), [1.0, 1.5, 3.0])
 
 
 def test_what_a_call_waited_is_taken_off_where_it_took_longer_than_others() -> None:

@@ -67,7 +67,7 @@ def profiled(
     turns = take_turns(plain, calls, len(inner), threads, seconds, log)
     logged = np.array(logs)[turns.kept] / EACH
     ran = [place for place, name in enumerate(inner) if name in order]
-    each = dict(zip([list(inner)[at] for at in ran], per_layer(logged[:, ran], turns, WITHIN, EXACT), strict=True))
+    each = dict(zip([list(inner)[at] for at in ran], per_layer(logged[:, ran], turns, WITHIN, told=EXACT), strict=True))
     layers = tuple(
         LayerTime(name, type(inner[name]).__name__, float(each[name]), (name,), _precision(inner[name]))
         for name in order

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,8 @@ else:
 
 SUFFIX = "_kernel_time"
 WITHIN = 1e-5
-"""Seconds that the profiler takes within a node, at the most: 5 us were seen, and 8 on a busy machine, on nodes of
-0.2 us."""
+"""Seconds that the profiler takes for a node, at the most: 5 us were seen, and 8 on a busy machine, on nodes of
+0.2 us. What it takes for those in the body of a loop is part of the loop's time."""
 WEIGHED = ("MatMul", "Gemm", "Conv", "Attention", "LSTM", "GRU")
 """Operators that multiply; of the types that go in, the least tells what they do it in."""
 PRECISIONS = {
@@ -37,6 +38,16 @@ PRECISIONS = {
 
 Session = Callable[[str, Mapping[str, str]], Any]
 """A file, and entries of a session's configuration: `profile` and `optimized` are a prefix and a path to write to."""
+
+
+@dataclass(frozen=True)
+class _Logged:
+    """What the log has of a node: by call the microseconds, and for how many nodes it was written to, those in the body
+    of a loop or branch counted; and what it tells besides."""
+
+    taken: list[int]
+    written: list[int]
+    told: Mapping[str, Any]
 
 
 def profiled(session: Session, model: Model, batches: Sequence[Batch], threads: int, seconds: float) -> Profiled:
@@ -62,28 +73,37 @@ def profiled(session: Session, model: Model, batches: Sequence[Batch], threads: 
 
         turns = take_turns(bound(plain), bound(observed), len(optimized.node), threads, seconds)
         log = json.loads(Path(observed.end_profiling()).read_bytes())
-    logged = _durations(log, {node.name for node in optimized.node})
+    logged = _logged(log, {node.name for node in optimized.node})
     stands_for = {node.name: found for node, found in zip(optimized.node, origins(graph, optimized), strict=True)}
     calls = sum(event["name"] == "model_run" for event in log)
-    if not logged or any(len(taken) != calls for taken, _ in logged.values()):
+    if not logged or any(len(node.taken) != calls for node in logged.values()):
         raise NotApplicable("the log of ONNX Runtime's profiler does not hold every node of every call")
     counted = EACH * turns.kept + EACH - 1
-    each = per_layer(np.array([taken for taken, _ in logged.values()]).T[counted] * 1e-6, turns, WITHIN)
+    taken = np.array([node.taken for node in logged.values()]).T[counted]
+    times = np.array([node.written for node in logged.values()]).T[counted]
+    each = per_layer(taken * 1e-6, turns, WITHIN, np.median(times, axis=0))
     layers = tuple(
-        LayerTime(name, told["op_name"], float(taken), stands_for[name], _precision(told))
-        for (name, (_, told)), taken in zip(logged.items(), each, strict=True)
+        LayerTime(name, node.told["op_name"], float(seconds), stands_for[name], _precision(node.told))
+        for (name, node), seconds in zip(logged.items(), each, strict=True)
     )
     return Profiled(layers, turns.plain, turns.waited)
 
 
-def _durations(log: Sequence[Mapping[str, Any]], names: set[str]) -> dict[str, tuple[list[int], Mapping[str, Any]]]:
-    """Microseconds of each call, and what is told besides, by node. Nodes in the bodies of loops and branches are part
-    of these."""
-    found: dict[str, tuple[list[int], Mapping[str, Any]]] = {}
+def _logged(log: Sequence[Mapping[str, Any]], names: set[str]) -> dict[str, _Logged]:
+    """What is told of each node. Nodes in the bodies of loops and branches are part of these, which the log has after
+    them."""
+    found: dict[str, _Logged] = {}
+    inner = 0
     for event in log:
         name = event["name"].removesuffix(SUFFIX)
-        if event["cat"] == "Node" and name != event["name"] and name in names:
-            found.setdefault(name, ([], event["args"]))[0].append(event["dur"])
+        if event["cat"] != "Node" or name == event["name"]:
+            continue
+        inner += 1
+        if name in names:
+            node = found.setdefault(name, _Logged([], [], event["args"]))
+            node.taken.append(event["dur"])
+            node.written.append(inner)
+            inner = 0
     return found
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ..formats.openvino import layer_names
+from .._quiet import openvino
 from ..model import Batch, Model
 from ..runtime import Array, LayerTime, Profiled
+from ._openvino_fusion import Node, origins
 from ._profiled import EACH, per_layer, take_turns
 
 WITHIN = 5e-7
@@ -32,38 +34,49 @@ def profiled(
     def bound(request: Any) -> list[Callable[[], object]]:
         return [lambda feed=dict(batch): request.infer(feed, share_inputs=True) for batch in batches]  # type: ignore[misc]
 
-    told = {op.get_friendly_name(): _info(op) for op in counting.get_runtime_model().get_ops()}
-    turns = take_turns(
-        bound(plain), bound(counted), len(told), threads, seconds, lambda: logs.append(counted.get_profiling_info())
+    nodes = sorted(
+        ((op, _info(op)) for op in counting.get_runtime_model().get_ops()), key=lambda pair: int(pair[1]["execOrder"])
     )
-    ran = [entry for entry in logs[-1] if entry.status == entry.Status.EXECUTED]
-    each = per_layer(_means(logs, [entry.node_name for entry in ran], turns.kept)[None], turns, WITHIN)
-    own = layer_names(model)
-    layers = tuple(
-        LayerTime(
-            entry.node_name, entry.node_type, float(taken),
-            _layers(told.get(entry.node_name, {}), own), _precision(told.get(entry.node_name, {}), entry.exec_type),
-        )
-        for entry, taken in zip(ran, each, strict=True)
-    )  # fmt: skip
-    return Profiled(layers, turns.plain, turns.waited)
+    turns = take_turns(
+        bound(plain), bound(counted), len(nodes), threads, seconds, lambda: logs.append(counted.get_profiling_info())
+    )
+    ran = [place for place, entry in enumerate(logs[-1]) if entry.status == entry.Status.EXECUTED]
+    each = per_layer(_means(logs, turns.kept)[None, ran], turns, WITHIN)
+    given = [Node.of(op) for op in openvino().Core().read_model(str(model.path)).get_ordered_ops()]
+    stands_for = origins([Node.of(*pair) for pair in nodes], given)
+    known: dict[str, list[tuple[tuple[str, ...], dict[str, str]]]] = {}
+    for (op, info), names in zip(nodes, stands_for, strict=True):
+        known.setdefault(op.get_friendly_name(), []).append((names, info))
+    # several may have one name: what was made of a node for each that reads it
+    told = [known[entry.node_name].pop(0) if known.get(entry.node_name) else ((), {}) for entry in logs[-1]]
+    layers = []
+    for place, taken in zip(ran, each, strict=True):
+        entry, (names, info) = logs[-1][place], told[place]
+        precision = _precision(info, entry.exec_type)
+        layers.append(LayerTime(entry.node_name, entry.node_type, float(taken), names, precision))
+    return Profiled(_together(layers), turns.plain, turns.waited)
 
 
-def _means(logs: Sequence[Sequence[Any]], names: Sequence[str], kept: Array) -> Array:
+def _together(layers: Sequence[LayerTime]) -> tuple[LayerTime, ...]:
+    """Those that stand for the same layers as one, which goes by the last."""
+    found: dict[tuple[str, ...], LayerTime] = {}
+    for place, layer in enumerate(layers):
+        key = layer.layers or (str(place), "")
+        before = found.pop(key, None)
+        found[key] = replace(layer, seconds=layer.seconds + (before.seconds if before else 0.0))
+    return tuple(found.values())
+
+
+def _means(logs: Sequence[Sequence[Any]], kept: Array) -> Array:
     """Seconds of each node, the mean over the turns that count: the counters tell the mean of all calls so far."""
-    told = [{entry.node_name: entry.real_time.total_seconds() for entry in log} for log in logs]
-    sums = np.array([[EACH * (turn + 1) * log.get(name, 0.0) for name in names] for turn, log in enumerate(told)])
+    told = np.array([[entry.real_time.total_seconds() for entry in log] for log in logs])
+    sums = told * (EACH * np.arange(1, len(logs) + 1))[:, None]
     means: Array = np.maximum(0.0, (sums[kept] - sums[kept - 1]).mean(axis=0) / EACH)
     return means
 
 
 def _info(op: Any) -> dict[str, str]:
     return {name: value.astype(str) for name, value in op.get_rt_info().items()}
-
-
-def _layers(told: dict[str, str], own: frozenset[str]) -> tuple[str, ...]:
-    """Those that the file has: what OpenVINO makes on the way has names of its own."""
-    return tuple(dict.fromkeys(name for name in told.get("originalLayersNames", "").split(",") if name in own))
 
 
 def _precision(told: dict[str, str], kind: str) -> str:

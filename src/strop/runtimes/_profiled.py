@@ -92,24 +92,25 @@ def _quietest(calls: Array) -> Array:
     return WARM + np.sort(order[: max(LEAST, int((lost < QUIET).sum()))])
 
 
-def per_layer(logged: Array, turns: Turns, within: float, told: float = TOLD) -> Array:
+def per_layer(logged: Array, turns: Turns, within: float, written: Array | None = None, told: float = TOLD) -> Array:
     """Seconds of each layer, the median over calls, without what the profiler takes within it and without waiting for
     a core.
 
-    A profiler takes about the same within every layer: it writes down what it saw, and the caches have to be filled
-    again. Where the layers together take longer than the whole call does without the profiler, the excess is taken off
-    evenly, up to what the profiler takes. What is left of it is left.
+    A profiler takes about the same each time that it writes down what it saw: the caches have to be filled again. Where
+    the layers together take longer than the whole call does without the profiler, the excess is taken off evenly, up to
+    what the profiler takes. What is left of it is left.
 
     Args:
         logged: Seconds that the profiler tells of each layer, [turns, layers], or [1, layers] where it tells means.
         turns: The calls.
-        within: Seconds that the profiler takes within a layer, at the most.
+        within: Seconds that the profiler takes each time, at the most.
+        written: How many times it writes within each layer, [layers]; once by default.
         told: Seconds that it tells apart.
     """
     lost = turns.lost if len(logged) == len(turns.lost) else turns.lost.mean(keepdims=True)
     found = np.median(_calm(logged, lost), axis=0) + told / 2
     excess = float(found.sum()) - float(np.median(turns.plain))
-    return found - _even(found, excess, within)
+    return found - _even(found, excess, within, np.ones(len(found)) if written is None else written)
 
 
 def _calm(logged: Array, lost: Array) -> Array:
@@ -124,15 +125,17 @@ def _calm(logged: Array, lost: Array) -> Array:
     return calm
 
 
-def _even(found: Array, excess: float, most: float) -> Array:
-    """What to take off each so that it comes to `excess` in all: the same off all, though none is left below zero."""
-    ordered = np.sort(found)
+def _even(found: Array, excess: float, most: float, times: Array) -> Array:
+    """What to take off each so that it comes to `excess` in all: for each time the same, though none is left below
+    zero."""
+    single = found / times
+    order = np.argsort(single)
     each = 0.0
-    for place, least in enumerate(ordered):
-        each = (excess - float(ordered[:place].sum())) / (len(ordered) - place)
+    for place, least in enumerate(single[order]):
+        each = (excess - float(found[order[:place]].sum())) / float(times[order[place:]].sum())
         if each <= least:
             break
-    off: Array = np.minimum(found, np.clip(each, 0.0, most))
+    off: Array = np.minimum(found, np.clip(each, 0.0, most) * times)
     return off
 
 

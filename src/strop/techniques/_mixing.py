@@ -181,23 +181,53 @@ def _timed(parts: Parts, context: Context, kept: Path, until: float) -> tuple[di
     """By group the seconds in each precision; and those of converting one value where precisions differ, 0 where there
     was no time to find out."""
     if kept.exists():
-        times, conversion = json.loads(kept.read_text())
-        return times, conversion
-    group_of = {name: group for group, names in parts.members.items() for name in names}
-    times = {group: dict.fromkeys(parts.precisions, 0.0) for group in parts.members}
+        known, conversion = json.loads(kept.read_text())
+        return known, conversion
+    times: dict[str, dict[str, float]] = {group: {} for group in parts.members}
+    others = {}
     for number, precision in enumerate(parts.precisions):
         context.progress(number / (len(parts.precisions) + 1), f"timing layers in {precision}")
-        for layer in _profile(parts, dict.fromkeys(parts.members, precision), context):
-            groups = [group_of[name] for name in layer.layers if name in group_of]
-            for group in groups:
-                times[group][precision] += layer.seconds / len(groups)
+        found, others[precision] = _by_group(parts, dict.fromkeys(parts.members, precision), context)
+        for group, seconds in found.items():
+            times[group][precision] = seconds
+    shares = _share_out(times, others)
     if time.monotonic() > until:
         return times, 0.0
     turns = {group: parts.precisions[number % len(parts.precisions)] for number, group in enumerate(parts.members)}
-    own = sum(layer.seconds for layer in _profile(parts, turns, context) if not set(layer.layers) & set(group_of))
+    expected = sum(share * others[turns[group]] for group, share in shares.items())
+    converting = _by_group(parts, turns, context)[1] - expected
     crossing = sum(count for one, other, count in parts.borders if turns[one] != turns[other])
-    keep(kept, (times, own / crossing if crossing else 0.0))
-    return times, own / crossing if crossing else 0.0
+    conversion = max(0.0, converting) / crossing if crossing else 0.0
+    keep(kept, (times, conversion))
+    return times, conversion
+
+
+def _by_group(parts: Parts, precisions: Mapping[str, str], context: Context) -> tuple[dict[str, float], float]:
+    """The seconds of each group, and those of all that belongs to none."""
+    group_of = {name: group for group, names in parts.members.items() for name in names}
+    found, rest = dict.fromkeys(parts.members, 0.0), 0.0
+    for layer in _profile(parts, precisions, context):
+        groups = [group_of[name] for name in layer.layers if name in group_of]
+        for group in groups:
+            found[group] += layer.seconds / len(groups)
+        rest += 0.0 if groups else layer.seconds
+    return found, rest
+
+
+def _share_out(times: Mapping[str, dict[str, float]], others: Mapping[str, float]) -> dict[str, float]:
+    """Add to groups what belongs to none, and tell the share that each gets of it: as they take time.
+
+    What there is of it in every precision is the runtime's own, or comes before all groups. What one has more of is the
+    price of it, such as rounding values, or layers whose names a runtime did not tell: without it, groups would seem
+    too fast in it, and conversions too dear.
+    """
+    longest = {group: max(found.values()) for group, found in times.items()}
+    whole = sum(longest.values())
+    shares = {group: seconds / whole if whole else 1 / len(longest) for group, seconds in longest.items()}
+    for precision, seconds in others.items():
+        for group, found in times.items():
+            found[precision] += (seconds - min(others.values())) * shares[group]
+    return shares
 
 
 def _profile(parts: Parts, precisions: Mapping[str, str], context: Context) -> Sequence[LayerTime]:
