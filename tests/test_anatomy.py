@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from models import RNG, cnn
 from strop import formats
 from strop.anatomy import take_apart
+from strop.dataflow import Group
 from strop.insight import Peaks
 from strop.plan import Candidate
 from strop.reading import read_for
@@ -56,6 +58,25 @@ def test_each_layer_is_told_of_and_drawn(
     ):  # fmt: skip
         assert said in html
     assert "What was not told" not in html
+    first = found["explained"]["layers"][0]
+    heads = "<th>off by itself</th><th>dB</th><th>cosine</th><th>off so far</th><th>dB</th><th>cosine</th>"
+    assert heads in html.replace(' scope="col"', "")
+    for side in ("introduced", "accumulated"):
+        for cell in (f"{first[side]['sqnr']:.1f}", f"{first[side]['cosine']:.4f}"):
+            assert f">{cell}</td>" in html
+    assert "mix" not in found
+
+
+def test_a_mix_says_why_each_layer_has_its_precision(
+    sides: tuple[Hosted, Hosted, Candidate, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("strop.anatomy.peaks", lambda runtime, target, anew: None)
+    original, made, candidate, data = sides
+    names = [node.name for node in onnx.load(made.model.path).graph.node if node.op_type == "Conv"]
+    kept = Group("c", tuple(names), "f32", 0.41, {"int8": 1e-5, "f32": 2e-5})
+    mixed = replace(made, model=replace(made.model, groups=(kept,)))
+    found = take_apart(original, mixed, candidate, data, seconds=600)
+    assert found["mix"] == [asdict(kept)]
 
 
 def test_what_time_does_not_suffice_for_or_fails_is_left_out_with_the_reason(

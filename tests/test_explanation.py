@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,14 @@ from engine import bundle_of
 from forests import grown
 from models import RNG, build, case, cnn, data_for, weight
 from strop import formats
+from strop.bundle import Bundle
 from strop.cli import app
 from strop.comparison import host
+from strop.dataflow import Group
 from strop.explanation import explain
 from strop.formats.forest import save
 from strop.insight.printed import printed
+from strop.insight.spare import OF_NO_KIND, kept, lines
 from strop.reading import read_for
 from strop.target import Target
 from strop.technique import Context, apply
@@ -86,22 +91,28 @@ def test_a_candidate_is_explained_on_the_command_line(pair: Path) -> None:
         text = printed(found, width)
         assert all(len(line) <= width for line in text.splitlines()), text
         for words in ("The output is off by", "of the error at the output is introduced in", "Layer by layer (5 layers",
-                      "of error", "1 % is 40 dB"):  # fmt: skip
+                      "share:", "1 % is 40 dB"):  # fmt: skip
             assert words in " ".join(text.split()), text
-        assert ("time" in text.split("Layer by layer")[1].split("\n")[1]) == (width == 110)
+        changes, errors = (text.split(head)[1].split("\n")[1].split() for head in ("Layer by layer", "What each does"))
+        assert changes == ["layer", "precision", "bytes", "time"]
+        assert errors == ["layer", "share", "here", "dB", "cosine", "so", "far", "dB", "cosine"]
+        for side in ("introduced", "accumulated"):
+            assert f"{first[side]['sqnr']:.1f}  {first[side]['cosine']:.4f}" in text
 
 
 def test_many_layers_are_cut_to_those_that_matter() -> None:
     layer = {
         "operator": "Gemm", "node": "", "value": "", "precision": "int8", "bytes": {"original": 4096, "candidate": 1}, 
-        "introduced": {"error": 0.01}, "accumulated": {"error": 0.5}, "seconds": {"original": None, "candidate": 2e-6},
+        "introduced": {"error": 0.0, "sqnr": None, "cosine": 1.0, "lost": 0},
+        "accumulated": {"error": math.inf, "sqnr": -math.inf, "cosine": -0.25, "lost": 3},
+        "seconds": {"original": None, "candidate": 2e-6},
     }  # fmt: skip
     layers = [{**layer, "name": f"blocks.{at}." + "x" * 60, "share": at / 1225} for at in range(50)]
     side = {"format": "onnx", "runtime": "onnxruntime", "size": 5000}
     found = {
         "said": ["All is said."], "layers": layers, "original": side, "candidate": side, "notes": ["it rained"],
         "rest": {"original": 1, "candidate": 2}, "forest": None, "looked_at": 3, "outputs": {},
-        "floats": [{"layer": f"l{at}", "operator": "X", "why": f"reason {at % 8}", "known": at > 0}
+        "floats": [{"layer": f"l{at}", "operator": "X", "why": f"reason {at % 8}", "known": at > 0, "alone": None}
                    for at in range(12)],
         "samples": {"changed": None, "worst": [{"row": 4, "error": 0.25, "cosine": 0.5}]},
     }  # fmt: skip
@@ -109,7 +120,8 @@ def test_many_layers_are_cut_to_those_that_matter() -> None:
     assert all(len(line) <= 80 for line in text.splitlines()), text
     for words in (
         "the 16 that matter most of 50 layers", "and 34 layers more, 46 % of the error together", "4.1 kB -> 1 B",
-        "Stayed in floats: 12 layers", "and 2 reasons more", "25 %", "note: it rained",
+        "Stayed in floats: 12 layers", "and 2 reasons more", "0 % exact 1.0000 inf % - -0.2500", "25 %",
+        "note: it rained",
     ):  # fmt: skip
         assert words in " ".join(text.split()), text
 
@@ -143,6 +155,70 @@ def test_a_bundle_tells_why_layers_stayed_in_floats_and_runs_with_its_own_option
     assert why["MatMul"].startswith("multiplies two activations")
     assert {one["precision"] for one in found["layers"]} == {"f32", "dynamic int8", "int8 weights"}
     assert "Stayed in floats" in printed(found)
+
+
+def mixed(step: Any, folder: Path) -> tuple[Path, Any, Path]:
+    """A network with one bad layer of twenty, what a step that mixes precisions made of it, and that as a bundle."""
+    from techniques.test_mixed import BAD, context, converted, deep
+
+    given = (converted if step.label() == "mixed-openvino" else deep)(folder / "given")
+    candidate = apply(step, given.model, context(given, folder / "made"))
+    assert [group.precision for group in candidate.groups if "int" not in group.precision] in (["f32"], ["bf16"])
+    inputs = dict(given.data.inputs)
+    bundle = bundle_of(folder / "bundle", candidate, inputs, {"y": np.zeros((24, 32), np.float32)})
+    manifest = json.loads((bundle.folder / "manifest.json").read_text())
+    manifest["winner"]["route"] = [{"technique": step.label(), "version": step.version, "settings": step.settings()}]
+    (bundle.folder / "manifest.json").write_text(json.dumps(manifest))
+    mix = json.loads(json.dumps(candidate.to_json(folder)))["groups"]
+    (bundle.folder / "anatomy.json").write_text(json.dumps({"mix": mix}))
+    assert bundle.groups == candidate.groups
+    (bad,) = (group for group in candidate.groups if f"m{BAD}" in group.name)
+    assert bad.alone is not None and bad.alone > 0.9, "of what all do, nearly all is its own"
+    return folder / "given" / "deep.onnx", inputs, bundle.folder
+
+
+@pytest.mark.parametrize("name", ["mixed-onnx", "mixed-openvino"])
+def test_a_mix_tells_why_it_keeps_a_layer_in_floats(name: str, tmp_path: Path) -> None:
+    if name == "mixed-openvino":
+        pytest.importorskip("openvino")
+    model, inputs, bundle = mixed(find(name).of({"error": 0.3}), tmp_path)
+    found = explain(model, bundle, inputs, target=ONE)
+    (bad,) = (one for one in found["floats"] if one["operator"] == "MatMul")
+    assert "m7" in bad["layer"] and bad["known"] and bad["alone"] > 0.9
+    said = r"the mix keeps it in (f32|bf16): alone in int8 it does (9\d|100) % of the error, and takes .+s there, not "
+    assert re.match(said, bad["why"]), bad["why"]
+    text = " ".join(printed(found, 80).split())
+    assert re.search(said, text.split("Stayed in floats:")[1]), text
+    assert found["notes"] == [], "nothing is left to tell"
+    assert "other MatMul are in integers" not in text
+
+    plain = explain(model, Bundle.load(bundle).model.path, inputs, target=ONE)
+    (bad,) = (one for one in plain["floats"] if one["operator"] == "MatMul")
+    assert bad["why"] == "other MatMul are in integers, and this is not" and not bad["known"]
+    assert plain["notes"] == ["why layers stayed in floats is told where the candidate is a bundle, as strop optimize "
+                              "writes it"]  # fmt: skip
+
+
+def test_layers_of_kinds_that_are_nowhere_in_integers_are_told_of_in_one_line() -> None:
+    kinds = ["Add"] * 18 + ["Softmax"] * 6 + ["Erf", "Where"]
+    found = [{"layer": f"l{at}", "operator": kind, "why": OF_NO_KIND, "known": False, "alone": None}
+             for at, kind in enumerate(kinds)]  # fmt: skip
+    mix = [{"layer": f"g{at}", "operator": "MatMul", "why": f"reason {at}", "known": True, "alone": at / 10}
+           for at in (1, 4)]  # fmt: skip
+    assert lines([*found, *mix]) == [
+        "g4: reason 4",
+        "g1: reason 1",
+        f"18 Add, 6 Softmax, 1 Erf and 1 more: {OF_NO_KIND}",
+    ]
+
+
+def test_what_a_mix_did_not_try_is_said_to_be_unknown() -> None:
+    assert kept(Group("a", ("a",), "f32", None, {"int8": 0.0, "f32": 0.0})).why == (
+        "the mix keeps it in f32: what int8 does to it alone is not known"
+    )
+    assert kept(Group("a", ("a",), "bf16", 0.41, {"int8": 2e-5, "bf16": 1e-5})).why == (
+        "the mix keeps it in bf16: alone in int8 it does 41 % of the error, and takes 20 µs there, not 10 µs"
+    )
 
 
 def test_static_int8_tells_what_its_settings_keep(tmp_path: Path) -> None:
@@ -239,6 +315,28 @@ def test_forests_are_explained_tree_by_tree(tmp_path: Path) -> None:
     assert found["forest"]["trees"]["removed"] == [4, 5] and found["layers"] == []
     assert "2 trees left out." in printed(found) and "Trees that matter most, 2 of 2" in printed(found)
     json.dumps(found)
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_trees_that_strop_wrote_as_onnx_are_read_again_or_the_samples_told(tmp_path: Path, readable: bool) -> None:
+    """Categories become several splits that share what they lead to, which a forest does not."""
+    odd = {} if readable else {"subsets": 0.5}
+    forest = grown(RNG(0), trees=6, features=4, names=("age", "income", "city", "sex"), link="sigmoid of two", **odd)
+    (tmp_path / "given").mkdir()
+    x = RNG(1).normal(size=(60, 4))
+    steps = (("truncate-rounds", {"amount": 0.5}), ("forest-to-onnx", {}))
+    candidate = made(save(forest, tmp_path / "given"), {"x": x}, tmp_path / "made", *steps)
+    bundle = bundle_of(tmp_path / "bundle", candidate, {"x": x}, {"probability": np.zeros((60, 2))})
+    for one in (bundle.folder, candidate.path):
+        found = explain(tmp_path / "given" / "forest.npz", one, {"x": x}, target=ONE, metric="agreement")
+        assert found["candidate"]["runtime"].startswith("onnxruntime")
+        assert found["samples"]["decisions"] == 60 and "60 predictions changed" in printed(found)
+        if readable:
+            assert found["forest"]["trees"]["removed"] == [3, 4, 5] and "3 trees left out." in printed(found)
+        else:
+            (note,) = found["notes"]
+            assert found["forest"] is None and note.startswith("only samples are compared: ")
+            assert ("share nodes" if one == bundle.folder else "no ensemble of decision trees") in note
 
 
 def test_of_models_that_can_not_be_looked_into_samples_are_told(tmp_path: Path) -> None:

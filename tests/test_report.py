@@ -277,7 +277,10 @@ def test_what_nothing_kept_is_called_closest_and_nothing_says_that_it_won(fake_r
 
 def test_a_run_that_was_interrupted_before_anything_was_found_says_so() -> None:
     asked = "maximize accuracy"
-    for html in (unfinished("m", asked, "strop", None, [], {}), unfinished_tuning(asked, "strop tune --resume run", [])):
+    for html in (
+        unfinished("m", asked, "strop", None, [], {}),
+        unfinished_tuning(asked, "strop tune --resume run", []),
+    ):
         words = Text(html).words
         assert "No candidate has come to an end yet." in words
         assert "inconclusive: the search was interrupted" in words and f"It was asked to: {asked}." in words

@@ -42,7 +42,7 @@ def take_apart(original: Hosted, made: Hosted, candidate: Candidate, data: Path,
     Returns:
         Plain data: `explained`, as `strop.explain` tells it; `profile`, as `strop.profile` does, without advice;
         `sensitivity`, how the original's layers bear int8, of a format whose precisions can be mixed. Each is None
-        where it could not be told, and `why_not` says why.
+        where it could not be told, and `why_not` says why. Of a mix of precisions also `mix`, its groups.
     """
     until, why_not = time.monotonic() + seconds, []
     explaining = until - seconds + max(LEAST_TO_TELL, EXPLAINING * seconds)
@@ -74,7 +74,8 @@ def take_apart(original: Hosted, made: Hosted, candidate: Candidate, data: Path,
             told["sensitivity"] = attempt(
                 "how each layer bears int8", lambda: _borne(original, data, folder, until), SENSITIVITY
             )
-        return {**told, "why_not": why_not}
+        mix = {"mix": [asdict(group) for group in made.model.groups]} if made.model.groups else {}
+        return {**told, **mix, "why_not": why_not}
 
 
 def _explained(

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import jobs, report
+from ._plain import restore
 from .crew import run_here
 from .data import Data
+from .dataflow import Group
 from .deploy import snippet
 from .errors import BundleError
 from .model import Model, digest_files
@@ -130,6 +132,16 @@ class Bundle(Opened):
                 anatomy = {**anatomy, "explained": explained, "why_not": left}
             code = snippet(self.model, self.runtime, self.target, self.folder / SAMPLES)
             return report.page(self.manifest, tried, code, anatomy)
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Of a mix of precisions: its groups of operators, and why each has its own; of others, none.
+
+        Raises:
+            BundleError: The bundle is not what strop wrote.
+        """
+        with as_written(self.folder / ANATOMY):
+            return restore(tuple[Group, ...], self._told(ANATOMY, {}).get("mix", ()))
 
     def _told(self, name: str, otherwise: Any) -> Any:
         """What a file holds, which bundles of an earlier strop lack."""

@@ -43,6 +43,26 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Operators that a step which mixes precisions has given one, and what it was chosen by.
+
+    Attributes:
+        name: As a person calls it.
+        operators: Their names in the model's file.
+        precision: What they were given.
+        alone: What it does to the outputs in the least exact precision, all others being exact: a share of what all
+            groups do so, one by one. None where it was not tried, or left no finite number.
+        seconds: By precision, that they take in a call.
+    """
+
+    name: str
+    operators: tuple[str, ...]
+    precision: str
+    alone: float | None
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Dataflow:
     """What a model computes.
 

@@ -16,14 +16,15 @@ from ._plain import given as checked
 from .bundle import Bundle, run_samples
 from .comparison import TIME, fit, host, is_bundle, preprocessing_of
 from .data import Data
-from .errors import UnsupportedModel
+from .errors import NotApplicable, UnsupportedModel
 from .images import Preprocessing
-from .insight import forest_story, story
+from .insight import forest_story, spare, story
 from .insight.forests import SAMPLES, compare
 from .insight.harm import TRIED
 from .insight.inside import look
 from .insight.samples import samples
 from .insight.seen import Inside
+from .insight.spare import Reason, kept
 from .model import Model
 from .outputs import load_outputs
 from .prepare import check_target
@@ -75,7 +76,8 @@ def explain(
         `accumulated` up to there, each with `sqnr` in dB (None where nothing differs), `cosine`, `error` (root mean
         square over that of the original's values) and `lost` (numbers not finite any more), and `share` of what all
         layers, one by one, do to the outputs; `outputs`, the same of each output; `rest`, bytes that belong to no
-        layer; `floats`, the layers that stayed in floats, and why; `samples`, what changed there: of a classifier
+        layer; `floats`, the layers that stayed in floats, and `why` (of a mix of precisions, also the share of the
+        error that they do `alone` in int8); `samples`, what changed there: of a classifier
         `decisions`, how many are `changed`, `to_wrong`, `to_right`, the `rows` where, and the `worst` (`row`, `label`,
         prediction of `original` and `candidate`, `margin`); of others the farthest; `forest`, of trees, in place of
         layers; `original` and `candidate`: `format`, `runtime` and `size`; `looked_at` and `tried`, counts of samples;
@@ -96,8 +98,7 @@ def explain(
         given = read_for(first.model.signature, data, preprocessing=preprocessing, label=label, storage=folder)
         models = first.model, second.model
         first, second = fit(given, first, second, folder / "data")
-        steps = Bundle.load(str(candidate)).candidate.steps if is_bundle(candidate) else ()
-        reasons = spared(steps, second.model)
+        reasons = _reasons(Bundle.load(str(candidate)), second.model) if is_bundle(candidate) else None
         return Explanation(explained(first, second, folder / "data", folder, metric, reasons, models))
 
 
@@ -107,7 +108,7 @@ def explained(
     data: Path,
     scratch: Path,
     metric: str | None = None,
-    reasons: Mapping[str, str] | None = None,
+    reasons: Mapping[str, Reason] | None = None,
     models: tuple[Model, Model] | None = None,
     until: float = math.inf,
 ) -> dict[str, Any]:
@@ -119,7 +120,7 @@ def explained(
         data: Folder of stored samples that fit both.
         scratch: A folder to write into.
         metric: As of `explain`.
-        reasons: Why operators of the candidate were left in floats.
+        reasons: Why operators of the candidate were left in floats; None where it is not known what made it.
         models: Both as they were given, where samples had to be fitted to them.
         until: `time.monotonic()` at which it is to end.
 
@@ -132,14 +133,14 @@ def explained(
         run_samples(side, data, scratch / f"{name}.npz", within(until).seconds)
     changed = _samples(first, data, scratch, metric)
     whole = _plain((first, second), changed)
-    if trees:
-        forest = _done(jobs.run(_trees, *models, data, limits=within(until)))
-        return {**whole, **forest, "said": [*forest["said"], *story.changed(changed)]}
     try:
+        if trees:
+            forest = _done(jobs.run(_trees, *models, data, limits=within(until)))
+            return {**whole, **forest, "said": [*forest["said"], *story.changed(changed)]}
         inside = _inside(first, second, data, scratch / "opened", until)
-    except UnsupportedModel as error:
-        return {**whole, "said": story.changed(changed), "notes": [str(error)]}
-    return {**whole, **_layers(inside, changed, reasons or {})}
+    except (NotApplicable, UnsupportedModel) as error:
+        return {**whole, "said": story.changed(changed), "notes": [f"only samples are compared: {error}"]}
+    return {**whole, **_layers(inside, changed, reasons)}
 
 
 def _inside(first: Hosted, second: Hosted, data: Path, scratch: Path, until: float) -> Inside:
@@ -187,14 +188,19 @@ def _samples(first: Hosted, data: Path, folder: Path, metric: str | None) -> dic
     return samples(outputs[0], outputs[1], labels, classes, forced)
 
 
-def spared(steps: Sequence[Technique], made: Model) -> Mapping[str, str]:
-    """Why operators of a model were left in floats, by the settings of what made it; of one that can't be looked into,
-    nothing."""
-    found: dict[str, str] = {}
+def _reasons(bundle: Bundle, made: Model) -> Mapping[str, Reason]:
+    return spared(bundle.candidate.steps, replace(made, groups=bundle.groups))
+
+
+def spared(steps: Sequence[Technique], made: Model) -> Mapping[str, Reason]:
+    """Why operators of a model were left in floats, by the settings of what made it, and of a mix by what was measured;
+    of one that can't be looked into, nothing."""
+    found: dict[str, Reason] = {name: kept(group) for group in made.groups if "int" not in group.precision
+                                for name in group.operators}  # fmt: skip
     with contextlib.suppress(UnsupportedModel):
         flow = formats.format_of(made.format).dataflow(made)
         for step in steps:
-            found |= step.spared(flow)
+            found |= {name: Reason(why) for name, why in step.spared(flow).items()}
     return found
 
 
@@ -210,9 +216,11 @@ def _plain(sides: tuple[Hosted, Hosted], changed: Mapping[str, Any]) -> dict[str
     }  # fmt: skip
 
 
-def _layers(found: Inside, changed: Mapping[str, Any], reasons: Mapping[str, str]) -> dict[str, Any]:
+def _layers(found: Inside, changed: Mapping[str, Any], reasons: Mapping[str, Reason] | None) -> dict[str, Any]:
     """What is told of two models whose layers were held to each other."""
-    layers, notes = story.layers(found), list(found.notes)
+    layers, floats, notes = story.layers(found), spare.floats(found, reasons or {}), list(found.notes)
+    if reasons is None and not all(one["known"] for one in floats):
+        notes.append("why layers stayed in floats is told where the candidate is a bundle, as strop optimize writes it")
     if found.outside:
         notes.append(
             f"{found.outside} products of the original end in no value that both models know, and are not looked at"
@@ -224,7 +232,7 @@ def _layers(found: Inside, changed: Mapping[str, Any], reasons: Mapping[str, str
         "layers": layers,
         "outputs": {name: story.likeness(one) for name, one in found.outputs.items()},
         "rest": dict(zip(("original", "candidate"), found.rest, strict=True)),
-        "floats": story.floats(found, reasons),
+        "floats": floats,
         "looked_at": found.samples,
         "tried": found.tried,
         "notes": notes,

@@ -8,14 +8,14 @@ import shutil
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NewType, Self, TypeAlias
 
 import numpy as np
 
 from ._plain import restore
-from .dataflow import Dataflow
+from .dataflow import Dataflow, Group
 from .errors import NotApplicable, RunFailed, UnsupportedModel
 from .forest import Forest
 from .spelling import option
@@ -152,6 +152,7 @@ class Model:
         history: The techniques that made it, first to last, as text.
         counts: What is known of it besides: `parameters`, and `operations` (multiply-adds for one sample).
         notes: What else a report should tell of it, in sentences.
+        groups: Of one whose precisions are mixed: its operators, as they were given them.
     """
 
     format: Format
@@ -161,6 +162,7 @@ class Model:
     history: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -211,6 +213,7 @@ class Model:
             "history": list(self.history),
             "counts": dict(self.counts),
             "notes": list(self.notes),
+            "groups": [asdict(group) for group in self.groups],
         }
 
     @classmethod
@@ -224,6 +227,7 @@ class Model:
         made = cls(
             Format(json["format"]), path, Signature.of(json["signature"]), tuple(files), tuple(json["history"]),
             restore(dict[str, int], json["counts"]), restore(tuple[str, ...], json.get("notes", ())),
+            restore(tuple[Group, ...], json.get("groups", ())),
         )  # fmt: skip
         for file in files:
             if not file.is_relative_to(made._folder):

@@ -235,8 +235,8 @@ def apply(technique: Technique, model: Model, context: Context) -> Model:
         )
     signature = _as_tied(model.signature, result.signature)
     history = (*model.history, str(technique))
-    counts, notes = result.counts or model.counts, result.notes or model.notes
-    return replace(result, signature=signature, history=history, counts=counts, notes=notes)
+    kept = {name: getattr(result, name) or getattr(model, name) for name in ("counts", "notes", "groups")}
+    return replace(result, signature=signature, history=history, **kept)
 
 
 def _as_tied(given: Signature, made: Signature) -> Signature:

@@ -59,6 +59,10 @@ def test_a_threshold_that_moved_and_a_leaf_of_another_value() -> None:
     changed = {one["original"]: one["what"] for one in found["by_tree"] if one["what"] != "as it was"}
     assert changed == {2: "1 threshold moved", 6: "1 leaf value changed"}
     assert "1 threshold moved (by 0.25 at the most); 1 leaf of another value (by 0.5 at the most)" in told(found)
+    column = first.names[first.feature[node]]
+    before, after = (f"{column} <= {one:.6g}" for one in (first.threshold[node], threshold[node]))
+    assert found["splits"]["named"] == [{"tree": 2, "original": before, "candidate": after}]
+    assert f"Splits: in tree 2, {before} became {after}." in told(found)
 
 
 def test_leaves_that_were_merged() -> None:
@@ -74,6 +78,8 @@ def test_leaves_that_were_merged() -> None:
     assert found["leaves"]["original"] - found["leaves"]["candidate"] == 1
     assert found["by_tree"][1]["what"] == "1 split removed"
     assert "1 split taken out; 1 leaf merged" in told(found)
+    split = f"{first.names[first.feature[node]]} <= {first.threshold[node]:.6g}"
+    assert f"Splits: in tree 1, {split} was taken out." in told(found)
 
 
 def test_a_split_that_was_decided_is_taken_out_and_what_is_below_it_found_again() -> None:
@@ -94,6 +100,20 @@ def test_columns_that_are_not_looked_at_any_more() -> None:
     assert found["anew"] and found["columns"]["dropped"] == ["sex"]
     assert "trained anew" in told(found) and "It does not look at sex any more." in told(found)
     assert found["trees"]["removed"] == list(range(8)) and found["trees"]["added"] == list(range(8))
+    assert found["splits"]["named"] == []
+
+
+def test_columns_that_only_the_candidate_looks_at() -> None:
+    first, second = grown(RNG(5), trees=8, features=3, leaves=12), forest()
+    found = compare(replace(first, features=4, names=second.names), second, X)
+    assert found["columns"]["added"] == ["sex"]
+    assert "It looks at sex, which the original does not." in told(found)
+
+
+def test_many_splits_that_changed_are_counted_only() -> None:
+    first = forest()
+    found = compare(first, replace(first, threshold=first.threshold + 1e-3), X)
+    assert found["splits"]["moved"] > 12 and found["splits"]["named"] == []
 
 
 def test_what_moves_from_the_trees_into_what_the_sums_begin_with_has_changed_none() -> None:
@@ -139,3 +159,6 @@ def test_categories_that_a_split_lets_through() -> None:
     members[-1] += 1
     changed = compare(first, replace(first, members=members), X)
     assert changed["splits"]["other"] == 1 and changed["trees"]["changed"] == 1
+    (split,) = changed["splits"]["named"]
+    assert split["original"] != split["candidate"] and " in {" in split["original"]
+    assert f"{split['original']} became {split['candidate']}" in told(changed)

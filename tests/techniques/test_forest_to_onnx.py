@@ -51,13 +51,21 @@ def run(model: Model, *batches: np.ndarray[Any, Any]) -> list[np.ndarray[Any, An
 
 
 def agrees(forest: Forest, folder: Path, rows: int = 500) -> Model:
-    """As exact as sums are that ONNX Runtime gives in float32."""
+    """As exact as sums are that ONNX Runtime gives in float32; and the forest can be read again."""
     model, x = written(forest, folder), edges(RNG(1), forest, rows)
     expected = forest.predict(x)
     close = 1e-5 * max(1.0, float(np.abs(expected).max()))
     many, one = run(model, x, x[:1])  # which ONNX Runtime computes in different ways
     np.testing.assert_allclose(many, expected, rtol=1e-6, atol=close, strict=True)
     np.testing.assert_allclose(one, expected[:1], rtol=1e-6, atol=close, strict=True)
+    if (forest.subset < 0).all() and not forest.zero_missing.any():  # of others, splits share what they lead to
+        again = formats.open(model.path)
+        assert again.format == ONNX_TREES and again.counts["trees"] == forest.trees
+        for ours, theirs in zip((*model.signature.inputs, *model.signature.outputs),
+                                (*again.signature.inputs, *again.signature.outputs), strict=True):  # fmt: skip
+            assert (theirs.name, theirs.dtype, len(theirs.shape)) == (ours.name, ours.dtype, len(ours.shape))
+        found = formats.format_of(ONNX_TREES).forest(again)
+        np.testing.assert_allclose(found.predict(x).reshape(expected.shape), expected, rtol=1e-6, atol=close)
     return model
 
 

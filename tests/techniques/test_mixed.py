@@ -128,6 +128,8 @@ def test_the_one_bad_layer_of_twenty_stays_in_float(
     assert f"m{BAD}" in said.partition("not in int8: ")[2]
     assert said.startswith(f"Of {LAYERS} groups of layers {LAYERS - 1} in int8, 1 in ")
     assert error(made, given) < 0.3 * error(whole, given)
+    assert Model.of(json.loads(json.dumps(made.to_json(tmp_path))), tmp_path).groups == made.groups
+    assert [len(made.groups), *{set(group.seconds) >= {"int8", "f32"} for group in made.groups}] == [LAYERS, True]
 
 
 def test_less_error_is_had_for_more_time_and_nothing_is_measured_twice(tmp_path: Path) -> None:
@@ -193,7 +195,7 @@ def test_a_mix_is_made_even_where_no_time_is_left_to_compare_layers(tmp_path: Pa
     parts = MixedOpenvino().parts(example.model, given)
     samples = [example.data.batch(row, row + 1) for row in range(8)]
     (tmp_path / "kept").mkdir()
-    mix = chosen(parts, 0.3, samples, given, tmp_path / "kept", until=0.0)
+    mix, _ = chosen(parts, 0.3, samples, given, tmp_path / "kept", until=0.0)
     assert "int8" not in mix.values(), "what nothing is known of stays as exact as is asked for"
 
 
@@ -290,7 +292,7 @@ def test_errors_that_are_more_than_their_sum_keep_to_what_is_allowed(seed: int, 
     parts = Made(errors, pairs)
     with TemporaryDirectory() as folder:
         given = Context(None, None, TARGET, 0, Path(folder), layer_times=timed(parts))  # type: ignore[arg-type]
-        mix = chosen(parts, share, [{"x": np.ones(1)}], given, Path(folder), until=math.inf)
+        mix, _ = chosen(parts, share, [{"x": np.ones(1)}], given, Path(folder), until=math.inf)
     rounded = frozenset(name for name, precision in mix.items() if precision == "int8")
     assert parts.error(rounded) <= share * parts.error(frozenset(names)) * (1 + 1e-9)
 
@@ -306,7 +308,7 @@ def test_a_mix_whose_errors_do_not_add_up_is_repaired(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(_mixing, "fastest", spied)
     given = Context(None, None, TARGET, 0, tmp_path, layer_times=timed(parts))  # type: ignore[arg-type]
-    mix = chosen(parts, 0.3, [{"x": np.ones(1)}], given, tmp_path, until=math.inf)
+    mix, _ = chosen(parts, 0.3, [{"x": np.ones(1)}], given, tmp_path, until=math.inf)
     allowed = 0.3 * parts.error(frozenset(alone))
     first, found = (
         frozenset(name for name, precision in one.items() if precision == "int8") for one in (solved[0], mix)

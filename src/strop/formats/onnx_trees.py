@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,9 +26,17 @@ else:
     onnx = lazy("onnx")
     numpy_helper = lazy("onnx.numpy_helper")
 
+_DTYPES = {1: "float32", 11: "float64"}  # of onnx.TensorProto
 _HEAD = 1 << 16  # bytes of a file within which its tree ensemble begins
-_LINKS = {"Exp": "exponential", "Sigmoid": "sigmoid", "Softmax": "softmax"}
-_TRANSPARENT = ("Identity", "Mul", "ZipMap")
+_LINKS = {
+    "x": "", "Exp(x)": "exponential", "Sigmoid(x)": "sigmoid", "Softmax(x)": "softmax",
+    "Concat(Sub(1.0,Sigmoid(x)),Sigmoid(x))": "sigmoid of two", "Mul(Abs(x),x)": "signed square",
+    "Log(Add(1.0,Exp(x)))": "log of one and exponential", "Div(x,ReduceSum(x,1))": "shares",
+}  # fmt: skip
+"""What a forest calls that which a graph does to scores x; empty where it does nothing."""
+_NUMBER = r"([\d.e+-]+)"
+_UNKNOWN = "?"
+_LONGEST = 200  # characters of what is told of a graph
 
 
 class OnnxTreesFormat(TreeFormat):
@@ -91,14 +100,12 @@ def save(proto: onnx.ModelProto, folder: Path) -> Model:
 
 
 def _signature(proto: onnx.ModelProto, forest: Forest) -> Signature:
-    """As of any forest; but results always have two axes, and the number of samples may be fixed."""
+    """As of any forest; but results mostly have two axes, and the number of samples may be fixed."""
     (rows,), (result,) = signature(forest).inputs, signature(forest).outputs
     given = next(value for value in proto.graph.input if value.name == rows.name).type.tensor_type.shape.dim[0]
     samples = given.dim_value if given.dim_value > 0 else given.dim_param or None
-    return Signature(
-        (replace(rows, shape=(samples, forest.features)),),
-        (replace(result, shape=(samples, forest.width or 1)),),
-    )
+    shape = (samples,) if _pattern(proto.graph).flat else (samples, forest.width or 1)
+    return Signature((replace(rows, shape=(samples, forest.features)),), (replace(result, shape=shape),))
 
 
 def _forest(proto: onnx.ModelProto, source: object) -> Forest:
@@ -110,47 +117,88 @@ def _forest(proto: onnx.ModelProto, source: object) -> Forest:
     """
     with reading("ONNX", source), np.errstate(over="ignore"):
         found = _pattern(proto.graph)
-        return _finished(ensemble(found.node, found.features, found.dtype), found).check()
+        return _finished(ensemble(found.node, found.features, found.compared), found).check()
 
 
 @dataclass(frozen=True)
 class _Pattern:
-    """What a graph is made of: the ensemble, its input, and the steps from its scores to the output."""
+    """What a graph is made of.
+
+    Attributes:
+        node: The ensemble.
+        rows: The input.
+        features: How many columns that has.
+        dtype: Of the input, and `compared`, that it has where it reaches the ensemble.
+        result: The output, and `sums`, its dtype; empty where that is not told.
+        told: What the output is, as an expression of the scores, `x`.
+        flat: Whether the output has one axis.
+    """
 
     node: onnx.NodeProto
     rows: str
     features: int
     dtype: str
-    steps: tuple[onnx.NodeProto, ...]
+    compared: str
     result: str
-    stored: Mapping[str, onnx.TensorProto]
+    sums: str
+    told: str
+    flat: bool
 
 
 def _finished(forest: Forest, found: _Pattern) -> Forest:
     """The forest, with what the graph does to the scores."""
-    link, base = forest.link, forest.base
-    for step in found.steps:
-        if step.op_type in _LINKS and link == "identity" and _by_rows(step):
-            link = _LINKS[step.op_type]
-        elif step.op_type == "Mul" and link == "exponential":
-            base = base + np.log(_factor(step, found.stored))
-        elif (step.op_type == "Mul" and _factor(step, found.stored) != 1) or step.op_type not in _TRANSPARENT:
-            raise NotApplicable(f"the graph does more than a forest: {step.op_type} follows the trees")
-    return replace(forest, link=link, base=base, rows=found.rows, result=found.result)
+    told, divisor = _without(found.told, rf"Div\(x,{_NUMBER}\)", "x")
+    told, scale = _without(told, rf"Sigmoid\(Mul\(x,{_NUMBER}\)\)", "Sigmoid(x)")
+    told, factor = _without(told, rf"Mul\(Exp\(x\),{_NUMBER}\)", "Exp(x)")
+    if told not in _LINKS or (told != "x" and forest.link != "identity"):
+        raise NotApplicable(f"the graph does more than a forest: of the trees' scores x it makes {found.told}")
+    divisor *= forest.divisor
+    return replace(
+        forest, link=_LINKS[told] or forest.link, divisor=divisor, scale=scale, dtype=found.dtype,
+        base=forest.base + divisor * np.log(factor), sums=found.sums or forest.sums, rows=found.rows,
+        result=found.result,
+    )  # fmt: skip
 
 
-def _by_rows(step: onnx.NodeProto) -> bool:
-    return all(attribute.i in (1, -1) for attribute in step.attribute if attribute.name == "axis")
+def _without(told: str, pattern: str, left: str) -> tuple[str, float]:
+    """An expression without a positive number in it, and that number; 1 where there is none."""
+    found = re.search(pattern, told)
+    if found is None or not 0 < float(found[1]) < np.inf:
+        return told, 1.0
+    return told.replace(found[0], left), float(found[1])
 
 
-def _factor(step: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> float:
-    """The one positive number that a Mul multiplies by."""
-    factor = [stored[name] for name in step.input if name in stored]
-    if len(factor) == 1 and set(factor[0].dims) <= {1}:
-        number = float(numpy_helper.to_array(factor[0]).item())
-        if 0 < number < np.inf:
-            return number
-    raise NotApplicable("the graph does more than a forest: Mul follows the trees")
+def _told(graph: onnx.GraphProto, scores: str) -> dict[str, str]:
+    """What is made of the scores, by name, as expressions of them; what only holds numbers otherwise is left out."""
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+
+    def number(name: str) -> str:
+        one = name in stored and math.prod(stored[name].dims) == 1
+        return repr(numpy_helper.to_array(stored[name]).item()) if one else _UNKNOWN
+
+    found = {scores: "x"}
+    for node in graph.node:  # in the order in which they run
+        if not any(name in found for name in node.input):
+            continue
+        given = [found[name] if name in found else number(name) for name in node.input]
+        if node.op_type == "Mul" and node.input[0] not in found:
+            given.reverse()
+        told = f"{node.op_type}({','.join(given)})"
+        held = node.op_type in ("Identity", "ZipMap") or (node.op_type == "Cast" and _kind(node) in _DTYPES)
+        if held or (node.op_type == "Mul" and given[1:] == ["1.0"]):
+            told = given[0]
+        elif not _by_rows(node) or len(told) > _LONGEST:
+            told = _UNKNOWN
+        found |= dict.fromkeys(node.output, told)
+    return found
+
+
+def _kind(cast: onnx.NodeProto) -> int:
+    return next((attribute.i for attribute in cast.attribute if attribute.name == "to"), 0)
+
+
+def _by_rows(node: onnx.NodeProto) -> bool:
+    return all(attribute.i in (1, -1) for attribute in node.attribute if attribute.name in ("axis", "keepdims"))
 
 
 def _pattern(graph: onnx.GraphProto) -> _Pattern:
@@ -165,34 +213,30 @@ def _pattern(graph: onnx.GraphProto) -> _Pattern:
     node = nodes[0]
     if any(tensor.data_location == tensor.EXTERNAL for tensor in tensors(graph)):
         raise NotApplicable("the graph keeps numbers in files of their own")
-    stored = {tensor.name: tensor for tensor in graph.initializer}
+    stored = {tensor.name for tensor in graph.initializer}
     makers = {name: maker for maker in graph.node for name in maker.output}
     given = {value.name: value for value in graph.input if value.name not in stored}
-    rows = node.input[0]
-    while rows in makers and makers[rows].op_type == "Identity":
+    rows, wide = node.input[0], False
+    while rows in makers and (makers[rows].op_type == "Identity" or _kind(makers[rows]) == onnx.TensorProto.DOUBLE):
+        wide |= makers[rows].op_type == "Cast"
         rows = makers[rows].input[0]
     if rows not in given or len(given) != 1:
         raise NotApplicable("something comes before the trees, and it would be lost")
     kind = given[rows].type.tensor_type
-    dtypes: dict[int, str] = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.DOUBLE: "float64"}
     sizes = [dim.dim_value for dim in kind.shape.dim]
-    if kind.elem_type not in dtypes or len(sizes) != 2 or sizes[1] < 1:
+    if kind.elem_type not in _DTYPES or len(sizes) != 2 or sizes[1] < 1:
         raise NotApplicable("the input is no matrix of floats with a known number of columns")
     results = [value for value in graph.output if not _is_label(value)]
     if len(results) != 1:
         raise NotApplicable(f"the graph has {len(results)} outputs besides labels, and a forest has one")
-    steps, at, scores = [], results[0].name, node.output[-1]
-    while at != scores:
-        step = makers.get(at)
-        names = [name for name in step.input if name not in stored] if step else []
-        if step is None or step is node or len(names) != 1:
-            raise NotApplicable("an output is not made of the trees' scores alone")
-        steps.append(step)
-        at = names[0]
-    if any(step.op_type == "ZipMap" and not _ascending(step) for step in steps):
+    if any(step.op_type == "ZipMap" and not _ascending(step) for step in graph.node):
         raise NotApplicable("the classes of a ZipMap do not ascend, and its maps do")
-    dtype = dtypes[kind.elem_type]
-    return _Pattern(node, rows, sizes[1], dtype, tuple(reversed(steps)), results[0].name, stored)
+    told = _told(graph, node.output[-1]).get(results[0].name, _UNKNOWN)
+    flat = re.fullmatch(r"Squeeze\((.*),1\)", told)
+    return _Pattern(
+        node, rows, sizes[1], dtype := _DTYPES[kind.elem_type], "float64" if wide else dtype, results[0].name,
+        _DTYPES.get(results[0].type.tensor_type.elem_type, ""), flat[1] if flat else told, flat is not None,
+    )  # fmt: skip
 
 
 def _is_label(value: onnx.ValueInfoProto) -> bool:

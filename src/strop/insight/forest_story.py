@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..units import counted
@@ -17,7 +17,14 @@ def tell(found: Mapping[str, Any]) -> list[str]:
     Args:
         found: It, `scores` as plain data.
     """
-    return [*_scores(found["scores"]), _counts(found), *_changes(found), *_columns(found), *_origin(found)]
+    return [
+        *_scores(found["scores"]),
+        _counts(found),
+        *_changes(found),
+        *_splits(found),
+        *_columns(found),
+        *_origin(found),
+    ]
 
 
 def _scores(scores: Mapping[str, Any]) -> Iterator[str]:
@@ -45,6 +52,7 @@ def _changes(found: Mapping[str, Any]) -> Iterator[str]:
         (len(found["trees"]["removed"]), "tree", "left out"),
         (len(found["trees"]["added"]), "tree", "new"),
         (splits["removed"], "split", "taken out"),
+        (splits["other"], "split", "new"),
         (splits["moved"], "threshold", f"moved (by {splits['largest_move']:.3g} at the most)"),
         (leaves["merged"], "leaf", "merged"),
         (leaves["changed"], "leaf", f"of another value (by {leaves['largest_change']:.3g} at the most)"),
@@ -53,11 +61,33 @@ def _changes(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"{'; '.join(happened)}." if happened else "No tree has changed."
 
 
+def _splits(found: Mapping[str, Any]) -> Iterator[str]:
+    """The splits themselves, where few changed."""
+    told = []
+    for one in found["splits"]["named"]:
+        before, after = one["original"], one["candidate"]
+        known = (
+            f"{before} became {after}"
+            if before and after
+            else f"{before} was taken out"
+            if before
+            else f"{after} is new"
+        )
+        told.append(f"in tree {one['tree']}, {known}")
+    if told:
+        yield f"Splits: {'; '.join(told)}."
+
+
 def _columns(found: Mapping[str, Any]) -> Iterator[str]:
-    names = found["columns"]["dropped"]
-    if names:
-        more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-        yield f"It does not look at {', '.join(names[:NAMED])}{more} any more."
+    columns = found["columns"]
+    if columns["dropped"]:
+        yield f"It does not look at {_listed(columns['dropped'])} any more."
+    if columns["added"]:
+        yield f"It looks at {_listed(columns['added'])}, which the original does not."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more" if len(names) > NAMED else "")
 
 
 def _origin(found: Mapping[str, Any]) -> Iterator[str]:

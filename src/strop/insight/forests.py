@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,8 @@ ALIKE = 0.5
 """Share of a tree's splits that must be another's for it to have been made of that."""
 NEAR = 0.1
 """Share of the span of a column's thresholds, up to which one that moved is still the same."""
+NAMED = 12
+"""Splits that changed, up to which they are told one by one."""
 AHEAD = 20
 """Trees in a row that may have been left out, where one is looked for."""
 MOST = 1 << 24
@@ -31,9 +33,10 @@ class Walk:
     Attributes:
         kept: Splits of the same column and threshold (or categories).
         moved: By how much thresholds of others moved.
+        pairs: Nodes of both forests that split by one column, in another way.
         near: How many of these moved by little, of all that is between the column's thresholds.
-        gone: Splits that are there no more.
-        other: Splits of the candidate that come from none of the original's.
+        gone: Splits that are there no more: nodes of the original.
+        other: Splits of the candidate that come from none of the original's: its nodes.
         merged: Leaves that became part of another.
         values: By how much the values of leaves changed that are still there, those that did not included; beside what
             all of the tree's did, where the sums begin with something else.
@@ -41,16 +44,17 @@ class Walk:
 
     kept: int = 0
     moved: list[float] = field(default_factory=list)
+    pairs: list[tuple[int, int]] = field(default_factory=list)
     near: int = 0
-    gone: int = 0
-    other: int = 0
+    gone: list[int] = field(default_factory=list)
+    other: list[int] = field(default_factory=list)
     merged: int = 0
     values: list[float] = field(default_factory=list)
 
     @property
     def alike(self) -> float:
         """Share of the candidate's splits that come from the original's; 1 where it has none."""
-        whole = self.kept + len(self.moved) + self.other
+        whole = self.kept + len(self.moved) + len(self.other)
         return (self.kept + self.near) / whole if whole else 1.0
 
     @property
@@ -70,11 +74,11 @@ def walk(first: Forest, second: Forest, trees: tuple[int, int]) -> Walk:
             found.other += _splits(second, b)
         elif second.feature[b] < 0:
             found.gone += _splits(first, a)
-            found.merged += _splits(first, a)  # a tree has one leaf more than splits
+            found.merged += len(_splits(first, a))  # a tree has one leaf more than splits
         elif (child := _child(first, second, a, b)) is not None:
             lost = int(first.left[a] + first.right[a]) - child
-            found.gone += 1 + _splits(first, lost)
-            found.merged += 1 + _splits(first, lost)
+            found.gone += [a, *_splits(first, lost)]
+            found.merged += 1 + len(_splits(first, lost))
             waiting.append((child, b))
         elif first.feature[a] == second.feature[b] and (first.subset[a] < 0) == (second.subset[b] < 0):
             _note(first, second, a, b, found)
@@ -105,7 +109,7 @@ def compare(first: Forest, second: Forest, x: Array) -> dict[str, Any]:
     anew = sum(a is not None and b is not None for a, b in pairs) < ALIKE * max(1, second.trees)
     if anew:
         pairs = [(None, tree) for tree in range(second.trees)] + [(tree, None) for tree in range(first.trees)]
-    walks: dict[tuple[int | None, int | None], Walk] = {
+    walks: dict[tuple[int, int], Walk] = {
         (a, b): walk(first, second, (a, b)) for a, b in pairs if a is not None and b is not None
     }
     moved = [change for one in walks.values() for change in one.moved]
@@ -114,7 +118,7 @@ def compare(first: Forest, second: Forest, x: Array) -> dict[str, Any]:
     noise = sum(step["power"] for step in steps)
     trees = [
         {
-            "original": a, "candidate": b, "what": _what(walks.get((a, b)), b),
+            "original": a, "candidate": b, "what": _what(None if a is None or b is None else walks[a, b], b),
             "share": step["power"] / noise if noise else 0.0, "error": step["error"],
             "accumulated": step["accumulated"],
         }
@@ -135,7 +139,8 @@ def compare(first: Forest, second: Forest, x: Array) -> dict[str, Any]:
         "splits": {
             "original": _count(first, True), "candidate": _count(second, True),
             "moved": len(moved), "largest_move": max(moved, default=0.0),
-            "removed": sum(one.gone for one in walks.values()), "other": sum(one.other for one in walks.values()),
+            "removed": sum(len(one.gone) for one in walks.values()),
+            "other": sum(len(one.other) for one in walks.values()), "named": _changed(first, second, walks, names),
         },
         "leaves": {
             "original": _count(first, False), "candidate": _count(second, False),
@@ -184,12 +189,14 @@ def _note(first: Forest, second: Forest, a: int, b: int, found: Walk) -> None:
     if first.subset[a] >= 0:
         same = np.array_equal(first.subset_of(a), second.subset_of(b))
         found.kept += same
-        found.other += not same
+        found.other += [] if same else [b]
+        found.pairs += [] if same else [(a, b)]
     elif first.threshold[a] == second.threshold[b]:
         found.kept += 1
     else:
         change = abs(float(second.threshold[b]) - float(first.threshold[a]))
         found.moved.append(change if np.isfinite(change) else 0.0)
+        found.pairs.append((a, b))
         found.near += change <= NEAR * _span(first, int(first.feature[a]))
 
 
@@ -211,14 +218,39 @@ def _child(first: Forest, second: Forest, a: int, b: int) -> int | None:
     return None
 
 
-def _splits(forest: Forest, node: int) -> int:
-    count, waiting = 0, [node]
+def _splits(forest: Forest, node: int) -> list[int]:
+    found, waiting = list[int](), [node]
     while waiting:
         at = waiting.pop()
         if forest.feature[at] >= 0:
-            count += 1
+            found.append(at)
             waiting += [int(forest.left[at]), int(forest.right[at])]
-    return count
+    return found
+
+
+def _changed(
+    first: Forest, second: Forest, walks: Mapping[tuple[int, int], Walk], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The splits that changed, where they are few: each by the original's tree, before and after."""
+    if sum(len(one.moved) + len(one.gone) + len(one.other) for one in walks.values()) > NAMED:
+        return []
+    found = []
+    for (tree, _), one in sorted(walks.items()):
+        added = set(one.other) - {b for _, b in one.pairs}
+        for a, b in [*one.pairs, *((a, None) for a in one.gone), *((None, b) for b in sorted(added))]:
+            sides = [None if node is None else _split(of, node, names) for of, node in ((first, a), (second, b))]
+            found.append({"tree": tree, "original": sides[0], "candidate": sides[1]})
+    return found
+
+
+def _split(forest: Forest, node: int, names: Sequence[str]) -> str:
+    """What a split asks, as text."""
+    name = names[forest.feature[node]]
+    if forest.subset[node] < 0:
+        return f"{name} <= {forest.threshold[node]:.6g}"
+    members = forest.subset_of(node)
+    more = ", ..." if len(members) > NAMED else ""
+    return f"{name} in {{{', '.join(map(str, members[:NAMED]))}{more}}}"
 
 
 def _effects(
@@ -270,7 +302,8 @@ def _what(one: Walk | None, b: int | None) -> str:
     if one is None:
         return "removed" if b is None else "new"
     told = {
-        "split": (one.gone, "removed"), "threshold": (len(one.moved), "moved"), "other split": (one.other, "new"),
+        "split": (len(one.gone), "removed"), "threshold": (len(one.moved), "moved"),
+        "other split": (len(one.other), "new"),
         "leaf value": (sum(change > 0 for change in one.values), "changed"),
     }  # fmt: skip
     return ", ".join(f"{counted(count, what)} {how}" for what, (count, how) in told.items() if count) or "as it was"

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..units import counted, quantity
+from .spare import lines
 from .story import share
 from .table import one_line, shortened, table
 
 WIDEST = 110  # characters of a line, at the most
-NARROW = 100  # below which times are left out
 WHOLE = 24  # layers up to which all are listed
 LISTED = 16  # of more than that
 LONGEST = 34  # characters of a name
 REASONS = 6  # for floats, that are listed
 LEGEND = (
-    "before -> after. precision: of the candidate. bytes: of weights and scales. here: how far off this layer is by "
-    "itself, fed with the original's values; of a layer in floats, that its inputs are rounded. so far: how far off it "
-    "is in the candidate, with all layers before it; this falls again where later layers even errors out. of error: "
-    "its share in what the layers, one by one, do to the output. A per cent is the root mean square of the differences "
-    "over that of the values; 1 % is 40 dB, 10 % is 20 dB. cosine: 1 is the same direction, 0 none in common."
+    "before -> after. precision: of the candidate. bytes: of weights and scales. share: of what the layers, one by "
+    "one, do to the output. here: how far off it is by itself, fed with the original's values; of a layer in floats, "
+    "that its inputs are rounded. so far: how far off it is in the candidate, with all layers before it; this falls "
+    "again where later layers even errors out. Both as root mean square of the differences over that of the values; as "
+    "that in dB, signal over noise (1 % is 40 dB, 10 % is 20 dB); and as cosine: 1 is the same direction, 0 none in "
+    "common."
 )
 TOGETHER = "A layer without a time is computed with another one, which has the time of both."
 
@@ -34,15 +36,15 @@ def printed(found: Mapping[str, Any], width: int = WIDEST) -> str:
         width: Characters that a line may have.
     """
     width = max(60, min(WIDEST, width))
-    lines = [*_filled(" ".join(found["said"]), width), "", *_sizes(found, width)]
+    text = [*_filled(" ".join(found["said"]), width), "", *_sizes(found, width)]
     if found["layers"]:
-        lines += ["", *_layers(found, width)]
+        text += ["", *_layers(found, width)]
     if found["forest"]:
-        lines += ["", *_trees(found["forest"], width)]
-    lines += _floats(found["floats"], width) + _samples(found["samples"])
+        text += ["", *_trees(found["forest"], width)]
+    text += _floats(found["floats"], width) + _samples(found["samples"])
     for note in found["notes"]:
-        lines += _filled(f"note: {note}", width, 6)
-    return "\n".join(lines)
+        text += _filled(f"note: {note}", width, 6)
+    return "\n".join(text)
 
 
 def _sizes(found: Mapping[str, Any], width: int) -> Iterator[str]:
@@ -64,24 +66,40 @@ def _layers(found: Mapping[str, Any], width: int) -> Iterator[str]:
         chosen = set(order[:LISTED])
         shown = [layer for at, layer in enumerate(layers) if at in chosen]
         rest = [layer for at, layer in enumerate(layers) if at not in chosen]
-    timed = width >= NARROW and any(seconds is not None for one in layers for seconds in one["seconds"].values())
-    rows = [["layer", "precision", "bytes", "here", "so far", "of error", *(["time"] if timed else [])]]
-    for layer in shown:
-        row = [
-            layer["name"], layer["precision"], _change(layer["bytes"], "bytes"),
-            share(layer["introduced"]["error"]), share(layer["accumulated"]["error"]),
-            "-" if layer["share"] is None else share(layer["share"]),
-        ]  # fmt: skip
-        rows.append([*row, _change(layer["seconds"], "s")] if timed else row)
+    timed = any(seconds is not None for one in layers for seconds in one["seconds"].values())
     many = f"the {len(shown)} that matter most of " if rest else ""
     yield f"Layer by layer ({many}{counted(len(layers), 'layer')}, by {counted(found['looked_at'], 'sample')})"
-    yield from _named(rows, width)
+    heads = ["layer", "precision", "bytes", *(["time"] if timed else [])]
+    changes = [[one["name"], one["precision"], _change(one["bytes"], "bytes"),
+                *([_change(one["seconds"], "s")] if timed else [])] for one in shown]  # fmt: skip
+    yield from _named([heads, *changes], width)
+    yield ""
+    yield "What each does to the numbers"
+    heads = ["layer", "share", "here", "dB", "cosine", "so far", "dB", "cosine"]
+    errors = [
+        [one["name"], "-" if one["share"] is None else share(one["share"]),
+         *_apart(one["introduced"]), *_apart(one["accumulated"])] for one in shown
+    ]  # fmt: skip
+    yield from _named([heads, *errors], width)
     if rest:
         known = [layer["share"] for layer in rest if layer["share"] is not None]
         more = f", {share(sum(known))} of the error together" if known else ""
         yield f"  and {counted(len(rest), 'layer')} more{more}; --json has all of them"
     together = f" {TOGETHER}" if timed and fused(layers) else ""
     yield from _filled(LEGEND + together, width, 2, "  ")
+
+
+def _apart(found: Mapping[str, Any]) -> list[str]:
+    """How far off a value is: as a share, in decibels, and by its direction."""
+    return [share(found["error"]), decibels(found), f"{found['cosine']:.4f}"]
+
+
+def decibels(found: Mapping[str, Any]) -> str:
+    """Signal over noise of a value; `exact` where nothing differs, `-` where nothing is left to tell."""
+    sqnr = found["sqnr"]
+    if sqnr is None and not found["error"] and not found["lost"]:
+        return "exact"
+    return "-" if sqnr is None or math.isinf(sqnr) else f"{sqnr:.1f}"
 
 
 def fused(layers: Sequence[Mapping[str, Any]]) -> bool:
@@ -112,22 +130,16 @@ def _change(both: Mapping[str, float | None], unit: str) -> str:
     return f"{number if name and after.endswith(f' {name}') else before} -> {after}"
 
 
-def _floats(kept: Sequence[Mapping[str, str]], width: int) -> list[str]:
+def _floats(kept: Sequence[Mapping[str, Any]], width: int) -> list[str]:
     if not kept:
         return []
-    reasons: dict[str, list[str]] = {}
-    for one in kept:
-        reasons.setdefault(one["why"], []).append(one["layer"])
-    lines = ["", f"Stayed in floats: {counted(len(kept), 'layer')}"]
-    for why, names in sorted(reasons.items(), key=lambda item: -len(item[1]))[:REASONS]:
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        lines += _filled(f"{', '.join(names[:3])}{more}: {why}", width, 4, "  ")
-    if any(not one["known"] for one in kept):
-        why = "more of why is told where the candidate is a bundle, as strop optimize writes it"
-        lines += _filled(why, width, 4, "  ")
-    if len(reasons) > REASONS:
-        lines.append(f"  and {counted(len(reasons) - REASONS, 'reason')} more; --json has all of them")
-    return lines
+    said = lines(kept)
+    text = ["", f"Stayed in floats: {counted(len(kept), 'layer')}"]
+    for line in said[:REASONS]:
+        text += _filled(line, width, 4, "  ")
+    if len(said) > REASONS:
+        text.append(f"  and {counted(len(said) - REASONS, 'reason')} more; --json has all of them")
+    return text
 
 
 def _samples(found: Mapping[str, Any]) -> list[str]:

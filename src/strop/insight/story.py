@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..naming import labels
@@ -37,7 +37,7 @@ def layers(found: Inside) -> list[dict[str, Any]]:
             "share": None if seen.harm is None else seen.harm / whole if whole > NEGLIGIBLE else 0.0,
             "seconds": dict(zip(("original", "candidate"), seen.seconds, strict=True)),
         }
-        for label, seen in zip(_labels(found.layers), found.layers, strict=True)
+        for label, seen in zip(labelled(found.layers), found.layers, strict=True)
     ]
 
 
@@ -51,36 +51,10 @@ def likeness(found: Likeness) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _labels(found: Sequence[Seen]) -> list[str]:
+def labelled(found: Sequence[Seen]) -> list[str]:
+    """What layers are called."""
     mains = [seen.part.main for seen in found]
     return labels([(main.name, main.kind, main.place) for main in mains])
-
-
-def floats(found: Inside, reasons: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The layers that stayed in floats, where others did not, and why.
-
-    Args:
-        found: What was seen.
-        reasons: By name of the candidate's operators, why those that made it left them alone.
-    """
-    integer = {seen.part.main.kind for seen in found.layers if "int" in seen.precision}
-    return [
-        {"layer": label, "operator": seen.part.main.kind, **_why(seen, reasons, integer)}
-        for label, seen in zip(_labels(found.layers), found.layers, strict=True)
-        if integer and "int" not in seen.precision and seen.part.candidate
-    ]
-
-
-def _why(seen: Seen, reasons: Mapping[str, str], integer: Collection[str]) -> dict[str, Any]:
-    """Why a layer is in floats, and whether that is known or only seen."""
-    part, kind = seen.part, seen.part.main.kind
-    if part.counterpart is not None and part.counterpart.name in reasons:
-        return {"why": reasons[part.counterpart.name], "known": True}
-    if "int" in part.precision or any("quantize" in one.kind.lower() for one in part.candidate):
-        why = f"numbers are rounded to 8 bits before or after it, and the runtime computes {kind} in floats"
-        return {"why": why, "known": True}
-    why = f"other {kind} are in integers, and this is not" if kind in integer else f"no {kind} is in integers"
-    return {"why": why, "known": False}
 
 
 def tell(found: Inside, plain: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -128,7 +102,7 @@ def _origin(found: Inside, plain: Sequence[Mapping[str, Any]]) -> list[str]:
 def _causes(found: Inside) -> list[str]:
     """What of the worst layers is too wide for integers of 8 bits, which have one step for all that goes in."""
     ends = {seen.part.value: at for at, seen in enumerate(found.layers)}
-    named, said = _labels(found.layers), []
+    named, said = labelled(found.layers), []
     for at in sorted(range(len(named)), key=lambda at: -(found.layers[at].harm or 0.0))[:NAMED]:
         seen = found.layers[at]
         read = {ends[value] for one in seen.part.original for value in one.inputs if value in ends} - {at}

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dataflow import Group
 from ..errors import NotApplicable, TechniqueError
 from ..model import Batch, Model
 from ..runtime import LayerTime
@@ -44,12 +45,14 @@ class Found:
         worst: By precision, the error where all of them are in it.
         given: The samples.
         expected: What the float model answers to them.
+        alone: By group that was tried by itself, its share of what the least exact precision does to all, one by one.
     """
 
     costs: Costs
     worst: Mapping[str, float]
     given: Sequence[Batch]
     expected: Sequence[Batch]
+    alone: Mapping[str, float]
 
 
 def measured_folder(technique: Technique, model: Model, context: Context) -> Path:
@@ -77,16 +80,17 @@ def mixed(technique: Technique, share: float, model: Model, context: Context) ->
     parts = technique.parts(model, context)
     until = time.monotonic() + TIME * remaining(context)
     given = list(feeds(model.signature, context, MOST, lambda: parts.step(dict.fromkeys(parts.members, EXACT))))
-    mix = chosen(parts, share, given, context, measured_folder(technique, model, context), until)
+    mix, found = chosen(parts, share, given, context, measured_folder(technique, model, context), until)
     if set(mix.values()) in ({EXACT}, {parts.precisions[0]}):
         raise NotApplicable(f"the fastest mix within {share:.2g}x of its error is {mix.popitem()[1]} throughout")
-    return replace(parts.save(mix, context.folder), notes=(*model.notes, _told(mix, parts.labels)))
+    notes, groups = (*model.notes, _told(mix, parts.labels)), _groups(parts, mix, found)
+    return replace(parts.save(mix, context.folder), notes=notes, groups=groups)
 
 
 def chosen(
     parts: Parts, share: float, given: Sequence[Batch], context: Context, kept: Path, until: float
-) -> dict[str, str]:
-    """The fastest precisions whose error is a share of that of the least exact precision throughout.
+) -> tuple[dict[str, str], Found]:
+    """The fastest precisions whose error is a share of that of the least exact precision throughout, and by what.
 
     Args:
         parts: The model.
@@ -124,7 +128,7 @@ def chosen(
         raise NotApplicable(
             f"no mix of {' and '.join(parts.precisions)} has {share:.0%} of the error of int8 throughout"
         )
-    return best[1]
+    return best[1], found
 
 
 def expected_seconds(costs: Costs, mix: Mapping[str, str]) -> float:
@@ -151,8 +155,10 @@ def _measured(parts: Parts, given: Sequence[Batch], context: Context, kept: Path
 
     worst = {p: error(parts.step(dict.fromkeys(parts.members, p)), given, expected) for p in parts.precisions}
     compared = [given[place] for place in few], [expected[place] for place in few]
-    alone = harm(list(parts.members), only, *compared, context, comparing, kept / "harm.json")
+    alone = harm(list(parts.members), only, *compared, context, comparing, record := kept / "harm.json")
     total = sum(filter(math.isfinite, alone.values())) or 1.0
+    tried = json.loads(record.read_text()) if record.exists() else {}  # of others, what blocks of them do is known
+    by_itself = {group: tried[group] / total for group in parts.members if math.isfinite(tried.get(group, math.inf))}
     # Rounding moves the outputs along the same ways as int8 does, so that its error is shared out alike.
     shares = {group: known / total if math.isfinite(known) else 1 / len(alone) for group, known in alone.items()}
     errors = {
@@ -164,7 +170,7 @@ def _measured(parts: Parts, given: Sequence[Batch], context: Context, kept: Path
         for group, found in times.items()
     }
     borders = [(one, other, conversion * count) for one, other, count in parts.borders]
-    return Found(Costs(usable, errors, borders), worst, given, expected)
+    return Found(Costs(usable, errors, borders), worst, given, expected, by_itself)
 
 
 def _fitting(given: Sequence[Batch], answer: Batch) -> Sequence[Batch]:
@@ -236,6 +242,16 @@ def _profile(parts: Parts, precisions: Mapping[str, str], context: Context) -> S
     context.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=context.folder, prefix=".scratch-") as folder:
         return context.layer_times(parts.save(precisions, Path(folder) / "model"))
+
+
+def _groups(parts: Parts, mix: Mapping[str, str], found: Found) -> tuple[Group, ...]:
+    """What each group was given, and why."""
+    return tuple(
+        Group(
+            parts.labels[group], tuple(names), mix[group], found.alone.get(group), dict(found.costs.seconds[group])
+        )
+        for group, names in parts.members.items()
+    )  # fmt: skip
 
 
 def _told(mix: Mapping[str, str], labels: Mapping[str, str]) -> str:
