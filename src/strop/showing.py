@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from .details import lines
+from .insight import WORTH
 from .notebook import Figures, boxed, figures, frame
 from .report import comparison_figures, forest_charts, layer_charts, profile_figures
 from .report.limits import limits_table
@@ -49,11 +50,12 @@ class Profile(_Layered):
             for one in timed[:MOST]
         ]  # fmt: skip
         told = [f"{name}: {text}" for name, text in self["told"].items()]
-        advice = [f"{one['technique']}: {one['gain']:.0%}. {one['why']}." for one in self["advice"]]
+        worth = [one for one in self["advice"] if one["gain"] >= WORTH]
+        advice = [f"{one['technique']}: {one['gain']:.0%} less time. {one['why']}." for one in worth]
         return boxed(
             f"<p>{escape(said + bound)}</p>{bullets(told)}"
             + _table("Layers", ["layer", "operator", "time", "share", "bound by"], rows)
-            + _more(len(timed), "layers") + bullets(advice, "What would help") + _notes(self)
+            + _more(len(timed), "layers") + bullets(advice, "What would help, as far as can be expected") + _notes(self)
         )  # fmt: skip
 
 

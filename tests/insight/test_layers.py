@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
@@ -113,6 +114,37 @@ def test_shapes_that_are_computed_on_the_way_are_known(tmp_path: Path) -> None:
     assert not found.missing
 
 
+def test_operators_of_onnx_runtime_s_own_hand_their_shapes_on(tmp_path: Path) -> None:
+    """As ONNX Runtime has them."""
+    proto = models.build(
+        """g (float[N, 8, 6, 6] x) => (float[N, 4] y) {
+            a = QuantizeLinear(x, scale, zero)
+            b = com.microsoft.QLinearAdd(a, scale, zero, a, scale, zero, scale, zero)
+            c = com.microsoft.QLinearSigmoid(b, scale, zero, scale, zero)
+            d = com.microsoft.QLinearGlobalAveragePool <channels_last = 0> (c, scale, zero, scale, zero)
+            e = DequantizeLinear(d, scale, zero)
+            f = Flatten(e)
+            g = com.microsoft.Gelu(f)
+            h = com.microsoft.FusedMatMul(g, w)
+            y, mean, deviation, sum = com.microsoft.SkipLayerNormalization(h, h, gamma)
+        }""",
+        [models.weight("w", 8, 4), models.weight("gamma", 4), numpy_helper.from_array(np.float32(0.1), "scale"),
+         numpy_helper.from_array(np.uint8(0), "zero")],
+    )  # fmt: skip
+    proto.opset_import.add(domain="com.microsoft", version=1)
+    between = {"b": np.uint8, "c": np.uint8, "d": np.uint8, "h": np.float32, "sum": np.float32}
+    watched = onnx.ModelProto.FromString(proto.SerializeToString())
+    watched.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in between)
+    given = {"x": np.zeros((5, 8, 6, 6), np.float32)}
+    session = onnxruntime.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = taken_apart(proto, given, tmp_path)
+    for name, value in zip(between, session.run(list(between), given), strict=True):
+        assert value.dtype == between[name] and found.values[name] == value.nbytes / 5, name
+    assert found.values["b"] == found.values["c"] == 8 * 6 * 6, "a byte each"
+    assert found.values["d"] == 8 and found.values["h"] == found.values["sum"] == 4 * 4
+    assert found.operations == 8 * 4
+
+
 def taken_apart(proto: onnx.ModelProto, samples: dict[str, np.ndarray], folder: Path) -> Structure:
     room = formats.format_of(ONNX)
     folder.mkdir(exist_ok=True)
@@ -207,6 +239,8 @@ def test_the_roof_that_is_lowest_binds() -> None:
     assert fused.moved == 1e6 + 200, "what one layer hands the other stays inside"
     assert fused.layers == ("wide", "tiny") and fused.name == "wide"
     assert rows(times, structure, None, 1)[0].bound_by is None
+    unknown = rows(times[:1], Structure(layers, values={"x": 100.0}, results=("d",)), PEAKS, 1)[0]
+    assert unknown.bound_by is unknown.attainable is None, "what it computes is of no size that is known"
 
 
 def test_names_that_would_move_the_cursor_are_spelled_out(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from .._lazy import lazy
 from ..errors import NotApplicable
+from ._onnx_stand_ins import stand_in
 from ._onnx_tensors import stored_bytes, tensor_bytes
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def infer_shapes(proto: onnx.ModelProto) -> onnx.GraphProto:
     bare.graph.name = graph.name
     bare.graph.input.extend(graph.input)
     bare.graph.output.extend(graph.output)
-    bare.graph.node.extend(graph.node)
+    bare.graph.node.extend(one for node in graph.node for one in stand_in(node))
     for tensor in graph.initializer:
         if tensor_bytes(tensor) <= _SMALL:
             bare.graph.initializer.append(tensor)

@@ -7,10 +7,11 @@ from .peaks import Peaks, peaks
 from .plain import layers
 from .roofline import Row, bound_by, shares_of
 from .sensitivity import Sensitivity, mixers, sensitivity
-from .show import WIDTH, summarize
+from .show import WIDTH, WORTH, summarize
 from .split import PROFILING, UNTOLD, Found, examine
 
 __all__ = [
-    "PROFILING", "UNTOLD", "WIDTH", "Advice", "Found", "Guide", "Peaks", "Row", "Sensitivity", "advise", "bound_by",
-    "examine", "guide", "layers", "mixers", "observe", "peaks", "sensitivity", "shares_of", "summarize", "unfit",
+    "PROFILING", "UNTOLD", "WIDTH", "WORTH", "Advice", "Found", "Guide", "Peaks", "Row", "Sensitivity", "advise",
+    "bound_by", "examine", "guide", "layers", "mixers", "observe", "peaks", "sensitivity", "shares_of", "summarize",
+    "unfit",
 ]  # fmt: skip

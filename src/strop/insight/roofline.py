@@ -41,8 +41,8 @@ class Row:
         bytes: On disk, of the weights that its layers are the first to read.
         moved: Bytes that go in and out in a call: values between it and others, and weights.
         precision: What it is computed in; empty where that is not known.
-        attainable: Seconds at this machine's peaks; None where these are not known.
-        bound_by: One of `KINDS`; None where the peaks are not known.
+        attainable: Seconds at this machine's peaks; None where these are not known, or the sizes of what it computes.
+        bound_by: One of `KINDS`; None where that can't be told either.
         place: Where in the source that layer came from; empty where that is not known.
     """
 
@@ -81,7 +81,8 @@ def _row(
     operations = sum(layer.operations for layer in group) * samples
     weights, values = sum(layer.weights for layer in group), _passing(group, structure, readers) * samples
     attainable, bound_by = None, None
-    if peaks is not None:
+    told = all(value in structure.values for layer in group for value in layer.writes)  # else its work is not, either
+    if peaks is not None and told:
         limits = _limits(operations, weights, values, time.precision, structure, peaks)
         bound_by = max(limits, key=lambda kind: limits[kind])
         attainable = limits[bound_by]

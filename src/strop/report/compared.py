@@ -11,6 +11,8 @@ from ..rundir import finite
 from ..units import named, share, spread, stored
 from .parts import figure
 
+ROOM = 1.2  # on either side of what is drawn, as a factor
+
 
 def comparison_figures(found: Mapping[str, Any]) -> str:
     """The figure of what `strop.comparison.compare` gave, as HTML: ratios by metric, and by slice where there are any.
@@ -25,13 +27,13 @@ def comparison_figures(found: Mapping[str, Any]) -> str:
     known = [(name, stored(ratio), side) for name, ratio, side in rows if _drawable(ratio)]
     if not known:
         return ""
-    ends = {
+    bars = {
         "type": "data", "symmetric": False, "thickness": 1.5,
         "array": [max(0.0, ratio.high - ratio.value) if math.isfinite(ratio.high) else 0.0 for _, ratio, _ in known],
         "arrayminus": [max(0.0, ratio.value - ratio.low) if ratio.low > 0 else 0.0 for _, ratio, _ in known],
     }  # fmt: skip
     trace = {
-        "type": "scatter", "mode": "markers", "x": [ratio.value for _, ratio, _ in known], "error_x": ends,
+        "type": "scatter", "mode": "markers", "x": [ratio.value for _, ratio, _ in known], "error_x": bars,
         "y": [escape(named(name, side.get("source", ""))) for name, _, side in known], "hoverinfo": "text",
         "text": [
             f"<b>{escape(name)}</b><br>{escape(spread(stored(side), side['unit']))}, {escape(share(ratio))}"
@@ -39,8 +41,12 @@ def comparison_figures(found: Mapping[str, Any]) -> str:
         ],
         "marker": {"color": "#3b8fd0", "size": 10},
     }  # fmt: skip
+    ends = [at for _, ratio, _ in known for at in (ratio.low, ratio.value, ratio.high) if math.isfinite(at) and at > 0]
     layout = {
-        "xaxis": {"title": {"text": "times the original's"}, "type": "log"},
+        "xaxis": {
+            "title": {"text": "times the original's"}, "type": "log",
+            "range": [math.log10(min(ends) / ROOM), math.log10(max(ends) * ROOM)],
+        },
         "yaxis": {"autorange": "reversed", "type": "category"}, "showlegend": False, "hovermode": "closest",
         "shapes": [{"type": "line", "x0": 1, "x1": 1, "y0": 0, "y1": 1, "yref": "paper",
                     "line": {"color": "#888", "width": 1, "dash": "dot"}}],

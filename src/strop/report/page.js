@@ -3,6 +3,7 @@
 
 const GRID = 'rgba(128,128,128,0.3)' // seen on a white page and on a black one
 const CONFIG = {responsive: true, displayModeBar: false}
+const FEW = 3 // ticks of an axis, at the least
 const MANY = 25 // points, above which bars of their spread would hide them
 const CROWD = 150 // points, above which they are drawn smaller
 const NARROW = 480 // pixels, under which titles of axes take two lines, and what a mark says more of them
@@ -20,12 +21,24 @@ function looks(layout) {
   for (const name of Object.keys(layout).filter(name => /^[xy]axis\d*$/.test(name))) {
     Object.assign(layout[name], axis)
     if (layout[name].title) layout[name].title.standoff = 12
+    if (layout[name].type === 'log' && layout[name].range) Object.assign(layout[name], ticks(...layout[name].range))
   }
   return Object.assign(layout, {
     paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', margin: {l: 8, r: 8, t: 8, b: 8},
     font: {family: 'system-ui, sans-serif', size: 12}, hoverlabel: {bgcolor: '#222', font: {color: '#fff'}, align: 'left'},
     legend: {orientation: 'h', y: 1.02, yanchor: 'bottom', ...layout.legend},
   })
+}
+
+// Of a logarithmic axis, in full: as powers, or as digits between them, they can't be told from others.
+function ticks(low, high) {
+  const decades = Array.from({length: Math.ceil(high) - Math.floor(low) + 1}, (_, at) => 10 ** (Math.floor(low) + at))
+  for (const steps of [[1], [1, 2, 5], [1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9]]) {
+    const values = decades.flatMap(decade => steps.map(step => step * decade))
+    const shown = values.filter(value => Math.log10(value) >= low && Math.log10(value) <= high)
+    if (shown.length >= FEW) return {tickvals: shown, ticktext: shown.map(value => String(Number(value.toPrecision(2))))}
+  }
+  return {}
 }
 
 // The ends of an axis: all points, and the limits that are not far from them; spreads may reach beyond.

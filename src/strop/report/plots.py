@@ -32,7 +32,6 @@ Trials: TypeAlias = "Sequence[optuna.trial.FrozenTrial]"
 LEVELS = 24  # that numbers are rounded to in a contour plot, where there are more: its grid has a cell for each pair
 FEWEST = 6  # candidates that a contour plot is drawn from
 MOST = 3  # parameters in contour plots: those that matter most
-DECADES = 1.5  # of an axis, from which on only they have a tick
 FAR = 5  # times the median's distance to the best: a slice shows what is as near
 LOOKS = {
     "done": ("#3b8fd0", "circle", "●"), "not told apart": ("#cc79a7", "diamond", "◆"),
@@ -193,11 +192,7 @@ def _contour(found: Mapping[str, Any], trials: Trials, kinds: Mapping[str, Any])
             )
         )  # fmt: skip
     objective = escape(found["goal"]["objective"])
-    figure = optuna.visualization.plot_contour(study, list(drawn), target_name=objective).update_layout(title=None)
-    for axis in (figure.layout.xaxis, figure.layout.yaxis):
-        if axis.type == "log" and axis.range and abs(axis.range[1] - axis.range[0]) > DECADES:
-            axis.dtick = 1  # or what is between them runs into them
-    return figure
+    return optuna.visualization.plot_contour(study, list(drawn), target_name=objective).update_layout(title=None)
 
 
 def _drawable(kind: Any, values: Sequence[Any]) -> tuple[optuna.distributions.BaseDistribution, list[Any]]:
