@@ -28,7 +28,9 @@ from strop import planfile
 from strop.cli import app
 from strop.planfile import Plan, TunePlan
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 FENCE = re.compile(r'^ *```(?P<language>\w+)(?: +title="(?P<title>[^"]*)")?[^\n]*\n(?P<body>.*?)^ *```$', re.M | re.S)
 CONTINUES = re.compile(r"\A---\ncontinues: (.+)\n---\n")
 NOT_RUN = "Not run: "
@@ -56,6 +58,11 @@ class Block:
     def left_out(self) -> bool:
         return self.title.startswith(NOT_RUN)
 
+    @property
+    def passed_over(self) -> bool:
+        """Whether there is nothing to run, nor a file to write."""
+        return self.left_out or (self.language in SHOWN and not self.title)
+
     def __str__(self) -> str:
         return f"{self.page.name}:{self.line}"
 
@@ -69,16 +76,23 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def stories() -> dict[str, list[Path]]:
-    """Pages with blocks by the first of them, each followed by those that continue it."""
+    """Pages with blocks to run by the first of them, each followed by those that continue it."""
     after: dict[Path | None, list[Path]] = {}
-    for page in sorted(page for page in DOCS.rglob("*.md") if any(blocks(page))):
+    for page in (page for page in PAGES if any(not block.passed_over for block in blocks(page))):
         told = CONTINUES.match(page.read_text())
         after.setdefault((page.parent / told[1]).resolve() if told else None, []).append(page)
 
     def story(page: Path) -> list[Path]:
         return [page, *(later for child in after.get(page, ()) for later in story(child))]
 
-    return {str(page.relative_to(DOCS)): story(page) for page in after[None]}
+    return {str(page.relative_to(ROOT)): story(page) for page in after[None]}
+
+
+def commands(block: Block) -> Iterator[tuple[str, list[str]]]:
+    """The commands of a block of the shell, each as it stands there, and its words."""
+    for command in block.code.replace("\\\n", " ").splitlines():
+        if words := shlex.split(command, comments=True):
+            yield command, words
 
 
 def run(page: Path, folder: Path) -> None:
@@ -89,7 +103,7 @@ def run(page: Path, folder: Path) -> None:
     """
     known: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page):
-        if block.left_out or (block.language in SHOWN and not block.title):
+        if block.passed_over:
             continue
         if block.title:
             assert block.language in FILES, f"{block}: a file of what kind?"
@@ -106,10 +120,7 @@ def run(page: Path, folder: Path) -> None:
 
 def _shell(block: Block, folder: Path) -> None:
     """Commands of strop's in this process, which has what they need already; others as the shell has them."""
-    for command in block.code.replace("\\\n", " ").splitlines():
-        words = shlex.split(command, comments=True)
-        if not words:
-            continue
+    for command, words in commands(block):
         if words[0] == "strop":
             ended = CliRunner().invoke(app, words[1:])
             if ended.exception and not isinstance(ended.exception, SystemExit):

@@ -83,7 +83,7 @@ def _flag(param: Any, told: Mapping[str, str]) -> tuple[str, str, str, str]:
     named = " ".join(f"`{_metavar(param).strip('[]') if o[0] != '-' else o}`" for o in param.opts)
     many = getattr(kind, "__origin__", None) is list
     takes = "" if kind is bool else f"{(kind.__args__[0] if many else kind).__name__}{', many times' if many else ''}"
-    default = "required" if param.required else "" if param.default in (None, False) else f"`{param.default}`"
+    default = "required" if param.required else "" if param.default in (None, False, "") else f"`{param.default}`"
     return (
         named,
         takes.replace("str", "text").replace("Path", "path"),
@@ -226,7 +226,7 @@ def techniques() -> str:
     text += ["## Runtimes"]
     for runtime in runtimes.BUILTIN:
         use = " What users call without strop: timed beside the original." if runtime.as_given else ""
-        extra = f"`pip install 'strop[{runtime.extra}]'`." if runtime.extra else "Comes with strop."
+        extra = f"Comes with the extra `{runtime.extra}`." if runtime.extra else "Comes with strop."
         text += [f"### {runtime.label()} ", _first(runtime) + use, f"Loads {_names(runtime.loads)}. {extra}"]
         text += [_settings(runtime)]
     return "\n\n".join(filter(None, text))

@@ -1,6 +1,6 @@
 """A fraud-like model that must answer in milliseconds: LightGBM, XGBoost and CatBoost, each through strop.
 
-    pip install 'strop[trees]'
+    pip install '.[trees]'                      # in a checkout
     python examples/fraud/run.py                # --only lightgbm, --budget 5m
 
 Fetches the data (`census.py`), trains an original with each library, and has strop make each of them smaller and
