@@ -15,6 +15,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "strop"
 TRIALS = {"fraud": ROOT / "examples" / "fraud" / "fraud.md"}  # figures that lie elsewhere
+WIDE = "---\nhide: [toc]\n---\n"  # of tables that are wide, the place beside a page is worth more
 HEADS = {
     "optimize": "Keys of strop optimize", "tune": "Keys of strop tune",
     "training": "The table [training]", "preprocessing": "The table [preprocessing]",
@@ -28,7 +29,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, f"reference/{name}.md", content=made()))
     for path in (*sorted((ROOT / "benchmarks").glob("*.md")), *TRIALS.values()):
         if path.stem != "README":
-            files.append(File.generated(config, f"figures/{path.stem}.md", content=path.read_text()))
+            files.append(File.generated(config, f"figures/{path.stem}.md", content=WIDE + path.read_text()))
     return files
 
 
