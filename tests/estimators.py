@@ -17,8 +17,10 @@ from strop.data import Data
 from strop.formats.sklearn import Called, SklearnFormat, load
 from strop.learning import Training
 from strop.model import Model
+from strop.runtimes import Onnxruntime
 from strop.target import Target
 from strop.technique import Context, Technique, apply
+from strop.techniques import SklearnToOnnx
 
 Array = np.ndarray[Any, Any]
 FORMAT = SklearnFormat()
@@ -111,3 +113,16 @@ def made(
 
 def answers(model: Model, x: Any) -> Array:
     return Called(load(model.path), model.signature)({"x": x})
+
+
+def as_onnx(estimator: Any, data: Data, folder: Path) -> tuple[Model, Array]:
+    """The graph, and what ONNX Runtime makes of the data by it."""
+    model = stored(estimator, folder / "given")
+    found = made(SklearnToOnnx(), model, folder, data)
+    assert found.signature == model.signature
+    runner = Onnxruntime().load(found, ONE)
+    (whole,) = runner(data.batch(0, len(data))).values()
+    (single,) = runner(data.batch(0, 1)).values()
+    runner.close()
+    np.testing.assert_allclose(single, whole[:1], atol=1e-4 * np.abs(whole).max())
+    return found, whole

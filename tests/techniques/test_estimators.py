@@ -28,14 +28,27 @@ from sklearn import (
 )  # fmt: skip
 from sklearn.gaussian_process import kernels
 
-from estimators import ONE, answers, columns_of, digits, frame, made, matrix, of_frame, own, stored, texts, tumours
+from estimators import (
+    ONE,
+    answers,
+    as_onnx,
+    columns_of,
+    digits,
+    frame,
+    made,
+    matrix,
+    of_frame,
+    own,
+    stored,
+    texts,
+    tumours,
+)  # fmt: skip
 from strop import formats
 from strop.data import Data
 from strop.errors import NotApplicable
 from strop.formats.sklearn import Called, load
 from strop.model import FOREST, ONNX, SKLEARN, Model
 from strop.plan import routes
-from strop.runtimes import Onnxruntime
 from strop.technique import Needs, Phase, Technique
 from strop.techniques import (
     CondenseNeighbors,
@@ -65,19 +78,6 @@ SCALED = (preprocessing.StandardScaler(), preprocessing.MinMaxScaler(), preproce
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Students need not be good ones here."""
     monkeypatch.setattr(distill_estimator, "STEPS", 500)
-
-
-def as_onnx(estimator: Any, data: Data, folder: Path) -> tuple[Model, Array]:
-    """The graph, and what ONNX Runtime makes of the data by it."""
-    model = stored(estimator, folder / "given")
-    found = made(SklearnToOnnx(), model, folder, data)
-    assert found.signature == model.signature
-    runner = Onnxruntime().load(found, ONE)
-    (whole,) = runner(data.batch(0, len(data))).values()
-    (single,) = runner(data.batch(0, 1)).values()
-    runner.close()
-    np.testing.assert_allclose(single, whole[:1], atol=1e-4 * np.abs(whole).max())
-    return found, whole
 
 
 OWN = [

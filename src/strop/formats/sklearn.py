@@ -29,7 +29,7 @@ else:
     io = lazy("skops.io")
 
 
-__all__ = ["Called", "SklearnFormat", "is_ensemble", "load", "steps", "walk"]
+__all__ = ["Called", "SklearnFormat", "forest_of", "is_ensemble", "load", "steps", "walk"]
 
 
 class SklearnFormat(TreeFormat):

@@ -9,16 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import NotApplicable
-from ._estimator_graph import FLOAT, Columns, affine, expanded
+from ..errors import NotApplicable, UnsupportedModel
+from ..formats.sklearn import forest_of, is_ensemble, walk
+from ._estimator_graph import Columns, affine, expanded
 from ._estimator_neighbors import NEIGHBORS, is_euclidean, neighbors
 from ._estimator_process import process
-from ._graph import Graph
+from ._forest_graph import grown
+from ._graph import FLOAT, Graph
 from ._kernels import Array, Expansion
 
 
 def answered(graph: Graph, x: Columns, last: Any, output: str) -> str | None:
-    """What the last step gives, float32 [samples, outputs]; None where it is not written here."""
+    """What the last step gives [samples, outputs]; None where it is not written here."""
     name = type(last).__name__
     if (output, name) in _LINEAR or (output == "prediction" and _is_linear_regressor(last)):
         return _linear(graph, x, last, output)
@@ -34,7 +36,14 @@ def answered(graph: Graph, x: Columns, last: Any, output: str) -> str | None:
         return neighbors(graph, x, last)
     if name == "GaussianProcessClassifier":
         return process(graph, x, last)
+    if is_ensemble(last):
+        return _forest(graph, x, last)
     return None
+
+
+def compares(last: Any) -> bool:
+    """Whether it holds trees: on which side of a split a number lies, any rounding of it may decide."""
+    return any(type(part).__name__ in ("Tree", "TreePredictor") for part in walk(last))
 
 
 def check(last: Any) -> None:
@@ -46,6 +55,19 @@ def check(last: Any) -> None:
     if type(last).__name__ in NEIGHBORS and last.weights == "distance" and not is_euclidean(last):
         kind = "sparse samples" if hasattr(last._fit_X, "tocsr") else f"the metric {last.effective_metric_}"
         raise NotApplicable(f"neighbours that are weighted by distance need Euclidean ones to be ONNX, not {kind}")
+
+
+def _forest(graph: Graph, x: Columns, last: Any) -> str:
+    """An ensemble of trees, which compares what it takes as float32, or as float64 where its thresholds are that."""
+    try:
+        forest = forest_of(last)
+    except UnsupportedModel as error:
+        raise NotApplicable(str(error)) from error
+    forest, at = replace(forest, sums=forest.dtype), x.exact(graph, forest.dtype)
+    if forest.link != "probabilities" or forest.outputs != 2:
+        return grown(graph, at, forest)
+    second = grown(graph, at, replace(forest, values=forest.values[:, 1:], base=forest.base[1:], link="identity"))
+    return graph.add("Concat", graph.add("Sub", graph.number(1.0), second), second, axis=1)
 
 
 _EXPANSIONS = ("KernelRidge", "GaussianProcessRegressor")

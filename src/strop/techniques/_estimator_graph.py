@@ -1,117 +1,94 @@
 """Estimators of scikit-learn in ONNX's own operators, so that every runtime and quantizer of ONNX takes them.
 
-Numbers come as float64. They are centered in it, where they can be, and computed with as float32. What scales, projects
-or selects columns is folded into the weights of what follows.
+Numbers come as float64. They are centered in it, where they can be, and computed with in the dtype of the graph. What
+scales, projects or selects columns is folded into the weights of what follows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from ._graph import Graph
 from ._kernels import Array, Expansion
 
-FLOAT, DOUBLE = 1, 11  # of onnx.TensorProto
-
 
 @dataclass(frozen=True)
 class Columns:
-    """A matrix on its way: `(name - center) * scale`, of which only the name is written so far.
+    """A matrix on its way: what is done to each column, of which only what it begins with is written so far.
 
     Attributes:
         name: In the graph.
-        double: Whether that is float64.
-        center, scale: [features].
+        dtype: Of that: `float64`, or `float32`.
+        center, scale: [features], what it comes to: `(name - center) * scale`.
+        moves: The same, as scikit-learn does it: one operator of ONNX after the other, with its numbers [features].
+        flat: Whether it is a column of a frame: [samples].
     """
 
     name: str
-    double: bool
+    dtype: str
     center: Array
     scale: Array
+    moves: tuple[tuple[str, Array], ...] = ()
+    flat: bool = False
 
     @classmethod
-    def plain(cls, name: str, double: bool, features: int) -> Columns:
-        return cls(name, double, np.zeros(features), np.ones(features))
+    def plain(cls, name: str, dtype: str, features: int) -> Columns:
+        return cls(name, dtype, np.zeros(features), np.ones(features))
 
-    def moved(self, shift: Array, factor: Array) -> Columns:
-        """`(x - shift) * factor` of it."""
-        return replace(self, center=self.center + shift / self.scale, scale=self.scale * factor)
+    def moved(self, *moves: tuple[str, Array | None]) -> Columns:
+        """Moved further; what comes without numbers is not done."""
+        center, scale, done = self.center, self.scale, self.moves
+        for operator, values in moves:
+            if values is not None:
+                center = center + _SIGN.get(operator, 0.0) * values / scale
+                scale = scale * values if operator == "Mul" else scale / values if operator == "Div" else scale
+                done = (*done, (operator, np.asarray(values, np.float64)))
+        return replace(self, center=center, scale=scale, moves=done)
+
+    def selected(self, graph: Graph, kept: Array) -> Columns:
+        """Some of the columns."""
+        at = graph.add("Gather", self.name, graph.array(kept, "int64"), axis=1)
+        moves = tuple((operator, values[kept]) for operator, values in self.moves)
+        return Columns(at, self.dtype, self.center[kept], self.scale[kept], moves)
 
     def centered(self, graph: Graph) -> str:
-        """Written as float32, but for its scale."""
+        """Written in the graph's dtype, but for its scale."""
         name = self.name
         if self.center.any():
-            name = graph.add("Sub", name, graph.array(self.center, "float64" if self.double else "float32"))
-        return graph.add("Cast", name, to=FLOAT) if self.double else name
+            name = graph.add("Sub", name, graph.array(self.center, self.dtype))
+        return graph.cast(name, self.dtype, graph.dtype)
 
     def times(self, graph: Graph, weights: Array, offset: Array | None = None) -> str:
         """`x @ weights + offset`, written."""
+        if graph.dtype == "float64":
+            return affine(graph, self.whole(graph), weights, offset)
         return affine(graph, self.centered(graph), self.scale[:, None] * weights, offset)
 
-    def exact(self, graph: Graph) -> str:
-        """Written as scikit-learn has it where it compares numbers: rounded to float32 once, at the end."""
-        dtype, name = "float64" if self.double else "float32", self.name
-        for operator, values, idle in (("Sub", self.center, 0), ("Mul", self.scale, 1)):
-            name = name if (values == idle).all() else graph.add(operator, name, graph.array(values, dtype))
-        return graph.add("Cast", name, to=FLOAT) if self.double else name
+    def exact(self, graph: Graph, dtype: str) -> str:
+        """Written as scikit-learn has it, for what compares numbers: not folded, and rounded once, at the end."""
+        name = self.name
+        for operator, values in self.moves:
+            name = graph.add(operator, name, graph.array(values, self.dtype))
+        return graph.cast(name, self.dtype, dtype)
 
     def whole(self, graph: Graph) -> str:
-        """Written as float32."""
+        """Written in the graph's dtype; where that is float64, as scikit-learn has it."""
+        if graph.dtype == "float64":
+            return self.exact(graph, "float64")
         name = self.centered(graph)
-        return name if (self.scale == 1).all() else graph.add("Mul", name, graph.array(self.scale, "float32"))
+        return name if (self.scale == 1).all() else graph.add("Mul", name, graph.array(self.scale, graph.dtype))
+
+
+_SIGN = {"Sub": 1.0, "Add": -1.0}  # what such a move does to the center
 
 
 def affine(graph: Graph, name: str, weights: Array, offset: Array | None = None) -> str:
-    found = graph.add("MatMul", name, graph.array(weights, "float32"))
+    found = graph.add("MatMul", name, graph.array(weights, graph.dtype))
     if offset is None or not np.any(offset):
         return found
-    return graph.add("Add", found, graph.array(offset, "float32"))
-
-
-def transformed(graph: Graph, x: Columns, step: Any) -> Columns | None:
-    """What a step makes of a matrix; None where it is not written here."""
-    name = type(step).__name__
-    if name in _SCALERS and not getattr(step, "clip", False):
-        return x.moved(*_SCALERS[name](step, len(x.scale)))
-    if name == "PCA":
-        spread = np.sqrt(step.explained_variance_) if step.whiten else 1.0
-        at = x.moved(step.mean_, np.ones(len(x.scale))).times(graph, step.components_.T / spread)
-        return Columns.plain(at, False, len(step.components_))
-    if name == "TruncatedSVD":
-        return Columns.plain(x.times(graph, step.components_.T), False, len(step.components_))
-    if name == "BernoulliRBM":
-        neurons = graph.add("Sigmoid", x.times(graph, step.components_.T, step.intercept_hidden_))
-        return Columns.plain(neurons, False, len(step.components_))
-    if name == "Nystroem" and step.kernel in ("rbf", "linear", "poly", "polynomial", "sigmoid"):
-        gamma = 1.0 / len(x.scale) if step.gamma is None else step.gamma
-        form = {"kernel": step.kernel.removesuffix("nomial"), "gamma": gamma}
-        form |= {key: value for key in ("coef0", "degree") if (value := getattr(step, key)) is not None}
-        if step.kernel != "rbf" and "coef0" not in form:
-            form["coef0"] = 1.0
-        weights = step.normalization_.T
-        at = expanded(graph, x, Expansion(step.components_, weights, np.zeros(weights.shape[1]), **form))
-        return Columns.plain(at, False, weights.shape[1])
-    if type(step).__module__.startswith("sklearn.feature_selection") and hasattr(step, "get_support"):
-        kept = step.get_support(indices=True)
-        at = graph.add("Gather", x.name, graph.array(kept, "int64"), axis=1)
-        return Columns(at, x.double, x.center[kept], x.scale[kept])
-    return None
-
-
-_SCALERS: Mapping[str, Callable[[Any, int], tuple[Array, Array]]] = {
-    "StandardScaler": lambda step, n: (_or(step.mean_, n, 0.0) * step.with_mean, 1 / _or(step.scale_, n, 1.0)),
-    "MinMaxScaler": lambda step, n: (-step.min_ / step.scale_, step.scale_),
-    "MaxAbsScaler": lambda step, n: (np.zeros(n), 1 / step.scale_),
-    "RobustScaler": lambda step, n: (_or(step.center_, n, 0.0), 1 / _or(step.scale_, n, 1.0)),
-}  # fmt: skip
-
-
-def _or(values: Array | None, count: int, default: float) -> Array:
-    return np.full(count, default) if values is None else np.asarray(values, np.float64)
+    return graph.add("Add", found, graph.array(offset, graph.dtype))
 
 
 def expanded(graph: Graph, x: Columns, sums: Expansion) -> str:
@@ -125,7 +102,7 @@ def kernel_values(graph: Graph, x: Columns, sums: Expansion) -> str:
     """A kernel at x and some centers, written: [samples, centers]."""
     if sums.kernel == "rbf":
         mean = sums.centers.mean(axis=0)  # what is near zero loses least where squares are taken apart
-        at, centers = x.moved(mean, np.ones(len(mean))).whole(graph), sums.centers - mean
+        at, centers = x.moved(("Sub", mean)).whole(graph), sums.centers - mean
         inner = affine(graph, at, 2 * sums.gamma * centers.T, -sums.gamma * np.square(centers).sum(axis=1))
         squares = graph.add("ReduceSum", graph.add("Mul", at, at), graph.number([1]), keepdims=1)
         exponent = graph.add("Sub", inner, graph.add("Mul", squares, graph.number(sums.gamma)))

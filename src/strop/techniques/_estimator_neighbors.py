@@ -29,7 +29,7 @@ def neighbors(graph: Graph, x: Columns, last: Any) -> str:
     else:
         taught = np.asarray(last._y, np.float64).reshape(-1, 1)
     mean = samples.mean(axis=0)
-    at, samples = x.moved(mean, np.ones(len(mean))), samples - mean
+    at, samples = x.moved(("Sub", mean)), samples - mean
     nearness = at.times(graph, 2 * samples.T, -np.square(samples).sum(axis=1))
     graph.add("TopK", nearness, graph.array(np.array([last.n_neighbors]), "int64"), axis=1, largest=1, sorted=0)
     top = graph.nodes[-1]

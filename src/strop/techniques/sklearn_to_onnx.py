@@ -13,12 +13,13 @@ from ..data import Data
 from ..errors import NotApplicable, TechniqueError
 from ..formats.onnx import save
 from ..formats.sklearn import Called, load, steps
-from ..model import ONNX, SKLEARN, Format, Model, Signature, Tensor
+from ..model import ONNX, SKLEARN, Format, Model, Signature
 from ..target import Target
 from ..technique import Context, Needs, Phase, Technique
-from ._estimator_answers import answered, check
-from ._estimator_graph import DOUBLE, FLOAT, Columns, transformed
-from ._graph import Graph
+from ._estimator_answers import answered, check, compares
+from ._estimator_graph import Columns
+from ._estimator_steps import beside, through
+from ._graph import DOUBLE, Graph
 from ._onnxruntime import runner
 from ._skl2onnx import OPSETS, translated
 
@@ -31,6 +32,7 @@ _IR = 8
 SAMPLES = 300
 CLOSE = 1e-3  # of the largest output: float32 arithmetic comes to less
 NAMED = 6  # steps, that a note lists
+_UNSEEN = replace(Columns.plain("", "str", 1), flat=True)  # a column that nothing looks at keeps its place
 APART = 0.01  # the share of samples that may lie on an edge, where rounding takes another neighbour or vote
 
 
@@ -38,11 +40,14 @@ APART = 0.01  # the share of samples that may lie on an edge, where rounding tak
 class SklearnToOnnx(Technique):
     """Write an estimator, or a pipeline with its pre-processing, as ONNX, and hold it to what scikit-learn answers.
 
-    Numbers are taken as float64 and computed with as float32. Scaling, PCA, selection of columns, linear models, kernel
-    machines, multi-layer perceptrons and nearest neighbours are written in ONNX's own operators, one folded into the
-    other where that is the same; what else there is, by skl2onnx. How far the result is off is told with it.
+    Numbers are taken as float64 and computed with as float32; before trees, which compare them, as scikit-learn does:
+    in float64, and rounded at the end. Scaling, filling in, PCA, products and selection of columns, linear models,
+    kernel machines, multi-layer perceptrons and nearest neighbours are written in ONNX's own operators, one folded into
+    the other where that is the same, and ensembles of trees as forests; what else there is, by skl2onnx. How far the
+    result is off is told with it.
     """
 
+    version: ClassVar[int] = 2
     accepts: ClassVar[frozenset[Format]] = frozenset({SKLEARN})
     returns: ClassVar[Format | None] = ONNX
     phase: ClassVar[Phase] = Phase.CONVERT
@@ -66,53 +71,34 @@ class SklearnToOnnx(Technique):
 
 
 def _proto(chain: Sequence[Any], signature: Signature) -> onnx.ModelProto:
-    """The first steps by skl2onnx, as few as can be, and the others here; the last by it too, where it must be."""
+    """The steps in one graph; before one that compares numbers, they compute as scikit-learn does."""
     check(chain[-1])
-    reasons = []
-    for count in range(len(chain) + 1):
-        graph, (result,) = Graph("float32"), signature.outputs
-        try:
-            found = _written(graph, chain, count, signature)
-        except NotApplicable as reason:
-            reasons.append(str(reason))
-            continue
-        if found is None:
-            continue
-        at, domains = found
-        nodes, stored = _needed(graph, _shaped(graph, at, result.shape, result.name))
-        inputs = [_info(tensor.name, tensor.dtype, tensor.shape) for tensor in signature.inputs]
-        outputs = [_info(result.name, result.dtype, result.shape)]
-        made = onnx.helper.make_graph(nodes, "estimator", inputs, outputs, stored)
-        opsets = [onnx.helper.make_opsetid(domain, OPSETS.get(domain, 1)) for domain in sorted({"", *domains})]
-        return onnx.helper.make_model(made, opset_imports=opsets, ir_version=_IR, producer_name="strop")
-    raise NotApplicable(reasons[-1])
+    graph, (result,) = Graph("float64" if compares(chain[-1]) else "float32"), signature.outputs
+    nodes, stored = _needed(graph, _shaped(graph, _written(graph, chain, signature), result.shape, result.name))
+    inputs = [_info(tensor.name, tensor.dtype, tensor.shape) for tensor in signature.inputs]
+    outputs = [_info(result.name, result.dtype, result.shape)]
+    made = onnx.helper.make_graph(nodes, "estimator", inputs, outputs, stored)
+    opsets = [onnx.helper.make_opsetid(domain, OPSETS.get(domain, 1)) for domain in sorted(graph.domains)]
+    return onnx.helper.make_model(made, opset_imports=opsets, ir_version=_IR, producer_name="strop")
 
 
-def _written(graph: Graph, chain: Sequence[Any], count: int, signature: Signature) -> tuple[str, set[str]] | None:
-    """With so many first steps by skl2onnx; None where one of the others is not written here."""
-    tensors, (result,) = signature.inputs, signature.outputs
-    if count:
-        feeds = [t.name if t.dtype == "str" else graph.add("Cast", t.name, to=FLOAT) for t in tensors]
-        if count == len(chain):
-            return translated(graph, chain, tensors, feeds, result.name)
-        at, domains = translated(graph, chain[:count], tensors, feeds)
-        x = Columns.plain(at, False, int(chain[count].n_features_in_))
-    elif len(tensors[0].shape) == 2:
-        x, domains = Columns.plain(tensors[0].name, True, int(tensors[0].shape[1] or 0)), set()
-    else:
-        return None
-    for step in chain[count:-1]:
-        after = transformed(graph, x, step)
-        if after is None:
-            return None
-        x = after
-    if (found := answered(graph, x, chain[-1], result.name)) is not None:
-        return found, domains
-    if len(chain) == count + 1:
-        return None
-    matrix = Tensor("x", "float32", (None, len(x.scale)))
-    at, more = translated(graph, chain[-1:], [matrix], [x.exact(graph)], result.name)
-    return at, domains | more
+def _written(graph: Graph, chain: Sequence[Any], signature: Signature) -> str:
+    """What the last step gives."""
+    *before, last = chain
+    features = getattr(last, "n_features_in_", 0)
+    given = beside(graph, through(graph, _given(chain[0], signature), before, features))
+    (result,) = signature.outputs
+    found = answered(graph, given[0], last, result.name) if len(given) == 1 and given[0].dtype != "str" else None
+    return found or translated(graph, last, given, result.name)[0]
+
+
+def _given(first: Any, signature: Signature) -> list[Columns]:
+    """A matrix, or the columns of the frame that the first step was trained on, of which some may not be looked at."""
+    matrix = signature.inputs[0]
+    if len(matrix.shape) == 2:
+        return [Columns.plain(matrix.name, matrix.dtype, int(matrix.shape[1] or 0))]
+    found = {tensor.name: replace(_UNSEEN, name=tensor.name, dtype=tensor.dtype) for tensor in signature.inputs}
+    return [found.get(str(name), _UNSEEN) for name in getattr(first, "feature_names_in_", found)]
 
 
 def _shaped(graph: Graph, at: str, shape: tuple[Any, ...], name: str) -> str:
