@@ -1,6 +1,6 @@
 """Insight: where a model's time goes, and what would help."""
 
-from .counsel import Advice, advise, unfit
+from .counsel import Advice, advise, burden_of, unfit
 from .guidance import Guide, guide
 from .observe import observe
 from .peaks import Peaks, peaks
@@ -12,5 +12,6 @@ from .split import PROFILING, UNTOLD, Found, examine
 
 __all__ = [
     "PROFILING", "UNTOLD", "WIDTH", "Advice", "Found", "Guide", "Peaks", "Row", "Sensitivity", "advise", "bound_by",
-    "examine", "guide", "layers", "mixers", "observe", "peaks", "sensitivity", "shares_of", "summarize", "unfit",
+    "burden_of", "examine", "guide", "layers", "mixers", "observe", "peaks", "sensitivity", "shares_of", "summarize",
+    "unfit",
 ]  # fmt: skip
