@@ -100,8 +100,9 @@ def main() -> None:
     lines = [
         "# What binds a model, and what helps then", "",
         f"Written by `benchmarks/bound.py`; {cpu_name()}, 1 thread. Latency over that in float32 through ONNX Runtime: "
-        f"the least of {ROUNDS} calls, in turns, which other work on the machine disturbs least. Beside it what is "
-        "expected of the step by a profile (which orders the advice) and by the file alone (which orders a search).",
+        f"the least of {ROUNDS} calls, in turns, which other work on the machine disturbs least (other work ran here). "
+        "Beside it what is expected of the step by a profile (which orders the advice) and by the file alone (which "
+        "orders a search).",
         "", "| bound by | step | measured | by a profile | by the file | built in |", "|---|---|---|---|---|---|",
     ]  # fmt: skip
     least: dict[str, float] = {}

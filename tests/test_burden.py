@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,13 @@ def test_a_file_tells_what_there_is_to_compute_and_what_has_to_be_read(monkeypat
     call = of_call(far, AROUND, TARGET)
     assert call.shares()[Work.OVERHEAD] == pytest.approx(0.5)
     assert sum(call.shares().values()) == pytest.approx(1)
+
+
+def test_what_disturbs_a_call_is_no_overhead_of_it() -> None:
+    found = replace(seen("memory"), overhead=Interval(3e-4, 0.0, 5e-4))
+    assert Work.OVERHEAD not in burden_of(found, "onnxruntime", TARGET).shares()
+    steady = replace(found, overhead=Interval(1e-3, 1e-3, 1e-3))
+    assert burden_of(steady, "onnxruntime", TARGET).shares()[Work.OVERHEAD] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("bound, work", [("memory", Work.PRODUCTS), ("compute", Work.CONVOLUTIONS)])

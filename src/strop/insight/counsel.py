@@ -93,7 +93,8 @@ def burden_of(found: Found, runtime: str, target: Target) -> Burden:
     """
     overhead = found.share.value if found.share else 0.0
     if found.rows:
-        known = _by_rows(found.rows, found.overhead.value if found.overhead else 0.0)
+        # of a call that other work disturbs, the difference to its layers is no overhead
+        known = _by_rows(found.rows, found.overhead.low if found.overhead else 0.0)
     elif PIPELINE in found.structure.facts:
         known = Burden(((Work.PREPARATION, overhead),))
     else:

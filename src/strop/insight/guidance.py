@@ -131,8 +131,8 @@ def _by_use(
             "retrained often",
             f"steps after training only: {', '.join(one.technique for one in quick[:3])}. A finished search is "
             f"repeated on the new weights by strop optimize --recipe BUNDLE, in about {max(1, round(minutes))} min: "
-            f"{REPEATED:.0f} s to build it and to time it beside the original, a rule of thumb (what single steps took to "
-            f"build: {BOUND}), and what both take for {samples:,} samples.",
+            f"{REPEATED:.0f} s to build it and to time it beside the original, a rule of thumb (what single steps took "
+            f"to build: {BOUND}), and what both take for {samples:,} samples.",
         )
 
 
@@ -147,7 +147,7 @@ def _fastest(model: Model, worth: Sequence[Advice]) -> str:
     teaches = [one for one in techniques.all_techniques() if Needs.STUDENT in one.needs]
     here = next((one for one in teaches if model.format in one.accepts), None)
     how = f"{here.label()}: --train, and student in the training settings" if here else "in PyTorch or Keras: --train"
-    return f" The ways, which add up: {', '.join(ways)}, and distill into a smaller network of your own ({how})."
+    return f" The ways: {', '.join(ways)}, and distill into a smaller network of your own ({how})."
 
 
 def _weights(found: Found) -> Iterator[Guide]:
