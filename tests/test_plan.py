@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import models
+from strop.burden import UNKNOWN, Burden, of_call
 from strop.errors import InvalidPlan, NotApplicable
 from strop.model import FOREST, LIGHTGBM, NATIVE, ONNX_TREES, TORCH, Format, Model, Signature, Tensor
 from strop.plan import CONVERSIONS, Candidate, Route, routes
@@ -19,7 +20,7 @@ from strop.runtime import Runner, Runtime
 from strop.runtimes import Onnxruntime, Openvino
 from strop.settings import Span, choice, span
 from strop.target import Target
-from strop.technique import Context, Needs, Phase, Technique
+from strop.technique import Context, Needs, Phase, Technique, Work
 from strop.techniques import (
     DistillForest,
     DynamicInt8,
@@ -278,7 +279,7 @@ def test_the_rounds_of_a_forest_are_chosen_once() -> None:
     assert labels(found) == {"red", "distill-forest + red", "retune + red", "truncate-rounds + red"}
 
 
-def test_what_reaches_a_part_of_a_model_is_expected_to_gain_there_only() -> None:
+def test_what_helps_with_a_part_of_the_work_is_expected_to_gain_there_only() -> None:
     class Part(Any_):
         accepts: ClassVar[frozenset[Format]] = frozenset({FORMATS[0]})
         phase: ClassVar[Phase] = Phase.SHRINK
@@ -287,15 +288,16 @@ def test_what_reaches_a_part_of_a_model_is_expected_to_gain_there_only() -> None
         def expects(self, target: Target) -> float:
             return 0.5
 
-        def reaches(self, model: Model) -> float:
-            return 0.1
+        def apart(self, target: Target) -> dict[Work, float]:
+            return {Work.PRODUCTS: 1.0}
 
     class Whole(Part):
-        def reaches(self, model: Model) -> float:
-            return 1.0
+        def apart(self, target: Target) -> dict[Work, float]:
+            return {}
 
     red = type("Red", (Loads,), {"loads": frozenset({FORMATS[0]})})
-    found, _ = routes(Model(FORMATS[0], None, SIGNATURE), TARGET, ALL, [Part, Whole], [red])
+    burden = Burden(((Work.CONVOLUTIONS, 0.1), (Work.PRODUCTS, 0.9)))
+    found, _ = routes(Model(FORMATS[0], None, SIGNATURE), TARGET, ALL, [Part, Whole], [red], burden=burden)
     expected = {route.label: route.expects(TARGET) for route in found}
     assert expected["part + red"] == pytest.approx(0.95)
     assert expected["whole + red"] == pytest.approx(0.5)
@@ -332,17 +334,21 @@ def test_what_is_left_to_compute_after_shrinking_counts() -> None:
 
     class Eight(Shrinks):
         phase: ClassVar[Phase] = Phase.QUANTIZE
-        around: ClassVar[float | None] = 1.5
 
         def expects(self, target: Target) -> float:
             return 0.25
 
+        def apart(self, target: Target) -> dict[Work, float]:
+            return {Work.OVERHEAD: 1.5}
+
     red = type("Red", (Loads,), {"loads": frozenset({FORMATS[0]})})
-    whole = Route((Eight,), red, operations=1_000_000)
+    burden = of_call(UNKNOWN, 1_000_000, TARGET)
+    whole = Route((Eight,), red, burden=burden)
     assert whole.expects(TARGET) == pytest.approx((150_000 + 250_000) / 1_100_000)
-    both = Route((Half, Eight), red, operations=1_000_000)
-    assert both.expects(TARGET) == pytest.approx(0.1 * (150_000 + 25_000) / 200_000)
-    assert both.only((Eight,), 0.1).expects(TARGET) == pytest.approx((150_000 + 25_000) / 200_000)
+    both = Route((Half, Eight), red, burden=burden)
+    assert both.expects(TARGET) == pytest.approx((150_000 + 25_000) / 1_100_000)
+    left = burden.after([Half()], TARGET)
+    assert both.only((Eight,), left).expects(TARGET) == pytest.approx((150_000 + 25_000) / 200_000)
     assert Route((Eight,), red).expects(TARGET) == 0.25
 
 

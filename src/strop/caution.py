@@ -6,12 +6,15 @@ the fewer samples there are, and from these on more than twice of what it loses 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .data import Data
 from .units import counted
 
-FEW = ((300, 0.3, "0.05 to 0.09 of accuracy at 50 %"), (1000, 0.5, "0.09 to 0.14 of accuracy at 70 %"))
+SOURCE = "benchmarks/thresholds.md"
+FEW = ((300, 0.3, "0.05 to 0.09 of accuracy at 50%"), (1000, 0.5, "0.09 to 0.14 of accuracy at 70%"))
 """With fewer samples than the first: the greatest strength, and what networks of images lost beyond it."""
 MOSTLY, LEAST_ZEROS = 0.5, 0.7
 """The greatest strength where so much of the inputs is zero and they have more axes than one. Bags of words bear more,
@@ -34,23 +37,36 @@ def caution(train: Data) -> tuple[float, list[str]]:
             most = strength
             why.append(
                 f"With {counted(len(train), 'sample')} to train with, no more than {strength:.0%} is pruned: with so "
-                f"few, networks of images lost {lost}. From {FEW[-1][0]:,} samples on there is no such bound."
+                f"few, networks of images lost {lost} ({SOURCE}). From {FEW[-1][0]:,} samples on there is "
+                "no such bound."
             )
             break
-    if (zeros := share_of_zeros(train)) >= LEAST_ZEROS and most > MOSTLY:
+    if (zeros := share_of_zeros(train, images=True)) >= LEAST_ZEROS and most > MOSTLY:
         most = MOSTLY
         why.append(
             f"{zeros:.0%} of the inputs' values are zero, so no more than {MOSTLY:.0%} is pruned: networks of images "
-            "that were mostly zeros lost 0.14 to 0.50 of accuracy at 70 %."
+            f"that were mostly zeros lost 0.14 to 0.50 of accuracy at 70% ({SOURCE})."
         )
     return most, why
 
 
-def share_of_zeros(train: Data) -> float:
-    """Of the first samples' real values that lie on more axes than one, such as images; 0 where there are none."""
-    found = [
-        (array == 0).ravel()
-        for array in train.batch(0, LOOKED_AT).values()
-        if array.dtype.kind == "f" and array.ndim > 2
-    ]
+def share_of_zeros(data: Data, images: bool = False) -> float:
+    """Of the first samples' numbers; 0 where there are none. Integers are numbers in a table's columns alone: in rows
+    of many they may be tokens, of which zero says nothing.
+
+    Args:
+        images: Only real numbers that lie on more axes than one.
+    """
+    found = [zeros.ravel() for zeros in _zeros(data) if zeros.ndim > 2 or not images]
     return float(np.concatenate(found).mean()) if found else 0.0
+
+
+def always_zero(data: Data) -> tuple[int, int]:
+    """How many of a sample's numbers are zero in all the first samples, and of how many."""
+    found = [zeros.all(axis=0) for zeros in _zeros(data)]
+    return sum(int(zeros.sum()) for zeros in found), sum(zeros.size for zeros in found)
+
+
+def _zeros(data: Data) -> list[np.ndarray[Any, np.dtype[np.bool_]]]:
+    arrays = data.batch(0, LOOKED_AT).values()
+    return [array == 0 for array in arrays if array.dtype.kind == "f" or (array.dtype.kind in "iu" and array.ndim == 1)]

@@ -62,13 +62,15 @@ class Forecast:
 
     def _promised(self, candidate: Candidate, route: Route) -> float:
         """The ratio of latency that the steps that shrink promise together."""
-        return math.prod(step.expects(self.target) for step in candidate.steps if type(step) in route.shrinking)
+        steps = [step for step in candidate.steps if type(step) in route.shrinking]
+        return sum(route.burden.left(steps, self.target).values())
 
     def _whole(self, route: Route) -> float:
         """What a route came to without the steps that shrink, limits that it broke aside; else what is expected."""
-        shrunk = (step for step in route.begun if type(step) in route.shrinking and step.strengths())
-        left = math.prod(step.expects(self.target) for step in shrunk)
-        plain = route.only((step for step in route.steps if step not in route.shrinking), left)
+        shrunk = [step for step in route.candidate().steps if type(step) in route.shrinking]
+        plain = route.only(
+            (step for step in route.steps if step not in route.shrinking), route.burden.after(shrunk, self.target)
+        )
         found = [
             score(outcome.report, self.goal) for candidate, outcome in self.tried
             if outcome.cause == "done" and core(self.route_of[candidate.key]) == core(plain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -12,17 +13,15 @@ from typing import Any, Self
 
 from . import formats, runtimes, techniques
 from ._lazy import installed
-from .errors import NotApplicable, TechniqueError
-from .model import Format, Model
+from .burden import UNKNOWN, Burden, of_call, of_structure
+from .errors import NotApplicable, StropError, TechniqueError
+from .model import ONNX, OPENVINO, TFLITE, Format, Model
 from .runtime import Runtime
 from .settings import Choice, Domain, Span
 from .spelling import option
 from .target import Target
-from .technique import Needs, Phase, Technique, check
+from .technique import Needs, Phase, Technique, Work, check
 
-AROUND = 100_000
-"""Multiply-adds that take as long as what a call costs besides: two products of n x n at batch 1 through ONNX Runtime
-took 5.8, 6.9, 9.2, 14.6 and 98 us for n = 16, 64, 128, 256 and 512 (VNNI, 1 thread)."""
 CARRIED_ON = 2.0  # int8 that a converter carries on lost its quality on 4 of the 6 real models; native int8 comes first
 NEEDED = {
     Needs.SAMPLES: "samples, which are not given",
@@ -30,6 +29,9 @@ NEEDED = {
     Needs.TRAINING: "train data, which are not given ({train})",
     Needs.STUDENT: "a student, which is not given (student, of the training settings)",
 }
+LAYERED = (ONNX, OPENVINO, TFLITE)
+"""The formats whose files tell how much of what there is to compute."""
+LARGE = 1 << 28  # bytes of a model from which on that is not read: the order of routes is only worth so much
 CONVERSIONS = 3  # converters in one route, at the most
 
 
@@ -78,21 +80,19 @@ class Route:
 
     Attributes:
         most: The greatest strength to try of steps that train, where there is little to train with.
-        operations: Multiply-adds for one sample of the model that it starts from; None where that is not known.
+        burden: What a call of the model that it starts from goes to, as far as is known.
         options: Of the runtime, where they are not its defaults: those in which it computes in a smaller type.
         ratio: Of latency, that these are expected to bring.
         fixed: Settings that the user has chosen, by `technique.setting`.
-        reach: Of its steps that reach a part of the model that it starts from, the share of its multiply-adds.
     """
 
     steps: tuple[type[Technique], ...]
     runtime: type[Runtime]
     most: float = 1.0
-    operations: int | None = None
+    burden: Burden = UNKNOWN
     options: tuple[tuple[str, Any], ...] = ()
     ratio: float = 1.0
     fixed: tuple[tuple[str, Any], ...] = ()
-    reach: tuple[tuple[str, float], ...] = ()
 
     @property
     def label(self) -> str:
@@ -165,33 +165,26 @@ class Route:
                 found.append(share if value > first[key] else -share)
         return sum(found) / len(found) if found and candidate.runtime == self.runtime.of(dict(self.options)) else None
 
-    def expects(self, target: Target, untouched: float = 0.0) -> float:
-        """The ratio of latency to expect before any candidate is measured: it orders a search and a profile's advice.
+    def expects(self, target: Target) -> float:
+        """The ratio of latency to expect before any is measured: it orders a search and the advice of a profile."""
+        return sum(self.left(target).values()) * (CARRIED_ON if self.carries_on else 1.0)
 
-        Args:
-            target: Where the model will run.
-            untouched: The share of the time that is spent on no matrix products or the like, which are what a step that
-                quantizes makes faster; where a profile has told it.
-        """
-        ratio, operations = self.runtime.expects(target) * self.ratio, (self.operations or 0) * target.batch
-        for place, step in enumerate(self.begun):
-            expected = 1 - dict(self.reach).get(step.label(), 1.0) * (1 - step.expects(target))
-            if step.quantizes:
-                expected = untouched + (1 - untouched) * expected
-            if step.around is None or self.operations is None:
-                ratio *= expected
-            else:  # of a tiny model, what is computed is the least
-                ratio *= (AROUND * step.around + operations * expected) / (AROUND + operations)
-            if step.strengths():
-                operations = round(operations * expected)
-            if step.quantizes and any(later.phase == Phase.CONVERT for later in self.steps[place + 1 :]):
-                ratio *= CARRIED_ON
-        return ratio
+    def left(self, target: Target) -> dict[Work, float]:
+        """What is expected to be left of each kind of work, as shares of a call's time before."""
+        ratio = self.runtime.expects(target) * self.ratio
+        return self.burden.left(self.candidate().steps, target, self.runtime.label(), ratio)
 
-    def only(self, steps: Iterable[type[Technique]], left: float = 1.0) -> Self:
-        """The same route with fewer steps, of a model of which so much is left to compute."""
-        operations = None if self.operations is None else round(self.operations * left)
-        return dataclasses.replace(self, steps=tuple(steps), operations=operations)
+    @property
+    def carries_on(self) -> bool:
+        """Whether a converter follows on a step that quantizes."""
+        return any(
+            step.quantizes and any(later.phase == Phase.CONVERT for later in self.steps[place + 1 :])
+            for place, step in enumerate(self.steps)
+        )
+
+    def only(self, steps: Iterable[type[Technique]], burden: Burden | None = None) -> Self:
+        """The same route with fewer steps, perhaps of a model that others have shrunk."""
+        return dataclasses.replace(self, steps=tuple(steps), burden=burden or self.burden)
 
     def space(self, target: Target, fits: Mapping[str, Sequence[Any]] | None = None) -> dict[str, Domain]:
         """The settings to search, by `technique.setting`; values that this machine can't serve are left out.
@@ -234,6 +227,7 @@ def routes(
     asked: Collection[str] = (),
     most: float = 1.0,
     fixed: Mapping[str, Mapping[str, Any]] | None = None,
+    burden: Burden | None = None,
 ) -> tuple[list[Route], dict[str, str]]:
     """Every well-typed route from a model, the most promising first, and why other things are left out.
 
@@ -249,6 +243,7 @@ def routes(
         asked: The metrics that the goal speaks of.
         most: The greatest strength to try of steps that train.
         fixed: Settings that the user has chosen, by technique; what they refuse is left out.
+        burden: What a call goes to, where it was measured; else what the file tells.
     """
     fixed = fixed or {}
     refused: dict[str, str] = {}
@@ -275,11 +270,9 @@ def routes(
             refused[runtime.label()] = f"is not installed; pip install 'strop[{runtime.extra}]' brings it"
         else:
             ends.append(runtime)
-    operations = next((known.operations(model) for known in formats.all_formats() if known.name == model.format), None)
-    accepting = (step.of(fixed.get(step.label(), {})) for step in usable if model.format in step.accepts)
-    reach = tuple((step.label(), share) for step in accepting if (share := step.reaches(model)) < 1)
+    burden = burden or told(model, target)
     found = [
-        Route(steps, runtime, most, operations, fixed=_flat(fixed, steps), reach=reach)
+        Route(steps, runtime, most, burden, fixed=_flat(fixed, steps))
         for steps, format in _chains(usable, model.format, ())
         if _complete(steps)
         for runtime in ends
@@ -287,6 +280,18 @@ def routes(
     ]
     found += [lower for route in found if (lower := _lower(route, target))]
     return sorted(found, key=lambda route: (route.expects(target), len(route.steps))), refused
+
+
+def told(model: Model, target: Target) -> Burden:
+    """What a call of a model goes to, as its file tells."""
+    room = next((known for known in formats.all_formats() if known.name == model.format), None)
+    if room is None:
+        return UNKNOWN
+    known = UNKNOWN
+    if model.format in LAYERED and model.size <= LARGE:
+        with contextlib.suppress(StropError):  # what can't be taken apart here may be run all the same
+            known = of_structure(room.structure(model), target)
+    return of_call(known, room.operations(model), target)
 
 
 def _flat(fixed: Mapping[str, Mapping[str, Any]], steps: Iterable[type[Technique]]) -> tuple[tuple[str, Any], ...]:

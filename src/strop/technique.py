@@ -7,7 +7,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Flag, IntEnum, auto
+from enum import Flag, IntEnum, StrEnum, auto
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -46,6 +46,18 @@ class Needs(Flag):
     LABELS = auto()
     TRAINING = auto()
     STUDENT = auto()
+
+
+class Work(StrEnum):
+    """What the time of a call goes to."""
+
+    OVERHEAD = "overhead"  # the call itself, and layers with so little to do that beginning takes longer
+    PREPARATION = "preparation"  # what a pipeline does before its last step
+    WEIGHTS = "weights"  # reading those that no cache holds from memory
+    CONVOLUTIONS = "convolutions"  # computing them
+    PRODUCTS = "products"  # computing those of matrices, and what is made of them
+    OTHER = "other"  # layers that do neither
+    MODEL = "model"  # the model itself, where no more is known
 
 
 @dataclass(frozen=True)
@@ -133,8 +145,6 @@ class Technique(Settings):
     """Of one whose strength is a share of what another technique loses: that one, which is tried first."""
     shrinks: ClassVar[str | None] = None
     """What of a model's counts its `amount` leaves out a share of."""
-    around: ClassVar[float | None] = None
-    """The ratio, after over before, of what a call takes besides what it computes; None where `expects` covers that."""
     simplified: ClassVar[bool] = False
     """Whether what it returns leaves nothing for a step of the phase SIMPLIFY, which then does not follow it."""
     gains: ClassVar[frozenset[str] | None] = None
@@ -146,19 +156,28 @@ class Technique(Settings):
         return ""
 
     def expects(self, target: Target) -> float:
-        """The ratio of latency, after over before, to expect of these settings before anything is built.
+        """The ratio of latency, after over before, to expect of these settings before anything is built: of what the
+        model computes.
 
-        It orders the first trials, and says what is worth training.
+        It orders the first trials, and says what is worth training. What else a call's time goes to, `apart` tells.
         """
         return 1.0
 
-    def reaches(self, model: Model) -> float:
-        """The share of a model's multiply-adds, from 0 to 1, of which that ratio is expected; the rest stays as it is.
+    def apart(self, target: Target) -> Mapping[Work, float]:
+        """The ratios of single kinds of work, where they are known to be others than `expects`."""
+        return {}
 
-        Args:
-            model: In a format that it accepts.
+    def ratio(self, work: Work, target: Target) -> float:
+        """The ratio to expect of one kind of work.
+
+        What `apart` does not tell of is as `expects` says, but what a step leaves alone: what comes before the model,
+        unless it is converted with it; what a call takes besides; and, of a step that quantizes, all but products.
         """
-        return 1.0
+        told = self.apart(target)
+        if work in told:
+            return told[work]
+        left = {Work.OVERHEAD: True, Work.PREPARATION: self.returns is None, Work.OTHER: self.quantizes}
+        return 1.0 if left.get(work) else self.expects(target)
 
     def takes(self, signature: Signature) -> None:
         """Refuse inputs or outputs that it fits in no format: no step changes them, so no route to it is planned.

@@ -10,18 +10,20 @@ import pytest
 
 import models
 from strop import metering
+from strop.burden import Burden
 from strop.data import Data
 from strop.disturbance import Strain
 from strop.energy import Meter
 from strop.insight import Advice, Found, Guide, Row, advise, guide
 from strop.metering import of_one
-from strop.model import ONNX, Model, Signature
+from strop.model import KERAS, LIGHTGBM, ONNX, OPENVINO, SKLEARN, TFLITE, TORCH, Format, Model, Signature
 from strop.plan import Route
 from strop.runtimes import Onnxruntime, Openvino
 from strop.server import Block, Hosted
 from strop.stats import Interval
 from strop.structure import Layer, Structure
 from strop.target import Target
+from strop.technique import Work
 from strop.techniques import StaticInt8, ToOpenvino
 
 TARGET = Target(threads=1)
@@ -37,8 +39,8 @@ def found(*rows: Row, layers: tuple[Layer, ...] = (), facts: dict[str, Any] | No
     return Found(Structure(layers, facts or {}), CALL, NONE, NONE, 0, 10, (), rows)
 
 
-def told(seen: Found, advice: list[Advice], data: Data | None = None) -> dict[str, str]:
-    model = Model(ONNX, None, Signature((), ()))
+def told(seen: Found, advice: list[Advice], data: Data | None = None, format: Format = ONNX) -> dict[str, str]:
+    model = Model(format, None, Signature((), ()))
     guides: list[Guide] = guide(model, TARGET, seen, advice, data)
     assert all(one.said.endswith(".") for one in guides)
     return {one.case: one.said for one in guides}
@@ -55,21 +57,50 @@ HELPS = [Advice("static-int8", 0.6, "It is fast"), Advice("prune-channels", 0.5,
 
 def test_little_data_and_much_are_told_apart() -> None:
     seen = found(row("compute", 1e-3))
-    assert "no more than 30% is pruned" in told(seen, HELPS, samples(100))["your data"]
+    little = told(seen, HELPS, samples(100))["your data"]
+    assert little.startswith("these samples are to judge by. Should there be no more to train with: with 100 samples")
+    assert "no more than 30% is pruned" in little and "benchmarks/thresholds.md" in little
     assert "no more than 50% is pruned" in told(seen, HELPS, samples(500))["your data"]
-    assert "2,000 samples are enough to quantize" in told(seen, HELPS, samples(2000))["your data"]
+    many = told(seen, HELPS, samples(2000))["your data"]
+    assert many.startswith("2,000 samples are enough to quantize") and many.endswith("(benchmarks/thresholds.md).")
     sparse = told(seen, HELPS, samples(2000, 0.9))
     assert sparse["sparse inputs"].startswith("90% of the inputs' values are zero")
     assert "no more than 50% is pruned" in sparse["your data"]
     assert "your data" not in told(seen, HELPS)
 
 
+@pytest.mark.parametrize("format", [LIGHTGBM, SKLEARN])
+def test_what_was_measured_of_networks_is_not_said_of_other_kinds(format: Format) -> None:
+    said = told(found(), [Advice("to-native", 0.6, "")], samples(100), format)
+    assert "measured for networks only" in said["your data"] and "images" not in said["your data"]
+    assert "distill" not in said["real time"]
+
+
+def test_tables_and_bags_of_words_are_sparse_too() -> None:
+    words = np.zeros((500, 40), np.float32)
+    words[:, ::10] = 1
+    said = told(found(), HELPS, Data({"x": words}))["sparse inputs"]
+    assert said.startswith("90% of the inputs' values are zero, and 36 of a sample's 40 are zero in all samples")
+    assert "Networks on bags of words bear that" in said
+    columns = Data({"a": np.zeros(500), "b": np.zeros(500, np.int64), "c": np.arange(500) % 9, "d": np.zeros(500)})
+    said = told(found(), HELPS, columns, LIGHTGBM)["sparse inputs"]
+    assert "78% of the inputs' values are zero, and 3 of a sample's 4" in said and "Networks" not in said
+    tokens = Data({"tokens": np.zeros((500, 128), np.int64)})
+    assert "sparse inputs" not in told(found(), HELPS, tokens), "of which zero says nothing"
+
+
 def test_each_use_has_its_steps() -> None:
-    said = told(found(row("compute", 1e-3)), HELPS, samples(60_000))
+    slow = Advice("mixed-onnx", 0.55, "It takes long to find")
+    said = told(found(row("compute", 1e-3)), [HELPS[0], slow, Advice("to-openvino", 0.15, "")], samples(60_000))
     assert said["real time"].startswith("static-int8 first: about 400 µs a call")
-    assert "prune-channels" not in said["retrained often"], "which trains"
-    assert "in about 2 min for 60,000 samples" in said["retrained often"]
+    assert "quantize (static-int8, 60%), convert (to-openvino, 15%), and distill" in said["real time"]
+    assert said["retrained often"].startswith("steps after training only: static-int8, to-openvino. ")
+    assert "for 60,000 samples" in said["retrained often"] and "benchmarks/bound.md" in said["retrained often"]
     assert "nothing fits" not in said
+    assert "convert (nothing is expected of it here)" in told(found(row("compute", 1e-3)), HELPS)["real time"]
+    assert "prune-channels" not in told(found(row("compute", 1e-3)), HELPS)["retrained often"], "which trains"
+    for format in (TFLITE, OPENVINO, TORCH, KERAS):
+        assert "and distill" in told(found(row("compute", 1e-3)), HELPS, format=format)["real time"]
 
 
 @pytest.mark.parametrize(
@@ -93,31 +124,29 @@ def test_tables_and_zeros_among_the_weights_are_told() -> None:
 
 def test_what_quantizing_leaves_counts_in_routes_and_in_advice(tmp_path: Path) -> None:
     expected = StaticInt8().expects(TARGET)
-    route = Route((StaticInt8,), Onnxruntime)
-    assert route.expects(TARGET) == pytest.approx(expected)
-    assert route.expects(TARGET, 0.4) == pytest.approx(0.4 + 0.6 * expected)
-    assert Route((ToOpenvino,), Openvino).expects(TARGET, 0.4) == Openvino.expects(TARGET), "which quantizes nothing"
+    burden = Burden(((Work.PRODUCTS, 0.6), (Work.OTHER, 0.4)))
+    assert Route((StaticInt8,), Onnxruntime).expects(TARGET) == pytest.approx(expected)
+    assert Route((StaticInt8,), Onnxruntime, burden=burden).expects(TARGET) == pytest.approx(0.4 + 0.6 * expected)
+    kept = Route((ToOpenvino,), Openvino, burden=burden).expects(TARGET)
+    assert kept == pytest.approx(Openvino.expects(TARGET)), "which quantizes nothing"
     model = models.case("mlp", tmp_path).model
     seen = found(row("compute", 6e-4), row("memory", 4e-4, operations=0))
     advice = {one.technique: one for one in advise(model, Hosted(model, Onnxruntime(), TARGET), TARGET, seen)}
     assert advice["static-int8"].gain == pytest.approx(0.6 * (1 - expected))
-    assert "40% of it is in layers without matrix products" in advice["static-int8"].why
+    assert "layers without convolutions or matrix products (40%) 1x" in advice["static-int8"].why
     assert "to-openvino + openvino-int8" in advice
-
-
-def test_where_beginning_takes_the_time_a_runtime_that_begins_later_is_no_help(tmp_path: Path) -> None:
-    model = models.case("mlp", tmp_path).model
-    seen = found(row("overhead", 8e-4, operations=0), row("compute", 2e-4))
-    advice = {one.technique: one for one in advise(model, Hosted(model, Onnxruntime(), TARGET), TARGET, seen)}
-    assert advice["to-openvino"].gain == 0
-    assert "the 800 µs of overhead in onnxruntime may grow to 3.2 ms" in advice["to-openvino"].why
 
 
 def test_a_cpu_without_instructions_for_int8_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Target, "int8_saturates", True)
     model = models.case("mlp", tmp_path).model
     advice = advise(model, Hosted(model, Onnxruntime(), TARGET), TARGET, found(row("compute", 1e-3)))
-    assert all("VNNI" in one.why for one in advice if "int8" in one.technique)
+    said = {one.technique: "less than with VNNI" in one.why for one in advice}
+    assert said["static-int8"] and said["to-openvino + openvino-int8"]
+    assert not said["to-openvino + openvino-int8-weights"], "which computes in floats"
+    assert not said["simplify"]
+    assert "no instructions for products of 8 bits" in told(found(row("compute", 1e-3)), HELPS)["int8 on this CPU"]
+    assert "int8 on this CPU" not in told(found(row("compute", 1e-3)), HELPS, format=LIGHTGBM)
 
 
 def test_what_a_call_draws_is_told_of_one_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -252,5 +252,5 @@ def test_names_that_would_move_the_cursor_are_spelled_out(tmp_path: Path) -> Non
     assert "\x1b" not in result.stdout and "\r" not in result.stdout and "evil\n" not in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 110
     entry = {"name": "a\nb", "operator": "c\td", "seconds": {"value": 1.0, "low": 1.0, "high": 1.0}, "layers": ["a\nb"],
-             "share": {"value": 1.0}, "bound_by": None}  # fmt: skip
+             "share": {"value": 1.0}, "bound_by": None, "operations": 0.0, "bytes": 0}  # fmt: skip
     assert any("a\\nb" in line and "c\\td" in line for line in layer_table([entry], 80))

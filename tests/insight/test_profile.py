@@ -47,8 +47,8 @@ def test_a_forest_is_taken_apart(quick_looks: None, tmp_path: Path) -> None:
     found = json.loads(result.stdout)
     assert [layer["name"] for layer in found["layers"]] == ["call", "trees"]
     assert set(found["layers"][0]) == {
-        "name", "operator", "seconds", "share", "operations", "bytes", "attainable", "bound_by",
-        "layers",
+        "name", "operator", "seconds", "share", "operations", "bytes", "parameters", "attainable",
+        "bound_by", "layers",
     }  # fmt: skip
     assert adds_up(found)
     assert found["bound_by"] in ("overhead", "model")
@@ -57,7 +57,7 @@ def test_a_forest_is_taken_apart(quick_looks: None, tmp_path: Path) -> None:
     assert found["layers"][1]["operations"] == pytest.approx(8 * found["structure"]["visits"]["mean"])
     assert found["memory"] >= 0
     assert found["energy"].keys() in ({"why"}, {"joules", "watts", "source"}), "told, or why it can't be"
-    assert {"technique", "gain", "why"} == set(found["advice"][0])
+    assert {"technique", "gain", "why", "rest"} == set(found["advice"][0])
     assert found["model"]["batch"] == 8 and found["model"]["format"] == "lightgbm"
     assert not any("random numbers" in note for note in found["notes"])
     said = summarize(found)
@@ -123,7 +123,10 @@ def test_text_of_little_and_of_much() -> None:
     columns = [{"name": f"c{place}", "splits": 12 - place, "gain": None} for place in range(12)]
     much = profiled(
         structure={"columns": columns, "unused": [f"u{place}" for place in range(15)]}, bound_by="overhead",
-        advice=[{"technique": "melt", "gain": 0.5, "why": "It is hot"}, {"technique": "cool", "gain": 0.0, "why": ""}],
+        advice=[
+            {"technique": "melt", "gain": 0.5, "why": "It is hot", "rest": ""},
+            {"technique": "cool", "gain": 0.0, "why": "", "rest": "overhead, 90% of a call, 1x"},
+        ],
         unfit={"bend": "it is stiff"}, notes=["it rained"],
         layers=[
             {"name": "call", "seconds": {"value": 0.0, "low": 0.0, "high": 2e-7}, "share": None, "operations": 0},
@@ -131,7 +134,9 @@ def test_text_of_little_and_of_much() -> None:
     )  # fmt: skip
     said = summarize(much)
     for words in (
-        "and 2 columns more", "u11 and 3 more", " 50%  melt", "It is hot.", "no faster by: cool (--json tells why)",
+        "and 2 columns more", "u11 and 3 more", " 50%  melt", "It is hot.",
+        "no faster by, for what most of the time goes to then: cool: overhead,",
+        "90% of a call, 1x",
         "it rained.",
         "not bend: it is stiff", "call  under 200 ns", "most of it is spent around the model",
     ):  # fmt: skip

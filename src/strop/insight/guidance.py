@@ -1,6 +1,6 @@
 """Guidance: what fits the use that a model is put to and the data there are, and what to do where nothing helps.
 
-Thresholds are those of measured experiments: `caution` holds what `benchmarks/thresholds.md` found.
+Thresholds are those of measured experiments, which the sentences name; what is a rule of thumb says so.
 """
 
 from __future__ import annotations
@@ -8,21 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..caution import FEW, LEAST_ZEROS, caution, share_of_zeros
+from .. import techniques
+from ..caution import FEW, LEAST_ZEROS, SOURCE, always_zero, caution, share_of_zeros
 from ..data import Data
 from ..model import Model
 from ..spelling import option
 from ..target import Target
-from ..technique import Needs
-from ..techniques import all_techniques
+from ..technique import Needs, Technique
 from ..units import counted, quantity
-from .counsel import Advice
+from .counsel import NETWORKS, Advice
 from .roofline import shares_of
 from .split import Found
 
-WORTH = 0.03  # a gain under this is none
-TABLES = 0.5  # of the weights' bytes, looked up by row, from which on they dominate
-MEASURING = 30.0  # seconds that a recipe takes besides running the models over the data
+WORTH = 0.03
+"""A gain under this is none: of one pair, ten measured ratios lie up to 2.2 % from each other's middle
+(`benchmarks/noise.md`)."""
+BOUND = "benchmarks/bound.md"
+REPEATED = 40.0  # seconds that a recipe takes besides running the models over the data: a rule of thumb
+TABLES = 0.5  # of the weights' bytes, looked up by row, from which on they are told of: a rule of thumb
 LOOKUPS = ("Gather", "EMBEDDING_LOOKUP", "GATHER")
 REMEDIES = {
     "compute": "more arithmetic: wider vector units, a higher clock or more threads ({threads}); twice as much of it",
@@ -56,34 +59,63 @@ def guide(model: Model, target: Target, found: Found, advice: Sequence[Advice], 
         data: The user's samples; None where there are none.
     """
     worth = [one for one in advice if one.gain >= WORTH]
-    free = [one for one in worth if "it needs" not in one.why]
+    free = [one for one in worth if not any(step.needs & ~Needs.SAMPLES for step in _steps(one))]
     return [
         *_by_data(model, data),
         *_by_use(model, found, worth, free, data),
         *_weights(found),
+        *_int8(model, target, worth),
         *([] if worth else [_stronger(found)]),
     ]
+
+
+def _steps(advice: Advice) -> list[type[Technique]]:
+    """The techniques of an advice; none where it is a runtime alone."""
+    known = {technique.label(): technique for technique in techniques.all_techniques()}
+    return [known[name] for name in advice.technique.split(" + ") if name in known]
 
 
 def _by_data(model: Model, data: Data | None) -> Iterator[Guide]:
     if data is None:
         return
     most, why = caution(data)
-    enough = FEW[-1][0]
-    trained = any(Needs.TRAINING in one.needs and model.format in one.accepts for one in all_techniques())
-    if most < 1:
-        first = "Tune the training first" if trained else "Where you can train the model, tune that first"
-        yield Guide("your data", f"{' '.join(why)} {first}, prune gently, and quantize after it.")
-    elif len(data) >= enough:
-        trains = f"prune, retrain and then quantize ({option('train')})" if trained else "quantize"
-        said = f"{counted(len(data), 'sample')} are enough to {trains}: from {enough:,} on, nothing is held back."
-        yield Guide("your data", said)
-    if (zeros := share_of_zeros(data)) >= LEAST_ZEROS:
+    enough, network = FEW[-1][0], model.format in NETWORKS
+    trained = any(Needs.TRAINING in one.needs and model.format in one.accepts for one in techniques.all_techniques())
+    if not network:
         yield Guide(
-            "sparse inputs",
-            f"{zeros:.0%} of the inputs' values are zero. The runtimes compute with zeros as with other numbers, so no "
-            "call is faster for it; drop what is always zero before the model sees it.",
-        )  # fmt: skip
+            "your data",
+            f"how few samples a model of this kind bears was measured for networks only ({SOURCE}). A search holds "
+            "each candidate to your limits on samples that it did not see.",
+        )
+    elif most < 1:
+        first = "Tune the training first" if trained else "Where you can train the model, tune that first"
+        held = " ".join(f"{said[0].lower()}{said[1:]}" for said in why[:1]) + "".join(f" {said}" for said in why[1:])
+        yield Guide(
+            "your data",
+            f"these samples are to judge by. Should there be no more to train with: {held} {first}, prune gently, and "
+            "quantize after it.",
+        )
+    elif len(data) >= enough:
+        trained_with = f"prune, retrain and then quantize, were they to train with ({option('train')})"
+        trains = trained_with if trained else "quantize"
+        said = f"{counted(len(data), 'sample')} are enough to {trains}: from {enough:,} on, nothing is held back"
+        yield Guide("your data", f"{said} ({SOURCE}).")
+    if (zeros := share_of_zeros(data)) >= LEAST_ZEROS:
+        yield Guide("sparse inputs", _sparse(data, zeros, network))
+
+
+def _sparse(data: Data, zeros: float, network: bool) -> str:
+    never, whole = always_zero(data)
+    said = f"{zeros:.0%} of the inputs' values are zero"
+    if never:
+        said += f", and {never:,} of a sample's {whole:,} are zero in all samples: leave those out before the model"
+    said += ". The runtimes compute with a zero as with another number, so no call is faster for it."
+    if network and share_of_zeros(data, images=True) < LEAST_ZEROS:
+        said += (
+            " Networks on bags of words bear that: with 70% of the operations pruned they lost less than 0.01 of "
+            f"accuracy ({SOURCE})."
+        )
+    return said
 
 
 def _by_use(
@@ -92,28 +124,32 @@ def _by_use(
     if worth:
         first = (free or worth)[0]
         then = quantity(found.seconds.value * (1 - first.gain), "s")
-        said = f"{first.technique} first: about {then} a call is expected then.{_taught(model)}"
-        yield Guide("real time", said)
-    if free:
+        said = f"{first.technique} first: about {then} a call is expected then."
+        yield Guide("real time", said + (_fastest(model, worth) if model.format in NETWORKS else ""))
+    if quick := [one for one in free if not any(step.whole for step in _steps(one))]:
         samples = len(data) if data else 1000
-        minutes = (MEASURING + 2 * samples * found.seconds.value) / 60
+        minutes = (REPEATED + 2 * samples * found.seconds.value) / 60
         yield Guide(
             "retrained often",
-            f"steps after training only: {', '.join(one.technique for one in free[:3])}. A finished search is repeated "
-            f"on the new weights by strop optimize --recipe BUNDLE, in about {max(1, round(minutes))} min for "
-            f"{samples:,} samples.",
-        )  # fmt: skip
+            f"steps after training only: {', '.join(one.technique for one in quick[:3])}. A finished search is "
+            f"repeated on the new weights by strop optimize --recipe BUNDLE, in about {max(1, round(minutes))} min: "
+            f"{REPEATED:.0f} s to build it and to time it beside the original, a rule of thumb (what single steps took "
+            f"to build: {BOUND}), and what both take for {samples:,} samples.",
+        )
 
 
-def _taught(model: Model) -> str:
-    """What is left where nothing is fast enough."""
-    teaches = [one for one in all_techniques() if Needs.STUDENT in one.needs and model.format in one.accepts]
-    if not teaches:
-        return ""
-    return (
-        f" Where that is not fast enough, teach a smaller network of your own ({teaches[0].label()}: "
-        f"{option('train')}, and student in the training settings)."
-    )
+def _fastest(model: Model, worth: Sequence[Advice]) -> str:
+    """The three ways to the fastest network, each with what does it here."""
+    quantizing = [one for one in worth if any(step.quantizes for step in _steps(one))]
+    converting = [one for one in worth if one not in quantizing and any(step.returns for step in _steps(one))]
+    ways = []
+    for way, some in (("quantize", quantizing), ("convert", converting)):
+        told = f"{some[0].technique}, {some[0].gain:.0%}" if some else "nothing is expected of it here"
+        ways.append(f"{way} ({told})")
+    teaches = [one for one in techniques.all_techniques() if Needs.STUDENT in one.needs]
+    here = next((one for one in teaches if model.format in one.accepts), None)
+    how = f"{here.label()}: {option('train')}, and student in the training settings" if here else "in PyTorch or Keras"
+    return f" The ways: {', '.join(ways)}, and distill into a smaller network of your own ({how})."
 
 
 def _weights(found: Found) -> Iterator[Guide]:
@@ -123,14 +159,29 @@ def _weights(found: Found) -> Iterator[Guide]:
         yield Guide(
             "tables",
             f"{tables / whole:.0%} of the weights' bytes are tables of which a call looks up a few rows: fewer bits "
-            "make the file smaller there, and calls hardly faster.",
+            f"make the file smaller there, and calls hardly faster ({BOUND}).",
         )
     zeros = found.structure.facts.get("zeros", 0.0)
     if zeros >= TABLES:
         yield Guide(
             "sparse weights",
-            f"{zeros:.0%} of the weights are zero, one by one. The runtimes multiply by zeros as by other numbers: the "
-            "file compresses well, and calls are not faster. Whole channels that are taken out (prune-channels) are.",
+            f"{zeros:.0%} of the weights are zero, one by one. The runtimes multiply by zeros as by other numbers "
+            f"({BOUND}): the file compresses well, and calls are not faster. Whole channels that are taken out "
+            "(prune-channels) are.",
+        )
+
+
+def _int8(model: Model, target: Target, worth: Sequence[Advice]) -> Iterator[Guide]:
+    if (
+        model.format in NETWORKS
+        and target.int8_saturates
+        and any(step.quantizes for one in worth for step in _steps(one))
+    ):
+        yield Guide(
+            "int8 on this CPU",
+            "it has no instructions for products of 8 bits (VNNI, AMX), so int8 gains less than where there are: "
+            "through OpenVINO, on such a CPU, 0.66x for EfficientNet-Lite0 and 1.20x, which is slower, for MiniLM "
+            "(benchmarks/mixed.md), and with them 0.42x and 0.37x (benchmarks/mixed_vnni.md).",
         )
 
 

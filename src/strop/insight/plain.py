@@ -17,7 +17,16 @@ def layers(found: Found, batch: int) -> list[dict[str, Any]]:
     overhead = []
     if found.overhead is not None and found.share is not None:
         overhead.append(
-            _entry("call", "overhead", found.overhead, found.share, bound_by="overhead", operations=0.0, bytes=0)
+            _entry(
+                "call",
+                "overhead",
+                found.overhead,
+                found.share,
+                bound_by="overhead",
+                operations=0.0,
+                bytes=0,
+                parameters=0,
+            )
         )
     return [*overhead, *(_rows(found) if found.rows else _whole(found, batch))]
 
@@ -25,21 +34,25 @@ def layers(found: Found, batch: int) -> list[dict[str, Any]]:
 def _rows(found: Found) -> Iterator[dict[str, Any]]:
     done = {name for row in found.rows for name in row.layers}
     before = [layer for layer in found.structure.layers if layer.name not in done]
+    learned = {layer.name: layer.parameters for layer in found.structure.layers}
     told = [(row.name, row.operator, row.place) for row in found.rows]
     named = labels([*told, *((layer.name, layer.operator, layer.place) for layer in before)])
     for label, row in zip(named, found.rows, strict=False):
-        yield _row(label, row, found.seconds.value)
+        yield _row(label, row, found.seconds.value, sum(learned.get(name, 0) for name in row.layers))
     for label, layer in zip(named[len(found.rows) :], before, strict=True):
-        yield _entry(label, layer.operator, None, None, operations=0.0, bytes=layer.bytes, layers=[layer.name])
+        yield _entry(
+            label, layer.operator, None, None, operations=0.0, bytes=layer.bytes, parameters=layer.parameters,
+            layers=[layer.name],
+        )  # fmt: skip
 
 
-def _row(label: str, row: Row, whole: float) -> dict[str, Any]:
+def _row(label: str, row: Row, whole: float, parameters: int) -> dict[str, Any]:
     share = row.seconds / whole
     return {
         **_entry(
             label, row.operator, Interval(row.seconds, row.seconds, row.seconds), Interval(share, share, share),
-            operations=row.operations, bytes=row.bytes, attainable=row.attainable, bound_by=row.bound_by,
-            layers=list(row.layers),
+            operations=row.operations, bytes=row.bytes, parameters=parameters, attainable=row.attainable,
+            bound_by=row.bound_by, layers=list(row.layers),
         ),
         "precision": row.precision,
         "moved": row.moved,
@@ -54,7 +67,10 @@ def _whole(found: Found, batch: int) -> Iterator[dict[str, Any]]:
     seconds, share = (found.inside, found.rest) if len(parts) == 1 else (None, None)
     named = labels([(layer.name, layer.operator, layer.place) for layer in parts])
     for label, layer in zip(named, parts, strict=True):
-        yield _entry(label, layer.operator, seconds, share, operations=layer.operations * batch, bytes=layer.bytes)
+        yield _entry(
+            label, layer.operator, seconds, share, operations=layer.operations * batch, bytes=layer.bytes,
+            parameters=layer.parameters,
+        )  # fmt: skip
 
 
 def _entry(
@@ -65,6 +81,7 @@ def _entry(
     *,
     operations: float,
     bytes: int,
+    parameters: int,
     attainable: float | None = None,
     bound_by: str | None = None,
     layers: list[str] | None = None,
@@ -76,6 +93,7 @@ def _entry(
         "share": share and asdict(share),
         "operations": operations,
         "bytes": bytes,
+        "parameters": parameters,
         "attainable": attainable,
         "bound_by": bound_by,
         "layers": [] if layers is None else layers,

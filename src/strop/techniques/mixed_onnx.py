@@ -14,7 +14,7 @@ from ..model import Model
 from ..naming import labels
 from ..settings import span
 from ..target import Target
-from ..technique import Context, Parts, Technique
+from ..technique import Context, Parts, Technique, Work
 from ._calibration import Step
 from ._mixing import gained, measured_folder, mixed
 from ._onnx_mix import Grouped
@@ -40,6 +40,9 @@ class MixedOnnx(StaticInt8):
 
     def expects(self, target: Target) -> float:
         return gained(1.0, super().expects(target), self.error)
+
+    def apart(self, target: Target) -> Mapping[Work, float]:
+        return {work: gained(1.0, lowest, self.error) for work, lowest in super().apart(target).items()}
 
     def apply(self, model: Model, context: Context) -> Model:
         return mixed(self, self.error, model, context)

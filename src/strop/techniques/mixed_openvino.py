@@ -12,7 +12,7 @@ from ..formats.openvino import save
 from ..model import Batch, Model
 from ..settings import span
 from ..target import Target, computes
-from ..technique import Context, Parts, Technique
+from ..technique import Context, Parts, Technique, Work
 from ._calibration import Step
 from ._mixing import gained, mixed
 from ._openvino_mix import Grouped
@@ -37,7 +37,13 @@ class MixedOpenvino(OpenvinoInt8):
     whole: ClassVar[type[Technique] | None] = OpenvinoInt8
 
     def expects(self, target: Target) -> float:
-        return gained(0.6 if computes("bf16") else 1.0, super().expects(target), self.error)
+        return gained(_exact(), super().expects(target), self.error)
+
+    def apart(self, target: Target) -> Mapping[Work, float]:
+        return {
+            work: gained(1.0 if work is Work.OVERHEAD else _exact(), lowest, self.error)
+            for work, lowest in super().apart(target).items()
+        }
 
     def apply(self, model: Model, context: Context) -> Model:
         return mixed(self, self.error, model, context)
@@ -72,3 +78,8 @@ class _Parts(Parts):
     def save(self, precisions: Mapping[str, str], folder: Path) -> Model:
         made = save(self.grouped.mixed(precisions, compressed=True), folder)
         return replace(made, signature=self.model.signature)
+
+
+def _exact() -> float:
+    """The ratio of what it falls back on, over float32: bf16 where the CPU computes in it."""
+    return 0.6 if computes("bf16") else 1.0

@@ -18,12 +18,12 @@ import numpy as np
 from .._quiet import silenced
 from ..dataflow import Dataflow
 from ..errors import NotApplicable
-from ..formats.onnx import OnnxFormat, graph_of, load, save
+from ..formats.onnx import graph_of, load, save
 from ..formats.onnx_graph import is_quantized, prepared
 from ..model import ONNX, Batch, Format, Model
 from ..settings import choice
 from ..target import Target
-from ..technique import Context, Needs, Phase, Technique
+from ..technique import Context, Needs, Phase, Technique, Work
 from ._calibration import feeds
 from ._harm import keep
 from ._kept import kept_folder
@@ -43,8 +43,6 @@ APART = 1 << 24
 """Bytes above which weights lie beside the graph while it is worked on, so that they are not in memory each time."""
 MASK = 1e9
 """What no number but one of a mask reaches."""
-LARGE = 1 << 28
-"""Bytes of a model from which on it is not looked at for how much of it is quantized: that is only worth so much."""
 Quantize: TypeAlias = Callable[[Path, Path, bool], None]
 """Makes of a file a quantized one; told whether weights lie beside it."""
 _METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
@@ -69,20 +67,17 @@ class DynamicInt8(Technique):
     accepts: ClassVar[frozenset[Format]] = frozenset({ONNX})
     phase: ClassVar[Phase] = Phase.QUANTIZE
     quantizes: ClassVar[bool] = True
-    # With VNNI, two products of 64 x 64 at batch 1: 9.0 us for 6.9 in float32; of 256 x 256, 11.9 for 14.6.
-    around: ClassVar[float | None] = 1.25
 
     def expects(self, target: Target) -> float:
         # Zen 3 (AVX2), 1 thread: 1.0 for a net of 7 convolutions, which stay float; 0.68 for 4 layers of BERT at 128.
         return 0.8 if target.int8_saturates else 0.6
 
-    def reaches(self, model: Model) -> float:
-        if model.size > LARGE:
-            return 1.0
-        layers = OnnxFormat().structure(model).layers
-        whole = sum(layer.operations for layer in layers)
-        reached = sum(layer.operations for layer in layers if layer.operator in self._operators())
-        return reached / whole if whole else 1.0
+    def apart(self, target: Target) -> Mapping[Work, float]:
+        # Overhead, with VNNI: two products of 64 x 64 at batch 1, 9.0 us for 6.9 in float32; of 256 x 256, 11.9 for
+        # 14.6. Convolutions on the fly, on Zen 3: EfficientNet-Lite0 8.3, Magika 2.9.
+        # Bare products there 0.52, and where they only read their weights 0.27 (`benchmarks/bound.md`).
+        slower, products = 5.0 if self.convolutions else 1.0, 0.55 if target.int8_saturates else 0.6
+        return {Work.OVERHEAD: 1.25, Work.CONVOLUTIONS: slower, Work.PRODUCTS: products, Work.WEIGHTS: 0.3}
 
     def requires(self, model: Model, target: Target) -> None:
         proto = graph_of(model)
@@ -155,12 +150,14 @@ class StaticInt8(Technique):
     phase: ClassVar[Phase] = Phase.QUANTIZE
     quantizes: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs.SAMPLES
-    # 9.4 us for the same 6.9, and 11.3 for 14.6.
-    around: ClassVar[float | None] = 1.35
 
     def expects(self, target: Target) -> float:
         # The same two on Zen 3: 0.41 and 0.52. With VNNI, ResNet-18 and 6 layers of BERT: 0.30 and 0.32.
         return 0.5 if target.int8_saturates else 0.31
+
+    def apart(self, target: Target) -> Mapping[Work, float]:
+        # Overhead: 9.4 us for the same 6.9, and 11.3 for 14.6. Products that only read their weights: 0.28 on Zen 3.
+        return {Work.OVERHEAD: 1.35, Work.WEIGHTS: 0.3}
 
     def requires(self, model: Model, target: Target) -> None:
         proto = graph_of(model)

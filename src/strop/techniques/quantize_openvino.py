@@ -14,7 +14,7 @@ from ..formats.openvino import OpenvinoFormat, has_attention, is_quantized, oper
 from ..model import OPENVINO, Format, Model, Signature, Tensor
 from ..settings import choice
 from ..target import Target
-from ..technique import Context, Needs, Phase, Technique
+from ..technique import Context, Needs, Phase, Technique, Work
 from ._kept import kept_folder
 from ._openvino_feeds import Feeds
 
@@ -54,13 +54,20 @@ class OpenvinoInt8(Technique):
     phase: ClassVar[Phase] = Phase.QUANTIZE
     quantizes: ClassVar[bool] = True
     needs: ClassVar[Needs] = Needs.SAMPLES
-    around: ClassVar[float | None] = 1.1  # 27 us for 24, of two products of 16 x 16 at batch 1
 
     def expects(self, target: Target) -> float:
         # Over OpenVINO in float32. Zen 3 (AVX2), 1 thread: 0.56 for a net of 7 convolutions, 0.98 for 4 layers of BERT
         # at 128, which gains nothing there. With VNNI and AMX, ResNet-18 and 6 layers of BERT: 0.1 and 0.2.
         # With VNNI and no AMX (Zen 5), EfficientNet-Lite0, MiniLM and PP-OCRv4's two: 0.41, 0.36, 0.47 and 0.47.
         return 0.75 if target.int8_saturates else 0.15 if target.tiles else 0.42
+
+    def apart(self, target: Target) -> Mapping[Work, float]:
+        # Zen 3: EfficientNet-Lite0 and PP-OCRv4's two 0.66, 0.69 and 0.74; MiniLM 1.20 (`benchmarks/mixed.md`), bare
+        # products 1.01, and where they only read their weights 0.67 (`benchmarks/bound.md`).
+        convolutions, products = (0.66, 1.05) if target.int8_saturates else (0.1, 0.2) if target.tiles else (0.44, 0.36)
+        read = 0.67 if target.int8_saturates else 0.28
+        # Overhead: 27 us for 24, of two products of 16 x 16 at batch 1.
+        return {Work.OVERHEAD: 1.1, Work.CONVOLUTIONS: convolutions, Work.PRODUCTS: products, Work.WEIGHTS: read}
 
     def takes(self, signature: Signature) -> None:
         if any(tensor.dtype == "float64" for tensor in signature.inputs):
@@ -158,6 +165,12 @@ class OpenvinoInt8Weights(Technique):
     accepts: ClassVar[frozenset[Format]] = frozenset({OPENVINO})
     phase: ClassVar[Phase] = Phase.QUANTIZE
     quantizes: ClassVar[bool] = True
+
+    def apart(self, target: Target) -> Mapping[Work, float]:
+        # Zen 5, which multiplies in int8 then: eight products for one row 0.28, MiniLM 0.51 (`benchmarks/int4.md`).
+        # Zen 3: 0.36 and, of bare products, 1.0 (`benchmarks/bound.md`).
+        read, products = (0.36, 1.0) if target.int8_saturates else (0.28, 0.51)
+        return {Work.WEIGHTS: read, Work.PRODUCTS: products}
 
     def spared(self, made: Dataflow) -> Mapping[str, str]:
         return {one.name: f"{one.kind} has no weights" for one in made.operators if one.kind not in WEIGHTED}

@@ -12,7 +12,7 @@ from ..formats.tflite import WEIGHTED
 from ..model import TFLITE, Format, Model
 from ..settings import choice
 from ..target import Target
-from ..technique import Context, Needs, Phase, Technique
+from ..technique import Context, Needs, Phase, Technique, Work
 from . import _tflite as tool
 from ._calibration import feeds
 from ._tflite_layers import kept_in_float
@@ -80,8 +80,12 @@ class TfliteWeights(Technique):
         rules(self.recipe)
 
     def expects(self, target: Target) -> float:
-        # Over LiteRT in float32 with VNNI, 1 thread: 1.2 for MobileNet's operators, 0.2 for dense layers of 1024.
         return 0.9
+
+    def apart(self, target: Target) -> Mapping[Work, float]:
+        # Over LiteRT in float32 with VNNI, 1 thread: 1.2 for MobileNet's operators, 0.2 for dense layers of 1024; on
+        # Zen 3 1.8 for a MobileNet (`benchmarks/mobile.md`).
+        return {Work.CONVOLUTIONS: 1.8} if target.int8_saturates else {Work.CONVOLUTIONS: 1.2, Work.PRODUCTS: 0.2}
 
     def spared(self, made: Dataflow) -> Mapping[str, str]:
         return _spared(made, self.keep, "has no weights, which alone are stored as integers")
@@ -147,7 +151,10 @@ class TfliteInt8(Technique):
         rules(self.recipe)
 
     def expects(self, target: Target) -> float:
-        return 0.4  # the same two with VNNI: 0.40 and 0.18
+        return 0.4  # the same two with VNNI: 0.40 and 0.18; on Zen 3 0.38 for a MobileNet (`benchmarks/mobile.md`)
+
+    def apart(self, target: Target) -> Mapping[Work, float]:
+        return {} if target.int8_saturates else {Work.PRODUCTS: 0.18}
 
     def spared(self, made: Dataflow) -> Mapping[str, str]:
         return _spared(made, self.keep, "has no weights (operators=weights)" if self.operators == "weights" else "")
