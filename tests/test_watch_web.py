@@ -73,13 +73,22 @@ def test_a_browser_finds_the_trials(searched: tuple[Path, list[str]]) -> None:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/dashboard/") as page:
                 assert page.status == 200 and b"<html" in page.read()
         finally:
-            server.send_signal(signal.SIGINT)
-            _, said = server.communicate(timeout=60)
+            said = _interrupted(server)
     assert server.returncode == 0 and "Traceback" not in said, said
     trials = [trial for study in details for trial in study["trials"]]
     assert {trial["state"] for trial in trials} == {"Complete"}
     attributes = [{one["key"]: one["value"] for one in trial["user_attrs"]} for trial in trials]
     assert _candidates(attributes) == tried
+
+
+def _interrupted(server: subprocess.Popen[str]) -> str:
+    """What it said, ended by Ctrl-C; one that goes on is killed, for nobody would wait for it."""
+    server.send_signal(signal.SIGINT)
+    try:
+        return server.communicate(timeout=60)[1]
+    except subprocess.TimeoutExpired:
+        server.kill()
+        raise
 
 
 def _candidates(attributes: Iterable[Mapping[str, Any]]) -> list[str]:
