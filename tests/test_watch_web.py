@@ -59,6 +59,18 @@ def test_the_dashboard_is_given_the_studies_of_the_run(
     assert _candidates(trial.user_attrs for trial in trials) == tried
 
 
+def test_a_port_that_is_taken_is_refused(searched: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_server(storage: Any, host: str, port: int) -> None:
+        socket.create_server((host, port)).close()
+
+    monkeypatch.setitem(sys.modules, "optuna_dashboard", SimpleNamespace(run_server=run_server))
+    monkeypatch.setattr("strop.watcher.installed", lambda name: True)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = CliRunner().invoke(app, ["watch", str(searched[0]), "--web", "--port", str(port)])
+    assert refused.exit_code == 2 and f"{port} can't be had" in refused.stderr and "--port" in refused.stderr
+
+
 @pytest.mark.skipif(not find_spec("optuna_dashboard"), reason="needs optuna-dashboard")
 def test_a_browser_finds_the_trials(searched: tuple[Path, list[str]]) -> None:
     run, tried = searched

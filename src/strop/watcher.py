@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -133,7 +134,7 @@ def _serve(run: Path, port: int) -> int:
 
     Raises:
         MissingDependency: optuna-dashboard is not installed.
-        RunFailed: There is no journal.
+        RunFailed: There is no journal, or the port is taken.
     """
     if not installed("optuna_dashboard"):
         raise MissingDependency(
@@ -147,5 +148,22 @@ def _serve(run: Path, port: int) -> int:
     from optuna_dashboard import run_server
 
     say(f"http://127.0.0.1:{port} shows the trials of {run}; Ctrl-C ends that")
-    run_server(JournalStorage(JournalFileBackend(str(run / JOURNAL))), "127.0.0.1", port)
+    storage = JournalStorage(JournalFileBackend(str(run / JOURNAL)))
+    failed: list[OSError] = []
+
+    def serve() -> None:
+        try:
+            run_server(storage, "127.0.0.1", port)
+        except OSError as error:
+            failed.append(error)
+
+    # In a thread: wsgiref takes a Ctrl-C that comes while it answers for an error of that answer, and goes on.
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    thread.join()
+    if failed:
+        raise RunFailed(
+            f"--web needs a port of this machine to listen on, and {port} can't be had ({failed[0].strerror}). Name "
+            "another with --port."
+        )
     return Exit.MET
