@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, parser
 
-from strop import formats
+from strop import formats, jobs
 from strop.data import Data
 from strop.errors import NotApplicable
 from strop.insight import burden_of, observe, peaks
@@ -36,6 +36,7 @@ from strop.timing import one_at_a_time
 HERE = Path(__file__).parent
 ROUNDS, SAMPLES, ZEROS = 200, 64, 0.7
 ONE = Target(threads=1)
+LIMITS = jobs.Limits(300, 1 << 62)
 ROUTES: tuple[tuple[type[Technique], ...], ...] = (
     (), (DynamicInt8,), (StaticInt8,), (ToOpenvino,), (ToOpenvino, OpenvinoInt8), (ToOpenvino, OpenvinoInt8Weights)
 )  # fmt: skip
@@ -124,7 +125,10 @@ def measured(graph: onnx.GraphProto, samples: np.ndarray, folder: Path) -> tuple
     model, data = formats.open(folder / "model.onnx"), Data({"x": samples})
     data.save(folder / "data")
     hosted = Hosted(model, Onnxruntime(), ONE)
-    profile = burden_of(observe(hosted, folder / "data", peaks("onnxruntime", ONE)), "onnxruntime", ONE)
+    watched = jobs.run(observe, hosted, folder / "data", peaks("onnxruntime", ONE), limits=LIMITS)
+    watched.raise_unless_done()
+    assert watched.value is not None
+    profile = burden_of(watched.value, "onnxruntime", ONE)
     feeds = list(islice(first_feeds(model.signature, data, 1)[1], 4))
     calls, rows = [], []
     for steps in ROUTES:

@@ -75,7 +75,7 @@ class DynamicInt8(Technique):
     def apart(self, target: Target) -> Mapping[Work, float]:
         # Overhead, with VNNI: two products of 64 x 64 at batch 1, 9.0 us for 6.9 in float32; of 256 x 256, 11.9 for
         # 14.6. Convolutions on the fly, on Zen 3: EfficientNet-Lite0 8.3, Magika 2.9.
-        # Bare products there 0.52, and where they only read their weights 0.27 (`benchmarks/bound.md`).
+        # Bare products there 0.53, and where they only read their weights 0.30 (`benchmarks/bound.md`).
         slower, products = 5.0 if self.convolutions else 1.0, 0.55 if target.int8_saturates else 0.6
         return {Work.OVERHEAD: 1.25, Work.CONVOLUTIONS: slower, Work.PRODUCTS: products, Work.WEIGHTS: 0.3}
 
@@ -156,7 +156,7 @@ class StaticInt8(Technique):
         return 0.5 if target.int8_saturates else 0.31
 
     def apart(self, target: Target) -> Mapping[Work, float]:
-        # Overhead: 9.4 us for the same 6.9, and 11.3 for 14.6. Products that only read their weights: 0.28 on Zen 3.
+        # Overhead: 9.4 us for the same 6.9, and 11.3 for 14.6. Products that only read their weights: 0.31 on Zen 3.
         return {Work.OVERHEAD: 1.35, Work.WEIGHTS: 0.3}
 
     def requires(self, model: Model, target: Target) -> None:
