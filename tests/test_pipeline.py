@@ -152,8 +152,9 @@ def test_waiting_for_another_strop_is_told_and_counts_for_the_budget_alone(
 
     monkeypatch.setattr(pipeline, "try_candidate", tried)
     searcher, told = OneCandidate(), []
-    setting = SimpleNamespace(root=tmp_path, goal=Goal(()), workshop=SimpleNamespace(remember=lambda *_: None))
-    pipeline._explore(searcher, setting, clock, told.append)  # type: ignore[arg-type]
+    workshop = SimpleNamespace(remember=lambda *_: None, failure=lambda *_: None)
+    setting = SimpleNamespace(root=tmp_path, goal=Goal(()), workshop=workshop)
+    pipeline._explore(searcher, setting, clock, 0.0, told.append)  # type: ignore[arg-type]
     said = [event.text for event in told if isinstance(event, Said)]
     assert len(said) == 1 and "waited 42 s for another strop" in said[0] and "time budget" in said[0]
     assert bool(searcher.tried) is kept

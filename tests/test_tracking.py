@@ -83,7 +83,7 @@ def test_a_search_that_hands_nothing_over_is_logged_with_the_reason(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     assert cli._hand_over(nothing, None, console(), False, True) == 3
     said = " ".join(capsys.readouterr().err.split())
-    assert "note: MLflow did not take the search" in said and f"strop optimize --resume {root} --mlflow" in said
+    assert "note: MLflow did not take the search" in said and f"strop optimize --mlflow --resume {root}" in said
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     assert cli._hand_over(nothing, None, console(), False, True) == 3

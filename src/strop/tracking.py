@@ -79,7 +79,7 @@ def log_run(run: Path, tried: Sequence[Mapping[str, Any]]) -> str:
         As `log` does.
     """
     manifest = read_json(run / MANIFEST, dict)
-    again = f"log it then with strop optimize --resume {run} --mlflow"
+    again = f"log it then with strop optimize --mlflow --resume {run}"
     return _log(manifest, tried, (run / MANIFEST, run / PLAN), f"The run {run} is whole", again)
 
 
