@@ -382,6 +382,19 @@ def test_a_mix_that_is_not_proven_is_weakened_before_its_lossless_variants_are_t
     assert mixes[:2] == ["fake-mix(error=0.08)", "fake-mix(error=0.037)"]
 
 
+def test_a_mix_is_no_news_where_int8_throughout_keeps_the_limits(tmp_path: Path) -> None:
+    """What it could still gain is little: others come first."""
+
+    def answer(candidate: Candidate) -> Outcome:
+        found = replace(judged(ACCURACY, "met", 0.899), low=0.898)
+        return Outcome("done", report=replace(report(0.5, accuracy=0.999), judged=(found,)))
+
+    goal = Goal.parse(f"minimize latency.p50; {ACCURACY}")
+    given = [route(FakeCalibrate), route(FakeMix), route(FakeRound, FakeCompile)]
+    asked = names(go_on(search(tmp_path, *given, goal=goal), answer, most=3))
+    assert asked == ["fake-calibrate", "fake-round + fake-compile", "fake-mix(error=1.0)"]
+
+
 def test_a_mix_is_aimed_by_what_its_whole_lost_through_another_runtime(tmp_path: Path) -> None:
     def answer(candidate: Candidate) -> Outcome:
         lost = 0.09 * (candidate.steps[0].error if isinstance(candidate.steps[0], FakeMix) else 1.0)

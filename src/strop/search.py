@@ -220,9 +220,14 @@ class RouteSearch:
 
     def _expect(self, route: Route) -> float:
         """What to expect of a route, to sort it by: one that differs by lossless steps only from what was measured
-        comes after what promises a little less, for it is no news."""
-        expected = self.forecast.predict(route)
-        return expected + AGAIN * abs(expected) if self.forecast.knows(route) else expected
+        comes after what promises a little less, for it is no news; nor is a mix that may lose all that int8 did."""
+        expected, whole = self.forecast.predict(route), route.whole
+        known = self.forecast.knows(route) or bool(whole and self.forecast.knows(whole) and self._loses_all(route))
+        return expected + AGAIN * abs(expected) if known else expected
+
+    def _loses_all(self, route: Route) -> bool:
+        aimed, strengths = self.forecast.aimed(route), route.strengths()
+        return bool(aimed) and all(value >= strengths[key].high for key, value in aimed.items())
 
     def _risky(self, route: Route) -> bool:
         """Whether it loses something while there is nothing to hand over, and what loses nothing was not tried, though

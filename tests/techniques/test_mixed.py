@@ -189,13 +189,14 @@ def test_only_blocks_that_harm_are_looked_into_and_time_that_is_over_leaves_the_
     assert set(none.values()) == {math.inf}
 
 
-def test_a_mix_is_made_even_where_no_time_is_left_to_compare_layers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_a_mix_is_made_even_where_no_time_is_left_to_compare_layers(tmp_path: Path, share: float) -> None:
     example = converted(tmp_path / "example")
     given = context(example, tmp_path / "made")
     parts = MixedOpenvino().parts(example.model, given)
     samples = [example.data.batch(row, row + 1) for row in range(8)]
     (tmp_path / "kept").mkdir()
-    mix, _ = chosen(parts, 0.3, samples, given, tmp_path / "kept", until=0.0)
+    mix, _ = chosen(parts, share, samples, given, tmp_path / "kept", until=0.0)
     assert "int8" not in mix.values(), "what nothing is known of stays as exact as is asked for"
 
 

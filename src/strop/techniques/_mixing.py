@@ -107,9 +107,12 @@ def chosen(
     found = _measured(parts, given, context, kept, until)
     lowest = parts.precisions[0]
     allowed, bound = share * found.worst[lowest], share
-    known = sum(filter(math.isfinite, (found.costs.errors[group][lowest] for group in parts.members)))
-    whole = known or found.worst[lowest] or 1.0
-    uniform = [dict.fromkeys(parts.members, precision) for precision, seen in found.worst.items() if seen <= allowed]
+    compared = sum(filter(math.isfinite, (found.costs.errors[group][lowest] for group in parts.members)))
+    whole = compared or found.worst[lowest] or 1.0
+    uniform = [  # a group that there was no time to compare, or that loses all, has no int8 to choose
+        dict.fromkeys(parts.members, precision) for precision, seen in found.worst.items()
+        if seen <= allowed and all(precision in known for known in found.costs.seconds.values())
+    ]  # fmt: skip
     best = min(((expected_seconds(found.costs, mix), mix) for mix in uniform), key=lambda one: one[0], default=None)
     for solved in range(REPAIRS):  # errors do not quite add up: what was allowed for is corrected by what came of it
         if solved and time.monotonic() > until:
