@@ -15,6 +15,7 @@ from engine import (
     ACCURACY,
     ROUNDED,
     SIZE,
+    STRIPPED,
     FakeRun,
     check_manifest,
     concluded,
@@ -31,6 +32,7 @@ from strop.fairness import Gap, Rate, Rates
 from strop.goal import Goal
 from strop.judge import Report
 from strop.report import page, unfinished, unfinished_tuning
+from strop.report.frontier import Axis
 from strop.report.limits import limits_table
 from strop.report.parts import table
 from strop.rundir import finite
@@ -284,6 +286,17 @@ def test_a_run_that_was_interrupted_before_anything_was_found_says_so() -> None:
         words = Text(html).words
         assert "No candidate has come to an end yet." in words
         assert "inconclusive: the search was interrupted" in words and f"It was asked to: {asked}." in words
+
+
+def test_one_that_was_dropped_early_lies_where_its_ratio_puts_it_and_decides_no_axis() -> None:
+    """It has seen few samples, on which the original did better than on all of them."""
+    few = dataclasses.replace(figure(0.99, 0.96), n=20)
+    dropped = plain(ROUNDED, Outcome("done", report=Report({"accuracy": few}), seconds=1.0))
+    whole = plain(STRIPPED, Outcome("done", report=Report({"accuracy": figure(0.98, 0.9)}), seconds=1.0))
+    axis = Axis.of("accuracy", [dropped, whole], Goal.parse("accuracy >= 99% of original"))
+    assert axis.original == 0.9 and axis.limits[0][0] == pytest.approx(0.891)
+    assert axis.place(dropped) == pytest.approx((0.891, 0.891 * 0.99, 0.891 * 1.01))
+    assert axis.place(whole)[0] == pytest.approx(0.882)
 
 
 def test_what_did_not_change_is_told_in_one_line() -> None:

@@ -42,7 +42,7 @@ class Axis:
         label: Its name, with what it is had from where that must be said.
         quality: Whether it is one of quality.
         better: Which way it is good.
-        original: The original's value, on the same samples.
+        original: The original's value, on all of the samples.
         limits: Where they lie on the axis, and what they say.
     """
 
@@ -55,7 +55,8 @@ class Axis:
 
     @classmethod
     def of(cls, name: str, tried: Sequence[Tried], goal: Goal) -> Axis:
-        found = next(one["report"]["figures"][name] for one in tried if name in one["report"]["figures"])
+        known = [one["report"]["figures"][name] for one in tried if name in one["report"]["figures"]]
+        found = max(known, key=lambda one: one["n"])  # one that was dropped early has seen few of the samples
         quality, original = _is_quality(name), stored(found["original"]).value
         better = metrics.better().get(name) or _wanted(name, goal)
         limits = []
@@ -80,14 +81,14 @@ class Axis:
         return {"title": title, "better": self.better, "ratio": not self.quality, "limits": limits}
 
     def place(self, one: Tried) -> Place:
-        """Value and bounds of a candidate; NaN where it was not measured so far. Bounds of quality are those of its
-        ratio: against the original, by the same samples, as limits are judged."""
+        """Value and bounds of a candidate; NaN where it was not measured so far. Of quality they follow from its ratio:
+        against the original, by the samples that both have seen, as limits are judged."""
         found = one["report"]["figures"].get(self.name)
         if found is None:
             return math.nan, math.nan, math.nan
         ratio, value = stored(found["ratio"]), stored(found["candidate"]).value
         scale = self.original if self.quality else 1.0
-        value = value if self.quality else ratio.value
+        value = ratio.value * scale if math.isfinite(ratio.value * scale) or not self.quality else value
         low, high = sorted(
             bound * scale if math.isfinite(bound * scale) else value for bound in (ratio.low, ratio.high)
         )
