@@ -326,6 +326,18 @@ def test_a_looser_limit_is_one_that_the_figures_prove(fake_run: FakeRun, model: 
     assert got.value == pytest.approx(expected.value, rel=2e-3)
 
 
+def test_a_looser_drop_is_told_by_what_differs_and_not_by_the_spread_of_either(fake_run: FakeRun, model: Any) -> None:
+    limit = "drop(accuracy) <= 0"
+    same = dataclasses.replace(figure(1.0, 0.9, half=0.05), ratio=Interval(1.0, 0.999, 1.001))
+    binding = dataclasses.replace(judged(limit, "inconclusive", 0.9), low=0.855, high=0.945)
+    found = dataclasses.replace(report(0.5), judged=(binding,))
+    found.figures["accuracy"] = same
+    fake = with_goal(fake_run, f"minimize latency.p50; {limit}")
+    (said,) = concluded(fake, [finding(ROUNDED, model, found)], report(1.0, {limit: "broken"})).advice
+    looser = Limit.parse(said.removeprefix("a looser limit: the closest candidate is proven to keep "))
+    assert (looser.scope, looser.value) == ("drop", pytest.approx(0.0009, rel=2e-3))
+
+
 @pytest.mark.parametrize("other", [Slice(12), Slice(80, undefined={"accuracy": "no value"})])
 def test_no_looser_limit_is_proven_of_slices_that_can_not_be_judged(
     fake_run: FakeRun, model: Any, other: Slice

@@ -83,17 +83,21 @@ def _looser(limit: Limit, judged: Judged, closest: Report) -> Limit | None:
     metric = metrics.find(limit.metric)
     found = closest.figures[metric.name]
     higher = metric.better == "higher"
+    paired = limit.relative or (
+        limit.scope == "drop" and found.original.value > 0
+    )  # by the same samples: it is tighter
     if limit.relative and limit.scope == "worst_slice":
         told = [part.metrics.get(metric.name) for part in closest.slices.values()]
         bounds = [figure.ratio.low if higher else figure.ratio.high for figure in told if figure]
         bound = (min if higher else max)(bounds) if bounds and all(told) else math.nan
-    elif limit.relative:
+    elif paired:
         bound = found.ratio.low if higher else found.ratio.high
     else:
         bound = judged.low if higher else judged.high
     if limit.scope == "drop":
-        start = 1.0 if limit.relative else found.original.value
+        start = 1.0 if paired else found.original.value
         bound = start - bound if higher else bound - start
+        bound *= found.original.value if paired and not limit.relative else 1.0
     if not math.isfinite(bound) or bound <= 0:
         return None
     rounding = ROUND_FLOOR if limit.side == "at_least" else ROUND_CEILING
