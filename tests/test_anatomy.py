@@ -30,8 +30,12 @@ MANIFEST = {"without": [], "goal": {"objective": "latency.p50"}}
 
 @pytest.fixture(scope="module")
 def sides(tmp_path_factory: pytest.TempPathFactory) -> tuple[Hosted, Hosted, Candidate, Path]:
+    return quantized(tmp_path_factory.mktemp("sides"))
+
+
+def quantized(folder: Path) -> tuple[Hosted, Hosted, Candidate, Path]:
     """A network and its int8, with what made that, and samples."""
-    folder, target, runtime = tmp_path_factory.mktemp("sides"), Target(threads=1), find("onnxruntime")()
+    target, runtime = Target(threads=1), find("onnxruntime")()
     onnx.save(cnn(), folder / "model.onnx")
     model = formats.open(folder / "model.onnx")
     data = read_for(model.signature, {"image": RNG(1).normal(size=(32, 3, 16, 16)).astype(np.float32)})

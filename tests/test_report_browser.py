@@ -6,16 +6,23 @@ import importlib.resources
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from browser import CHROMIUM, Browser, browser
 from engine import ACCURACY, COMPILED, ROUNDED, SIZE, STRIPPED, FakeRun, concluded, finding, outcome, report
+from forests import grown
+from strop import Target, explain
+from strop.anatomy import take_apart
+from strop.formats.forest import save
 from strop.report import page, unfinished
 from strop.trial import Outcome, plain
 from strop.tune import search
+from test_anatomy import quantized
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (apt-get install chromium)")
 
@@ -97,9 +104,16 @@ def test_one_that_nothing_kept_says_so_and_shows_the_closest(tab: Browser, fake_
         assert (paper == "rgb(21, 22, 24)") == dark and paper != ink
 
 
+def violations(tab: Browser) -> list[Any]:
+    axe = importlib.resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+    tab.js(f"{axe};1")
+    return tab.js(  # type: ignore[no-any-return]
+        "axe.run().then(found => found.violations.map(v => [v.impact, v.id, v.nodes.map(n => n.html).join(' ')]))"
+    )
+
+
 def test_axe_finds_nothing_that_bars_anyone(tab: Browser, found: Any, tmp_path: Path) -> None:
     """In either scheme, at two widths: of a result, of a run that was interrupted, and of a search over parameters."""
-    axe = importlib.resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
     tuned = search(lambda trial: (trial.params["x"] - 0.3) ** 2, {"x": [0.1, 0.2, 0.5, 0.8]}, threads=1)
     pages = [
         page(*found),
@@ -108,11 +122,81 @@ def test_axe_finds_nothing_that_bars_anyone(tab: Browser, found: Any, tmp_path: 
     ]
     for html, (width, dark) in itertools.product(pages, [(360, True), (1200, False)]):
         opened(tab, html, tmp_path, width=width, dark=dark, reduced=True)
-        tab.js(f"{axe};1")
-        violations = tab.js(
-            "axe.run().then(found => found.violations.map(v => [v.impact, v.id, v.nodes.map(n => n.html).join(' ')]))"
+        assert violations(tab) == []
+
+
+def trapped(value: Any, names: frozenset[str]) -> Any:
+    """The same data, with code in what a model's file names."""
+    if isinstance(value, dict):
+        return {
+            key: item + EVIL if key in names and isinstance(item, str) else trapped(item, names)
+            for key, item in value.items()
+        }
+    return [trapped(item, names) for item in value] if isinstance(value, list) else value
+
+
+def of_layers(folder: Path) -> dict[str, Any]:
+    """A network and its int8, taken apart; each layer, value and operator is called like code."""
+    found = json.loads(json.dumps(take_apart(*quantized(folder), seconds=600)))
+    assert found["explained"] and found["profile"] and found["sensitivity"], found["why_not"]
+    return trapped(found, frozenset({"name", "value", "layer", "operator"}))  # type: ignore[no-any-return]
+
+
+def of_trees(folder: Path) -> dict[str, Any]:
+    """A forest and what is left of it; a column is called like code."""
+    given = grown(np.random.default_rng(0), trees=30, features=4, leaves=20, names=(EVIL, "income", "city", "sex"))
+    made = replace(given, roots=given.roots[:20], output=given.output[:20]).without_unused_nodes()
+    models = []
+    for name, one in (("given", given), ("made", made)):
+        (folder / "trees" / name).mkdir(parents=True)
+        models.append(save(one, folder / "trees" / name).path)
+    rows = np.random.default_rng(1).normal(size=(100, 4))
+    return {"explained": dict(explain(*models, {"x": rows}, target=Target(threads=1), metric="fidelity"))}
+
+
+@pytest.mark.parametrize(("kind", "figures"), [(of_layers, 4), (of_trees, 2)])
+def test_layers_and_trees_are_drawn_whatever_they_are_called(
+    tab: Browser, found: Any, tmp_path: Path, quick_looks: None, kind: Any, figures: int
+) -> None:
+    anatomy = kind(tmp_path)
+    for width, dark in ((360, True), (1200, False)):
+        opened(tab, page(*found, "", anatomy), tmp_path, width=width, dark=dark, reduced=True)
+        plots = tab.js(
+            "[...document.querySelectorAll('.plot')].map(p => p.querySelectorAll('.point, .js-line').length)"
         )
-        assert violations == []
+        assert len(plots) >= 1 + figures and all(plots), plots
+        ticks = tab.js("[...document.querySelectorAll('#why ~ * .ytick text')].map(t => t.textContent)")
+        assert any(EVIL in tick for tick in ticks), ticks
+        assert violations(tab) == []
+    hatched = tab.js("document.querySelectorAll('pattern').length")
+    assert hatched >= 1, "of two sides, one has a pattern, for those who see no colour"
+
+
+def test_five_hundred_candidates_of_nine_metrics_are_under_six_megabytes(
+    tab: Browser, found: Any, tmp_path: Path, quick_looks: None
+) -> None:
+    manifest, (first, *_) = found
+    names = ("latency.p95", "latency.p99", "latency.mean", "throughput", "memory", "top_5")
+    route = " + ".join([*["fake-technique-of-a-long-name(setting=0.123, other=word)"] * 3, "fake"])
+    tried = []
+    for number in range(500):
+        one = json.loads(json.dumps(first))
+        figures = one["report"]["figures"]
+        figures |= {name: figures["latency.p50"] for name in names}
+        for place, name in enumerate(figures):
+            off = 1 + ((number * (place + 3)) % 97) / 500
+            figures[name] = {
+                side: {key: value * off for key, value in told.items()} if isinstance(told, dict) else told
+                for side, told in figures[name].items()
+            }
+        tried.append({**one, "candidate": f"{route} {number}", "runtime": {**one["runtime"], "number": number}})
+    assert len(tried[0]["report"]["figures"]) == 9
+    html = page({**manifest, "candidates": 500}, tried, "", of_layers(tmp_path))
+    assert len(html.encode()) < 6e6
+    opened(tab, html, tmp_path, width=1200, reduced=True)
+    assert tab.js("document.querySelectorAll('.plot .scatterlayer .point').length") >= 500
+    assert tab.js("document.querySelectorAll('#choices ~ * table.sortable tbody tr').length") >= 500
+    assert violations(tab) == []
 
 
 def test_axes_are_chosen_and_a_mark_tells_its_route(tab: Browser, found: Any, tmp_path: Path) -> None:

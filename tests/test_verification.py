@@ -117,7 +117,7 @@ def test_a_bundle_is_the_same_where_it_was_made(tmp_path: Path) -> None:
 def verified_fake(tmp_path: Path, quick_looks: None) -> Iterator[tuple[Model, np.ndarray, np.ndarray]]:
     """A linear model, samples, and its own answers."""
     with registered(tmp_path / "plugins"):
-        model = fake_model(tmp_path / "given", shape=(6, 4))
+        model = fake_model(tmp_path / "given", shape=(6, 4), seconds=0.001)  # long, beside what halts it
         weights = np.asarray(json.loads(model.path.read_text())["weights"], np.float32)
         x = np.random.default_rng(1).normal(size=(40, 6)).astype(np.float32)
         yield model, x, x @ weights
@@ -250,7 +250,7 @@ def test_an_open_limit_says_why_or_what_would_decide() -> None:
 def test_limits_are_judged_on_this_machine(verified_fake: Any, tmp_path: Path) -> None:
     model, x, y = verified_fake
     wrong = (y.argmax(1) + (np.arange(40) % 2)) % 4
-    limits = ("latency.p50 < 1 ns", "size < 1 B", "accuracy >= 0.9", "latency.p50 <= 1000000x of original")
+    limits = ("latency.p50 < 1 ns", "size < 1 B", "accuracy >= 0.9", "latency.p50 <= 1000x of original")
     bundle = bundle_of(tmp_path / "b", model, {"x": x}, {"y": y}, *limits)
     found = strop.verify(bundle, model.path, {"x": x, "labels": wrong})
     assert [limit["verdict"] for limit in found["limits"]] == ["broken", "broken", "broken", "met"]

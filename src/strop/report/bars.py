@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from ..rundir import finite
 from .parts import figure
 
 MOST = 40  # layers in a chart
+HATCHES = ("", "/", "x")  # of the bars of several sides: in grey their colours may be alike
 
 
 def greatest(values: Sequence[float]) -> list[int]:
@@ -32,10 +34,14 @@ def bars(
         form: Of the numbers, as Plotly has it.
         order: Of the layers, likewise; by default that of the traces.
     """
+    sides = [
+        {**trace, "marker": {**trace.get("marker", {}), "pattern": {"shape": hatch}}}
+        for trace, hatch in zip(traces, itertools.cycle(HATCHES), strict=False)
+    ]
     layout = {
         "xaxis": {"tickformat": form, "rangemode": "tozero"},
         "yaxis": {"autorange": "reversed", "type": "category", "dtick": 1, **(order or {})},
         "barmode": "stack" if order else "group", "showlegend": len(traces) > 1,
     }  # fmt: skip
     about = f"{title}."
-    return figure(finite({"data": list(traces), "layout": layout}), about, rows=count, caption=title)
+    return figure(finite({"data": sides, "layout": layout}), about, rows=count, caption=title)

@@ -187,8 +187,8 @@ def _select(where: str, axes: Sequence[Axis], chosen: str) -> str:
 
 
 def _label(one: Tried, look: str, verdicts: Mapping[str, str]) -> str:
-    """What pointing at a mark says, as Plotly takes HTML."""
-    lines = [f"<b>{escape(part)}</b>" for part in _lines(one["candidate"].split(" + "))]
+    """What pointing at a mark says, as Plotly takes HTML but for the ends of lines: of hundreds, tags weigh much."""
+    lines = [f"<b>{escape(chr(10).join(_lines(one['candidate'].split(' + '))))}</b>"]
     for name, found in one["report"]["figures"].items():
         value = spread(stored(found["candidate"]), found["unit"])
         lines.append(escape(f"{named(name, found.get('source', ''))} {value}, {share(stored(found['ratio']))}"))
@@ -196,7 +196,7 @@ def _label(one: Tried, look: str, verdicts: Mapping[str, str]) -> str:
     lines.append(escape(": ".join([look, *([", ".join(broken)] if broken else [])])))
     if one["candidate"] in verdicts:
         lines.append(escape(f"confirmed on unseen samples: {verdicts[one['candidate']]}"))
-    return "<br>".join(lines)
+    return "\n".join(lines)
 
 
 def _lines(parts: Sequence[str], width: int = 60) -> list[str]:

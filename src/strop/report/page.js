@@ -70,7 +70,7 @@ function choices(figure, plot, found) {
   const [across, up] = figure.querySelectorAll('select')
   const draw = () => {
     const narrow = plot.clientWidth < NARROW
-    const said = label => narrow ? label.replace(/, | (?=\+ )/g, '<br>') : label
+    const said = label => label.replace(narrow ? /\n|, | (?=\+ )/g : /\n/g, '<br>')
     const names = [across.value, up.value]
     const sides = names.map(name => found.metrics[name])
     const placed = group => group.label.map((_, at) => names.map(name => group.values[name][at]))

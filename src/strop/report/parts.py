@@ -77,7 +77,7 @@ def figure(data: Mapping[str, Any], about: str, controls: str = "", rows: int = 
         rows: Of a figure that is as high as it has rows.
         caption: As text, above it; the script writes that of the main one, below.
     """
-    plain = json.dumps(data)
+    plain = json.dumps(data).replace("&quot;", '\\"')  # which Plotly does not take for a sign, as it takes others
     for sign in "<>&":  # which would end the script
         plain = plain.replace(sign, f"\\u{ord(sign):04x}")
     high = f' style="height: {6 + 1.4 * rows:.0f}rem"' if rows else ""

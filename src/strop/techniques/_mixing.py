@@ -64,8 +64,8 @@ def measured_folder(technique: Technique, model: Model, context: Context) -> Pat
 def gained(exact: float, lowest: float, share: float) -> float:
     """The ratio of latency to expect of a mix, between those of its most and its least exact precision throughout.
 
-    Of what int8 gained, ten mixes of three models (EfficientNet-Lite0 and PP-OCRv4's two on Zen 3, through ONNX Runtime
-    and OpenVINO) kept about the square root of the share of its error.
+    A rule of thumb: of what int8 gained, mixes in runs of `benchmarks/mixed.py` kept nearer to the square root of the
+    share of its error than to half of it and more.
     """
     return exact - (exact - lowest) * math.sqrt(share)
 
