@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from strop import planfile
+from strop.cli import app
 from strop.errors import InvalidPlan
 from strop.images import Preprocessing
 from strop.learning import Training
@@ -119,6 +121,14 @@ def test_a_single_string_does_where_an_array_may_stand(tmp_path: Path) -> None:
 def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert read(write(tmp_path, 'model = "~/m.onnx"\ndata = "d"\n'), Plan).model == str(tmp_path / "home/m.onnx")
+
+
+@pytest.mark.parametrize("verb", ["optimize", "tune"])
+def test_a_plan_file_in_the_place_of_a_model_is_told_how_it_is_run(verb: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("")
+    done = CliRunner().invoke(app, [verb, str(tmp_path / "mine.toml"), "--data", "x.npz"])
+    assert done.exit_code == 2
+    assert f"mine.toml is a plan file, by its name. strop {verb} without a MODEL runs the strop.toml" in done.stderr
 
 
 def test_flags_win_over_the_file(tmp_path: Path) -> None:

@@ -372,6 +372,7 @@ def demo(
 def _plan(flags: dict[str, Any]) -> Plan:
     if flags["model"] is None:
         return planfile.read(planfile.FILENAME, Plan).under(flags)
+    planfile.check_model(flags["model"], Plan)
     if flags["data"] is None:
         raise InvalidPlan(
             "samples to judge by are needed. Give them with --data FILE (.npz, .npy, .parquet, .csv, module:function)."

@@ -207,6 +207,19 @@ def read(path: str | Path, kind: type[P]) -> P:
     return plan
 
 
+def check_model(model: str, kind: type[Common]) -> None:
+    """Refuse a plan file where a model should be.
+
+    Raises:
+        InvalidPlan: It is one, by its name.
+    """
+    if Path(model).suffix.lower() == Path(FILENAME).suffix:
+        raise InvalidPlan(
+            f"MODEL must be a model, and {model} is a plan file, by its name. {kind.verb} without a MODEL runs the "
+            f"{FILENAME} of the working directory."
+        )
+
+
 def read_space(path: Path) -> Any:
     """What a file says may be tried: the `space` of a plan file, or a JSON document that is one.
 

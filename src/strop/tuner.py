@@ -92,6 +92,7 @@ def tune(
 def _plan(flags: dict[str, Any]) -> TunePlan:
     if flags["model"] is None:
         return planfile.read(planfile.FILENAME, TunePlan).under(flags)
+    planfile.check_model(flags["model"], TunePlan)
     return TunePlan(model=flags["model"]).under(flags)
 
 
