@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from .events import Confirmed, Confirming, Event, Listener, Planned, Said, Stopped, Tried, Trying, Working
-from .front import Front
+from .frontier import Frontier
 from .units import counted, duration, visible
 
 
@@ -48,7 +48,7 @@ class Live:
 
     def __init__(self) -> None:
         self.doing, self.best, self.left = "reading model and data", "", ""
-        self.tried, self.warnings, self.leader, self.front = 0, list[str](), "", Front()
+        self.tried, self.warnings, self.leader, self.frontier = 0, list[str](), "", Frontier()
         self._handle: Any = None
 
     def __call__(self, event: Event) -> None:
@@ -56,7 +56,7 @@ class Live:
             case Said(text, True):
                 self.warnings.append(text)
             case Planned(routes, _, objective):
-                self.front.objective = objective
+                self.frontier.objective = objective
                 self.doing = f"{counted(len(routes), 'route')} to try"
             case Trying(number, candidate, why, left):
                 self.doing = f"{number}: {candidate}{f' ({why})' if why else ''}"
@@ -67,7 +67,7 @@ class Live:
                 self.tried = number
                 if best == candidate:
                     self.best, self.leader = f"{candidate}: {outcome}", candidate
-                self.front.add(candidate, outcome)
+                self.frontier.add(candidate, outcome)
             case Confirming(candidate, place, finalists):
                 self.doing = f"confirming {place} of {finalists} on unseen samples: {candidate}"
             case Confirmed(candidate, verdict, why):
@@ -86,7 +86,7 @@ class Live:
 
     def _lines(self) -> list[str]:
         best = f"best so far, of {counted(self.tried, 'candidate')}: {self.best}" if self.best else ""
-        others = [f"or {line}" for line in self.front.lines(self.leader)] if self.best else []
+        others = [f"or {line}" for line in self.frontier.lines(self.leader)] if self.best else []
         lines = [", ".join(filter(None, (self.doing, self.left))), best, *others]
         lines += [f"note: {one}" for one in self.warnings]
         return [visible(line) for line in lines if line]

@@ -18,7 +18,7 @@ from rich.table import Table
 from . import details
 from .advice import would_decide
 from .events import Confirmed, Confirming, Event, Measured, Planned, Said, Stopped, Tried, Trying, Working
-from .front import Front
+from .frontier import Frontier
 from .judge import Report
 from .result import Result
 from .units import counted, duration, named, share, spread, stored, visible
@@ -37,7 +37,7 @@ class Reporter:
 
     def __init__(self, console: Console, budget: float):
         self.console, self.budget, self.start = console, budget, time.monotonic()
-        self.trying, self.best, self.leader, self.front = "", "", "", Front()
+        self.trying, self.best, self.leader, self.frontier = "", "", "", Frontier()
         self.progress = Progress(
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[left]}"),
             console=console, transient=True, disable=not console.is_terminal,
@@ -58,7 +58,7 @@ class Reporter:
             case Measured(report):
                 self._line(f"original: {escape(_figures(report, 'original'))}")
             case Planned(routes, refused, objective):
-                self.front.objective = objective
+                self.frontier.objective = objective
                 left_out = f"; {len(refused)} of the techniques and runtimes are left out: the report says why"
                 self._line(f"{counted(len(routes), 'route')} to try{left_out if refused else ''}")
             case Trying(number, candidate, why, left):
@@ -72,7 +72,7 @@ class Reporter:
                 mark = " [green]best so far[/]" if best == candidate else ""
                 if mark:
                     self.best, self.leader = f"best so far: {candidate}: {outcome}", candidate
-                self.front.add(candidate, outcome)
+                self.frontier.add(candidate, outcome)
                 self._line(f"{number:>3} {escape(candidate)}: {escape(str(outcome))}{mark}")
             case Stopped(reason):
                 self._line(f"search ended: {escape(reason)}")
@@ -96,7 +96,7 @@ class Reporter:
         """The line that lives; under it the best so far, and what no other beats in both the objective and quality."""
         width = max(20, self.console.width - BESIDE)
         best = f"\n[green]{escape(self.best[:width])}[/]" if self.best else ""
-        others = [f"\n[dim]{escape(f'     or {line}'[:width])}[/]" for line in self.front.lines(self.leader)]
+        others = [f"\n[dim]{escape(f'     or {line}'[:width])}[/]" for line in self.frontier.lines(self.leader)]
         self.progress.update(self.task, description="".join((text, best, *others)))
 
     def _line(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Front: the candidates so far that no other one beats in both the objective and quality."""
+"""Frontier: the candidates so far that no other one beats in both the objective and quality."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Point:
         return f"{self.said}: {self.candidate}"
 
 
-class Front:
+class Frontier:
     """Keeps what is not beaten, the best by the objective first."""
 
     def __init__(self) -> None:
