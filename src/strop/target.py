@@ -126,6 +126,11 @@ class Target:
         return usable_cores()[-self.threads :]
 
     @property
+    def at_once(self) -> int:
+        """Inferences for which there are cores at the same time, where none is timed."""
+        return max(1, len(usable_cores()) // self.threads)
+
+    @property
     def int8_saturates(self) -> bool:
         """Whether U8S8 products are summed in 16 bits, and so may saturate: x86 without VNNI or AMX."""
         return not self.mobile and platform.machine() in ("x86_64", "AMD64") and not instruction_sets() & {

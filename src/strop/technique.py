@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Flag, IntEnum, StrEnum, auto
 from pathlib import Path
@@ -112,6 +112,21 @@ class Parts(Protocol):
 
     def step(self, precisions: Mapping[str, str]) -> Callable[[Batch], dict[str, Array]]:
         """What runs the model with these precisions, by group."""
+        ...
+
+    def passing(self, group: str) -> Sequence[str]:
+        """The names of the values that pass from what comes before a group into it and all groups after it.
+
+        None where the model can't be cut there.
+        """
+        return ()
+
+    def telling(self, values: Iterable[str]) -> Parts:
+        """The same model, whose steps tell values that pass, too: all but those that they are given."""
+        ...
+
+    def since(self, group: str) -> Parts:
+        """What follows the cut before a group: its steps are given what passes, and tell outputs that hang on it."""
         ...
 
     def save(self, precisions: Mapping[str, str], folder: Path) -> Model:

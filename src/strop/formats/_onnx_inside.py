@@ -52,7 +52,7 @@ def dataflow_of(proto: onnx.ModelProto) -> Dataflow:
     makers = {output: node for node in nodes for output in node.output}
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in nodes:
-        for value in _reads(node):
+        for value in reads(node):
             readers.setdefault(value, []).append(node)
     results = {value.name for value in graph.output}
     seen_as = {
@@ -62,7 +62,7 @@ def dataflow_of(proto: onnx.ModelProto) -> Dataflow:
     }
     operators = tuple(
         Operator(
-            node.name, node.op_type, tuple(_reads(node)), tuple(filter(None, node.output)),
+            node.name, node.op_type, tuple(reads(node)), tuple(filter(None, node.output)),
             _precision(node, makers, readers, stored), place_of(node),
         )
         for node in nodes
@@ -129,13 +129,13 @@ def _named(value: str) -> str:
     return value
 
 
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
+def reads(node: onnx.NodeProto) -> Iterator[str]:
     """All values that a node reads, those that graphs within it take from around it included."""
     yield from filter(None, node.input)
     for graph in _within(node):
         made = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
         made |= {output for inner in graph.node for output in inner.output}
-        yield from dict.fromkeys(value for inner in graph.node for value in _reads(inner) if value not in made)
+        yield from dict.fromkeys(value for inner in graph.node for value in reads(inner) if value not in made)
 
 
 def _within(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:

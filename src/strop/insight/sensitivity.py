@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import os
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,18 @@ from ..data import Data
 from ..errors import NotApplicable, UnsupportedModel
 from ..metric import Outputs
 from ..model import Format, Model, Signature
+from ..nmse import nmse
+from ..prefix import Prefix, Step
 from ..progress import Teller
-from ..runtime import predict
+from ..runtime import calls, predict
 from ..target import Target
 from ..technique import Context, Parts, Technique
 
-Array = np.ndarray[Any, Any]
 MOST, FEWEST = 64, 4  # samples to judge by
 SECONDS = 120.0
+LIKE = 0.1
+"""Of what int8 does to the outputs: how far they may be from themselves where a runtime tells values that it would have
+kept to itself. Roundings that fall otherwise do a thirtieth of it."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,7 @@ class Error:
     """What became of the outputs.
 
     Attributes:
-        error: Of the outputs: the mean over samples of their squared difference from the original's, over the squares
-            of these; of several outputs, the greatest.
+        error: Of the outputs: the mean over samples of how far they are from the original's (NMSE).
         metric: What the metric came to; None where none was asked for.
     """
 
@@ -142,9 +146,7 @@ def sensitivity(
         technique, parts = _opened(model, context)
         kept = _Kept(shared / f"{_digest(str(technique), metric)}.json")
         judge = _Judge(parts, model.signature, samples, metric, target, seed, kept)
-        lowest, exact = parts.precisions[0], parts.precisions[-1]
-        plain, whole = dict.fromkeys(parts.members, exact), dict.fromkeys(parts.members, lowest)
-        count, each = judge.fit(plain, whole, end - time.monotonic())
+        count, each = judge.fit(end - time.monotonic())
         groups, fresh = list[Borne](), 0
         for name, layers in parts.members.items():
             left = each * 2 * (len(parts.members) - len(groups))
@@ -152,11 +154,9 @@ def sensitivity(
             fresh += not kept.knows(f"spared {name}")
             if fresh > 1 and time.monotonic() > end:  # one more is known each time, at the least
                 break
-            alone = judge(f"alone {name}", {**plain, name: lowest})
-            spared = judge(f"spared {name}", {**whole, name: exact})
-            groups.append(Borne(parts.labels[name], tuple(layers), alone, spared))
+            groups.append(Borne(parts.labels[name], tuple(layers), *judge.both(name)))
         known = tuple(sorted(groups, key=lambda group: -group.alone.error))
-        original, all_in_it = judge("plain", plain), judge("whole", whole)
+        original, all_in_it = judge.uniform()
         return Sensitivity(
             technique.label(), count, metric, original, all_in_it, known, len(parts.members) - len(groups)
         )
@@ -186,36 +186,62 @@ class _Judge:
         self.metric = metrics.find(metric) if metric else None
         self.data, self.right, self.kept = data, Outputs(), kept
 
-    def fit(self, plain: Mapping[str, str], whole: Mapping[str, str], most: float) -> tuple[int, float]:
+        lowest, exact = parts.precisions[0], parts.precisions[-1]
+        self.mixes = dict.fromkeys(parts.members, exact), dict.fromkeys(parts.members, lowest)
+
+    def fit(self, most: float) -> tuple[int, float]:
         """Take as many samples as fit into the time, or as were taken when some of it was measured before.
 
         Returns:
-            How many, and the seconds that each mix takes: to load it, and to run them.
+            How many, and the seconds that each mix takes at the most: to load it, and to run them.
         """
         begun = time.monotonic()
-        step = self.parts.step(whole)  # that in int8 takes longer to load
+        step = self.parts.step(self.mixes[1])  # that in int8 takes longer to load
         made = time.monotonic()
         few = self._take(FEWEST)
         predict(step, self.signature, few, self.target.batch)
         each, runs = (time.monotonic() - made) / len(few), 2 * len(self.parts.members) + 2
         count = int((most / runs - (made - begun)) / each)
         self.data = self._take(self.kept.samples(max(FEWEST, min(MOST, count, len(self.whole)))))
-        self.right = predict(self.parts.step(plain), self.signature, self.data, self.target.batch)
+        steps = [self.parts.step(mix) for mix in self.mixes]
+        self.right = predict(steps[0], self.signature, self.data, self.target.batch)
+        given = []  # where a state is carried, no step is given the same in two mixes
+        if not self.signature.states:
+            given = [feed for _, feeds in calls(self.signature, self.data, self.target.batch) for feed in feeds]
+        right, found = ([step(feed) for feed in given] for step in steps)
+        apart = LIKE * min(map(nmse, found, right), default=0.0)
+        self.prefixes = (
+            Prefix(self.parts, self.mixes[0], given, right), Prefix(self.parts, self.mixes[1], given, found, apart),
+        )  # fmt: skip
         return len(self.data), made - begun + each * len(self.data)
+
+    def both(self, name: str) -> tuple[Error, Error]:
+        """Where only this group is in int8, and where all but it are: at once, if there are cores."""
+        exact, rounded = ({**mix, name: other[name]} for mix, other in zip(self.mixes, self.mixes[::-1], strict=True))
+        with ThreadPoolExecutor(self.target.at_once) as pool:
+            alone = pool.submit(self._known, f"alone {name}", self.prefixes[0], exact)
+            spared = pool.submit(self._known, f"spared {name}", self.prefixes[1], rounded)
+            return alone.result(), spared.result()
+
+    def uniform(self) -> tuple[Error, Error]:
+        """Where all groups are in floats, and where all are in int8."""
+        return (
+            self._known("plain", self.prefixes[0], self.mixes[0]), self._known("whole", self.prefixes[1], self.mixes[1])
+        )  # fmt: skip
 
     def _take(self, count: int) -> Data:
         return self.whole.take(np.linspace(0, len(self.whole) - 1, min(count, len(self.whole))).astype(np.int64))
 
-    def __call__(self, key: str, precisions: Mapping[str, str]) -> Error:
-        return self.kept.get(key, lambda: self._measured(precisions))
+    def _known(self, key: str, prefix: Prefix, mix: Mapping[str, str]) -> Error:
+        return self.kept.get(key, lambda: self._measured(prefix.step(mix)))
 
-    def _measured(self, precisions: Mapping[str, str]) -> Error:
-        found = predict(self.parts.step(precisions), self.signature, self.data, self.target.batch)
+    def _measured(self, step: Step) -> Error:
+        found = predict(step, self.signature, self.data, self.target.batch)
         value = None
         if self.metric:
             seen = _Seen(self.right, found, self.data.label_array(), self.data.group_array(), self.seed)
             value = self.metric.measure(seen).candidate().value  # type: ignore[arg-type]
-        return Error(max(_relative(self.right, found), default=0.0), value)
+        return Error(_error(found, self.right), value)
 
 
 class _Kept:
@@ -224,6 +250,7 @@ class _Kept:
     def __init__(self, file: Path):
         self.file = file
         self.known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+        self._writing = threading.Lock()
 
     def samples(self, count: int) -> int:
         if "samples" not in self.known:
@@ -240,24 +267,17 @@ class _Kept:
         return Error(*self.known[key])
 
     def _keep(self, key: str, value: Any) -> None:
-        self.known[key] = value
-        part = self.file.with_name(f"{PART}{self.file.name}")
-        part.write_text(json.dumps(self.known))
-        os.replace(part, self.file)
+        with self._writing:
+            self.known[key] = value
+            part = self.file.with_name(f"{PART}{self.file.name}")
+            part.write_text(json.dumps(self.known))
+            os.replace(part, self.file)
 
 
-def _relative(right: Outputs, found: Outputs) -> Iterator[float]:
-    for name, expected in right.items():
-        if expected.dtype.kind == "f":
-            axes, known = tuple(range(1, expected.ndim)), np.isfinite(expected)  # a score that is masked may be -inf
-            got, true = (np.where(known, side, 0).astype(np.float64) for side in (found[name], expected))
-            yield _error(got, true, axes)
-
-
-def _error(found: Array, right: Array, axes: tuple[int, ...]) -> float:
-    """Infinite where numbers are not finite any more."""
-    noise, power = np.square(found - right).sum(axes), np.square(right).sum(axes)
-    return float(np.mean(noise / np.where(power > 0, power, 1.0))) if np.isfinite(noise).all() else math.inf
+def _error(found: Outputs, right: Outputs) -> float:
+    samples = range(len(next(iter(right.values()))))
+    rows = ([{name: side[name][row] for name in right} for row in samples] for side in (found, right))
+    return float(np.mean([nmse(*pair) for pair in zip(*rows, strict=True)]))
 
 
 def _digest(*parts: str) -> str:

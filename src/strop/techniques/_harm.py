@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..model import Batch
+from ..nmse import nmse
 from ..technique import Context
 from ._calibration import Step
 
@@ -27,6 +28,7 @@ def harm(
     context: Context,
     until: float | None = None,
     kept: Path | None = None,
+    at_once: int = 1,
 ) -> dict[str, float]:
     """How far the outputs are from the float model's, by layer, where that one alone is quantized.
 
@@ -42,31 +44,37 @@ def harm(
         context: For the deadline and the progress.
         until: `time.monotonic()` at which no further layer is tried; the deadline, if None.
         kept: A file for what is known so far, from which it goes on after a kill.
+        at_once: Threads that may make and run such models.
     """
     found: dict[str, float] = json.loads(kept.read_text()) if kept and kept.exists() else {}
     until = context.deadline if until is None else until
 
-    def known(layers: Sequence[str]) -> float | None:
-        key = "\0".join(layers)
-        if key not in found and time.monotonic() < until:
-            found[key] = error(made(layers), given, expected)
-            if kept:
-                keep(kept, found)
-        return found.get(key)
+    def tried(layers: Sequence[str]) -> float | None:
+        return error(made(layers), given, expected) if time.monotonic() < until else None
+
+    def known(several: Sequence[Sequence[str]]) -> Iterator[tuple[Sequence[str], float]]:
+        """What these do."""
+        fresh = [layers for layers in several if "\0".join(layers) not in found]
+        with ThreadPoolExecutor(at_once) as pool:
+            for layers, harmed in zip(fresh, pool.map(tried, fresh), strict=True):
+                if harmed is not None:
+                    found["\0".join(layers)] = harmed
+                    if kept:
+                        keep(kept, found)
+        return ((layers, found[key]) for layers in several if (key := "\0".join(layers)) in found)
 
     size = max(1, math.isqrt(len(names)))
     blocks = [names[start : start + size] for start in range(0, len(names), size)]
     alone = dict.fromkeys(names, math.inf)
-    for block in blocks:
-        if (together := known(block)) is not None:
-            alone.update(dict.fromkeys(block, together / len(block)))
+    for block, together in known(blocks):
+        alone.update(dict.fromkeys(block, together / len(block)))
     blocks.sort(key=lambda block: -alone[block[0]])
     for place, block in enumerate(blocks):
         context.progress(place / len(blocks), f"comparing {len(names)} layers on {len(given)} samples")
         rest = sum(alone[name] for later in blocks[place:] for name in later)
         if rest <= LITTLE * sum(filter(math.isfinite, alone.values())):
             break
-        alone.update({name: harmed for name in block if (harmed := known([name])) is not None})
+        alone.update({name: harmed for (name,), harmed in known([[name] for name in block])})
     return alone
 
 
@@ -78,18 +86,5 @@ def keep(path: Path, value: object) -> None:
 
 
 def error(step: Step, given: Sequence[Batch], expected: Sequence[Batch]) -> float:
-    """The mean over samples of the squared error of the outputs over their square; of several outputs, the greatest."""
-    return float(np.mean([_apart(step(feed), right) for feed, right in zip(given, expected, strict=True)]))
-
-
-def _apart(found: Batch, right: Batch) -> float:
-    errors = [_relative(found[name], expected) for name, expected in right.items() if expected.dtype.kind == "f"]
-    return max(errors, default=0.0)
-
-
-def _relative(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
-    known = np.isfinite(expected)  # a score that is masked may be -inf
-    right, got = (np.asarray(side, np.float64)[known] for side in (expected, found))
-    if not np.isfinite(got).all():
-        return math.inf
-    return float(np.square(got - right).sum() / (np.square(right).sum() or 1.0))
+    """The mean over samples of how far the outputs are from what is expected (NMSE)."""
+    return float(np.mean([nmse(step(feed), right) for feed, right in zip(given, expected, strict=True)]))

@@ -17,6 +17,7 @@ import numpy as np
 from ..dataflow import Group
 from ..errors import NotApplicable, TechniqueError
 from ..model import Batch, Model
+from ..prefix import Prefix
 from ..runtime import LayerTime
 from ..technique import Context, Parts, Technique, remaining
 from ._calibration import Step, feeds
@@ -143,7 +144,8 @@ def expected_seconds(costs: Costs, mix: Mapping[str, str]) -> float:
 def _measured(parts: Parts, given: Sequence[Batch], context: Context, kept: Path, until: float) -> Found:
     lowest = parts.precisions[0]
     times, conversion = _timed(parts, context, kept / "times.json", until)
-    plain = parts.step(dict.fromkeys(parts.members, EXACT))
+    exact = dict.fromkeys(parts.members, EXACT)
+    plain = parts.step(exact)
     comparing = time.monotonic() + COMPARING * (until - time.monotonic())
     begun = time.monotonic()
     given = _fitting(given, plain(given[0]))
@@ -152,13 +154,15 @@ def _measured(parts: Parts, given: Sequence[Batch], context: Context, kept: Path
     fit = max(FEWEST, min(COMPARED, (comparing - begun) / (2 * len(parts.members) * each)))
     # Spread over all of them: samples that lie next to each other are often alike.
     few = _spread(len(given), int(fit))
+    compared = [given[place] for place in few], [expected[place] for place in few]
+    prefix = Prefix(parts, exact, *compared)
 
     def only(groups: Sequence[str]) -> Step:
-        return parts.step({group: lowest if group in groups else EXACT for group in parts.members})
+        return prefix.step({group: lowest if group in groups else EXACT for group in parts.members})
 
     worst = {p: error(parts.step(dict.fromkeys(parts.members, p)), given, expected) for p in parts.precisions}
-    compared = [given[place] for place in few], [expected[place] for place in few]
-    alone = harm(list(parts.members), only, *compared, context, comparing, record := kept / "harm.json")
+    record, at_once = kept / "harm.json", context.target.at_once
+    alone = harm(list(parts.members), only, *compared, context, comparing, record, at_once)
     total = sum(filter(math.isfinite, alone.values())) or 1.0
     tried = json.loads(record.read_text()) if record.exists() else {}  # of others, what blocks of them do is known
     by_itself = {group: tried[group] / total for group in parts.members if math.isfinite(tried.get(group, math.inf))}

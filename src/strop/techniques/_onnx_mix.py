@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
+
+from ..formats._onnx_inside import reads
 
 if TYPE_CHECKING:
     import onnx
@@ -57,20 +60,95 @@ class Grouped:
 
     def borders(self) -> list[tuple[str, str, int]]:
         """Groups between which floats pass, and how many of these one sample has; an unknown size counts as one."""
-        group_of = {name: group for group, names in self.members.items() for name in names}
-        producer = {value: node.name for node in self.quantized.graph.node for value in node.output}
+        names, found = list(self.members), defaultdict[tuple[str, str], int](int)
         sizes = {
             value.name: math.prod(max(1, dim.dim_value) for dim in value.type.tensor_type.shape.dim)
             for value in self.quantized.graph.value_info
         }
-        found: dict[tuple[str, str], int] = defaultdict(int)
-        for node in self.quantized.graph.node:
-            for value in node.input:
-                source = self.plain.get(value, value)
-                one, other = group_of.get(producer.get(source, "")), group_of.get(node.name)
-                if one and other and one != other:
-                    found[one, other] += sizes.get(source, 1)
+        for value, source, reader in self._reads:
+            if 0 <= source != reader:
+                found[names[source], names[reader]] += sizes.get(value, 1)
         return [(one, other, count) for (one, other), count in found.items()]
+
+    def passing(self, group: str) -> tuple[str, ...]:
+        """The values that come from before a group and are read in it or after it; none where one's type is not known.
+
+        Groups follow what they read from, so that nothing before the cut reads what is made after it.
+        """
+        place = list(self.members).index(group)
+        found = dict.fromkeys(value for value, source, reader in self._reads if source < place <= reader)
+        return tuple(found) if found.keys() <= self._types.keys() else ()
+
+    def since(self, group: str) -> Grouped:
+        """What follows the cut before a group; its inputs are what passes there."""
+        import onnx
+
+        members = dict(list(self.members.items())[list(self.members).index(group) :])
+        kept = {name for names in members.values() for name in names}
+        results = [value for value in self.quantized.graph.output if self._maker(value.name) in kept]
+        wanted, nodes = {value.name for value in results}, list[onnx.NodeProto]()
+        for node in reversed(self.quantized.graph.node):
+            rounds = node.op_type in (QUANTIZE, DEQUANTIZE) and node.output[0] in wanted
+            if node.name in kept or rounds:
+                wanted.update(reads(node))
+                nodes.insert(0, node)
+        made = onnx.ModelProto()
+        made.CopyFrom(self._frame)
+        made.graph.node.extend(nodes)
+        made.graph.input.extend(self._types[value] for value in self.passing(group))
+        made.graph.output.extend(results)
+        made.graph.initializer.extend(one for one in self.quantized.graph.initializer if one.name in wanted)
+        return replace(self, quantized=made, members=members)
+
+    def telling(self, values: Iterable[str]) -> Grouped:
+        """The same, with these values among the outputs; inputs are not, for who asks has given them."""
+        import onnx
+
+        known = {value.name for value in (*self.quantized.graph.input, *self.quantized.graph.output)}
+        made = onnx.ModelProto()
+        made.CopyFrom(self.quantized)
+        made.graph.output.extend(self._types[value] for value in values if value not in known)
+        return replace(self, quantized=made)
+
+    @cached_property
+    def _reads(self) -> Sequence[tuple[str, int, int]]:
+        """What is read in groups and is not stored, before it is rounded; the numbers of who makes and who reads it."""
+        place = {name: number for number, names in enumerate(self.members.values()) for name in names}
+        stored = {tensor.name for tensor in self.quantized.graph.initializer}
+        return [
+            (source, place.get(self._maker(source), -1), place[node.name])
+            for node in self.quantized.graph.node if node.name in place
+            for value in reads(node) if (source := self._unrounded(value)) not in stored
+        ]  # fmt: skip
+
+    def _unrounded(self, value: str) -> str:
+        while (maker := self._makers.get(value)) is not None and maker.op_type in (QUANTIZE, DEQUANTIZE):
+            value = maker.input[0]
+        return value
+
+    def _maker(self, value: str) -> str:
+        maker = self._makers.get(self._unrounded(value))
+        return "" if maker is None else str(maker.name)
+
+    @cached_property
+    def _makers(self) -> Mapping[str, onnx.NodeProto]:
+        return {value: node for node in self.quantized.graph.node for value in node.output}
+
+    @cached_property
+    def _types(self) -> Mapping[str, onnx.ValueInfoProto]:
+        graph = self.quantized.graph
+        return {value.name: value for value in (*graph.value_info, *graph.input, *graph.output)}
+
+    @cached_property
+    def _frame(self) -> onnx.ModelProto:
+        """All but what is computed."""
+        import onnx
+
+        made = onnx.ModelProto()
+        made.CopyFrom(self.quantized)
+        for field in ("node", "input", "output", "initializer"):
+            made.graph.ClearField(field)
+        return made
 
     def mixed(self, precisions: Mapping[str, str]) -> onnx.ModelProto:
         """The graph with these precisions, by group: `int8` or `f32`."""

@@ -45,9 +45,11 @@ def runner(source: Path | bytes, threads: int = 0) -> Step:
     given = source if isinstance(source, bytes) else str(source)
     session = ort.InferenceSession(given, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
+    wanted = {given.name for given in session.get_inputs()}
 
     def step(batch: Batch) -> dict[str, np.ndarray[Any, Any]]:
-        return dict(zip(names, session.run(None, dict(batch)), strict=True))
+        found = session.run(None, {name: value for name, value in batch.items() if name in wanted})
+        return dict(zip(names, found, strict=True))
 
     return step
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,24 @@ HALVED = frozenset({
 FAKE = "FakeQuantize"
 MOST = 3.3895e38
 """What bf16 can hold; more, as masks of attention have, would become infinite."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A value that an operator reads: by name, and by the number of the group that makes it and of that which reads it.
+
+    Attributes:
+        node: Has the input that reads it: the operator, or the FakeQuantize before it.
+        port: The input's number.
+        count: Numbers that one sample has of it.
+    """
+
+    value: str
+    node: str
+    port: int
+    source: int
+    reader: int
+    count: int
 
 
 @dataclass(frozen=True)
@@ -66,19 +85,80 @@ class Grouped:
 
     def borders(self) -> list[tuple[str, str, int]]:
         """Groups between which floats pass, and how many of these one sample has; a free size counts as one."""
-        group_of = {name: group for group, names in self.members.items() for name in names}
-        found: dict[tuple[str, str], int] = {}
-        for node in self.graph.get_ordered_ops():
-            for value in node.input_values():
-                source = value.get_node()
-                if source.get_type_name() == FAKE:
-                    value, source = source.input_value(0), source.input_value(0).get_node()
-                one, other = group_of.get(source.get_friendly_name()), group_of.get(node.get_friendly_name())
-                if one is None or other is None or one == other:
-                    continue
-                sizes = [dim.get_length() if dim.is_static else 1 for dim in value.get_partial_shape()]
-                found[one, other] = found.get((one, other), 0) + math.prod(sizes)
+        names, found = list(self.members), dict[tuple[str, str], int]()
+        for read in self._reads:
+            if 0 <= read.source != read.reader:
+                key = names[read.source], names[read.reader]
+                found[key] = found.get(key, 0) + read.count
         return [(one, other, count) for (one, other), count in found.items()]
+
+    def passing(self, group: str) -> tuple[str, ...]:
+        """The values that come from before a group and are read in it or after it; none where the model keeps a state.
+
+        Groups follow what they read from, so that nothing before the cut reads what is made after it.
+        """
+        return () if self.graph.get_sinks() else tuple(dict.fromkeys(read.value for read in self._crossing(group)))
+
+    def since(self, group: str) -> Grouped:
+        """What follows the cut before a group; its inputs are what passes there."""
+        library, graph = openvino(), self.graph.clone()
+        nodes = {node.get_friendly_name(): node for node in graph.get_ordered_ops()}
+        inputs: dict[str, Any] = {}
+        for read in self._crossing(group):
+            port = nodes[read.node].input(read.port)
+            if read.value not in inputs:
+                source = port.get_source_output()
+                made = library.opset13.parameter(source.get_partial_shape(), source.get_element_type(), name=read.value)
+                made.output(0).get_tensor().set_names({read.value})
+                inputs[read.value] = made
+            port.replace_source_output(inputs[read.value].output(0))
+        members = dict(list(self.members.items())[self._place(group) :])
+        later = {name for found in members.values() for name in found}
+        results = [result for result in graph.get_results() if _unrounded(result.input_value(0)) in later]
+        return replace(self, graph=library.Model(results, list(inputs.values()), "rest"), members=members)
+
+    def telling(self, values: Iterable[str]) -> Grouped:
+        """The same, with these values among the outputs."""
+        graph = self.graph.clone()
+        nodes = {node.get_friendly_name(): node for node in graph.get_ordered_ops()}
+        for value in values:
+            name, _, place = value.rpartition(":")
+            output = nodes[name].output(int(place))
+            output.get_tensor().add_names({value})
+            graph.add_outputs(output)
+        return replace(self, graph=graph)
+
+    def _place(self, group: str) -> int:
+        return list(self.members).index(group)
+
+    def _crossing(self, group: str) -> Iterator[_Read]:
+        place = self._place(group)
+        return (read for read in self._reads if read.source < place <= read.reader)
+
+    @cached_property
+    def _reads(self) -> Sequence[_Read]:
+        """What is read in groups, but what hangs on constants only; before it is rounded, as floats read it."""
+        place = {name: number for number, names in enumerate(self.members.values()) for name in names}
+        moving, rounds, found = set[str](), dict[str, _Read](), list[_Read]()
+        for node in self.graph.get_ordered_ops():
+            name, kind = node.get_friendly_name(), node.get_type_name()
+            if kind in ("Parameter", "ReadValue"):
+                moving.add(name)
+            for port, value in enumerate(node.input_values()):
+                source = value.get_node().get_friendly_name()
+                if source not in moving:
+                    continue
+                moving.add(name)
+                sizes = [dim.get_length() if dim.is_static else 1 for dim in value.get_partial_shape()]
+                key = f"{source}:{value.get_index()}"
+                read = _Read(key, name, port, place.get(source, -1), place.get(name, -1), math.prod(sizes))
+                if source in rounds:
+                    read = replace(rounds[source], reader=read.reader)
+                if kind == FAKE:
+                    rounds[name] = read
+                elif name in place:
+                    found.append(read)
+        return found
 
     def mixed(self, precisions: Mapping[str, str], compressed: bool = False) -> Any:
         """The graph with these precisions, by group: `int8`, `bf16` or `f32`.
@@ -95,7 +175,7 @@ class Grouped:
                     if wanted.get(port.get_node().get_friendly_name()) != "int8":
                         port.replace_source_output(node.input_value(0))
         for name, bias in self.biases.items():
-            if wanted.get(name, "int8") != "int8":
+            if name in nodes and wanted.get(name, "int8") != "int8":
                 _constant_input(nodes[name]).replace_source_output(bias.output(0))
         halved = {name for name, node in nodes.items() if wanted.get(name) == "bf16" and node.get_type_name() in HALVED}
         _halve(graph, nodes, halved)
@@ -105,6 +185,13 @@ class Grouped:
 
             _offline_transformations.compress_quantize_weights_transformation(graph)
         return graph
+
+
+def _unrounded(value: Any) -> str:
+    """The name of what makes a value, before it is rounded."""
+    while value.get_node().get_type_name() == FAKE:
+        value = value.get_node().input_value(0)
+    return str(value.get_node().get_friendly_name())
 
 
 def _is_weight(value: Any) -> bool:

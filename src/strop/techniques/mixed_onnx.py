@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -74,6 +74,15 @@ class _Parts(Parts):
 
     def step(self, precisions: Mapping[str, str]) -> Step:
         return runner(self.grouped.mixed(precisions).SerializeToString(), self.target.threads)
+
+    def passing(self, group: str) -> Sequence[str]:
+        return self.grouped.passing(group)
+
+    def telling(self, values: Iterable[str]) -> Parts:
+        return _Parts(self.grouped.telling(values), self.model, self.target)
+
+    def since(self, group: str) -> Parts:
+        return _Parts(self.grouped.since(group), self.model, self.target)
 
     def save(self, precisions: Mapping[str, str], folder: Path) -> Model:
         return save(self.grouped.mixed(precisions), folder, self.model)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -67,13 +67,26 @@ class _Parts(Parts):
     def step(self, precisions: Mapping[str, str]) -> Step:
         options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": self.target.threads}
         compiled = openvino().Core().compile_model(self.grouped.mixed(precisions), "CPU", options)
-        request, names = compiled.create_infer_request(), [tensor.name for tensor in self.model.signature.outputs]
+        request = compiled.create_infer_request()
+        wanted = {name for port in compiled.inputs for name in port.get_names()}
 
         def step(batch: Batch) -> dict[str, Any]:
-            request.infer(dict(batch))
-            return {name: request.get_tensor(name).data.copy() for name in names}
+            request.infer({name: value for name, value in batch.items() if name in wanted})
+            return {
+                name: value for port in compiled.outputs
+                for value in (request.get_tensor(port).data.copy(),) for name in port.get_names()
+            }  # fmt: skip
 
         return step
+
+    def passing(self, group: str) -> Sequence[str]:
+        return self.grouped.passing(group)
+
+    def telling(self, values: Iterable[str]) -> Parts:
+        return _Parts(self.grouped.telling(values), self.model, self.target)
+
+    def since(self, group: str) -> Parts:
+        return _Parts(self.grouped.since(group), self.model, self.target)
 
     def save(self, precisions: Mapping[str, str], folder: Path) -> Model:
         made = save(self.grouped.mixed(precisions, compressed=True), folder)
