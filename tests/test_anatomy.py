@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
+from engine import mutations
 from models import RNG, cnn
 from strop import formats
 from strop.anatomy import take_apart
@@ -69,6 +70,26 @@ def test_each_layer_is_told_of_and_drawn(
         for cell in (f"{first[side]['sqnr']:.1f}", f"{first[side]['cosine']:.4f}"):
             assert f">{cell}</td>" in html
     assert "mix" not in found
+
+
+def test_what_an_older_strop_did_not_tell_is_left_out_and_nothing_else(
+    sides: tuple[Hosted, Hosted, Candidate, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("strop.anatomy.peaks", lambda runtime, target, anew: None)
+    found = json.loads(json.dumps(take_apart(*sides, seconds=600)))
+    found["explained"]["floats"] = [{"layer": "s", "operator": "Softmax", "why": "it is one", "alone": None}]
+    whole = why(MANIFEST, found)
+    assert "Left out" not in whole
+    for what, older in mutations(found):
+        if isinstance(older, dict) and older.keys() <= found.keys() and len(older) > 2:
+            assert "How each layer bears int8" in why(MANIFEST, older) or what.startswith("sensitivity"), what
+    for one in found["explained"]["floats"] + found["sensitivity"]["groups"]:
+        del one["alone"]
+    html = why(MANIFEST, found)
+    left_out = '<p class="note">Left out: the strop that wrote this told it otherwise (KeyError'
+    for head in ("What stayed in floats", "How each layer bears int8"):
+        assert f"<h3>{head}</h3>{left_out}" in html
+    assert html.count("<h3>") == whole.count("<h3>") and html.count("<figure") == whole.count("<figure") - 1
 
 
 def test_a_mix_says_why_each_layer_has_its_precision(
