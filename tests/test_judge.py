@@ -248,6 +248,8 @@ def test_slices_of_too_few_of_the_rarest_class_are_told_and_not_passed() -> None
         assert bool(small) == (least > rare)
         assert all(f"part=True ({rare})" in note and "undecidable" in note for note in small)
     assert found.judged[0].why == "no slice is large enough to be judged"
+    whole = judge(probe, Goal.parse("accuracy >= 0"), confidence=0.95, whole=True)
+    assert whole.slices["part=True"].support == rare, "a looser limit is advised by those that are large enough"
 
 
 def test_a_metric_without_a_value_in_a_slice_says_why_and_decides_nothing() -> None:
