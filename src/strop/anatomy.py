@@ -22,8 +22,8 @@ from .profiling import timed
 from .report.why import EXPLAINED, SENSITIVITY
 from .server import Hosted
 
-SHARE = 0.2  # of what the search took
-EXPLAINING = 0.6  # of it, where that is more
+SHARE = 0.25  # of what the search took
+EXPLAINING = 0.8  # of it, where that is more
 BEARING = 0.8  # of what is left then, how layers bear int8 is measured in: a process must begin
 TO_MEASURE_PEAKS = 20.0  # seconds, where this machine's are not known yet
 SAMPLES = 256
