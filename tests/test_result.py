@@ -379,7 +379,7 @@ def test_a_manifest_holds_slices_churn_fairness_and_what_was_confirmed(fake_run:
     manifest = concluded(fake_run, findings).manifest
     check_manifest(manifest)
     assert manifest["slices"]["sex=F"]["metrics"]["accuracy"]["difference"]["value"] == pytest.approx(-0.18)
-    assert manifest["slices"]["sex=M"] == {"n": 12, "metrics": {}, "undefined": {}, "churn": {}}
+    assert manifest["slices"]["sex=M"] == {"n": 12, "metrics": {}, "undefined": {}, "churn": {}, "support": 0}
     assert manifest["worst_drops"][0]["slice"] == "sex=F"
     assert manifest["churn"]["to_wrong"] == {"value": 0.1, "low": 0.05, "high": 0.15, "n": 100}
     assert manifest["fairness"]["sex"]["true_positive_rate"]["gap"] is None
