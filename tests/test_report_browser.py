@@ -229,6 +229,14 @@ def test_the_room_of_an_axis_is_no_finer_than_what_can_be_told_apart(
     assert left >= 0 and right <= 360, "what a mark says is not cut off"
 
 
+def test_a_limit_on_the_worst_slice_is_drawn(tab: Browser, found: Any, tmp_path: Path) -> None:
+    manifest, candidates = found
+    limit = "worst_slice(accuracy) >= 99% of original"
+    opened(tab, page({**manifest, "goal": {**manifest["goal"], "limits": [limit]}}, candidates), tmp_path)
+    assert tab.js("document.querySelectorAll('.plot .shapelayer path').length") == 1
+    assert tab.js("document.querySelector('.plot .infolayer').textContent").count(limit) == 1
+
+
 def test_code_is_copied_by_one_press(tab: Browser, found: Any, tmp_path: Path) -> None:
     opened(tab, page(*found, "print('deployed')"), tmp_path)
     button = "[...document.querySelectorAll('.code button')][0]"

@@ -57,7 +57,7 @@ def deploy(found: Mapping[str, Any]) -> str:
             f"<p>This runs in the run directory, where <code>{escape(file)}</code> is the chosen estimator, fitted:</p>"
             + code(LOAD.format(file=file, trusted=kept["trusted"]), "Python that loads it")
             + "<p>Types that are listed as trusted are not skops' own: look at them first. <code>strop optimize</code> "
-            f"with <code>{escape(file)}</code> makes it smaller and faster, and a bundle that runs without it.</p>"
+            f"with <code>{escape(file)}</code> makes a smaller and faster bundle of it, which runs without skops.</p>"
         )
     if not params:
         return "<p>There is nothing to deploy but the estimator as given.</p>"
