@@ -8,12 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
+from engine import mutations
 from models import RNG, cnn
-from strop import formats
+from strop import explain, formats
 from strop.anatomy import take_apart
+from strop.data import Data
 from strop.dataflow import Group
+from strop.formats._onnx_integers import restored
 from strop.insight import Peaks
 from strop.plan import Candidate
 from strop.reading import read_for
@@ -22,7 +26,7 @@ from strop.runtimes import find
 from strop.server import Hosted
 from strop.target import Target
 from strop.technique import Context, apply
-from strop.techniques import StaticInt8
+from strop.techniques import OptimizeOnnx, StaticInt8
 
 pytestmark = pytest.mark.usefixtures("quick_looks")
 MANIFEST = {"without": [], "goal": {"objective": "latency.p50"}}
@@ -69,6 +73,46 @@ def test_each_layer_is_told_of_and_drawn(
         for cell in (f"{first[side]['sqnr']:.1f}", f"{first[side]['cosine']:.4f}"):
             assert f">{cell}</td>" in html
     assert "mix" not in found
+
+
+def test_layers_whose_values_are_integers_only_are_told_of_too(
+    sides: tuple[Hosted, Hosted, Candidate, Path], tmp_path: Path
+) -> None:
+    """ONNX Runtime's own optimizer leaves no floats between them: they are restored under the names that they had."""
+    original, made, _, data = sides
+    fused = apply(OptimizeOnnx(), made.model, Context(Data.load(data), made.model, made.target, 0, tmp_path))
+    kinds = [node.op_type for node in onnx.load(fused.path).graph.node]
+    assert "QLinearConv" in kinds and "Conv" not in kinds
+    opened = restored(onnx.load(fused.path))
+    onnx.save(opened, tmp_path / "opened.onnx")
+    feed = Data.load(data).batch(0, 8)
+    answers = [onnxruntime.InferenceSession(str(file)).run(None, feed)
+               for file in (fused.path, tmp_path / "opened.onnx")]  # fmt: skip
+    np.testing.assert_array_equal(*answers)
+    names = [{value for node in one.graph.node for value in node.output} for one in (onnx.load(fused.path), opened)]
+    assert {"r", "s", "f"} <= names[1] - names[0]
+    found = explain(original.model.path, fused.path, dict(Data.load(data).inputs), target=made.target)
+    assert len(found["layers"]) >= 4 and {one["precision"] for one in found["layers"]} >= {"int8"}
+
+
+def test_what_an_older_strop_did_not_tell_is_left_out_and_nothing_else(
+    sides: tuple[Hosted, Hosted, Candidate, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("strop.anatomy.peaks", lambda runtime, target, anew: None)
+    found = json.loads(json.dumps(take_apart(*sides, seconds=600)))
+    found["explained"]["floats"] = [{"layer": "s", "operator": "Softmax", "why": "it is one", "alone": None}]
+    whole = why(MANIFEST, found)
+    assert "Left out" not in whole
+    for what, older in mutations(found):
+        if isinstance(older, dict) and older.keys() <= found.keys() and len(older) > 2:
+            assert "How each layer bears int8" in why(MANIFEST, older) or what.startswith("sensitivity"), what
+    for one in found["explained"]["floats"] + found["sensitivity"]["groups"]:
+        del one["alone"]
+    html = why(MANIFEST, found)
+    left_out = '<p class="note">Left out: the strop that wrote this told it otherwise (KeyError'
+    for head in ("What stayed in floats", "How each layer bears int8"):
+        assert f"<h3>{head}</h3>{left_out}" in html
+    assert html.count("<h3>") == whole.count("<h3>") and html.count("<figure") == whole.count("<figure") - 1
 
 
 def test_a_mix_says_why_each_layer_has_its_precision(

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from browser import CHROMIUM, browser
 from engine import FakeRun
+from looks import looked_at
 from models import cnn
 from strop import energy
 from strop.cli import app
@@ -321,6 +323,11 @@ def test_the_demo_end_to_end(tmp_path: Path) -> None:
     assert {limit["verdict"] for limit in manifest["limits"]} == {"met"}
     assert {"manifest.json", "report.html", "samples.npz"} < {path.name for path in (tmp_path / "bundle").iterdir()}
     assert "Traceback" not in ended.stderr and "winner / original" in ended.stderr
+    page = tmp_path / "bundle" / "report.html"
+    assert "<h3>Layer by layer</h3>" in page.read_text(), "why, in every report"
+    if CHROMIUM is not None:
+        with browser() as tab:
+            looked_at(tab, page, figures=3)
 
 
 def test_a_metric_that_kills_its_process_is_named(here: Path) -> None:

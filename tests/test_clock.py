@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from strop.clock import LEAST_SECONDS, LEAST_TO_TELL, TO_TELL, TO_WRITE, Clock
+from strop.clock import LEAST_SECONDS, LEAST_TO_TELL, TO_TELL, TO_TELL_AFTER, TO_WRITE, Clock
 from strop.prepare import Budget
 
 AFTER = 1 - TO_TELL - TO_WRITE
@@ -41,6 +41,8 @@ def test_what_is_handed_over_is_looked_into_before_the_bundle_is_written(clock: 
     assert clock.to_tell - clock.to_confirm == pytest.approx(400 * TO_TELL, abs=1)
     clock.budget = Budget(LEAST_TO_TELL / TO_TELL - 1)
     assert clock.to_tell == pytest.approx(clock.to_confirm, abs=0.01), "what is too short for it is not kept"
+    clock._start -= clock.budget.seconds
+    assert clock.to_confirm < 0 and clock.to_tell == TO_TELL_AFTER, "but a few seconds are had all the same"
 
 
 def test_the_end_says_what_is_spent_what_is_kept_and_how_to_go_on(clock: Clock) -> None:

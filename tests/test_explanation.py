@@ -190,6 +190,11 @@ def test_a_mix_tells_why_it_keeps_a_layer_in_floats(name: str, tmp_path: Path) -
     text = " ".join(printed(found, 80).split())
     assert re.search(said, text.split("Stayed in floats:")[1]), text
     assert found["notes"] == [], "nothing is left to tell"
+    anatomy = json.loads((bundle / "anatomy.json").read_text())
+    for group in anatomy["mix"]:
+        del group["alone"]
+    (bundle / "anatomy.json").write_text(json.dumps(anatomy))
+    assert Bundle.load(bundle).groups == (), "of an older strop"
     assert "other MatMul are in integers" not in text
 
     plain = explain(model, Bundle.load(bundle).model.path, inputs, target=ONE)

@@ -222,7 +222,7 @@ def test_a_slice_too_small_decides_nothing() -> None:
     found = judged(probe, WORST)
     assert (found.judged[0].verdict, found.judged[0].slice) == ("inconclusive", "part=True")
     assert found.judged[0].why == f"{SMALLEST_SLICE - 1} samples, and a slice needs {SMALLEST_SLICE}"
-    assert found.slices["part=True"] == Slice(SMALLEST_SLICE - 1)
+    assert dataclasses.replace(found.slices["part=True"], support=0) == Slice(SMALLEST_SLICE - 1)
     assert found.slices["part=False"].metrics
 
 
@@ -248,6 +248,8 @@ def test_slices_of_too_few_of_the_rarest_class_are_told_and_not_passed() -> None
         assert bool(small) == (least > rare)
         assert all(f"part=True ({rare})" in note and "undecidable" in note for note in small)
     assert found.judged[0].why == "no slice is large enough to be judged"
+    whole = judge(probe, Goal.parse("accuracy >= 0"), confidence=0.95, whole=True)
+    assert whole.slices["part=True"].support == rare, "a looser limit is advised by those that are large enough"
 
 
 def test_a_metric_without_a_value_in_a_slice_says_why_and_decides_nothing() -> None:

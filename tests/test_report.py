@@ -32,7 +32,8 @@ from strop.fairness import Gap, Rate, Rates
 from strop.goal import Goal
 from strop.judge import Report
 from strop.report import page, unfinished, unfinished_tuning
-from strop.report.frontier import Axis
+from strop.report.choices import choices
+from strop.report.frontier import OF_SLICES, Axis
 from strop.report.limits import limits_table
 from strop.report.parts import table
 from strop.rundir import finite
@@ -297,6 +298,19 @@ def test_one_that_was_dropped_early_lies_where_its_ratio_puts_it_and_decides_no_
     assert axis.original == 0.9 and axis.limits[0][0] == pytest.approx(0.891)
     assert axis.place(dropped) == pytest.approx((0.891, 0.891 * 0.99, 0.891 * 1.01))
     assert axis.place(whole)[0] == pytest.approx(0.882)
+
+
+@pytest.mark.parametrize(
+    ("limit", "at"),
+    [("worst_slice(accuracy, 30) >= 98% of original", 0.98 * 0.9), ("worst_slice(accuracy) >= 0.7", 0.7)],
+)
+def test_a_limit_on_the_worst_slice_lies_where_the_whole_would_break_it(limit: str, at: float) -> None:
+    goal = Goal.parse(f"minimize latency.p50; {limit}")
+    axis = Axis.of("accuracy", tried()[:1], goal)
+    assert [(pytest.approx(place), said) for place, said in axis.limits] == [(at, limit)]
+    kept = {"goal": goal.to_json(), "winner": None, "closest": None, "confirmed": []}
+    assert OF_SLICES in choices(tried(), kept)
+    assert OF_SLICES not in choices(tried(), {**kept, "goal": Goal.parse(f"minimize size; {ACCURACY}").to_json()})
 
 
 def test_what_did_not_change_is_told_in_one_line() -> None:

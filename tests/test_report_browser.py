@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import itertools
 import json
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 from browser import CHROMIUM, Browser, browser
 from engine import ACCURACY, COMPILED, ROUNDED, SIZE, STRIPPED, FakeRun, concluded, finding, outcome, report
 from forests import grown
+from looks import quiet, violations
 from strop import Target, explain
 from strop.anatomy import take_apart
 from strop.formats.forest import save
@@ -57,11 +57,8 @@ def found(fake_run: FakeRun) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def opened(tab: Browser, html: str, folder: Path, **how: Any) -> None:
     file = folder / "page.html"
     file.write_text(html, encoding="utf-8")
-    tab.open(file, **how)
-    assert not tab.complaints
-    assert [address for address in tab.requests if address != file.as_uri()] == []
+    quiet(tab, file, **how)
     assert tab.js("window.evil") is None
-    assert tab.js("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_a_page_opens_in_both_schemes_from_a_phone_to_a_wide_screen(tab: Browser, found: Any, tmp_path: Path) -> None:
@@ -102,14 +99,6 @@ def test_one_that_nothing_kept_says_so_and_shows_the_closest(tab: Browser, fake_
         assert tab.js("document.querySelectorAll('.plot .point').length") == 3, "two candidates and the original"
         paper, ink = tab.js("(s => [s.backgroundColor, s.color])(getComputedStyle(document.body))")
         assert (paper == "rgb(21, 22, 24)") == dark and paper != ink
-
-
-def violations(tab: Browser) -> list[Any]:
-    axe = importlib.resources.files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8")
-    tab.js(f"{axe};1")
-    return tab.js(  # type: ignore[no-any-return]
-        "axe.run().then(found => found.violations.map(v => [v.impact, v.id, v.nodes.map(n => n.html).join(' ')]))"
-    )
 
 
 def test_axe_finds_nothing_that_bars_anyone(tab: Browser, found: Any, tmp_path: Path) -> None:
@@ -196,7 +185,6 @@ def test_five_hundred_candidates_of_nine_metrics_are_under_six_megabytes(
     opened(tab, html, tmp_path, width=1200, reduced=True)
     assert tab.js("document.querySelectorAll('.plot .scatterlayer .point').length") >= 500
     assert tab.js("document.querySelectorAll('#choices ~ * table.sortable tbody tr').length") >= 500
-    assert violations(tab) == []
 
 
 def test_axes_are_chosen_and_a_mark_tells_its_route(tab: Browser, found: Any, tmp_path: Path) -> None:
@@ -239,6 +227,14 @@ def test_the_room_of_an_axis_is_no_finer_than_what_can_be_told_apart(
     tab.until("document.querySelector('.hoverlayer').textContent")
     left, right = tab.js("(r => [r.left, r.right])(document.querySelector('.hoverlayer').getBoundingClientRect())")
     assert left >= 0 and right <= 360, "what a mark says is not cut off"
+
+
+def test_a_limit_on_the_worst_slice_is_drawn(tab: Browser, found: Any, tmp_path: Path) -> None:
+    manifest, candidates = found
+    limit = "worst_slice(accuracy) >= 99% of original"
+    opened(tab, page({**manifest, "goal": {**manifest["goal"], "limits": [limit]}}, candidates), tmp_path)
+    assert tab.js("document.querySelectorAll('.plot .shapelayer path').length") == 1
+    assert tab.js("document.querySelector('.plot .infolayer').textContent").count(limit) == 1
 
 
 def test_code_is_copied_by_one_press(tab: Browser, found: Any, tmp_path: Path) -> None:

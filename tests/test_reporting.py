@@ -94,6 +94,17 @@ def test_what_is_none_or_was_altered_is_a_named_error(home: Path) -> None:
         report(home / "run")
 
 
+def test_a_bundle_and_a_run_of_an_older_strop_are_told_of_without_what_it_did_not_tell(home: Path) -> None:
+    older = {"explained": {"said": ["It is off."], "notes": [], "floats": [{"layer": "a", "why": "b"}]}, "profile": {}}
+    for place in (home / "bundle", home / "run"):
+        (place / "anatomy.json").write_text(json.dumps(older))
+        told = CliRunner().invoke(app, ["report", str(place)])
+        assert told.exit_code == 0, told.output
+        page = (place / "report.html").read_text()
+        assert "It is off." in page and "(KeyError: &#x27;alone&#x27;)" in page
+        assert page.count("Left out: ") == 4, "layers, trees, floats and worst samples"
+
+
 KILLED = """
 import os, signal
 from strop.tune import search

@@ -84,6 +84,8 @@ def test_the_only_model_and_the_data_that_nothing_trains_on_are_found(here: Path
     plan = written("--json")
     assert (plan.model, plan.data) == ("model.fake", "test.npz")
     assert plan.limit == ("fidelity >= 0.99",)
+    said = " ".join((here / "strop.toml").read_text().replace("\n#", "").split())
+    assert "20 samples to confirm on can prove it of a candidate at 0.993" in said
     (here / "other.fake").write_text((here / "model.fake").read_text())
     assert "model.fake, other.fake" in init("--out", "b.toml").stderr
     (here / "test.npz").unlink(), (here / "train.npz").unlink()

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from typer.testing import CliRunner, Result
 import strop
 from engine import bundle_of
 from models import build
-from strop import formats
+from strop import formats, jobs
 from strop.cli import app
 from strop.comparison import host
 from strop.data import Data, split
@@ -111,6 +112,14 @@ def test_a_bundle_is_the_same_where_it_was_made(tmp_path: Path) -> None:
     assert found["verdict"] == "met" and found["outputs"]["verdict"] == "same"
     assert found["outputs"]["causes"] == [] and found["environment"]["differences"] == []
     assert found["outputs"]["changed"] is None, "nothing says that these are classes"
+
+
+def test_waiting_for_others_who_measure_is_no_time_of_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x, exact, saturated = int8_classifier(tmp_path)
+    ours, run = saturated if Target().int8_saturates else exact, jobs.run
+    monkeypatch.setattr(jobs, "run", lambda *job, **how: replace(run(*job, **how), waited=1e6))
+    found = strop.verify(bundle_of(tmp_path / "b", model, {"x": x}, {"y": ours}, "size < 1 MB"))
+    assert found["seconds"]["limits"] < -9e5 and found["seconds"]["outputs"] > 0
 
 
 @pytest.fixture

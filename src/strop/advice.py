@@ -87,7 +87,7 @@ def _looser(limit: Limit, judged: Judged, closest: Report) -> Limit | None:
         limit.scope == "drop" and found.original.value > 0
     )  # by the same samples: it is tighter
     if limit.relative and limit.scope == "worst_slice":
-        told = [part.metrics.get(metric.name) for part in closest.slices.values()]
+        told = [part.metrics.get(metric.name) for part in closest.slices.values() if part.support >= limit.support]
         bounds = [figure.ratio.low if higher else figure.ratio.high for figure in told if figure]
         bound = (min if higher else max)(bounds) if bounds and all(told) else math.nan
     elif paired:

@@ -1,4 +1,5 @@
-"""Anatomy: what is handed over, layer by layer, beside the original, for its report; within the time that is left."""
+"""Anatomy: what is handed over, layer by layer, beside the original, for its report; in the time that is left, or a
+little more."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ from .profiling import timed
 from .report.why import EXPLAINED, SENSITIVITY
 from .server import Hosted
 
-SHARE = 0.15  # of what the search took
-EXPLAINING = 0.6  # of it, where that is more
+SHARE = 0.25  # of what the search took
+EXPLAINING = 0.8  # of it, where that is more
 BEARING = 0.8  # of what is left then, how layers bear int8 is measured in: a process must begin
 TO_MEASURE_PEAKS = 20.0  # seconds, where this machine's are not known yet
 SAMPLES = 256

@@ -135,13 +135,18 @@ class Bundle(Opened):
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """Of a mix of precisions: its groups of operators, and why each has its own; of others, none.
+        """Of a mix of precisions: its groups of operators, and why each has its own; of others, none, nor where an
+        older strop told less of them.
 
         Raises:
             BundleError: The bundle is not what strop wrote.
         """
         with as_written(self.folder / ANATOMY):
-            return restore(tuple[Group, ...], self._told(ANATOMY, {}).get("mix", ()))
+            mix = self._told(ANATOMY, {}).get("mix", ())
+        try:
+            return restore(tuple[Group, ...], mix)
+        except ValueError:
+            return ()
 
     def _told(self, name: str, otherwise: Any) -> Any:
         """What a file holds, which bundles of an earlier strop lack."""

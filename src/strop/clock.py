@@ -20,6 +20,7 @@ LEAST_SECONDS = 30.0  # that it gets all the same
 TO_WRITE = 0.03  # of the budget, for writing the bundle
 TO_TELL = 0.05  # of the budget, for what is handed over, layer by layer ...
 LEAST_TO_TELL = 5.0  # ... where that is so many seconds: less is of no use
+TO_TELL_AFTER = 20.0  # seconds that it may take all the same, once the budget is spent
 LOOKS = 2  # on the confirm split, that there is time for at the most: what is looked at first may not be proven
 OVERRUN = 1.05  # of the budget, at which confirming ends
 FREE_MEMORY = 0.8  # share of what is free at the start, that one candidate may use
@@ -98,11 +99,17 @@ class Clock:
     def to_confirm(self) -> float:
         """Seconds left for measuring finalists; what comes after is kept."""
         telling = self.budget.seconds * TO_TELL
-        return self.to_tell - (telling if telling >= LEAST_TO_TELL else 0.0)
+        return self._to_write - (telling if telling >= LEAST_TO_TELL else 0.0)
 
     @property
     def to_tell(self) -> float:
-        """Seconds left for looking into what is handed over; what a bundle takes to write is kept."""
+        """Seconds for looking into what is handed over: those that are left, and a few where none are, for a report
+        without it does not say why."""
+        return max(self._to_write, TO_TELL_AFTER)
+
+    @property
+    def _to_write(self) -> float:
+        """Seconds left until a bundle is written."""
         return self.budget.seconds * (1 - TO_WRITE) - self.elapsed
 
     @property

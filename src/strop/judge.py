@@ -202,7 +202,10 @@ def judge(
     classifies = metrics.classifies(bench.original_outputs, bench.labels)
     return replace(
         report,
-        slices={name: _slice(name, part, by_slice, bench, classifies) for name, part in rows.items()},
+        slices={
+            name: replace(_slice(name, part, by_slice, bench, classifies), support=held[name])
+            for name, part in rows.items()
+        },
         worst_drops=tuple(drop for metric, _, shown in by_slice if (drop := worst_drop(metric, shown))),
         churn=_churn(bench, None) if classifies else {},
         fairness={name: fairness(bench, divide(bench.data, name)) for name in bench.data.protected},

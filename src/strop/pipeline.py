@@ -240,7 +240,8 @@ def _anatomy(result: Result, setting: Setting, clock: Clock, tell: Listener) -> 
         return {}
     seconds = min(anatomy.SHARE * clock.elapsed, clock.to_tell)
     if seconds >= LEAST_TO_TELL:
-        tell(Said(f"looking into what is handed over, layer by layer, for {seconds:.0f} s at the most"))
+        past = ", past the end of the budget" if seconds > clock.budget.seconds - clock.elapsed else ""
+        tell(Said(f"looking into what is handed over, layer by layer, for {seconds:.0f} s at the most{past}"))
     made = Hosted(setting.model(shown.model), shown.candidate.runtime, setting.workshop.target)
     return anatomy.take_apart(setting.original, made, shown.candidate, setting.search, seconds)
 

@@ -63,12 +63,14 @@ class Slice:
         metrics: What each has found, where it has a value.
         undefined: Metric to why it has no value here.
         churn: Shares of predictions that changed, of a classifier.
+        support: Its samples of the rarest class; of labels that are no classes, its samples.
     """
 
     n: int
     metrics: dict[str, SliceFigure] = field(default_factory=dict)
     undefined: dict[str, str] = field(default_factory=dict)
     churn: dict[str, Share] = field(default_factory=dict)
+    support: int = 0
 
 
 @dataclass(frozen=True)

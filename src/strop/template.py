@@ -8,14 +8,17 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ._calls import is_call
 from .baseline import DISAGREEMENT
 from .errors import InvalidPlan, TechniqueError
 from .images import Preprocessing
 from .model import KERAS, TFLITE, TORCH, Model
 from .plan import reached
+from .samples import Samples
 from .starting import Seen
-from .stats import detectable_drop
+from .stats import MOST_UNITS, detectable_drop
 from .target import Target
 from .technique import Needs, Technique, check
 from .techniques import TECHNIQUES
@@ -24,10 +27,11 @@ from .units import counted, quantity
 SCHEMA = "strop.schema.json"  # beside the plan, so that it is found wherever both are committed to
 WIDTH = 110  # of a line of comment
 LOSSES = (1, 2, 3, 5, 7, 10)  # %: the least of them that the samples can prove is the limit
+ALIKE = 0.99  # the least fidelity that is proposed
 LIMITS = {
     "average_precision": ("drop(average_precision) <= 0.01", "drop(auroc) <= 0.005"),
     "mse": ("mse <= 102% of original", "r2 >= 99% of original", "mae <= 102% of original"),
-    "fidelity": ("fidelity >= 0.99",),
+    "fidelity": (f"fidelity >= {ALIKE}",),
 }
 WHY = {
     "accuracy": "Labels are classes ({classes}).",
@@ -104,6 +108,7 @@ def _goal(seen: Seen) -> Iterator[str]:
     yield ""
     why = f"{WHY[seen.metric].format(classes=seen.classes)} Limits are what a result provably keeps."
     told, (first, *others) = _provable(seen) if seen.metric in ("accuracy", "agreement") else ("", LIMITS[seen.metric])
+    told = _alike(seen) if seen.metric == "fidelity" else told
     yield from _said(why + told)
     yield "limit = ["
     yield f"    {_string(first)},"
@@ -127,10 +132,22 @@ def _provable(seen: Seen) -> tuple[str, tuple[str, ...]]:
         limits = f"accuracy >= {100 - lost}% of original", f"drop(accuracy) <= {lost / 100:g}"
     else:
         said += f" an agreement of {1 - drop:.2%} at the most, where a candidate changes no prediction"
-        limits = f"agreement >= {1 - lost / 100:g}", "fidelity >= 0.99"
+        limits = f"agreement >= {1 - lost / 100:g}", f"fidelity >= {ALIKE}"
     if lost < 100 * drop:
         return f"{said}: too few for the limit below, which will stay inconclusive. Add samples.", limits
     return f"{said}; a tighter limit may stay inconclusive.", limits
+
+
+def _alike(seen: Seen) -> str:
+    """Of likeness: how much better than the limit a candidate must be for the samples to prove it."""
+    confirming = -(-seen.samples // 2)
+    count = min(confirming, MOST_UNITS)
+    losses = -np.log((np.arange(count) + 0.5) / count)  # as samples differ where most lose little
+    bound = Samples(np.ones(count), 1 - losses / losses.mean()).candidate().low  # of a mean loss of 1
+    said = f" {counted(confirming, 'sample')} to confirm on can prove it"
+    if not np.isfinite(bound):
+        return f"{said} of none: too few. Add samples."
+    return f"{said} of a candidate at {1 - (1 - ALIKE) / (1 - bound):.4f} or better, where most of them lose little."
 
 
 def _rest(seen: Seen, folder: Path) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import fcntl
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -33,6 +34,7 @@ WAITING = "another strop measures on this machine: waiting for it to end"
 CALLS_A_BLOCK = 30  # that arrive at random times, at the least: fewer show no queue
 LOCK = Path("/tmp/strop-measuring.lock")  # not where TMPDIR says: all users must find the same one
 REPEATS = 1.0  # disturbed turns that are taken again, for each that is wanted, before they count as they are
+TICK = 0.05  # seconds between two looks at a lock that another one holds
 
 
 @dataclass(frozen=True)
@@ -186,13 +188,17 @@ def best_batch(hosted: Hosted, data: Path) -> int:
 
 
 @contextlib.contextmanager
-def one_at_a_time(lock: Path | None = None) -> Iterator[float]:
+def one_at_a_time(lock: Path | None = None, patience: float = math.inf) -> Iterator[float]:
     """Hold the host's lock for measuring: two at once would disturb each other. Gives the seconds of waiting for it.
 
     It is one for all users and for any TMPDIR. Whoever makes it lets all others read it, which is enough to hold it.
 
+    Args:
+        patience: Seconds to wait at the most.
+
     Raises:
         RunFailed: What stands in its place is no file that can be read.
+        TimeoutError: Another one holds it, and that was too long.
     """
     lock = lock or LOCK
     try:
@@ -205,10 +211,21 @@ def one_at_a_time(lock: Path | None = None) -> Iterator[float]:
     try:
         start = time.monotonic()
         with waiting():
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            while not _held(descriptor, math.isinf(patience)):
+                if time.monotonic() - start > patience:
+                    raise TimeoutError("another strop measures on this machine")
+                time.sleep(TICK)
         yield time.monotonic() - start
     finally:
         os.close(descriptor)
+
+
+def _held(descriptor: int, wait: bool) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _open_lock(lock: Path) -> int:

@@ -70,7 +70,8 @@ def verify(
         compared. `judged_on`: which of the samples given the limits were judged on.
         `environment`: this machine, and the `differences` to the one where the bundle was made. `verdict`: `broken`
         where the outputs are different or a limit is broken; `met` where every limit is met, and the outputs are the
-        same, or close and quality was judged anew; else `inconclusive`. `seconds` that each part took.
+        same, or close and quality was judged anew; else `inconclusive`. `seconds` that each part took, without those
+        that it waited for others who measure here.
 
     Raises:
         StropError: The bundle, the original or the data can't be used; the message says why.
@@ -94,7 +95,7 @@ def verify(
         lacks = {limit: _lacks(limit, bundle.target) for limit in bundle.goal.limits}
         checked = tuple(limit for limit in bundle.goal.limits if not needs[limit] and not lacks[limit])
         limits: list[dict[str, Any]] = []
-        judged_on, objective = "", None
+        judged_on, objective, waited = "", None, 0.0
         compares = Limit(bundle.goal.objective, "<=", 1.0, relative=True)  # to know what comparing it takes
         lacking = " and ".join(_needs(compares, original, data, metric, slices))
         why = _lacks(compares, bundle.target) or (lacking and f"give {lacking}")
@@ -120,7 +121,7 @@ def verify(
             )
             first, second = fit(given, first, candidate, folder / "data")
             judged_on = "" if data is None else _keep_unseen(folder / "data", bundle)
-            limits, objective = _limits(first, second, checked, compared_by, folder, seed)
+            limits, objective, waited = _limits(first, second, checked, compared_by, folder, seed)
     limits += [
         {"limit": str(limit), "verdict": "not checked", "needs": needs[limit], "why": lacks[limit]}
         for limit in bundle.goal.limits if limit not in checked
@@ -146,7 +147,7 @@ def verify(
         },
         "judged_on": judged_on,
         "environment": {"here": here.flat(), "differences": differences},
-        "seconds": {"outputs": compared - start, "limits": time.monotonic() - compared},
+        "seconds": {"outputs": compared - start, "limits": time.monotonic() - compared - waited},
     }
 
 
@@ -205,8 +206,9 @@ def _keep_unseen(folder: Path, bundle: Bundle) -> str:
 
 def _limits(
     original: Hosted, candidate: Hosted, limits: tuple[Limit, ...], compared_by: Goal | None, folder: Path, seed: int
-) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """What is found of the limits, and the ratio of the objective of `compared_by`, where one is given."""
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None, float]:
+    """What is found of the limits; the ratio of the objective of `compared_by`, where one is given; and for how many
+    seconds others were waited for who measure here."""
     kinds = {str(limit): metrics.find(limit.metric) for limit in limits}
     if compared_by:
         goal = replace(compared_by, limits=limits)
@@ -225,7 +227,7 @@ def _limits(
     ratios = {str(limit): asdict(report.figures[kinds[str(limit)].name].ratio) for limit in limits if limit.relative}
     found = report.figures.get(metrics.find(goal.objective).name) if compared_by else None
     judged = [{**j.to_json(), "unit": kinds[j.limit].unit, "ratio": ratios.get(j.limit)} for j in report.judged]
-    return judged, asdict(found.ratio) if found else None
+    return judged, asdict(found.ratio) if found else None, ended.waited
 
 
 def _judge(original: Hosted, candidate: Hosted, folder: Path, goal: Goal, effort: Effort, seed: int) -> Report:

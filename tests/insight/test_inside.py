@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -25,6 +26,7 @@ from strop.runtime import LayerTime
 from strop.target import Target
 from strop.technique import Context, Technique, apply
 from strop.techniques import find
+from strop.timing import Effort, one_at_a_time
 
 BAD, WIDTH, LAYERS = 11, 32, 20
 SAMPLES = 24
@@ -68,12 +70,12 @@ def made(source: Path, folder: Path, inputs: dict[str, np.ndarray], *steps: Tech
     return model.path
 
 
-def seen(original: Path, candidate: Path, inputs: dict[str, np.ndarray], folder: Path) -> Inside:
+def seen(original: Path, candidate: Path, inputs: dict[str, np.ndarray], folder: Path, **how: Any) -> Inside:
     target = Target(threads=1)
     pair = [host(path, folder / f"host{place}", target) for place, path in enumerate((original, candidate))]
     first, second = fit(read_for(pair[0].model.signature, inputs), pair[0], pair[1], folder / "data")
     (folder / "opened").mkdir()
-    return look(first, second, folder / "data", folder / "opened")
+    return look(first, second, folder / "data", folder / "opened", **how)
 
 
 def saved(proto: onnx.ModelProto, path: Path) -> Path:
@@ -103,6 +105,15 @@ def test_the_layer_with_outliers_is_named_first(bad: tuple[Path, Path, Inside]) 
     assert f"introduced in 1 layer of {len(plain)}: layer{BAD}.gemm (Gemm in int8" in origin
     before = [one["accumulated"]["error"] for one in plain if one["operator"] == "Add"]
     assert max(before[:BAD]) < before[BAD] / 3, "what is accumulated jumps there"
+
+
+def test_errors_are_told_where_another_measures_all_the_time(bad: tuple[Path, Path, Inside], tmp_path: Path) -> None:
+    source, candidate, whole = bad
+    with one_at_a_time(tmp_path / "lock"):
+        found = seen(source, candidate, rows(), tmp_path, effort=Effort(lock=tmp_path / "lock"), seconds=6.0)
+    assert len(found.layers) == len(whole.layers) and any(one.own.share for one in found.layers)
+    assert {second for one in found.layers for second in one.seconds} == {None}
+    assert found.notes[-1] == "what each layer takes can't be told: another strop measures on this machine"
 
 
 def test_sizes_are_right_to_the_byte(bad: tuple[Path, Path, Inside]) -> None:

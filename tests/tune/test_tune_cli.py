@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import pickle
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +82,18 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def block(page: Path, name: str) -> str:
+    """Code that a report has."""
+    (found,) = re.findall(f'aria-label="{name}">(.*?)</pre>', page.read_text(), re.S)
+    return html.unescape(found)
+
+
+def run_code(code: str, folder: Path) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def strop(*words: object) -> Result:
     return CliRunner().invoke(app, ["tune", *(str(word) for word in words)])
 
@@ -95,7 +109,13 @@ def test_a_plan_file_is_run_kept_reported_and_gone_on_with(here: Path) -> None:
     assert {row["folds"] for row in found["trials"] if row["state"] == "done"} == {3}
     assert {row.get("param_svc__kernel") for row in found["trials"]} <= {None, "linear", "rbf"}
     assert found["how"]["given"] == {"svc__C": 1.0, "svc__kernel": "rbf", "svc__gamma": "scale"}
-    assert "svc__gamma" in (here / "run" / "report.html").read_text()
+    page = here / "run" / "report.html"
+    assert "svc__gamma" in page.read_text()
+    assert block(page, "The command") == "strop tune"
+    (here / "again.toml").write_text(block(page, "strop.toml"))
+    assert read("again.toml", TunePlan) == read("strop.toml", TunePlan)
+    assert "Pipeline" in run_code(block(page, "Python that loads it"), here / "run")
+    assert found["how"]["hashes"]["data"] in page.read_text(), "and what the data is known by"
 
     seen = CliRunner().invoke(app, ["watch", "run"])  # which tells it all again, and what it came to
     assert seen.exit_code == 0 and "optuna" not in seen.stderr
@@ -196,7 +216,11 @@ def test_a_function_with_a_space(here: Path) -> None:
     found = json.loads(said.stdout)
     assert found["params"] == {"x": 3}
     assert len(found["trials"]) == 5
-    assert (here / "run" / "report.html").exists()
+    page = here / "run" / "report.html"
+    assert float(run_code(block(page, "Python that trains it"), here)) == 0
+    _, *words = shlex.split(block(page, "The command").replace("\\\n", ""))
+    again = CliRunner().invoke(app, [*words, "--json"])
+    assert json.loads(again.stdout)["params"] == found["params"], again.stderr
 
 
 def test_what_a_function_prints_is_no_result(here: Path) -> None:

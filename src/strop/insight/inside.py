@@ -47,8 +47,11 @@ def look(
     inside = compare(pair, (until - monotonic()) / 3)
     harm(pair, inside, (until - monotonic()) / 2)
     if effort is not None:
-        with one_at_a_time(effort.lock):
-            time(pair, inside, until - monotonic())
+        try:
+            with one_at_a_time(effort.lock, (until - monotonic()) / 2):
+                time(pair, inside, until - monotonic())
+        except TimeoutError as error:
+            inside.notes.append(f"what each layer takes can't be told: {error}")
     return inside
 
 

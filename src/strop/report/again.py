@@ -30,8 +30,8 @@ def again(manifest: Mapping[str, Any]) -> str:
         f"<h3>The command</h3>{command}<p>Or <code>strop.toml</code>, which <code>strop optimize</code> runs:</p>"
         f"{plan}<p>{_which(manifest)}</p>"
         f"<h3>How it was measured</h3>{_how(manifest)}"
-        f"<h3>Machine and versions</h3>{_environment(manifest['environment'])}"
-        f"<h3>Hashes (SHA-256)</h3>{_hashes(manifest['hashes'])}"
+        f"<h3>Machine and versions</h3>{environment(manifest['environment'])}"
+        f"<h3>Hashes (SHA-256)</h3>{hashes(manifest['hashes'])}"
     )
 
 
@@ -101,7 +101,8 @@ def _how(manifest: Mapping[str, Any]) -> str:
     return bullets(lines)
 
 
-def _environment(found: Mapping[str, Any]) -> str:
+def environment(found: Mapping[str, Any]) -> str:
+    """The machine and the versions of packages, folded."""
     sets = ", ".join(found["instruction_sets"]) or "not known"
     named = {
         "CPU": f"{found['cpu']}, {counted(found['cores'], 'core')}", "instruction sets": sets,
@@ -111,10 +112,11 @@ def _environment(found: Mapping[str, Any]) -> str:
     return _folded("Versions", table("Machine and versions", ["what", "which"], rows, "wide dense"))
 
 
-def _hashes(found: Mapping[str, Any]) -> str:
+def hashes(found: Mapping[str, Any], kind: str = "SHA-256") -> str:
+    """What files and data are known by, folded."""
     plain = {**found, **{f"file {Path(name).name}": value for name, value in found.get("files", {}).items()}}
     rows = [[escape(name), f"<code>{escape(str(value))}</code>"] for name, value in plain.items() if name != "files"]
-    return _folded("Hashes", table("Hashes", ["of", "SHA-256"], rows, "wide dense"))
+    return _folded("Hashes", table("Hashes", ["of", kind], rows, "wide dense"))
 
 
 def _folded(summary: str, html: str) -> str:

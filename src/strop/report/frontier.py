@@ -32,6 +32,11 @@ LOOKS = {
 """What is to be said of a candidate: a colour (after Okabe & Ito 2008), a shape as Plotly names it, its size in pixels,
 and the same as text."""
 
+OF_SLICES = (
+    "That of a limit on the worst slice is where the whole would break it: what lies on its good side may still have a "
+    "slice that does."
+)
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -43,7 +48,7 @@ class Axis:
         quality: Whether it is one of quality.
         better: Which way it is good.
         original: The original's value, on all of the samples.
-        limits: Where they lie on the axis, and what they say.
+        limits: Where they lie on the axis, and what they say; one on the worst slice where the whole would break it.
     """
 
     name: str
@@ -61,7 +66,7 @@ class Axis:
         better = metrics.better().get(name) or _wanted(name, goal)
         limits = []
         for limit in goal.limits:
-            if limit.metric != name or limit.scope == "worst_slice":
+            if limit.metric != name:
                 continue
             _, factor, constant = limit.bound("lower" if better == "lower" else "higher")
             at = factor * original + constant
@@ -135,6 +140,8 @@ def chart(
         "metrics, of those that break no limit. Dashed lines are limits. Point at a mark to see its route; the legend "
         "and the axes choose what is drawn."
     )
+    if any(limit.scope == "worst_slice" for limit in goal.limits):
+        note += f" {OF_SLICES}"
     away = sum(math.isnan(axis.place(one)[0]) for one in shown for axis in axes if axis.name == across)
     if away:
         note += f" {away} of {len(shown)} are not in it: they failed, or were dropped before {across} was measured."

@@ -20,7 +20,7 @@ from .choices import choices, confirmed_table
 from .cost import cost
 from .frontier import Tried
 from .limits import limits_table
-from .parts import badge, bullets, code, document, spread_text, table
+from .parts import badge, bullets, code, document, part, spread_text, table
 from .why import EXPLAIN, why
 
 PACKAGES = {
@@ -145,22 +145,25 @@ def _worst(explained: Mapping[str, Any] | None, content: Mapping[str, Any]) -> s
     """The samples that changed the most."""
     if explained is None:
         return f"<p>Which samples changed the most, {EXPLAIN}</p>" if content.get("route") else ""
-    found = explained["samples"]
+    return part("Worst samples", lambda explained: _samples(explained["samples"]), explained)
+
+
+def _samples(found: Mapping[str, Any]) -> str:
     if not (worst := found["worst"]):
         return ""
     heads = [name for name in worst[0] if any(one[name] is not None for one in worst)]
-    rows = [[escape(_told(one[name])) for name in heads] for one in worst]
+    rows = [[escape(_cell(one[name])) for name in heads] for one in worst]
     changed = f"{counted(found['changed'], 'prediction')} changed" if found["changed"] else ""
     shown = f": these {len(worst)} by the widest margin" if (found["changed"] or 0) > len(worst) else ""
     legend = " ".join(said for name, said in WORST.items() if name in heads)
     return (
-        f"<h3>Worst samples</h3><p>{escape(_sentence(f'{changed}{shown}' or FARTHEST))}</p>"
+        f"<p>{escape(_sentence(f'{changed}{shown}' or FARTHEST))}</p>"
         + table("Worst samples", heads, rows, "wide dense")
         + f'<p class="note">{escape(legend)}</p>'
     )
 
 
-def _told(value: object) -> str:
+def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
 
 

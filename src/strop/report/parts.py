@@ -6,7 +6,7 @@ import base64
 import hashlib
 import importlib.resources
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, TypeAlias
 
@@ -93,6 +93,21 @@ def figure(data: Mapping[str, Any], about: str, controls: str = "", rows: int = 
 def badge(verdict: str, more: str = "") -> str:
     """A verdict by sign, word and colour; what is said of it in the same."""
     return f'<span class="{escape(verdict)}">{SIGNS.get(verdict, "")}&nbsp;{escape(verdict + more)}</span>'
+
+
+def part(head: str, draw: Callable[[Any], str], found: Any) -> str:
+    """A part of what may be another strop's, under its head; nothing where nothing was found, or nothing comes of it.
+
+    Args:
+        draw: Makes HTML of it, as this strop would have told it.
+        found: Where it is told otherwise, the part is left out, and said to be.
+    """
+    try:
+        html = draw(found) if found else ""
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        why = f"{type(error).__name__}: {error}"
+        html = f'<p class="note">Left out: the strop that wrote this told it otherwise ({escape(why)}).</p>'
+    return f"<h3>{escape(head)}</h3>{html}" if html else ""
 
 
 def bullets(lines: Sequence[str], head: str = "") -> str:

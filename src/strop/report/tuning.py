@@ -11,10 +11,10 @@ from typing import Any
 from ..rundir import finite
 from ..units import counted, duration, quantity, share, spread, stored
 from .limits import limits_table
-from .parts import badge, bullets, code, document, figure, spread_text, table
+from .parts import badge, code, document, figure, spread_text, table
 from .plots import LOOKS, outcomes, params_of
+from .put_to_use import deploy, once_more
 
-_PACKAGES = ("strop", "scikit-learn", "numpy", "optuna", "torch", "lightgbm", "xgboost")
 TIED = f"{LOOKS['not told apart'][2]} not told apart"
 _NOTE = (
     "Contours lie between the candidates that went through all folds. In slices, what was dropped is at the mean of "
@@ -39,7 +39,8 @@ def tuning_page(found: Mapping[str, Any], figures: Mapping[str, Sequence[Any]]) 
          f"<p>In {duration(found['seconds'])}; ended because {escape(found['ended'])}.</p>"
          + _ties(found) + _candidates(found, told)),
         ("why", "Why", tuning_figures(found, figures)),
-        ("again", "How to do it again", _again(how)),
+        ("deploy", "How to deploy it", deploy(found)),
+        ("again", "How to do it again", once_more(found)),
         ("all", "All of it", "<details><summary>As data</summary>"
          + code(json.dumps(finite(found), indent=1), "As data") + "</details>"),
     ])  # fmt: skip
@@ -186,24 +187,3 @@ def _sorted_by(value: float | None, unit: str) -> tuple[str, object]:
     if value is None or not math.isfinite(value):
         return ("" if value is None else escape(quantity(value, unit))), ""
     return escape(quantity(value, unit)), value
-
-
-def _again(how: Mapping[str, Any]) -> str:
-    if not how:
-        return "<p>The search did not say how it was asked.</p>"
-    asked = ("sampler", "rungs", "pruner", "holdout", "batch", "threads", "seed")
-    words = [f"goal={how['goal']!r}", *(f"{name}={how[name]!r}" for name in asked if how.get(name) is not None)]
-    words += [f"cv={how['cv']}"] if how.get("cv", "None") != "None" else []
-    words.append(f"budget=strop.Budget({how['seconds']:g}, {how['trials']})")
-    given = ["model", "space", *(["X", "y"] if "cv" in how else [])]
-    call = f"strop.tune.search(\n    {', '.join(given)},\n" + "".join(f"    {word},\n" for word in words) + ")"
-    env = how["environment"]
-    versions = ", ".join(f"{name} {env['packages'][name]}" for name in _PACKAGES if name in env["packages"])
-    lines = [
-        f"model: {how['model']}",
-        f"space: {how['space'] or 'drawn by the function itself'}",
-        f"{env['cpu']}, {counted(env['cores'], 'core')}, Python {env['python']}, {versions}",
-        "on one thread the same call tries the same candidates; on several, what is tried next depends on which fit "
-        "ends first",
-    ]
-    return code(call, "The call") + bullets(lines)

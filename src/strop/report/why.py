@@ -14,7 +14,7 @@ from ..units import quantity
 from .bars import bars, greatest
 from .borne import borne
 from .forest import forest
-from .parts import bullets, table
+from .parts import bullets, part, table
 from .roofline import roofline
 
 EXPLAINED = "where the error comes from"
@@ -31,31 +31,38 @@ def why(manifest: Mapping[str, Any], anatomy: Mapping[str, Any]) -> str:
     """What brought the result about.
 
     Args:
-        anatomy: What was found layer by layer: `explained`, `profile`, `sensitivity`, `why_not`; each may be missing.
+        anatomy: What was found layer by layer: `explained`, `profile`, `sensitivity`, `why_not`; each may be missing,
+            or an older strop's.
     """
-    parts = []
-    if gave := details.without(manifest["without"], manifest["goal"]["objective"]):
-        parts.append(f'<h3>What each step gave</h3><p class="note">{WITHOUT}</p>{bullets(gave)}')
+    parts = [part("What each step gave", _steps, manifest)]
     if not anatomy:
         unchanged = manifest["winner"] and not manifest["winner"]["route"]
         looked = "nothing was changed." if unchanged else EXPLAIN
         parts.append(f"<p>Where the error comes from, and where the time goes, before and after: {looked}</p>")
-    if explained := anatomy.get("explained"):
-        parts += _error(explained)
-    if profile := anatomy.get("profile"):
-        parts += ["<h3>Where the time of a call goes</h3>", roofline(profile)]
-    if found := anatomy.get("sensitivity"):
-        parts += ["<h3>How each layer bears int8</h3>", borne(found)]
-    return "".join([*parts, bullets(anatomy.get("why_not", []), "What was not told")])
+    explained = anatomy.get("explained")
+    parts += [
+        part("Where the error comes from", _said, explained),
+        part("Layer by layer", _layers, explained),
+        part("Tree by tree", lambda found: forest(found["forest"]) if found["forest"] else "", explained),
+        part("What stayed in floats", lambda found: bullets(lines(found["floats"])), explained),
+        part("Where the time of a call goes", roofline, anatomy.get("profile")),
+        part("How each layer bears int8", borne, anatomy.get("sensitivity")),
+    ]
+    return "".join([*parts, part("What was not told", bullets, anatomy.get("why_not"))])
 
 
-def _error(explained: Mapping[str, Any]) -> list[str]:
-    parts = [f"<h3>Where the error comes from</h3><p>{escape(' '.join(explained['said']))}</p>"]
-    if layers := explained["layers"]:
-        parts += [layer_charts(layers), _layers(layers)]
-    if found := explained["forest"]:
-        parts.append(forest(found))
-    return [*parts, bullets(lines(explained["floats"]), "What stayed in floats"), bullets(explained["notes"])]
+def _steps(manifest: Mapping[str, Any]) -> str:
+    gave = details.without(manifest["without"], manifest["goal"]["objective"])
+    return f'<p class="note">{WITHOUT}</p>{bullets(gave)}' if gave else ""
+
+
+def _said(explained: Mapping[str, Any]) -> str:
+    return f"<p>{escape(' '.join(explained['said']))}</p>{bullets(explained['notes'])}"
+
+
+def _layers(explained: Mapping[str, Any]) -> str:
+    layers = explained["layers"]
+    return layer_charts(layers) + _table(layers) if layers else ""
 
 
 def layer_charts(layers: Sequence[Mapping[str, Any]]) -> str:
@@ -83,7 +90,7 @@ def layer_charts(layers: Sequence[Mapping[str, Any]]) -> str:
     return f'<div class="plots">{"".join(parts)}</div>'
 
 
-def _layers(layers: Sequence[Mapping[str, Any]]) -> str:
+def _table(layers: Sequence[Mapping[str, Any]]) -> str:
     rows: list[list[Any]] = []
     for number, one in enumerate(layers):
         times = [_cell(one["seconds"][side], "s") for side in ("original", "candidate")]

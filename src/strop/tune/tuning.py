@@ -21,7 +21,7 @@ from ..goal import Goal
 from ..learning import Training
 from ..live import following
 from ..prepare import SEEDS, Budget, environment
-from ..rundir import finite, write_json
+from ..rundir import ASKED, finite, read_json, write_json
 from ..target import usable_cores
 from .asking import Asked, Asking, Sampler, default
 from .conclusion import conclude
@@ -31,6 +31,7 @@ from .measures import Judge, of_estimator, read_goal
 from .race import Race
 from .result import Tuned, plain_params
 from .samples import Samples, part
+from .saving import write
 from .space import Space
 from .store import FOUND, Store, telling
 from .trials import Trial
@@ -45,7 +46,7 @@ Array = np.ndarray[Any, Any]
 
 TRIALS = 100  # where the budget names none
 RUNGS = (1 / 9, 1 / 3)  # shares of samples or iterations before the whole, with successive halving by 3
-REPORT = "report.html"
+REPORT, CHOSEN = "report.html", "chosen.skops"
 FIDELITIES = ("halving", "hyperband")
 
 
@@ -139,7 +140,7 @@ def search(
     if not module and (function := read_function(model)) is not None:
         read = None if space is None else Space.of(space)
         how |= {
-            "model": getattr(function, "__qualname__", function),
+            "model": getattr(function, "__qualname__", function), "function": _importable(function),
             "space": None if read is None else read.spelled(),
             "sampler": sampler, "pruner": checked_pruner(pruner),
         }  # fmt: skip
@@ -166,7 +167,8 @@ def search(
     asking = Asking(
         read, chosen, parsed.direction, seed, [] if point is None else [point], _pruner(pruner, rungs, len(read.grids))
     )
-    with _kept(run, model, read, parsed, data, splits, seed, chosen, f"{rungs} {pruner}") as (folder, store):
+    hashes = {"data": _hash((data.X, data.y, data.arguments)), "folds": _hash(list(splits.values()))}
+    with _kept(run, model, read, parsed, hashes, seed, chosen, f"{rungs} {pruner}") as (folder, store):
         if store is not None:
             asking.begin_with(store.points())
         case = Case(
@@ -178,6 +180,7 @@ def search(
         how |= {
             "model": told(model, repr), "given": _given(model, read), "space": read.spelled(), "sampler": chosen,
             "cv": told(cv), "holdout": holdout, "rungs": rungs, "pruner": pruner, "batch": batch,
+            "module": module, "hashes": hashes,
         }  # fmt: skip
         with telling(run, following(listener)) as tell:
             race = Race(
@@ -185,7 +188,7 @@ def search(
                 data.held is not None, chosen == "grid", workers, store, tell,
             )  # fmt: skip
             race.run(Trial({} if first is None else first.params, first))
-            return _reported(conclude(race, data, seed, begun), how, run)
+            return _reported(conclude(race, data, seed, begun), how, run, savable=not module)
 
 
 def _given(model: Any, space: Space) -> dict[str, Any]:
@@ -194,12 +197,27 @@ def _given(model: Any, space: Space) -> dict[str, Any]:
     return plain_params({name: known.get(name) for grid in space.grids for name in grid})
 
 
-def _reported(found: Tuned, how: Mapping[str, Any], run: str | Path | None) -> Tuned:
-    """What was found with how it was, written down where the run is kept."""
+def _importable(function: Any) -> str:
+    """`module:function`, where it can be imported by that; else empty."""
+    if isinstance(function, str):
+        return function
+    module, name = getattr(function, "__module__", "__main__"), getattr(function, "__qualname__", "<lambda>")
+    return f"{module}:{name}" if module != "__main__" and name.isidentifier() else ""
+
+
+def _reported(found: Tuned, how: Mapping[str, Any], run: str | Path | None, savable: bool = False) -> Tuned:
+    """What was found with how it was, written down where the run is kept, with the estimator, where it can be saved."""
+    if run is None:
+        return replace(found, how=how)
+    folder = Path(run)
+    if (folder / ASKED).exists():
+        how = {**how, "asked": read_json(folder / ASKED, dict)}
+    if savable:
+        with contextlib.suppress(InvalidPlan):
+            how = {**how, "file": {"name": CHOSEN, "trusted": list(write(folder / CHOSEN, found.estimator))}}
     found = replace(found, how=how)
-    if run is not None:
-        write_json(Path(run) / FOUND, finite({**found.shown(), "said": str(found)}))
-        found.report(Path(run) / REPORT)
+    write_json(folder / FOUND, finite({**found.shown(), "said": str(found)}))
+    found.report(folder / REPORT)
     return found
 
 
@@ -266,9 +284,15 @@ def _pruner(name: str, rungs: str | None, grids: int) -> optuna.pruners.BasePrun
     return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=9, reduction_factor=3)
 
 
+def _hash(value: Any) -> str:
+    import joblib
+
+    return str(joblib.hash(value))
+
+
 @contextlib.contextmanager
 def _kept(
-    run: str | Path | None, estimator: Any, space: Space, goal: Goal, data: Samples, splits: Any, seed: int,
+    run: str | Path | None, estimator: Any, space: Space, goal: Goal, hashes: Mapping[str, str], seed: int,
     sampler: str, rungs: str,
 ) -> Iterator[tuple[Path, Store | None]]:  # fmt: skip
     """Where the search keeps its data, and its fits where that was asked for."""
@@ -276,13 +300,11 @@ def _kept(
         with tempfile.TemporaryDirectory(prefix="strop-tune-") as folder:
             yield Path(folder), None
         return
-    import joblib
-
     store = Store.open(
         run,
         {
             "estimator": repr(estimator), "space": space.spelled(), "goal": str(goal), "seed": str(seed),
-            "data": joblib.hash((data.X, data.y, data.arguments)), "folds": joblib.hash(list(splits.values())),
+            **hashes,
             "sampler": sampler, "fidelity": rungs,
         },
     )  # fmt: skip
