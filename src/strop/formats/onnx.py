@@ -17,7 +17,6 @@ from ..model import ONNX, Batch, Model, ModelFormat, Signature, Tensor
 from ..structure import Structure
 from ._call import call_shapes
 from ._onnx_inside import dataflow_of
-from ._onnx_integers import restored
 from ._onnx_layers import structure_of
 from ._onnx_taps import shift, tap
 from ._onnx_tensors import attribute_tensors, stored_bytes, tensors
@@ -86,11 +85,11 @@ class OnnxFormat(ModelFormat):
 
     def dataflow(self, model: Model) -> Dataflow:
         """Of the main graph; weights in files of their own are not read."""
-        return dataflow_of(_opened(graph_of(model) if model.files else load(model)))
+        return dataflow_of(named(graph_of(model) if model.files else load(model)))
 
     def tapped(self, model: Model, values: Sequence[str], folder: Path, given: Sequence[Tensor] | None = None) -> Model:
         """Write it with values in between as outputs, their types and shapes left open."""
-        proto = _opened(load(model))
+        proto = named(load(model))
         added = tap(proto, values, given)
         inner = tuple(Tensor(name, "float32", ()) for name in added)
         own = model.signature.outputs if given is None else ()
@@ -100,15 +99,10 @@ class OnnxFormat(ModelFormat):
 
     def shifted(self, model: Model, values: Sequence[str], folder: Path) -> tuple[Model, tuple[str, ...]]:
         """Write it with a sum behind each value."""
-        proto = _opened(load(model))
+        proto = named(load(model))
         added = shift(proto, values)
         files = write(proto, folder)
         return replace(model, payload=files[0], files=files), added
-
-
-def _opened(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """As it is looked into: nodes have names, and values that only integers are left of are floats, too."""
-    return restored(named(proto))
 
 
 def read(source: Any) -> tuple[onnx.ModelProto, Path | None]:
