@@ -105,6 +105,22 @@ def test_the_layer_with_outliers_is_named_first(bad: tuple[Path, Path, Inside]) 
     assert max(before[:BAD]) < before[BAD] / 3, "what is accumulated jumps there"
 
 
+def test_what_onnx_runtime_fused_is_explained_layer_by_layer(bad: tuple[Path, Path, Inside], tmp_path: Path) -> None:
+    source, candidate, before = bad
+    fused = made(candidate, tmp_path / "made", rows(), find("optimize-onnx").of({}))
+    assert "QGemm" in {node.op_type for node in onnx.load(fused).graph.node}
+    found = seen(source, fused, rows(), tmp_path)
+    assert found.outside == 0 and [one.part.value for one in found.layers] == [one.part.value for one in before.layers]
+    plain = story.layers(found)
+    worst = max(plain, key=lambda one: one["share"])
+    assert worst["name"] == f"layer{BAD}.gemm" and worst["share"] > 0.5
+    dense = [one for one in found.layers if one.part.main.kind == "Gemm"]
+    assert len(dense) == LAYERS and {one.precision for one in dense} == {"int8"}
+    assert min(one.part.bytes[1] for one in dense) >= WIDTH * WIDTH + 4 * WIDTH, "weights and a bias of its own"
+    assert sum(one.part.bytes[1] for one in found.layers) + found.rest[1] == fused.stat().st_size
+    assert found.layers[-1].all.share == pytest.approx(before.layers[-1].all.share, rel=0.1)
+
+
 def test_sizes_are_right_to_the_byte(bad: tuple[Path, Path, Inside]) -> None:
     source, candidate, found = bad
     dense = [one.part.bytes for one in found.layers if one.part.main.kind == "Gemm"]

@@ -20,6 +20,7 @@ from ._onnx_inside import dataflow_of
 from ._onnx_layers import structure_of
 from ._onnx_taps import shift, tap
 from ._onnx_tensors import attribute_tensors, stored_bytes, tensors
+from ._onnx_unfused import unfused
 from ._pixels import with_pixels
 from .onnx_graph import named
 
@@ -85,11 +86,11 @@ class OnnxFormat(ModelFormat):
 
     def dataflow(self, model: Model) -> Dataflow:
         """Of the main graph; weights in files of their own are not read."""
-        return dataflow_of(named(graph_of(model) if model.files else load(model)))
+        return dataflow_of(unfused(named(graph_of(model) if model.files else load(model))))
 
     def tapped(self, model: Model, values: Sequence[str], folder: Path, given: Sequence[Tensor] | None = None) -> Model:
         """Write it with values in between as outputs, their types and shapes left open."""
-        proto = named(load(model))
+        proto = unfused(named(load(model)))
         added = tap(proto, values, given)
         inner = tuple(Tensor(name, "float32", ()) for name in added)
         own = model.signature.outputs if given is None else ()
@@ -99,7 +100,7 @@ class OnnxFormat(ModelFormat):
 
     def shifted(self, model: Model, values: Sequence[str], folder: Path) -> tuple[Model, tuple[str, ...]]:
         """Write it with a sum behind each value."""
-        proto = named(load(model))
+        proto = unfused(named(load(model)))
         added = shift(proto, values)
         files = write(proto, folder)
         return replace(model, payload=files[0], files=files), added
