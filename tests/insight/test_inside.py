@@ -110,7 +110,7 @@ def test_what_onnx_runtime_fused_is_explained_layer_by_layer(bad: tuple[Path, Pa
     fused = made(candidate, tmp_path / "made", rows(), find("optimize-onnx").of({}))
     assert "QGemm" in {node.op_type for node in onnx.load(fused).graph.node}
     found = seen(source, fused, rows(), tmp_path)
-    assert found.outside == 0 and [one.part.value for one in found.layers] == [one.part.value for one in before.layers]
+    assert not found.outside and [one.part.value for one in found.layers] == [one.part.value for one in before.layers]
     plain = story.layers(found)
     worst = max(plain, key=lambda one: one["share"])
     assert worst["name"] == f"layer{BAD}.gemm" and worst["share"] > 0.5

@@ -9,6 +9,7 @@ fuses them again as it loads it.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -61,8 +62,8 @@ FORMS = {
 def unfused(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Put pairs that round and restore values in the place of operators on integers; the graph given is used up.
 
-    Nodes keep their names. What is laid out with channels last stays as it is, and so does a graph of an opset that has
-    no scale for each channel.
+    Nodes keep their names. Convolutions whose channels were laid out last have them first again, and what others move
+    or add with channels last has lost its name. A graph of an opset that has no scale for each channel stays as it is.
     """
     if opset(proto) >= OPSET and any(node.op_type in FORMS for node in proto.graph.node):
         _Unfusing(proto.graph).run()
@@ -77,12 +78,14 @@ def _stem(value: str) -> str:
 class _Unfusing:
     def __init__(self, graph: onnx.GraphProto):
         self._graph, self._nodes = graph, list[onnx.NodeProto]()
-        self._stored = {tensor.name for tensor in graph.initializer}
+        self._stored = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
         self._taken = {name for node in graph.node for name in (node.name, *node.input, *node.output)}
         self._steps: dict[str, list[str]] = {}  # of each value that is rounded as it is made: scale and zero point
         self._restored: dict[str, str] = {}
         self._sources: dict[str, str] = {}  # of what is rounded, and only moved since: the float to move instead
         self._renamed: dict[str, str] = {}
+        self._first: dict[str, str] = {}  # of what has its channels last: the same, rounded too, with channels first
+        self._zeros = Counter(_zero(node) for node in graph.node)
 
     def run(self) -> None:
         for node in self._graph.node:
@@ -97,12 +100,15 @@ class _Unfusing:
                     self._steps[node.output[0]], self._sources[node.output[0]] = list(node.input[1:3]), node.input[0]
                     self._rename(node.input[0])
         del self._graph.node[:], self._graph.value_info[:]  # which tells of integers where floats are now
-        read = {name for node in self._nodes for name in node.input} | {value.name for value in self._graph.output}
-        self._nodes = [node for node in self._nodes if node.op_type != ROUND or node.output[0] in read]
-        for node in self._nodes:
+        read, kept = {value.name for value in self._graph.output}, list[onnx.NodeProto]()
+        for node in reversed(self._nodes):
+            if node.op_type in (ROUND, RESTORE, "Transpose") and node.output[0] not in read:
+                continue
+            read |= set(node.input)
             for names in (node.input, node.output):
                 names[:] = [self._renamed.get(name, name) for name in names]
-        self._graph.node.extend(self._nodes)
+            kept.append(node)
+        self._graph.node.extend(reversed(kept))
 
     def _move(self, node: onnx.NodeProto) -> None:
         """Move floats in the place of integers, before they are rounded where that is done for no other reason."""
@@ -123,6 +129,9 @@ class _Unfusing:
         if node.op_type == "Gemm" and "alpha" in attributes:  # integers of the bias are scaled by it too
             attributes["beta"] = onnx.helper.make_attribute("beta", attributes["alpha"].f)
         axis = 0 if node.op_type == "Conv" or ("transB" in attributes and attributes["transB"].i) else 1
+        last = any(one.name == "channels_last" and one.i for one in node.attribute)
+        if last:
+            given[0] = self._channels_first(given[0], self._stored[given[3]])
         reads = [given[at] for at in form.plain]
         for at in form.rounded:
             stored = given[at] in self._stored
@@ -137,7 +146,38 @@ class _Unfusing:
         del node.attribute[:]
         node.attribute.extend(kept)
         node.input[:] = reads
-        self._add(node, given[form.result : form.result + 2])
+        steps = given[form.result : form.result + 2]
+        if last:
+            self._channels_last(node, steps, self._stored[given[3]])
+        else:
+            self._add(node, steps)
+
+    def _channels_first(self, value: str, rank: int) -> str:
+        """The same integers with channels first."""
+        if value not in self._first:
+            moved = self._free(f"{value}/first")
+            move = onnx.helper.make_node(
+                "Transpose", [self._float(value)], [moved], f"{moved}/move", perm=[0, rank - 1, *range(1, rank - 1)]
+            )
+            self._add(move, self._steps[value])
+            self._first[value] = moved
+        return self._first[value]
+
+    def _channels_last(self, node: onnx.NodeProto, steps: list[str], rank: int) -> None:
+        """Add what makes channels first, and behind it what hands them on last, as others read them.
+
+        The name of the integers is that of the node. A zero point has the name of the value that it was found for.
+        """
+        value, named = node.output[0], steps[1].removesuffix("_zero_point")
+        own = named != steps[1] and self._zeros[steps[1]] == 1 and named not in self._taken
+        first = self._free(f"{named if own else value}_quantized")
+        node.output[0] = first
+        self._add(node, steps)
+        move = onnx.helper.make_node(
+            "Transpose", [self._float(first)], [value], self._free(f"{value}/last"), perm=[0, *range(2, rank), 1]
+        )
+        self._add(move, steps)
+        self._first[value] = first
 
     def _add(self, node: onnx.NodeProto, steps: list[str]) -> None:
         """Add a node that makes floats, and where there are steps, what rounds them under the names that it had."""
@@ -177,9 +217,17 @@ class _Unfusing:
 def _form(node: onnx.NodeProto) -> _Form | None:
     """Where an operator on integers reads what; None of others, and of what ONNX's operators can't say."""
     form = FORMS.get(node.op_type)
-    if form is None or any(one.name == "channels_last" and one.i for one in node.attribute):
+    last = any(one.name == "channels_last" and one.i for one in node.attribute)
+    if form is None or (last and node.op_type != "QLinearConv"):
         return None
     if node.op_type == "QLinearConcat":
         form = replace(form, rounded=tuple(range(2, len(node.input), 3)))
     scale, zero = (*node.input[form.result : form.result + 2], "", "")[:2]
     return form if bool(scale) == bool(zero) else None  # whose zero point tells the type of what it makes
+
+
+def _zero(node: onnx.NodeProto) -> str:
+    """The zero point by which a node rounds what it makes; empty where it does not."""
+    form = _form(node)
+    at = 2 if node.op_type == ROUND else -1 if form is None else form.result + 1
+    return node.input[at] if 0 <= at < len(node.input) else ""
