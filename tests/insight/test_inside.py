@@ -238,6 +238,22 @@ def test_control_flow_is_said_and_the_rest_explained(tmp_path: Path) -> None:
     assert [one.own.share < 1e-12 for one in found.layers] == [True, True, False]
 
 
+def test_a_product_without_a_line_of_its_own_is_named_with_the_reason(tmp_path: Path) -> None:
+    proto = build(
+        "g (float[N, 4] x) => (float[N, 4] y) { h = MatMul(x, w) y = MatMul(h, v) }",
+        [weight("w", 4, 4), weight("v", 4, 4)],
+    )
+    inputs = {"x": RNG(0).normal(size=(12, 4)).astype(np.float32)}
+    source = saved(proto, tmp_path / "a.onnx")
+    assert not story.untold(seen(source, source, inputs, tmp_path))
+    proto.graph.node[0].output[0] = proto.graph.node[1].input[0] = "other"
+    (tmp_path / "again").mkdir()
+    found = seen(source, saved(proto, tmp_path / "b.onnx"), inputs, tmp_path / "again")
+    assert [one["name"] for one in story.layers(found)] == ["MatMul:h"]
+    (said,) = story.untold(found)
+    assert said.startswith("told of as one with MatMul:h, since") and said.endswith(": MatMul:y")
+
+
 def test_models_that_share_no_value_are_refused_with_what_to_do(tmp_path: Path) -> None:
     first = build("g (float[N, 4] x) => (float[N, 4] y) { a = MatMul(x, w) y = Relu(a) }", [weight("w", 4, 4)])
     other = build("g (float[N, 4] x) => (double[N, 4] y) { b = MatMul(x, w) y = Cast <to = 11> (b) }",
