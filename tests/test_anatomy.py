@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from strop.formats._onnx_integers import restored
 
 from engine import mutations
 from models import RNG, cnn
@@ -17,7 +18,6 @@ from strop import explain, formats
 from strop.anatomy import take_apart
 from strop.data import Data
 from strop.dataflow import Group
-from strop.formats._onnx_integers import restored
 from strop.insight import Peaks
 from strop.plan import Candidate
 from strop.reading import read_for

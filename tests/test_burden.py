@@ -17,7 +17,7 @@ from strop.burden import AROUND, UNKNOWN, Burden, of_call, of_structure
 from strop.goal import Goal
 from strop.insight import Found, Row, advise, burden_of
 from strop.model import Model
-from strop.plan import routes, told
+from strop.plan import Route, routes, told
 from strop.runtimes import Onnxruntime, Openvino
 from strop.search import RouteSearch
 from strop.server import Hosted
@@ -111,7 +111,10 @@ def test_a_model_that_memory_binds_gains_by_smaller_weights_alone(
         monkeypatch.setattr(Target, "int8_saturates", saturates)
         found = gains("memory", tmp_path)
         weights = found["to-openvino + openvino-int8-weights"]
-        assert weights > 0.6, "0.28x of OpenVINO's float32 was measured (benchmarks/int4.md)"
+        if saturates:
+            assert weights == pytest.approx(1 - 0.44, abs=0.03), "as benchmarks/bound.md measured"
+        else:
+            assert weights > 0.6, "0.28x of OpenVINO's float32 was measured (benchmarks/int4.md)"
         assert weights > found["to-openvino"] + 0.4
         assert found["dynamic-int8"] > 0.6
 
@@ -132,6 +135,12 @@ def test_int8_through_openvino_pays_for_convolutions_and_not_for_products_withou
     monkeypatch.setattr(Target, "int8_saturates", True)
     step = OpenvinoInt8()
     assert step.ratio(Work.CONVOLUTIONS, TARGET) < 0.7 < 1 <= step.ratio(Work.PRODUCTS, TARGET)
+    through = {
+        work: Route((ToOpenvino, OpenvinoInt8), Openvino, burden=Burden(((work, 1.0),))).expects(TARGET)
+        for work in (Work.CONVOLUTIONS, Work.PRODUCTS)
+    }
+    assert through[Work.CONVOLUTIONS] < 0.65, "of ONNX Runtime's time in float32; the detector of PP-OCRv4 takes 0.64"
+    assert through[Work.PRODUCTS] > 1.1, "MiniLM takes 1.15"
     mix = MixedOpenvino()
     assert step.ratio(Work.CONVOLUTIONS, TARGET) < mix.ratio(Work.CONVOLUTIONS, TARGET) < 1
     assert mix.ratio(Work.OTHER, TARGET) == 1 == mix.ratio(Work.PREPARATION, TARGET)

@@ -221,10 +221,7 @@ def _layers(found: Inside, changed: Mapping[str, Any], reasons: Mapping[str, Rea
     layers, floats, notes = story.layers(found), spare.floats(found, reasons or {}), list(found.notes)
     if reasons is None and not all(one["known"] for one in floats):
         notes.append("why layers stayed in floats is told where the candidate is a bundle, as strop optimize writes it")
-    if found.outside:
-        notes.append(
-            f"{found.outside} products of the original end in no value that both models know, and are not looked at"
-        )
+    notes += story.untold(found)
     if 0 < found.tried < min(TRIED, found.samples):
         notes.append(f"shares were told by {counted(found.tried, 'sample')}, since each takes a call for every layer")
     return {

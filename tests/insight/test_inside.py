@@ -116,6 +116,22 @@ def test_errors_are_told_where_another_measures_all_the_time(bad: tuple[Path, Pa
     assert found.notes[-1] == "what each layer takes can't be told: another strop measures on this machine"
 
 
+def test_what_onnx_runtime_fused_is_explained_layer_by_layer(bad: tuple[Path, Path, Inside], tmp_path: Path) -> None:
+    source, candidate, before = bad
+    fused = made(candidate, tmp_path / "made", rows(), find("optimize-onnx").of({}))
+    assert "QGemm" in {node.op_type for node in onnx.load(fused).graph.node}
+    found = seen(source, fused, rows(), tmp_path)
+    assert not found.outside and [one.part.value for one in found.layers] == [one.part.value for one in before.layers]
+    plain = story.layers(found)
+    worst = max(plain, key=lambda one: one["share"])
+    assert worst["name"] == f"layer{BAD}.gemm" and worst["share"] > 0.5
+    dense = [one for one in found.layers if one.part.main.kind == "Gemm"]
+    assert len(dense) == LAYERS and {one.precision for one in dense} == {"int8"}
+    assert min(one.part.bytes[1] for one in dense) >= WIDTH * WIDTH + 4 * WIDTH, "weights and a bias of its own"
+    assert sum(one.part.bytes[1] for one in found.layers) + found.rest[1] == fused.stat().st_size
+    assert found.layers[-1].all.share == pytest.approx(before.layers[-1].all.share, rel=0.1)
+
+
 def test_sizes_are_right_to_the_byte(bad: tuple[Path, Path, Inside]) -> None:
     source, candidate, found = bad
     dense = [one.part.bytes for one in found.layers if one.part.main.kind == "Gemm"]
@@ -231,6 +247,22 @@ def test_control_flow_is_said_and_the_rest_explained(tmp_path: Path) -> None:
     assert any("control flow (If:c)" in note and "not looked into" in note for note in found.notes)
     assert [one.part.value for one in found.layers] == ["h", "c", "y"]
     assert [one.own.share < 1e-12 for one in found.layers] == [True, True, False]
+
+
+def test_a_product_without_a_line_of_its_own_is_named_with_the_reason(tmp_path: Path) -> None:
+    proto = build(
+        "g (float[N, 4] x) => (float[N, 4] y) { h = MatMul(x, w) y = MatMul(h, v) }",
+        [weight("w", 4, 4), weight("v", 4, 4)],
+    )
+    inputs = {"x": RNG(0).normal(size=(12, 4)).astype(np.float32)}
+    source = saved(proto, tmp_path / "a.onnx")
+    assert not story.untold(seen(source, source, inputs, tmp_path))
+    proto.graph.node[0].output[0] = proto.graph.node[1].input[0] = "other"
+    (tmp_path / "again").mkdir()
+    found = seen(source, saved(proto, tmp_path / "b.onnx"), inputs, tmp_path / "again")
+    assert [one["name"] for one in story.layers(found)] == ["MatMul:h"]
+    (said,) = story.untold(found)
+    assert said.startswith("told of as one with MatMul:h, since") and said.endswith(": MatMul:y")
 
 
 def test_models_that_share_no_value_are_refused_with_what_to_do(tmp_path: Path) -> None:

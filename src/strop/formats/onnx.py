@@ -16,10 +16,12 @@ from ..images import Preprocessing
 from ..model import ONNX, Batch, Model, ModelFormat, Signature, Tensor
 from ..structure import Structure
 from ._call import call_shapes
+from ._onnx_blocked import unblocked
 from ._onnx_inside import dataflow_of
 from ._onnx_layers import structure_of
 from ._onnx_taps import shift, tap
 from ._onnx_tensors import attribute_tensors, stored_bytes, tensors
+from ._onnx_unfused import unfused
 from ._pixels import with_pixels
 from .onnx_graph import named
 
@@ -85,11 +87,11 @@ class OnnxFormat(ModelFormat):
 
     def dataflow(self, model: Model) -> Dataflow:
         """Of the main graph; weights in files of their own are not read."""
-        return dataflow_of(named(graph_of(model) if model.files else load(model)))
+        return dataflow_of(_plain(graph_of(model) if model.files else load(model)))
 
     def tapped(self, model: Model, values: Sequence[str], folder: Path, given: Sequence[Tensor] | None = None) -> Model:
         """Write it with values in between as outputs, their types and shapes left open."""
-        proto = named(load(model))
+        proto = _plain(load(model))
         added = tap(proto, values, given)
         inner = tuple(Tensor(name, "float32", ()) for name in added)
         own = model.signature.outputs if given is None else ()
@@ -99,7 +101,7 @@ class OnnxFormat(ModelFormat):
 
     def shifted(self, model: Model, values: Sequence[str], folder: Path) -> tuple[Model, tuple[str, ...]]:
         """Write it with a sum behind each value."""
-        proto = named(load(model))
+        proto = _plain(load(model))
         added = shift(proto, values)
         files = write(proto, folder)
         return replace(model, payload=files[0], files=files), added
@@ -216,6 +218,11 @@ def _unreadable(path: Path) -> str:
     if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
         return f"{rule} is text that begins with {head[:24].decode()!r}. Check the path."
     return f"{rule} ({path.stat().st_size} bytes) can't be parsed: it is truncated or something else. Copy it again."
+
+
+def _plain(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """With names for all nodes, and layers apart that ONNX Runtime fused or laid out anew; the graph is used up."""
+    return unfused(unblocked(named(proto)))
 
 
 def _external_files(proto: onnx.ModelProto, path: Path) -> list[Path]:

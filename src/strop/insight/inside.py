@@ -15,7 +15,7 @@ from ..timing import Effort, one_at_a_time
 from .harm import harm
 from .likeness import Likeness
 from .pair import Pair
-from .parts import PRODUCTS, plain
+from .parts import products
 from .seen import Inside, Seen
 
 LEAST = 0.2  # seconds of calls, by which layers are timed
@@ -75,7 +75,7 @@ def compare(pair: Pair, seconds: float = inf) -> Inside:
     before, after = (
         side.model.size - sum(part.bytes[place] for part in pair.parts) for place, side in enumerate(pair.sides)
     )
-    outside = sum(plain(one.kind) in PRODUCTS for one in pair.flows[0].operators if one.name not in covered)
+    outside = tuple(one for one in products(pair.flows[0].operators) if one.name not in covered)
     floats = {name: likeness for name, likeness in outputs.items() if likeness.cells or likeness.lost}
     return Inside(layers, floats, pair.count, 0, (before, after), outside, pair.notes)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..dataflow import Dataflow, Operator
@@ -98,6 +98,11 @@ def parts(original: Dataflow, candidate: Dataflow, values: Sequence[tuple[str, s
         counterpart = alike or (_main(theirs, last) if last is not None else None)
         made.append(Part(value, found, first, second, main, counterpart, (before.bytes[place], after.bytes[place])))
     return made
+
+
+def products(operators: Iterable[Operator]) -> list[Operator]:
+    """Those that are matrix products, or made of them."""
+    return [one for one in operators if plain(one.kind) in PRODUCTS]
 
 
 def constant(flow: Dataflow) -> set[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dataflow import Operator
 from .likeness import Likeness
 from .parts import Part
 
@@ -70,8 +71,7 @@ class Inside:
         samples: That were looked into.
         tried: That were used to tell the harm of single layers; 0 where it could not be told.
         rest: Bytes of both models that belong to no layer: the graph itself, names, what no float comes from.
-        outside: Operators of the original, without those that only change how numbers are held, whose layer ends in
-            none of the values compared.
+        outside: Products of the original whose layer ends in none of the values compared.
         notes: What to know of it, in sentences.
     """
 
@@ -80,5 +80,5 @@ class Inside:
     samples: int
     tried: int
     rest: tuple[int, int]
-    outside: int
+    outside: tuple[Operator, ...]
     notes: list[str]

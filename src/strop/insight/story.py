@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..dataflow import Operator
 from ..naming import labels
 from ..units import counted
 from .likeness import Likeness
+from .parts import products
 from .seen import Inside, Seen
 
 NAMED = 3  # layers that a sentence names
@@ -60,6 +62,24 @@ def labelled(found: Sequence[Seen]) -> list[str]:
 def tell(found: Inside, plain: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the layers come to, in sentences that need no other knowledge."""
     return [*_outputs(found), *_origin(found, plain), *_causes(found), *_additive(found), *_precisions(plain)]
+
+
+def untold(found: Inside) -> list[str]:
+    """Which products of the original have no line of their own, and why not."""
+    said = []
+    if found.outside:
+        said.append(f"not looked at, since it ends in no value that both models know: {_called(found.outside)}")
+    for label, seen in zip(labelled(found.layers), found.layers, strict=True):
+        if others := [one for one in products(seen.part.original) if one is not seen.part.main]:
+            said.append(
+                f"told of as one with {label}, since the candidate has no value of the original's between them: "
+                f"{_called(others)}"
+            )
+    return said
+
+
+def _called(operators: Sequence[Operator]) -> str:
+    return ", ".join(labels([(one.name, one.kind, one.place) for one in operators]))
 
 
 def _outputs(found: Inside) -> list[str]:
