@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from itertools import accumulate
 
 from ..formats.tflite import Graph
 
@@ -155,29 +156,39 @@ def _turns(graph: Graph, others: Collection[int]) -> Iterator[tuple[int, list[in
 def _laid(names: Sequence[str], kinds: Sequence[str]) -> list[int | None]:
     """For each part the place of its operator, with the least against it; both are in order.
 
-    Of several operators that a part could be of, the last has it. From the end, by Dijkstra, "A note on two problems in
-    connexion with graphs", Numerische Mathematik 1, 1959.
+    Of several operators that a part could be of, the last has it. From the end, by Hart, Nilsson, Raphael, "A formal
+    basis for the heuristic determination of minimum cost paths", IEEE Transactions on Systems Science and Cybernetics
+    4(2), 1968: what can be no main part is aside at the least, and operators beyond the others in number are without.
     """
+    aside = [not any(_fits(name, kind) for kind in set(kinds)) for name in names]
+    mains = [0, *accumulate(not is_aside for is_aside in aside)]
+    rest = [0, *accumulate(is_aside * (BESIDE if name in BEFORE | AFTER else STRANGE)
+                           for name, is_aside in zip(names, aside, strict=True))]  # fmt: skip
     came: dict[_Step, tuple[_Step, int | None]] = {}
     here: _Step = (len(names), len(kinds), False)
-    ways: list[tuple[int, _Step, _Step, int]] = [(0, here, here, -1)]
+    ways: list[tuple[int, _Step, int, _Step, int]] = [(0, here, 0, here, -1)]
+
+    def go(against: int, parts: int, operators: int, has: bool, owner: int = -1) -> None:
+        least = against + rest[parts] + ABSENT * max(0, operators - has - mains[parts])
+        heappush(ways, (least, (parts, operators, has), against, here, owner))
+
     while here[:2] != (0, 0):
-        against, here, before, owner = heappop(ways)
+        _, here, against, before, owner = heappop(ways)
         if here in came:
             continue
         came[here] = before, None if owner < 0 else owner
         parts, operators, has = here
         at = operators - 1
         if operators:
-            heappush(ways, (against + (0 if has else ABSENT), (parts, at, False), here, -1))
+            go(against + (0 if has else ABSENT), parts, at, False)
         if parts:
-            heappush(ways, (against + STRANGE, (parts - 1, operators, has), here, -1))
+            go(against + STRANGE, parts - 1, operators, has)
         if parts and operators:
             name = names[parts - 1]
             if _fits(name, kinds[at]):
-                heappush(ways, (against, (parts - 1, operators, True), here, at))
+                go(against, parts - 1, operators, True, at)
             elif name in (BEFORE if has else AFTER):
-                heappush(ways, (against + BESIDE, (parts - 1, operators, has), here, at))
+                go(against + BESIDE, parts - 1, operators, has, at)
     found: list[int | None] = []
     while here != (len(names), len(kinds), False):
         before, place = came[here]
