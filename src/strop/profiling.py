@@ -101,10 +101,11 @@ def profile(
         ready, _ = fit(samples, hosted, hosted, folder / "data")
         known = peaks(ready.runtime.label(), target)
         watched = jobs.run(observe, ready, folder / "data", known, limits=LIMITS)
-        if watched.cause == "refused":
+        if watched.cause in ("refused", "crashed"):
             found = _timed(ready, samples, made_up is None, folder / "beside", seed)
             if len(found.structure.layers) > 1:
-                found = replace(found, notes=(*found.notes, watched.reason))
+                why = watched.reason if watched.cause == "refused" else f"layers were not timed: {watched.reason}"
+                found = replace(found, notes=(*found.notes, why))
         else:
             watched.raise_unless_done()
             assert watched.value is not None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from strop.profiling import profile
 from strop.runtime import LayerTime
 from strop.structure import Layer, Structure
 from strop.target import Target
+from strop.techniques import TfliteInt8
 
 TARGET = Target(threads=1)
 PEAKS = Peaks("onnxruntime", 1, {"f32": 1e11, "int8": 4e11}, 1e10, 1e11, 1 << 20, 1 << 25, 2e-7)
@@ -85,6 +88,35 @@ def test_models_of_known_bottlenecks_are_diagnosed(bound: str, proto: Any) -> No
     for width in (110, 80):
         assert max(map(len, summarize(found, width).splitlines())) <= width
     json.dumps(found)
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_a_tflite_model_adds_up(quantized: bool, tmp_path: Path) -> None:
+    tflites = pytest.importorskip("tflites", reason="comes with the extra litert", exc_type=ImportError)
+    example = tflites.example(tmp_path / "given")
+    model = tflites.quantize(TfliteInt8(), example, tmp_path / "made") if quantized else example.model
+    found = profile(model.path, target=TARGET)
+    for _ in range(4):
+        if adds_up(found):
+            break
+        found = profile(model.path, target=TARGET)
+    assert adds_up(found), found["layers"]
+    overhead, *layers = found["layers"]
+    named = [name for layer in layers for name in layer["layers"]]
+    assert overhead["name"] == "call" and len(named) == len(set(named))
+    assert {"first", "second", "mean", "logits"} <= set(named)
+    assert "Where the time goes" in summarize(found)
+
+
+def dies(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def test_a_profiler_that_kills_its_process_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("strop.profiling.observe", dies)
+    found = profile(chain(4), target=TARGET)
+    assert found["seconds"]["value"] > 0
+    assert any("layers were not timed: its process" in note for note in found["notes"]), found["notes"]
 
 
 def test_a_model_of_5000_nodes_is_profiled() -> None:

@@ -18,7 +18,7 @@ from ..images import Preprocessing
 from ..model import TFLITE, Batch, Model, ModelFormat, Signature, Tensor
 from ..structure import Layer, Structure
 from ._tflite import IDENTIFIER, Graph, Operator, Value, read
-from ._tflite_inside import dataflow_of, shift, tap
+from ._tflite_inside import dataflow_of, names, shift, tap
 from ._tflite_pixels import with_pixels
 from ._tflite_schema import BITS, NUMERIC
 from ._tflite_writing import content
@@ -129,9 +129,9 @@ class TfliteFormat(ModelFormat):
     def tapped(self, model: Model, values: Sequence[str], folder: Path, given: Sequence[Tensor] | None = None) -> Model:
         """Write it with values in between as outputs: integers that have a scale come out as floats, as others do."""
         live = _live(model.path)
-        names = tap(live, read(model.path), values, given)
+        taps = tap(live, read(model.path), values, given)
         own = model.signature.outputs if given is None else ()
-        inner = tuple(Tensor(name, "float32", ()) for name in names)
+        inner = tuple(Tensor(name, "float32", ()) for name in taps)
         signature = Signature((*model.signature.inputs, *(given or ())), (*own, *inner))
         return replace(model, payload=_write(live, folder), files=(folder / FILE,), signature=signature)
 
@@ -263,6 +263,7 @@ def _bytes(value: Value) -> float:
 
 
 __all__ = [
+    "INTEGERS",
     "Graph",
     "Operator",
     "TfliteFormat",
@@ -270,6 +271,7 @@ __all__ = [
     "has_weights",
     "is_half",
     "is_quantized",
+    "names",
     "quantization",
     "read",
 ]

@@ -120,7 +120,8 @@ def _calm(logged: Array, lost: Array) -> Array:
     room = excess.sum(axis=1)
     first = np.divide(np.minimum(lost, room), room, out=np.zeros_like(room), where=room > 0)
     rest = logged - excess * first[:, None]
-    left = np.clip((lost - first * room) / rest.sum(axis=1), 0.0, 0.9)
+    whole = rest.sum(axis=1)  # nothing where all took less than what the profiler tells apart
+    left = np.clip(np.divide(lost - first * room, whole, out=np.zeros_like(whole), where=whole > 0), 0.0, 0.9)
     calm: Array = rest * (1 - left)[:, None]
     return calm
 

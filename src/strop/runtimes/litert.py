@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,9 +15,10 @@ from .._quiet import hushed
 from ..errors import NotApplicable, RunFailed, UnsupportedModel
 from ..formats.tflite import Graph, quantization, read
 from ..model import TFLITE, Batch, Format, Model
-from ..runtime import Array, Code, Runtime
+from ..runtime import SECONDS, Array, Code, Profiled, Runtime
 from ..settings import choice
 from ..target import Target
+from ._litert_layers import profiled
 
 litert = lazy("ai_edge_litert.interpreter", "litert")
 
@@ -126,6 +128,11 @@ for name, place in results.items():
             raise RunFailed(f"LiteRT can't load {model.path.name}: {_line(error)}") from error
         return _Runner(interpreter, graph, scales)
 
+    def profiled(self, model: Model, target: Target, batches: Sequence[Batch], seconds: float = SECONDS) -> Profiled:
+        with closing(self.load(model, target)) as runner:
+            calls, feeds = [runner.bind(batch) for batch in batches], [runner.held(batch) for batch in batches]
+            return profiled(model, calls, feeds, self.threads or target.threads, seconds)
+
 
 class _Runner:
     def __init__(self, interpreter: Any, graph: Graph, scales: Mapping[int, tuple[float, int] | None]):
@@ -156,6 +163,10 @@ class _Runner:
 
     def _placed(self, batch: Batch) -> dict[int, Array]:
         return {place: np.asarray(batch[name], order="C") for name, place in self.inputs.items()}
+
+    def held(self, batch: Batch) -> dict[int, Array]:
+        """What goes in, as the model takes it."""
+        return {place: self._held(place, array) for place, array in self._placed(batch).items()}
 
     def _run(self, feed: Mapping[int, Array]) -> None:
         if any(self.shapes.get(place) != array.shape for place, array in feed.items()):
