@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from strop.formats._onnx_integers import restored
 
 from engine import mutations
 from models import RNG, cnn
@@ -18,6 +17,7 @@ from strop import explain, formats
 from strop.anatomy import take_apart
 from strop.data import Data
 from strop.dataflow import Group
+from strop.formats._onnx_unfused import unfused
 from strop.insight import Peaks
 from strop.plan import Candidate
 from strop.reading import read_for
@@ -83,7 +83,7 @@ def test_layers_whose_values_are_integers_only_are_told_of_too(
     fused = apply(OptimizeOnnx(), made.model, Context(Data.load(data), made.model, made.target, 0, tmp_path))
     kinds = [node.op_type for node in onnx.load(fused.path).graph.node]
     assert "QLinearConv" in kinds and "Conv" not in kinds
-    opened = restored(onnx.load(fused.path))
+    opened = unfused(onnx.load(fused.path))
     onnx.save(opened, tmp_path / "opened.onnx")
     feed = Data.load(data).batch(0, 8)
     answers = [onnxruntime.InferenceSession(str(file)).run(None, feed)
