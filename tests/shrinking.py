@@ -99,15 +99,24 @@ def transformer_models() -> Mapping[str, Any]:
 
     def gpt2() -> nn.Module:
         config = t.GPT2Config(
-            n_embd=64, n_layer=3, n_head=4, vocab_size=100, n_positions=16, bos_token_id=0, eos_token_id=0
+            n_embd=64, n_layer=2, n_head=4, vocab_size=100, n_positions=16, bos_token_id=0, eos_token_id=0
         )
         config.use_cache = False
         return t.GPT2Model(config)
 
+    def mobilenet() -> nn.Module:
+        """Its stem and six of its sixteen blocks: of both strides, and some with a way around them."""
+        whole = t.MobileNetV2ForImageClassification(t.MobileNetV2Config(image_size=32, num_labels=4))
+        body = whole.mobilenet_v2
+        body.layer = body.layer[:6]
+        last, head = body.layer[-1].reduce_1x1.convolution, body.conv_1x1.convolution
+        body.conv_1x1.convolution = nn.Conv2d(last.out_channels, head.out_channels, 1, bias=False)
+        return whole
+
     bert = t.BertConfig(
         hidden_size=64, num_hidden_layers=3, num_attention_heads=4, intermediate_size=256, vocab_size=100
     )
-    vit = t.ViTConfig(hidden_size=64, num_hidden_layers=3, num_attention_heads=4, intermediate_size=256, image_size=32,
+    vit = t.ViTConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=256, image_size=32,
                       patch_size=8)  # fmt: skip
     resnet = t.ResNetConfig(embedding_size=16, hidden_sizes=[32, 64], depths=[1, 4], layer_type="basic", num_labels=4)
     return {
@@ -115,8 +124,5 @@ def transformer_models() -> Mapping[str, Any]:
         "gpt2": (gpt2, {"input_ids": words["input_ids"]}),
         "vit": (lambda: t.ViTForImageClassification(vit), pixels),
         "resnet": (lambda: t.ResNetForImageClassification(resnet), pixels),
-        "mobilenet": (
-            lambda: t.MobileNetV2ForImageClassification(t.MobileNetV2Config(image_size=32, num_labels=4)),
-            pixels,
-        ),
+        "mobilenet": (mobilenet, pixels),
     }

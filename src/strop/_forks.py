@@ -6,7 +6,9 @@ process that imports all by itself takes most of a second for it, which a search
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from multiprocessing import forkserver, popen_forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any, NoReturn
@@ -17,6 +19,9 @@ from .target import pin, usable_cores
 IMPORTED = ("strop.trial", "scipy.special", "pydantic")
 """What most jobs need; what a model needs is for them to import."""
 
+LIKEWISE = ("torch",)
+"""What takes seconds and begins no thread: theirs from the start, where the one that starts them has it."""
+
 OUTPUTS = (1, 2)  # the descriptors of standard output and error
 
 
@@ -25,7 +30,7 @@ class _Popen(popen_forkserver.Popen):
         for output in OUTPUTS:  # the first that are sent: those of the one that forks are as they were when it began
             self.duplicate_for_child(output)
         process.environment, process.cores = dict(os.environ), usable_cores()
-        forkserver.set_forkserver_preload(list(IMPORTED))
+        forkserver.set_forkserver_preload([*IMPORTED, *(name for name in LIKEWISE if name in sys.modules)])
         super()._launch(process)  # type: ignore[misc]
 
 
@@ -48,6 +53,7 @@ class _Process(ForkServerProcess):
         os.environ.clear()
         os.environ.update(self.environment)
         pin(self.cores)
+        gc.freeze()  # what was imported stays: to look through it at each collection and at the end took most of a job
         end(super()._bootstrap(*args, **kwargs))  # type: ignore[misc]
 
 

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 from . import formats, runtimes, techniques
@@ -68,7 +69,7 @@ class Candidate:
         steps = tuple(techniques.find(step["technique"]).of(step["settings"]) for step in json["route"])
         return cls(steps, runtimes.find(json["runtime"]["name"]).of(json["runtime"]["options"]))
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A short name for it, the same wherever the same settings are used."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
@@ -94,31 +95,31 @@ class Route:
     ratio: float = 1.0
     fixed: tuple[tuple[str, Any], ...] = ()
 
-    @property
+    @cached_property
     def label(self) -> str:
         return " + ".join((*(step.label() for step in self.steps), self.end))
 
-    @property
+    @cached_property
     def end(self) -> str:
         """The runtime, with the options that are the route's own."""
         return str(self.runtime.of(dict(self.options)))
 
-    @property
+    @cached_property
     def training(self) -> tuple[type[Technique], ...]:
         """Its steps that train."""
         return tuple(step for step in self.steps if step.needs & Needs.TRAINING)
 
-    @property
+    @cached_property
     def shrinking(self) -> tuple[type[Technique], ...]:
         """Its steps that train, or have a strength: what is left of the model is for the search to choose."""
         return tuple(step for step in self.steps if step in self.training or step.strengths())
 
-    @property
+    @cached_property
     def begun(self) -> tuple[Technique, ...]:
         """Its steps with what is fixed, and all else at its default."""
         return self._with(dict(self.fixed))
 
-    @property
+    @cached_property
     def whole(self) -> Route | None:
         """The same with what its steps may lose a share of in full; None where no step's strength is such a share."""
         steps = tuple(step.whole or step for step in self.steps)

@@ -245,8 +245,8 @@ class RouteSearch:
             cheap = (r for r in self.routes if not (r.whole or r.training) and r.label not in self._begun)
             return self.forecast.best() >= BROKEN and any(self._promises(r) for r in cheap)
         free = sum(o.cause == "done" and not self.forecast.route_of[c.key].training for c, o in self.tried)
-        left = any(not r.training and r.label not in self._begun and self._promises(r) for r in self.routes)
-        return bool(route.training) and free < FREE and left
+        left = (r for r in self.routes if not r.training and r.label not in self._begun)
+        return bool(route.training) and free < FREE and any(self._promises(r) for r in left)
 
     def _vary(self, route: Route, seen: set[str]) -> Proposal | None:
         tried = self._strengths_tried(route) if route.shrinking else []
