@@ -84,7 +84,9 @@ def main() -> None:
             f"row 0 is sample {CALIBRATION}."
         )
         if pair.limit:
-            head = f"{pair.case}, as `mixed.py` found it for fidelity >= {pair.limit}; explained by the held-out samples."
+            head = (
+                f"{pair.case}, as `mixed.py` found it for fidelity >= {pair.limit}; explained by the held-out samples."
+            )
         file.write_text(f"{head}\n\n{text}\n")
         print(file.read_text(), flush=True)
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 import onnx
+from mixed import NAMES, Samples, prepare
 from onnx import numpy_helper
 
-from mixed import NAMES, Samples, prepare
 from models import CACHE
 from strop import formats
 from strop._quiet import openvino
@@ -83,7 +83,7 @@ def row(name: str, kind: str) -> str:
 
 
 def chosen(errors: dict[float, np.ndarray]) -> tuple[float, float]:
-    """The error on the samples that did not choose: by the range as it was, and by that with the least error on others."""
+    """The error on the samples that did not choose: by the range as it was, and by the best on the others."""
     best = min(errors, key=lambda share: errors[share][::2].mean())
     return float(errors[1.0][1::2].mean()), float(errors[best][1::2].mean())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,9 +10,13 @@ from typing import Any
 import pytest
 
 from strop import baseline, jobs
-from strop.errors import RunFailed
+from strop.confirm import Finding
+from strop.errors import InvalidGoal, RunFailed
 from strop.events import Event, Said
 from strop.goal import Goal
+from strop.judge import Figure, Report
+from strop.plan import Candidate
+from strop.stats import Interval
 from strop.target import Target
 from strop.testing.fakes import FakeRuntime
 from strop.timing import WAITING
@@ -49,3 +54,16 @@ def test_a_short_budget_is_not_spent_on_what_users_call(setting: Setting, look: 
     assert found is not None and found["why"] == why
     assert told[-1] == Said(f"as called ({FakeRuntime.label()}), the original could not be timed: {why}")
     assert (Said(WAITING) in told) is (look < 15)
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [("accuracy >= 150% of original", "asks for 1.425: accuracy is 1 at the most, and the original's is 0.95"),
+     ("accuracy >= 105% of original", ""), ("accuracy <= 150% of original", ""), ("mse >= 150% of original", "")],
+)  # fmt: skip
+def test_what_no_candidate_could_keep_is_refused_before_any_is_tried(limit: str, said: str) -> None:
+    side = Interval(0.95, 0.94, 0.96)
+    report = Report({name: Figure(side, side, Interval(1.0, 1.0, 1.0), "", 100) for name in ("accuracy", "mse")})
+    original = Finding(Candidate((), FakeRuntime()), {}, report, 0.95, False)
+    with pytest.raises(InvalidGoal, match=said) if said else contextlib.nullcontext():
+        baseline.check_reachable(Goal.parse(limit), original)

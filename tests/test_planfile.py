@@ -124,11 +124,15 @@ def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("verb", ["optimize", "tune"])
-def test_a_plan_file_in_the_place_of_a_model_is_told_how_it_is_run(verb: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text("")
-    done = CliRunner().invoke(app, [verb, str(tmp_path / "mine.toml"), "--data", "x.npz"])
+def test_a_plan_file_in_the_place_of_a_model_is_run(verb: str, tmp_path: Path) -> None:
+    """Wherever it lies, whatever it is called."""
+    (tmp_path / "mine.toml").write_text('model = "none.onnx"\ndata = "x.npz"\nseed = -1\n')
+    done = CliRunner().invoke(app, [verb, str(tmp_path / "mine.toml")])
     assert done.exit_code == 2
-    assert f"mine.toml is a plan file, by its name. strop {verb} without a MODEL runs the strop.toml" in done.stderr
+    assert "mine.toml:3: seed must be" in done.stderr
+    (tmp_path / "mine.toml").write_text('model = "none.onnx"\ndata = "x.npz"\n')
+    done = CliRunner().invoke(app, [verb, str(tmp_path / "mine.toml")])
+    assert done.exit_code == 2 and f"{tmp_path / 'none.onnx'}" in done.stderr.replace("\n", "")
 
 
 def test_flags_win_over_the_file(tmp_path: Path) -> None:

@@ -395,6 +395,24 @@ def test_a_mix_is_no_news_where_int8_throughout_keeps_the_limits(tmp_path: Path)
     assert asked == ["fake-calibrate", "fake-round + fake-compile", "fake-mix(error=1.0)"]
 
 
+def test_int8_throughout_comes_before_its_mixes_also_where_more_is_expected_of_these(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of matrix products on a CPU that has no fast int8: without it a mix could not be aimed."""
+    monkeypatch.setattr(FakeCalibrate, "expects", lambda self, target: 1.2)
+    monkeypatch.setattr(FakeMix, "expects", lambda self, target: 0.6, raising=False)
+
+    def answer(candidate: Candidate) -> Outcome:
+        share = sum(getattr(step, "error", 1.0) for step in candidate.steps if step.quantizes)
+        found = judged(ACCURACY, "broken" if share > 0.1 else "met", 0.9 - 0.09 * share, max(0.0, 0.09 * share - 0.009))
+        found = replace(found, low=0.9 - 0.09 * share)
+        return Outcome("done", report=replace(report(0.9, accuracy=1 - 0.1 * share), judged=(found,)))
+
+    given = [route(FakeMix), route(FakeCompile), route(FakeCalibrate)]
+    asked = names(go_on(search(tmp_path, *given, goal=Goal.parse(f"minimize latency.p50; {ACCURACY}")), answer, most=3))
+    assert asked == ["fake-compile", "fake-calibrate", "fake-mix(error=0.08)"]
+
+
 def test_a_mix_is_aimed_by_what_its_whole_lost_through_another_runtime(tmp_path: Path) -> None:
     def answer(candidate: Candidate) -> Outcome:
         lost = 0.09 * (candidate.steps[0].error if isinstance(candidate.steps[0], FakeMix) else 1.0)

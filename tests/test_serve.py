@@ -99,7 +99,8 @@ def test_what_mlserver_loads_answers_as_the_bundle_does_without_strop(
     assert asked == ["mlserver==1.7.1", f"numpy=={packages['numpy']}", *needed]
     assert f"numpy=={packages['numpy']}" in (folder / "constraints.txt").read_text().splitlines()
     docker = (folder / "Dockerfile").read_text().splitlines()
-    assert docker[0] == f"FROM python:{bundle.environment.python}-slim"
+    assert docker[0].startswith("# docker build --tag mine .")
+    assert docker[1] == f"FROM python:{bundle.environment.python}-slim"
     assert docker.index("USER 1000") < docker.index('CMD ["mlserver", "start", "."]')
     service = yaml.safe_load((folder / "inference-service.yaml").read_text())
     (container,) = service["spec"]["predictor"]["containers"]

@@ -98,7 +98,8 @@ def plan() -> str:
     schema = json.loads((SOURCE / "plan.schema.json").read_text())
     text = [
         "# Plan file: strop.toml",
-        "`strop optimize` and `strop tune` without a model run the `strop.toml` of the working directory. Its keys are "
+        "`strop optimize` and `strop tune` run a plan file in the place of a model, or the `strop.toml` of the working "
+        "directory. Its keys are "
         "the flags of the command line; a flag wins over the file, and paths are relative to the file. `strop init` "
         "writes one that suits a model and its data. This page is made of `plan.schema.json`, which ships with strop, "
         "and which editors complete and check keys by.",

@@ -6,9 +6,12 @@ process that imports all by itself takes most of a second for it, which a search
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from multiprocessing import forkserver, popen_forkserver
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any, NoReturn
@@ -31,7 +34,18 @@ class _Popen(popen_forkserver.Popen):
             self.duplicate_for_child(output)
         process.environment, process.cores = dict(os.environ), usable_cores()
         forkserver.set_forkserver_preload([*IMPORTED, *(name for name in LIKEWISE if name in sys.modules)])
+        with _no_interrupt():  # by Ctrl-C, which all processes of a terminal get, while it still imports
+            forkserver.ensure_running()
         super()._launch(process)  # type: ignore[misc]
+
+
+@contextlib.contextmanager
+def _no_interrupt() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Process(ForkServerProcess):
@@ -50,6 +64,7 @@ class _Process(ForkServerProcess):
         for output, given in zip(OUTPUTS, forkserver.get_inherited_fds() or (), strict=False):
             os.dup2(given, output)
             os.close(given)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         os.environ.clear()
         os.environ.update(self.environment)
         pin(self.cores)

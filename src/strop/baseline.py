@@ -17,7 +17,7 @@ from . import details, jobs, metrics
 from .build import Lessons, Workshop, within
 from .confirm import Finding
 from .data import Data
-from .errors import RunFailed, TechniqueError, UnsupportedModel
+from .errors import InvalidGoal, RunFailed, TechniqueError, UnsupportedModel
 from .events import Listener, Measured, Said
 from .goal import Goal, Limit
 from .judge import Report
@@ -201,6 +201,26 @@ def measure_original(run: RunDir, setting: Setting, limits: jobs.Limits, tell: L
     steps, _ = reference(setting.workshop.original.format, setting.workshop.target)
     candidate = Candidate(steps, setting.original.runtime)
     return Finding(candidate, setting.original.model.to_json(run.root), report, 0.95, False), seconds
+
+
+def check_reachable(goal: Goal, original: Finding) -> None:
+    """Refuse a limit that nothing could keep.
+
+    Raises:
+        InvalidGoal: A share of right decisions would have to be above 1.
+    """
+    for limit in goal.limits:
+        metric = metrics.find(limit.metric)
+        side, factor, constant = limit.bound(metric.better)
+        figure = original.report.figures.get(metric.name)
+        if figure is None or not metric.share or side != "at_least":
+            continue
+        asked = factor * figure.original.value + constant
+        if asked > 1:
+            raise InvalidGoal(
+                f"`{limit}` asks for {asked:.4g}: {metric.name} is 1 at the most, and the original's is "
+                f"{figure.original.value:.4g}. Ask for less."
+            )
 
 
 def measure_called(

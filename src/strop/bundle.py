@@ -60,6 +60,9 @@ class Bundle(Opened):
         manifest: What it says of itself.
     """
 
+    def __repr__(self) -> str:
+        return f"Bundle({str(self.folder)!r}, {self.manifest.get('verdict')!r})"
+
     def estimator(self) -> BundleEstimator:
         """The bundle as an estimator of scikit-learn's: `predict`, and of a classifier `predict_proba` and `classes_`.
 

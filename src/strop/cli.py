@@ -9,12 +9,28 @@ from typing import Annotated, Any
 
 import typer
 
-from . import planfile
+from . import __version__, planfile
 from .deployer import serve
 from .errors import InvalidPlan, StropError
 from .fixed import spelled
 from .goal import Goal
-from .options import P99, Batch, Json, Many, Price, Rate, Seed, Set, Text, Threads, Trust, Weights, target_of
+from .options import (
+    P99,
+    Batch,
+    Group,
+    Json,
+    Label,
+    Price,
+    Protected,
+    Rate,
+    Seed,
+    Set,
+    Slice,
+    Threads,
+    Trust,
+    Weights,
+    target_of,
+)  # fmt: skip
 from .planfile import Plan, seconds
 from .prepare import Budget, Request
 from .rundir import PLAN, RunDir, read_json
@@ -30,14 +46,29 @@ DEMO_GOAL = ("accuracy >= 99% of original", "size < 5 MB")
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Make a trained model smaller and faster within the limits you set, and prove it.",
 )  # fmt: skip
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        say(f"strop {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _of_all(
+    version: Annotated[bool, typer.Option("--version", help="Show it.", callback=_version, is_eager=True)] = False,
+) -> None:
+    pass
 
 
 @app.command()
 def optimize(
     model: Annotated[
-        str | None, typer.Argument(help="A file, a folder or module:factory; without it, ./strop.toml is run.")
+        str | None,
+        typer.Argument(help="A file, a folder, module:factory, or a plan (.toml); without it, ./strop.toml."),
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Samples to judge by: .npz, .npy, .parquet, .csv, folder, module:function.")
@@ -55,14 +86,10 @@ def optimize(
     train: Annotated[
         str | None, typer.Option(help="Samples to train with, for what trains; settings go into strop.toml.")
     ] = None,
-    label: Annotated[str | None, typer.Option(help="Name of the labels.")] = None,
-    slice: Annotated[
-        list[str] | None, typer.Option(help="A column whose values are reported one by one; 'sex*race' crosses two.")
-    ] = None,
-    group: Annotated[str | None, typer.Option(help="The column that says which samples belong together.")] = None,
-    protected: Annotated[
-        list[str] | None, typer.Option(help="A column between whose values fairness is reported; a slice too.")
-    ] = None,
+    label: Label = None,
+    slice: Slice = None,
+    group: Group = None,
+    protected: Protected = None,
     threads: Threads = None,
     batch: Batch = None,
     target: Annotated[
@@ -112,7 +139,7 @@ def optimize(
 def profile(
     model: Annotated[str, typer.Argument(help="A model or a bundle.")],
     data: Annotated[str | None, typer.Option(help="Inputs to run; random ones by default.")] = None,
-    label: Text = None,
+    label: Label = None,
     threads: Threads = None,
     batch: Batch = None,
     seed: Seed = None,
@@ -151,10 +178,10 @@ def compare(
     data: Annotated[str, typer.Option(help="Samples to judge by.")],
     limit: Annotated[list[str] | None, typer.Option(help="A limit to judge.")] = None,
     metric: Annotated[list[str] | None, typer.Option(help="A metric to report, by name or module:function.")] = None,
-    label: Text = None,
-    slice: Many = None,
-    group: Text = None,
-    protected: Many = None,
+    label: Label = None,
+    slice: Slice = None,
+    group: Group = None,
+    protected: Protected = None,
     threads: Threads = None,
     batch: Batch = None,
     rate: Rate = None,
@@ -190,7 +217,7 @@ def explain(
     metric: Annotated[
         str | None, typer.Option(help="agreement: the greatest output is a prediction, though no label says so.")
     ] = None,
-    label: Text = None,
+    label: Label = None,
     threads: Threads = None,
     batch: Batch = None,
     weights: Weights = None,
@@ -223,7 +250,7 @@ def benchmark(
     model: Annotated[str, typer.Argument(help="A model or a bundle.")],
     other: Annotated[str | None, typer.Argument(help="Another one, measured in turn with it.")] = None,
     data: Annotated[str | None, typer.Option(help="Inputs to run; random ones by default.")] = None,
-    label: Text = None,
+    label: Label = None,
     threads: Threads = None,
     batch: Batch = None,
     rate: Rate = None,
@@ -256,9 +283,9 @@ def verify(
     original: Annotated[str | None, typer.Option(help="The original, for limits against it.")] = None,
     data: Annotated[str | None, typer.Option(help="Samples, for limits on quality.")] = None,
     metric: Annotated[list[str] | None, typer.Option(help="A metric of your own that a limit speaks of.")] = None,
-    label: Text = None,
-    slice: Many = None,
-    group: Text = None,
+    label: Label = None,
+    slice: Slice = None,
+    group: Group = None,
     seed: Seed = None,
     junit: Annotated[
         Path | None,
@@ -313,7 +340,7 @@ def report(
         str | None, typer.Option(help="The model that a bundle was made of: time and error of each layer are told too.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="Samples to do that with.")] = None,
-    label: Text = None,
+    label: Label = None,
     weights: Weights = None,
     trust_pickle: Trust = False,
     as_json: Json = False,
@@ -370,9 +397,8 @@ def demo(
 
 
 def _plan(flags: dict[str, Any]) -> Plan:
-    if flags["model"] is None:
-        return planfile.read(planfile.FILENAME, Plan).under(flags)
-    planfile.check_model(flags["model"], Plan)
+    if file := planfile.named(flags["model"]):
+        return planfile.read(file, Plan).under({**flags, "model": None})
     if flags["data"] is None:
         raise InvalidPlan(
             "samples to judge by are needed. Give them with --data FILE (.npz, .npy, .parquet, .csv, module:function)."

@@ -33,7 +33,8 @@ def serve(
         if as_json:
             print_json({"folder": str(folder), "server": server, "files": files})
         else:
-            say("\n".join([f"{folder} is written, for {server}:", *(f"  {file}" for file in files)]))
+            head = f"{folder} is written, for {server}; the head of its Dockerfile says how it is built:"
+            say("\n".join([head, *(f"  {file}" for file in files)]))
         return Exit.MET
 
     finish(work, debug)

@@ -30,8 +30,14 @@ Set = Annotated[
     typer.Option("--set", help="TECHNIQUE.SETTING=VALUE, which is not searched then; strop techniques lists them."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
-Text = Annotated[str | None, typer.Option()]
-Many = Annotated[list[str] | None, typer.Option()]
+Label = Annotated[str | None, typer.Option(help="Name of the labels; 'labels', 'label', 'y' or 'target' by default.")]
+Slice = Annotated[
+    list[str] | None, typer.Option(help="A column whose values are reported one by one; 'sex*race' crosses two.")
+]
+Group = Annotated[str | None, typer.Option(help="The column that says which samples belong together.")]
+Protected = Annotated[
+    list[str] | None, typer.Option(help="A column between whose values fairness is reported; a slice too.")
+]
 Seed = Annotated[int | None, typer.Option(min=0, max=SEEDS - 1, help="Of every random choice; 0 by default.")]
 
 

@@ -13,7 +13,17 @@ from typing import Any
 
 from . import anatomy, jobs
 from ._plain import given, texts
-from .baseline import choose_goal, lay_out, measure_called, measure_original, noise, power, run_baseline, seconds_a_call
+from .baseline import (
+    check_reachable,
+    choose_goal,
+    lay_out,
+    measure_called,
+    measure_original,
+    noise,
+    power,
+    run_baseline,
+    seconds_a_call,
+)  # fmt: skip
 from .build import Failure
 from .bundle import Bundle, check_free, next_free
 from .clock import LEAST_TO_TELL, LOOKS, Clock, End
@@ -201,6 +211,7 @@ def _carry_out(run: RunDir, request: Request, start: float, tell: Listener) -> R
     run_baseline(run, setting, clock.whole())
     setting = choose_goal(run, request, setting, clock.whole(), tell)
     original, look = measure_original(run, setting, clock.whole(), tell)
+    check_reachable(setting.goal, original)
     clock.look = look
     called = measure_called(run, setting, clock.whole(), look, tell)
     clock.keep()

@@ -1,7 +1,7 @@
-"""The plan file: `strop.toml` carries the same keys as the flags of `strop optimize`, or of `strop tune`.
+"""The plan file: it carries the same keys as the flags of `strop optimize`, or of `strop tune`.
 
-Without a MODEL argument both run the `strop.toml` of the working directory, and a flag beside it wins over the file's
-key. Relative paths in the file are relative to the file, so that it runs the same from anywhere.
+In the place of a MODEL, a plan file is run; without one, the `strop.toml` of the working directory. A flag beside it
+wins over the file's key. Relative paths in the file are relative to the file, so that it runs the same from anywhere.
 """
 
 from __future__ import annotations
@@ -207,17 +207,11 @@ def read(path: str | Path, kind: type[P]) -> P:
     return plan
 
 
-def check_model(model: str, kind: type[Common]) -> None:
-    """Refuse a plan file where a model should be.
-
-    Raises:
-        InvalidPlan: It is one, by its name.
-    """
-    if Path(model).suffix.lower() == Path(FILENAME).suffix:
-        raise InvalidPlan(
-            f"MODEL must be a model, and {model} is a plan file, by its name. {kind.verb} without a MODEL runs the "
-            f"{FILENAME} of the working directory."
-        )
+def named(model: str | None) -> Path | None:
+    """The plan file in the place of a model; the working directory's where nothing is given, None for a model."""
+    if model is None:
+        return Path(FILENAME)
+    return Path(model) if Path(model).suffix.lower() == Path(FILENAME).suffix else None
 
 
 def read_space(path: Path) -> Any:

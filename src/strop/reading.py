@@ -18,7 +18,7 @@ from .errors import InvalidData
 from .images import Preprocessing, is_images, read_images
 from .model import Signature
 
-LABELS = ("labels", "label", "y")
+LABELS = ("labels", "label", "y", "target")
 
 
 def read_for(
@@ -66,7 +66,7 @@ def read(
             without a column of that name: the columns that the model names, or all its columns of numbers, and of lists
             of numbers of one length, are then one matrix [rows, numbers]; of categories that the model knows, their
             codes. (A column of lists alone keeps its dtype.)
-        label: Name of the label array or column; else `labels`, `label` or `y`, where there is one.
+        label: Name of the label array or column; else `labels`, `label`, `y` or `target`, where there is one.
         slices: Names of arrays whose values divide the samples; `sex*race` adds the intersections of two.
         group: Name of the array that tells which samples belong together.
         protected: Slices between which fairness is told; named like `slices`, and slices too.

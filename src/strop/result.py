@@ -161,6 +161,9 @@ class Result:
     def _repr_html_(self) -> str:
         return shown(self.manifest)
 
+    def __repr__(self) -> str:
+        return f"Result({self.verdict!r}, {self.reason!r})"
+
     def __str__(self) -> str:
         """The verdict and why, and what to know of how it came about."""
         notes = (f"note: {note}" for note in self.manifest["notes"])

@@ -240,8 +240,12 @@ class RouteSearch:
 
     def _too_early(self, route: Route) -> bool:
         """Whether it trains, and there is nothing yet to compare it with; or mixes precisions, which takes long to find
-        out, and there is nothing yet to hand over."""
+        out, and there is nothing yet to hand over, or what loses all of it was not tried, by which a share is aimed."""
         if route.whole:
+            if any(core(r) == core(route.whole) and r.label not in self._begun for r in self.routes) and not (
+                core(route.whole) in self.forecast.by_core() or core(route.whole) in self._put_off
+            ):
+                return True
             cheap = (r for r in self.routes if not (r.whole or r.training) and r.label not in self._begun)
             return self.forecast.best() >= BROKEN and any(self._promises(r) for r in cheap)
         free = sum(o.cause == "done" and not self.forecast.route_of[c.key].training for c, o in self.tried)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import signal
 import sys
 from collections.abc import Callable
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 import typer
 
+from ._cache import PART
 from .errors import Infeasible, StropError
 from .rundir import finite
 from .spelling import in_shell
@@ -48,28 +51,39 @@ def print_json(value: object) -> None:
 
 def finish(work: Callable[[], int], debug: bool) -> None:
     """Run a verb; a user's mistake ends in one paragraph and exit code 2, without a traceback."""
-    from .terminal import fail
-
     try:
         with in_shell():
             code = work()
     except KeyboardInterrupt:
-        fail("interrupted. A search that has a run directory goes on with --resume and its name.")
+        _fail("interrupted. A search that has a run directory goes on with --resume and its name.")
         code = 128 + signal.SIGINT
     except Infeasible as error:
-        fail(str(error))
+        _fail(str(error))
         code = Exit.INFEASIBLE
     except StropError as error:
         if debug:
             raise
-        fail(str(error))
+        _fail(str(error))
         code = Exit.USAGE
     except OSError as error:
         if debug:
             raise
-        place = f" ({error.filename})" if error.filename else ""
-        fail(
-            f"{error.strerror or error}{place}. Make room, or name another place; a run that had begun can be resumed."
-        )
+        _fail(_refused(error))
         code = Exit.USAGE
     raise typer.Exit(code)
+
+
+def _fail(text: str) -> None:
+    from .terminal import fail  # takes a while, in which one may be interrupted
+
+    fail(text)
+
+
+def _refused(error: OSError) -> str:
+    """What the system refused, at which place of the user's, and what to do."""
+    place = Path(error.filename) if isinstance(error.filename, str) else None
+    if place and place.name.startswith(PART):  # written beside the file that it replaces
+        place = place.parent
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    advice = "Make room, or name another place" if full else "Name a place that can be read and written"
+    return f"{error.strerror or error}{f' ({place})' if place else ''}. {advice}; a run that had begun can be resumed."

@@ -50,8 +50,8 @@ def init(
         if as_json:
             print_json({"file": str(out), "plan": tomllib.loads(text)})
         else:
-            run = "strop optimize" if out.name == FILENAME else f"strop optimize, once it is called {FILENAME}"
-            say(f"{out} is written. Look at it, change what you know better, and run it where it lies: {run}")
+            run = "strop optimize" if out.name == FILENAME else f"strop optimize {out}"
+            say(f"{out} is written. Look at it, change what you know better, and run it: {run}")
         return Exit.MET
 
     finish(work, debug)

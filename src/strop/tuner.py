@@ -90,9 +90,8 @@ def tune(
 
 
 def _plan(flags: dict[str, Any]) -> TunePlan:
-    if flags["model"] is None:
-        return planfile.read(planfile.FILENAME, TunePlan).under(flags)
-    planfile.check_model(flags["model"], TunePlan)
+    if file := planfile.named(flags["model"]):
+        return planfile.read(file, TunePlan).under({**flags, "model": None})
     return TunePlan(model=flags["model"]).under(flags)
 
 

@@ -96,13 +96,19 @@ def _type(port: Any) -> str:
 
 
 def _size(port: Any) -> float:
-    return float(math.prod(port.get_shape()) * port.get_element_type().bitwidth / 8)
+    return float(_cells(port) * port.get_element_type().bitwidth / 8)
+
+
+def _cells(port: Any) -> float:
+    """How many values a port has; a free size counts as one."""
+    shape = port.get_partial_shape()
+    return 1.0 if shape.rank.is_dynamic else float(math.prod(dim.get_length() if dim.is_static else 1 for dim in shape))
 
 
 def _multiply_adds(op: Any, kind: str) -> float:
     """In one call; 0 of what multiplies no matrices."""
     shapes = [tuple(port.get_shape()) for port in op.inputs() if port.get_partial_shape().is_static]
-    result = math.prod(op.output(0).get_shape())
+    result = _cells(op.output(0))
     if len(shapes) < 2:
         return 0.0
     if kind == "MatMul":

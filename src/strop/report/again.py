@@ -58,18 +58,30 @@ def _columns(manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _command(asked: Mapping[str, Any]) -> str:
-    lines = [f"strop optimize {asked['model']} --data {asked['data']}"]
+    others = {name: value for name, value in asked.items() if name not in ("model", "data")}
+    return " \\\n    ".join([f"strop optimize {asked['model']} --data {asked['data']}", *_flags(others)])
+
+
+def _flags(asked: Mapping[str, Any]) -> list[str]:
+    found = []
     for name, value in asked.items():
-        if name in ("model", "data"):
-            continue
         if name == "formats":
             value = ",".join(value)
         if name == "p99":
             value = f"{value:g}s"
         if name == "set":
             value = texts(value)
-        lines += [f"--{name} {shlex.quote(str(one))}" for one in (value if isinstance(value, list) else [value])]
-    return " \\\n    ".join(lines)
+        found += [f"--{name} {shlex.quote(str(one))}" for one in (value if isinstance(value, list) else [value])]
+    return found
+
+
+def verifying(manifest: Mapping[str, Any]) -> str:
+    """The command that measures a bundle again where it will run."""
+    asked = _asked(manifest)
+    slices = [*asked.get("slice", []), *asked.get("protected", [])]
+    columns = {"label": asked.get("label"), "slice": slices, "group": asked.get("group")}
+    flags = _flags({name: value for name, value in columns.items() if value})
+    return " ".join([f"strop verify BUNDLE --original {MODEL} --data {DATA}", *flags])
 
 
 def _plan(asked: Mapping[str, Any]) -> str:

@@ -20,7 +20,8 @@ def cost(manifest: Mapping[str, Any]) -> str:
         _churn(manifest["churn"])
         + _slices(manifest["slices"], manifest["worst_drops"], side)
         + _fairness(manifest["fairness"], side)
-        or f"<p>No slice was named ({escape(option('slice'))}), and no predictions were compared.</p>"
+        or f"<p>No slice was named ({escape(option('slice'))}), and the outputs are not known to be a classifier's, "
+        "whose predictions would be compared.</p>"
     )
 
 

@@ -15,7 +15,7 @@ from ..goal import Goal
 from ..metrics import better
 from ..rundir import finite
 from ..units import counted, duration, named, quantity, share, stored
-from .again import again
+from .again import again, verifying
 from .choices import choices, confirmed_table
 from .cost import cost
 from .frontier import Tried
@@ -202,5 +202,5 @@ def _deploy(snippet: str, content: Mapping[str, Any], manifest: Mapping[str, Any
         + ("<p>The samples are pre-processed as <code>preprocessing</code> of the manifest says.</p>" if images else "")
         + ("<p><code>device.md</code> has the commands that measure it on a phone.</p>"
            if manifest["target"]["kind"] == "mobile" else "")
-        + "<p>On the machine where it will run, <code>strop verify</code> with this bundle measures it again.</p>"
+        + "<p>On the machine where it will run, this measures it again:</p>" + code(verifying(manifest), "The command")
     )  # fmt: skip

@@ -25,6 +25,7 @@ SERVER = {"debug": False, "parallel_workers": 0}
 """Calls run in a thread of the server's own process: with its later uvloop, MLServer's worker processes don't start."""
 
 DOCKERFILE = """\
+# docker build --tag {name} . && docker run --publish 8080:8080 --publish 8081:8081 {name}
 FROM python:{python}-slim
 {system}RUN useradd --create-home --uid 1000 served
 WORKDIR /served

@@ -45,7 +45,7 @@ def read_samples(source: str, estimator: Any, label: str | None = None, group: s
 
     Args:
         source: A path as of `strop.optimize`, or `module:function` that returns a frame, a pair (X, y), or a mapping.
-        label: The label column or array; else `labels`, `label` or `y`, where there is one.
+        label: The label column or array; else `labels`, `label`, `y` or `target`, where there is one.
         group: The one that says which samples belong together.
 
     Raises:
@@ -74,7 +74,7 @@ def read_arrays(source: str, label: str | None = None, group: str | None = None)
 
     Args:
         source: A path as of `strop.optimize`, or `module:function`.
-        label: The label column or array; else `labels`, `label` or `y`, where there is one.
+        label: The label column or array; else `labels`, `label`, `y` or `target`, where there is one.
         group: The one that says which samples belong together.
 
     Raises:
