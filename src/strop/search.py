@@ -242,15 +242,18 @@ class RouteSearch:
         """Whether it trains, and there is nothing yet to compare it with; or mixes precisions, which takes long to find
         out, and there is nothing yet to hand over, or what loses all of it was not tried, by which a share is aimed."""
         if route.whole:
-            if any(core(r) == core(route.whole) and r.label not in self._begun for r in self.routes) and not (
-                core(route.whole) in self.forecast.by_core() or core(route.whole) in self._put_off
-            ):
+            if self._is_open(core(route.whole)):
                 return True
             cheap = (r for r in self.routes if not (r.whole or r.training) and r.label not in self._begun)
             return self.forecast.best() >= BROKEN and any(self._promises(r) for r in cheap)
         free = sum(o.cause == "done" and not self.forecast.route_of[c.key].training for c, o in self.tried)
         left = (r for r in self.routes if not r.training and r.label not in self._begun)
         return bool(route.training) and free < FREE and any(self._promises(r) for r in left)
+
+    def _is_open(self, wanted: Core) -> bool:
+        """Whether there are routes of that core, and it is not known yet what becomes of one."""
+        known = wanted in self.forecast.by_core() or wanted in self._put_off
+        return not known and any(core(r) == wanted and r.label not in self._begun for r in self.routes)
 
     def _vary(self, route: Route, seen: set[str]) -> Proposal | None:
         tried = self._strengths_tried(route) if route.shrinking else []
