@@ -161,6 +161,20 @@ def test_a_kill_between_two_looks_costs_none(stage: Stage) -> None:
     assert stage.warnings == []
 
 
+def test_the_last_that_there_is_time_for_is_one_that_seems_proven(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else there would be nothing to hand over, where a safe one waits at the third place."""
+    tried = stage.tried((A, 0.2, OPEN), (B, 0.3, OPEN), (D, 0.4, MET))
+    answers = [report(0.2, OPEN), report(0.3, OPEN), report(0.4, MET)]
+    monkeypatch.setattr(Clock, "room_for", lambda clock, models: models < 2)
+    found = stage.confirm(tried, answers)
+    assert [(f.candidate, f.proven) for f in found] == [(A, False), (D, True)]
+    (stage.fake.run / CONFIRMED).unlink()
+    monkeypatch.setattr(Clock, "room_for", lambda clock, models: True)
+    assert [f.candidate for f in stage.confirm(tried, answers)] == [A, B, D]
+
+
 def test_looks_of_other_runs_are_told(stage: Stage) -> None:
     stage.confirm(stage.tried((A, 0.2, MET)), [report(0.2, MET)])
     (stage.fake.run / CONFIRMED).unlink()

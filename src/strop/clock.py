@@ -112,10 +112,9 @@ class Clock:
         """Seconds left until a bundle is written."""
         return self.budget.seconds * (1 - TO_WRITE) - self.elapsed
 
-    @property
-    def room(self) -> bool:
-        """Whether one more model can be measured whole before the budget ends."""
-        return not self.stopped and self.to_confirm >= max(self.look, 1e-9)
+    def room_for(self, models: int) -> bool:
+        """Whether so many more models can be measured whole before the budget ends."""
+        return not self.stopped and self.to_confirm >= models * max(self.look, 1e-9)
 
     def limits(self) -> jobs.Limits:
         """What the next candidate may use: all that is left, where that is little and there is a finalist already."""

@@ -128,12 +128,11 @@ def confirm(
     before = max(0, looks_at(digest) - len(wanted & known))
     if fresh and before:
         tell(Said(used_before(before), warning=True))
-    for place, (candidate, outcome) in enumerate(chosen, 1):
-        if any(finding.proven for finding in findings) or (findings and not clock.room):
-            break
-        if candidate.key in known:
-            continue
-        tell(Confirming(str(candidate), place, len(chosen)))
+    left = [(candidate, outcome) for candidate, outcome in chosen if candidate.key not in known]
+    while left and not any(finding.proven for finding in findings) and (not findings or clock.room_for(1)):
+        candidate, outcome = _next(left, last=bool(findings) and not clock.room_for(2))
+        left.remove((candidate, outcome))
+        tell(Confirming(str(candidate), len(chosen) - len(left), len(chosen)))
         note_look(digest)
         try:
             found = _look(setting, candidate, outcome, 1 - ERROR_RATE / len(chosen), clock, noise)
@@ -146,6 +145,12 @@ def confirm(
         verdict = "no better" if findings[-1].verdict == "met" and not findings[-1].better else findings[-1].verdict
         tell(Confirmed(str(candidate), verdict, findings[-1].why_not))
     return findings
+
+
+def _next(left: Sequence[tuple[Candidate, Outcome]], last: bool) -> tuple[Candidate, Outcome]:
+    """The best; where it is the last that there is time for, the best whose limits all seem proven, if any does."""
+    safe = [entry for entry in left if all(judged.verdict == "met" for judged in entry[1].report.judged)]
+    return safe[0] if last and safe else left[0]
 
 
 def _look(

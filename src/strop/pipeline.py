@@ -360,7 +360,7 @@ def _on_confirm(setting: Setting, candidate: Candidate, model: Mapping[str, Any]
     path = setting.root / f"unseen-{candidate.key}.json"
     if path.exists():
         return read_json(path, Finding.of)
-    if not clock.room:
+    if not clock.room_for(1):
         return None
     hosted = Hosted(setting.model(model), candidate.runtime, setting.workshop.target)
     ended = jobs.run(

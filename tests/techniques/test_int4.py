@@ -28,14 +28,14 @@ def converted(model: Model, folder: Path) -> Model:
     return apply(ToOpenvino(), model, Context(None, model, TARGET, 0, folder))
 
 
-def products(folder: Path) -> Example:
-    """A row of matrix products of 256 x 256."""
+def products(folder: Path, width: int = WIDTH) -> Example:
+    """A row of matrix products, of 256 x 256 by default."""
     lines = [f"h{n} = MatMul({f'r{n - 1}' if n else 'x'}, w{n}) r{n} = Relu(h{n})" for n in range(DEEP)]
-    text = f"g (float[N, {WIDTH}] x) => (float[N, {WIDTH}] r{DEEP - 1}) {{ {' '.join(lines)} }}"
-    weights = [models.weight(f"w{n}", WIDTH, WIDTH, seed=n, scale=2.0) for n in range(DEEP)]
+    text = f"g (float[N, {width}] x) => (float[N, {width}] r{DEEP - 1}) {{ {' '.join(lines)} }}"
+    weights = [models.weight(f"w{n}", width, width, seed=n, scale=2.0) for n in range(DEEP)]
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(models.build(text, weights), folder / "products.onnx")
-    x = np.random.default_rng(0).normal(size=(40, WIDTH)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(40, width)).astype(np.float32)
     return Example(converted(formats.open(folder / "products.onnx"), folder / "converted"), Data({"x": x}))
 
 
@@ -61,6 +61,14 @@ def test_a_greater_share_is_smaller(tmp_path: Path) -> None:
     assert sizes[1] - sizes[2] > 0.4 * whole, "one product more in int4"
     assert sizes[2] - sizes[3] > 0.4 * whole
     assert sizes[3] < sizes[0] - 3 * 0.4 * whole, "all but the last, which NNCF leaves in int8"
+
+
+def test_rows_that_a_group_does_not_divide_have_smaller_ones(tmp_path: Path) -> None:
+    given, sizes = products(tmp_path, width=272), []
+    for technique in (OpenvinoInt8Weights(), OpenvinoInt4Weights(1.0)):
+        (folder := tmp_path / technique.label()).mkdir()
+        sizes.append(apply(technique, given.model, Context(given.data, given.model, TARGET, 0, folder)).size)
+    assert sizes[1] < sizes[0] - 2 * 0.35 * 272 * 272
 
 
 def test_what_is_mostly_convolutions_is_refused_with_the_share(tmp_path: Path) -> None:

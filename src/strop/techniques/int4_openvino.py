@@ -31,7 +31,7 @@ class OpenvinoInt4Weights(Technique):
 
     Attributes:
         share: Of the weights of matrix products, that are in int4; the rest, and all others, are in int8.
-        group: Weights that share a scale.
+        group: Weights that share a scale; fewer where that does not divide a row, and int8 where nothing does.
         samples: That tell how much layers' inputs vary.
     """
 
@@ -62,6 +62,9 @@ class OpenvinoInt4Weights(Technique):
 
     def apply(self, model: Model, context: Context) -> Model:
         with nncf() as library:
+            from nncf.quantization.advanced_parameters import AdvancedCompressionParameters, GroupSizeFallbackMode
+
+            smaller = AdvancedCompressionParameters(group_size_fallback_mode=GroupSizeFallbackMode.ADJUST)
             result = library.compress_weights(
                 openvino().Core().read_model(str(model.path)),
                 mode=library.CompressWeightsMode.INT4_SYM,
@@ -69,6 +72,7 @@ class OpenvinoInt4Weights(Technique):
                 group_size=self.group,
                 dataset=library.Dataset(Feeds(model, context, self.samples)),
                 subset_size=self.samples,
+                advanced_parameters=smaller,
             )
             return save(result, context.folder)
 
