@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from multiprocessing import forkserver, popen_forkserver
+from multiprocessing import forkserver, popen_forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any, NoReturn
 
@@ -34,6 +34,7 @@ class _Popen(popen_forkserver.Popen):
             self.duplicate_for_child(output)
         process.environment, process.cores = dict(os.environ), usable_cores()
         forkserver.set_forkserver_preload([*IMPORTED, *(name for name in LIKEWISE if name in sys.modules)])
+        resource_tracker.ensure_running()  # which lets interrupts through again, once it has begun
         with _no_interrupt():  # by Ctrl-C, which all processes of a terminal get, while it still imports
             forkserver.ensure_running()
         super()._launch(process)  # type: ignore[misc]
