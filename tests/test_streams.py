@@ -75,7 +75,7 @@ def test_the_last_of_several_is_the_labels(
         read(TensorDataset(X, X, X, X, X), inputs)
 
 
-@pytest.mark.parametrize("names", [("x", "labels"), ("pixels", "label"), ("x", "labels", "path")])
+@pytest.mark.parametrize("names", [("x", "labels"), ("pixels", "label"), ("pixels", "target"), ("x", "labels", "path")])
 def test_the_only_input_may_have_another_name(names: tuple[str, ...], tmp_path: Path) -> None:
     source = [dict(zip(names, (X[place].numpy(), int(Y[place]), place), strict=False)) for place in range(20)]
     data = read(DataLoader(source, batch_size=7), ["pixel_values"], storage=tmp_path)  # type: ignore[arg-type]
@@ -85,8 +85,8 @@ def test_the_only_input_may_have_another_name(names: tuple[str, ...], tmp_path: 
 
 @pytest.mark.parametrize("inputs", [["image"], ["ids", "mask"]])
 def test_items_by_other_names_are_told_what_names_are_wanted(inputs: list[str]) -> None:
-    source = [{"pixels": X[place], "target": Y[place]} for place in range(20)]
-    with pytest.raises(InvalidData, match=rf"inputs \({', '.join(inputs)}\) by name, and hold pixels, target"):
+    source = [{"pixels": X[place], "path": place, "target": Y[place]} for place in range(20)]
+    with pytest.raises(InvalidData, match=rf"inputs \({', '.join(inputs)}\) by name, and hold pixels, path, target"):
         read(DataLoader(source), inputs)  # type: ignore[arg-type]
 
 

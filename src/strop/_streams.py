@@ -58,8 +58,9 @@ def gathered(
         for count, item in enumerate(_items(source)):
             named = _named(item, inputs, least, label)
             if count == 0:
-                wanted |= _stand_in(named, inputs, wanted)
-                if not wanted & set(named):
+                stand_in = _stand_in(named, inputs, wanted)
+                wanted |= stand_in
+                if not {*inputs, *stand_in} & set(named):
                     raise InvalidData(
                         f"Items of the {type(source).__name__} must hold the model's inputs ({', '.join(inputs)}) by "
                         f"name, and hold {', '.join(named)}. Rename them, or give tuples."
