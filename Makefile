@@ -1,6 +1,7 @@
 # The two commands of the README, the checks and the documentation. All share one environment, .venv; a stamp in it tells what it holds.
 PYTHON ?= python3
-WORKERS ?= 2
+# Half of the time tests wait for processes that they started, of which many have one core only.
+WORKERS ?= $(shell echo $$((2 * $$(nproc))))
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -248,6 +248,16 @@ def test_what_a_goal_leaves_open_is_filled_in_and_told(tmp_path: Path) -> None:
     assert any("accuracy >= 99% of original is required" in str(event) for event in seen)
 
 
+def test_labels_that_are_numbered_otherwise_are_told_with_the_result(tmp_path: Path) -> None:
+    model, data = make(tmp_path / "m", seconds=0.002)
+    arrays = dict(np.load(data))
+    np.savez(data, **{**arrays, "labels": (arrays["labels"] + 1) % (arrays["labels"].max() + 1)})
+    seen: list[Event] = []
+    result = optimize((model, data), "minimize latency.p50; agreement >= 0.5", trials=1, listener=seen.append)
+    assert any("would be in 100.0% if labels were numbered otherwise" in str(event) for event in seen)
+    assert any("labels were numbered otherwise" in note for note in result.manifest["notes"])
+
+
 def test_slices_are_reported_and_bound(tmp_path: Path) -> None:
     model, data = make(tmp_path / "m", seconds=0.002)
     arrays = dict(np.load(data))

@@ -222,4 +222,4 @@ def test_the_shell_tells_what_it_wrote_and_overwrites_nothing(network: Bundle, t
     again = CliRunner().invoke(cli.app, asked)
     assert again.exit_code == 2 and "exists already" in " ".join(again.output.split())
     unknown = CliRunner().invoke(cli.app, [*asked[:3], "torchserve", *asked[4:5], str(tmp_path / "other")])
-    assert unknown.exit_code == 2 and "one of mlserver, triton" in " ".join(unknown.output.split())
+    assert unknown.exit_code == 2 and "is not one of 'mlserver', 'triton'" in " ".join(unknown.output.split())

@@ -135,8 +135,13 @@ def run_baseline(run: RunDir, setting: Setting, limits: jobs.Limits) -> None:
     ended.raise_unless_done()
 
 
-def choose_goal(run: RunDir, request: Request, setting: Setting, limits: jobs.Limits, tell: Listener) -> Setting:
+def choose_goal(
+    run: RunDir, request: Request, setting: Setting, limits: jobs.Limits, tell: Listener
+) -> tuple[Request, Setting]:
     """Fill in what the goal leaves open, and refuse what the model or the data can't be judged by.
+
+    Returns:
+        The request with the whole goal, and a note where labels look wrong; and the setting with that goal.
 
     Raises:
         InvalidData: Outputs or labels that a metric can't judge.
@@ -146,19 +151,24 @@ def choose_goal(run: RunDir, request: Request, setting: Setting, limits: jobs.Li
     goal = setting.goal
     judge = jobs.run(_check_metrics, goal, request.metrics, run / OUTPUTS / "search.npz", setting.search, limits=limits)
     _hold(judge, "the metrics could not be tried on the original's outputs")
-    if judge.value:
-        limit = Goal.parse(_default_limit(judge.value)).limits[0]
+    missing, doubt = judge.value or (None, "")
+    if missing:
+        limit = Goal.parse(_default_limit(missing)).limits[0]
         goal = dataclasses.replace(goal, limits=(*goal.limits, limit))
         tell(Said(f"no limit on quality was given, so {limit} is required; another one is set with {option('limit')}"))
-        write_json(run / PLAN, dataclasses.replace(request, goal=str(goal)).to_json())
-    return dataclasses.replace(setting, goal=goal)
+        request = dataclasses.replace(request, goal=str(goal))
+    if doubt and doubt not in request.notes:
+        tell(Said(doubt, warning=True))
+        request = dataclasses.replace(request, notes=(*request.notes, doubt))
+    write_json(run / PLAN, request.to_json())
+    return request, dataclasses.replace(setting, goal=goal)
 
 
-def _check_metrics(goal: Goal, asked: Sequence[str], outputs_file: Path, search: Path) -> str | None:
+def _check_metrics(goal: Goal, asked: Sequence[str], outputs_file: Path, search: Path) -> tuple[str | None, str]:
     """Try every quality metric on the original's outputs, in a job: a user's own function may do anything.
 
     Returns:
-        The metric to require, where the goal has no limit on quality.
+        The metric to require, where the goal has no limit on quality; and what is doubtful about the labels.
     """
     outputs, labels = load_outputs(outputs_file), Data.load(search).label_array()
     for name, array in outputs.items():
@@ -172,7 +182,7 @@ def _check_metrics(goal: Goal, asked: Sequence[str], outputs_file: Path, search:
     for metric in map(metrics.find, names):
         if metric.quality:
             metric.check(outputs, labels)
-    return missing
+    return missing, metrics.misnumbered(metrics.find("accuracy"), outputs, labels)
 
 
 def measure_original(run: RunDir, setting: Setting, limits: jobs.Limits, tell: Listener) -> tuple[Finding, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,7 +13,9 @@ from .shell import Exit, aside, finish, print_json, say
 
 def serve(
     bundle: Annotated[Path, typer.Argument(help="The bundle's folder.")],
-    server: Annotated[str, typer.Option("--for", help="mlserver or triton; both come with a service for KServe.")],
+    server: Annotated[
+        Literal["mlserver", "triton"], typer.Option("--for", help="Both come with a service for KServe.")
+    ],
     out: Annotated[Path, typer.Option(help="The folder to write; a new one.")],
     name: Annotated[
         str | None, typer.Option(help="Of the model, as requests name it; by default that of the bundle's folder.")

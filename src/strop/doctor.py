@@ -77,19 +77,32 @@ def describe(found: Mapping[str, Any]) -> str:
     if "measured" in found:
         lines.append(summarize(found))
     lines += ["", "Runtimes"]
-    for runtime in found["runtimes"]:
-        state = runtime["version"] or ("present" if runtime["present"] else f"missing: {runtime['install']}")
-        lines.append(f"  {runtime['name']:<12}{', '.join(runtime['loads']):<15}{state}")
-    lines += ["", "Extras"]
+    lines += _columns([
+        (
+            runtime["name"], ", ".join(runtime["loads"]),
+            runtime["version"] or ("present" if runtime["present"] else f"missing: {runtime['install']}"),
+        )
+        for runtime in found["runtimes"]
+    ])  # fmt: skip
+    extras = []
     for extra in found["extras"]:
         lacking = [
             p["name"] + (f" (is {p['version']})" if p["version"] else "") for p in extra["packages"] if not p["fits"]
         ]
         state = "complete" if extra["present"] else f"lacks {', '.join(lacking)}: {extra['install']}"
-        lines.append(f"  {extra['name']:<12}{state}")
+        extras.append((extra["name"], state))
+    lines += ["", "Extras", *_columns(extras)]
     if found["notes"]:
         lines += ["", "Notes", *(f"  - {note}" for note in found["notes"])]
     return "\n".join(lines)
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Rows as lines, whose columns are as wide as the longest in them."""
+    widths = [max(map(len, column)) + 2 for column in zip(*rows, strict=True)]
+    return [
+        "  " + "".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
 
 
 def _cache(cache: Mapping[str, int]) -> str:

@@ -209,7 +209,7 @@ def _carry_out(run: RunDir, request: Request, start: float, tell: Listener) -> R
         tell(Said(note, warning=True))
     setting = lay_out(run, request, clock.whole())
     run_baseline(run, setting, clock.whole())
-    setting = choose_goal(run, request, setting, clock.whole(), tell)
+    request, setting = choose_goal(run, request, setting, clock.whole(), tell)
     original, look = measure_original(run, setting, clock.whole(), tell)
     check_reachable(setting.goal, original)
     clock.look = look

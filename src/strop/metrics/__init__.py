@@ -19,6 +19,7 @@ from .decisions import Decisions, are_probabilities
 from .decisions import yes_or_no as _yes_or_no
 from .energy import Energy, Power
 from .likeness import Agreement, Fidelity, churn
+from .numbering import misnumbered
 from .predictions import Predictions, predictions
 from .quality import scores
 from .regression import R2, Mae, Mse, Spearman
@@ -26,7 +27,7 @@ from .serving import ServerP99, ServerRate
 
 __all__ = [
     "METRICS", "Predictions", "are_probabilities", "better", "called_for", "churn", "classifies", "default_quality",
-    "find", "predictions", "scores", "units", "unmeasurable", "yes_or_no",
+    "find", "misnumbered", "predictions", "scores", "units", "unmeasurable", "yes_or_no",
 ]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
