@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .._lazy import lazy
 from ..dataflow import Dataflow, Operator, Stored
+from ._onnx_shapes import bodies_of
 from ._onnx_tensors import tensor_bytes
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def dataflow_of(proto: onnx.ModelProto) -> Dataflow:
         )
         for node in nodes
     )  # fmt: skip
-    opaque = tuple(one.name for one, node in zip(operators, nodes, strict=True) if any(_within(node)))
+    opaque = tuple(one.name for one, node in zip(operators, nodes, strict=True) if any(bodies_of(node)))
     inputs = tuple(value.name for value in graph.input if value.name not in stored)
     return Dataflow(operators, stored, inputs, tuple(value.name for value in graph.output), seen_as, opaque=opaque)
 
@@ -130,19 +131,14 @@ def _named(value: str) -> str:
 
 
 def reads(node: onnx.NodeProto) -> Iterator[str]:
-    """All values that a node reads, those that graphs within it take from around it included."""
-    yield from filter(None, node.input)
-    for graph in _within(node):
+    """All values that a node reads, those that graphs within it take from around it included; each once."""
+    found = dict.fromkeys(filter(None, node.input))
+    for graph in bodies_of(node):
         made = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
         made |= {output for inner in graph.node for output in inner.output}
-        yield from dict.fromkeys(value for inner in graph.node for value in reads(inner) if value not in made)
-
-
-def _within(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
+        read = [*(value for inner in graph.node for value in reads(inner)), *(value.name for value in graph.output)]
+        found |= dict.fromkeys(value for value in read if value not in made)
+    yield from found
 
 
 def _stored(tensor: onnx.TensorProto) -> Stored:

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._lazy import lazy
 from ..structure import Layer, Structure
-from ._onnx_inside import place_of
+from ._onnx_inside import place_of, reads
 from ._onnx_shapes import Shaped, bodies_of, shapes
 from ._onnx_work import multiply_adds
 from ._told import UNUSED, told
@@ -83,7 +83,7 @@ class _Graph:
         self._owned: set[str] = set()
 
     def layer(self, node: onnx.NodeProto, samples: int) -> Layer:
-        names = [name for name in _reads(node) if name]
+        names = list(reads(node))
         weights = [name for name in names if name in self.weights]
         own = [name for name in weights if name not in self._owned]
         self._owned |= set(own)
@@ -103,17 +103,6 @@ class _Graph:
         own = [self.weights[name] for name in names if name in self.weights]
         size = sum(shape.bytes for shape in own)
         return Layer(UNUSED, "", 0, size, sum(shape.cells for shape in own)) if size else None
-
-
-def _reads(node: onnx.NodeProto) -> list[str]:
-    """What goes into a node, and from outside into the graphs within it; each once."""
-    found = list(node.input)
-    for body in bodies_of(node):
-        inside = {tensor.name for tensor in body.initializer} | {value.name for value in body.input}
-        inside |= {value for inner in body.node for value in inner.output}
-        found += [name for inner in body.node for name in _reads(inner) if name not in inside]
-        found += [value.name for value in body.output if value.name not in inside]
-    return list(dict.fromkeys(found))
 
 
 def _tensors(body: onnx.GraphProto) -> Sequence[Shaped]:

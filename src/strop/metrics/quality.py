@@ -80,7 +80,7 @@ def require_labels(metric: Metric, outputs: Array, labels: Array | None) -> Arra
     """The labels, if there is one (or one row) a sample.
 
     Raises:
-        InvalidData: They are missing, or of another length than the outputs.
+        InvalidData: They are missing, NaN, or of another length than the outputs.
     """
     if labels is None:
         raise InvalidData(
@@ -91,6 +91,11 @@ def require_labels(metric: Metric, outputs: Array, labels: Array | None) -> Arra
         raise InvalidData(
             f"{metric.name} needs one label a sample; there are {labels.size if labels.ndim == 0 else len(labels)} "
             f"labels for {len(outputs)} outputs. Check that labels and inputs have the same length."
+        )
+    if labels.dtype.kind == "f" and (unknown := np.isnan(labels).reshape(len(labels), -1).any(axis=1)).any():
+        raise InvalidData(
+            f"{metric.name} needs a label for every sample, and {unknown.sum()} of {len(labels)} are NaN, the first in "
+            f"row {int(unknown.argmax())}. Drop the samples whose label is missing."
         )
     return labels
 

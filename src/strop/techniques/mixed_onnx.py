@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +16,7 @@ from ..settings import span
 from ..target import Target
 from ..technique import Context, Parts, Technique, Work
 from ._calibration import Step
+from ._groups import InGroups
 from ._mixing import gained, measured_folder, mixed
 from ._onnx_mix import Grouped
 from ._onnxruntime import runner
@@ -60,29 +61,19 @@ class MixedOnnx(StaticInt8):
         return _Parts(Grouped.of(*stored), model, context.target)
 
 
-class _Parts(Parts):
+class _Parts(InGroups[Grouped]):
     """The groups of a graph, as they are mixed."""
 
     precisions = ("int8", "f32")
 
     def __init__(self, grouped: Grouped, model: Model, target: Target):
-        self.grouped, self.model, self.target = grouped, model, target
-        self.members, self.borders = grouped.members, grouped.borders()
+        super().__init__(grouped, model, target)
         known = {node.name: node for node in grouped.quantized.graph.node}
         first = [(name, known[name].op_type, place_of(known[name])) for name in grouped.members]
         self.labels = dict(zip(grouped.members, labels(first), strict=True))
 
     def step(self, precisions: Mapping[str, str]) -> Step:
         return runner(self.grouped.mixed(precisions).SerializeToString(), self.target.threads)
-
-    def passing(self, group: str) -> Sequence[str]:
-        return self.grouped.passing(group)
-
-    def telling(self, values: Iterable[str]) -> Parts:
-        return _Parts(self.grouped.telling(values), self.model, self.target)
-
-    def since(self, group: str) -> Parts:
-        return _Parts(self.grouped.since(group), self.model, self.target)
 
     def save(self, precisions: Mapping[str, str], folder: Path) -> Model:
         return save(self.grouped.mixed(precisions), folder, self.model)

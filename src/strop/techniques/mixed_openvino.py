@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +14,7 @@ from ..settings import span
 from ..target import Target, computes
 from ..technique import Context, Parts, Technique, Work
 from ._calibration import Step
+from ._groups import InGroups
 from ._mixing import gained, mixed
 from ._openvino_mix import Grouped
 from .quantize_openvino import OpenvinoInt8
@@ -55,12 +56,11 @@ class MixedOpenvino(OpenvinoInt8):
         return _Parts(Grouped.of(quantized, original), model, context.target)
 
 
-class _Parts(Parts):
+class _Parts(InGroups[Grouped]):
     """The groups of a graph, as they are mixed."""
 
     def __init__(self, grouped: Grouped, model: Model, target: Target):
-        self.grouped, self.model, self.target = grouped, model, target
-        self.members, self.borders = grouped.members, grouped.borders()
+        super().__init__(grouped, model, target)
         self.labels = {group: group for group in grouped.members}
         self.precisions = ("int8", "bf16", "f32") if computes("bf16") else ("int8", "f32")
 
@@ -78,15 +78,6 @@ class _Parts(Parts):
             }  # fmt: skip
 
         return step
-
-    def passing(self, group: str) -> Sequence[str]:
-        return self.grouped.passing(group)
-
-    def telling(self, values: Iterable[str]) -> Parts:
-        return _Parts(self.grouped.telling(values), self.model, self.target)
-
-    def since(self, group: str) -> Parts:
-        return _Parts(self.grouped.since(group), self.model, self.target)
 
     def save(self, precisions: Mapping[str, str], folder: Path) -> Model:
         made = save(self.grouped.mixed(precisions, compressed=True), folder)
