@@ -30,6 +30,8 @@ FOLLOWERS = frozenset({
     "selu", "sigmoid", "silu", "softplus", "softsign", "sqrt", "squeeze", "swish", "tanh", "transpose", "unsqueeze",
 })  # fmt: skip
 """What takes one value and works on each number by itself, or moves numbers: part of the layer before it."""
+CUTS = frozenset({"clamp", "clip", "relu", "relu0to1", "relu6", "relun1to1"})
+"""What does nothing to numbers within a range, so that rounding to that range does it as well, and none is left."""
 WITH_CONSTANT = frozenset({"add", "biasadd", "div", "divide", "mul", "multiply", "pow", "power", "sub", "subtract"})
 """What does so where all else that it reads is stored."""
 
@@ -65,8 +67,10 @@ def shared(original: Dataflow, candidate: Dataflow) -> list[tuple[str, str]]:
     """The values that both models make, in the original's order, each with the candidate's name.
 
     Values that only go on into what belongs to the same layer (a bias, an activation, another shape) are left out.
+    Where a quantizer has left a cut to the rounding before it, what is rounded is what the original has behind the cut.
     """
     known, fixed, readers = candidate.names(), constant(original), _readers(original)
+    cut = _cut(candidate)
     aliases: dict[str, list[str]] = {}
     for alias, name in original.names().items():
         aliases.setdefault(name, []).append(alias)
@@ -79,7 +83,8 @@ def shared(original: Dataflow, candidate: Dataflow) -> list[tuple[str, str]]:
                 continue
             covered.add(value)
             if not follows:
-                found.append((value, name))
+                rounded = name in candidate.seen_as and name not in cut
+                found.append((_behind_cut(value, original, readers) if rounded else value, name))
     times = Counter(name for _, name in found)
     return [(value, name) for value, name in reversed(found) if times[name] == 1]
 
@@ -128,6 +133,23 @@ def _goes_on(value: str, flow: Dataflow, readers: dict[str, list[Operator]], fix
         return user.inputs[0] == value
     others = [other for other in user.inputs if other != value]
     return plain(user.kind) in WITH_CONSTANT and bool(others) and all(other in fixed for other in others)
+
+
+def _behind_cut(value: str, flow: Dataflow, readers: dict[str, list[Operator]]) -> str:
+    """What becomes of a value where it only goes on into a cut; else the value."""
+    users = readers.get(value, [])
+    alone = len(users) == 1 and value not in flow.outputs
+    return users[0].outputs[0] if alone and plain(users[0].kind) in CUTS else value
+
+
+def _cut(flow: Dataflow) -> set[str]:
+    """The values that go on into a cut, rounded in between or not."""
+    found = set[str]()
+    for operator in reversed(flow.operators):
+        kind = plain(operator.kind)
+        if kind in CUTS or (kind in PLUMBING and found.intersection(operator.outputs)):
+            found |= set(operator.inputs)
+    return found
 
 
 def _main(operators: Sequence[Operator], maker: Operator) -> Operator:
