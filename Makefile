@@ -1,7 +1,7 @@
 # The two commands of the README, the checks and the documentation. All share one environment, .venv; a stamp in it tells what it holds.
 PYTHON ?= python3
-# Half of the time tests wait for processes that they started, of which many have one core only.
-WORKERS ?= $(shell echo $$((2 * $$(nproc))))
+# One more than there are cores: a third of the time, tests wait for processes that they started.
+WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 
 VENV := .venv
 BIN := $(VENV)/bin
