@@ -132,6 +132,12 @@ def test_a_plan_file_in_the_place_of_a_model_is_run(verb: str, tmp_path: Path) -
     assert "mine.toml:3: seed must be" in done.stderr
 
 
+def test_such_a_plan_s_paths_are_relative_to_it(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('model = "none.onnx"\ndata = "x.npz"\n')
+    done = CliRunner().invoke(app, ["optimize", str(tmp_path / "mine.toml")])
+    assert done.exit_code == 2 and f"{tmp_path / 'none.onnx'}" in done.stderr.replace("\n", "")
+
+
 def test_flags_win_over_the_file(tmp_path: Path) -> None:
     plan = read(write(tmp_path, FULL), Plan)
     flags = {"threads": 2, "limit": (), "slice": [], "seed": 0, "budget": None, "maximize": "throughput"}

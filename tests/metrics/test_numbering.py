@@ -49,3 +49,9 @@ def test_few_samples_prove_nothing_and_what_is_no_class_is_none() -> None:
     assert not misnumbered(find("accuracy"), answers(truth, 1.0, 10), (truth + 1) % 10)
     assert not misnumbered(find("accuracy"), {"y": RNG.normal(size=(50, 1))}, RNG.normal(size=50))
     assert not misnumbered(find("accuracy"), {"y": RNG.normal(size=(50, 1))}, None)
+
+
+def test_words_of_a_language_are_too_many_to_tell() -> None:
+    truth = RNG.integers(0, 1001, 20_000)
+    assert not misnumbered(find("accuracy"), {"words": (truth + 1) % 1001}, truth)
+    assert misnumbered(find("accuracy"), {"words": (truth % 1000 + 1) % 1000}, truth % 1000)

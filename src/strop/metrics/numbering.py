@@ -8,7 +8,9 @@ from ..errors import InvalidData
 from ..metric import Metric, Outputs
 from .decisions import Array, check_decisions, predicted
 
-FEWEST = 10  # decisions a class: with fewer, some other numbering fits by luck
+FEWEST, MOST = 10, 1000
+"""Decisions a class, since with fewer some other numbering fits by luck; and classes, since a table of the words of a
+language would fill the memory."""
 PART = 0.5  # of what another numbering would have right
 NAMED = 3
 
@@ -30,7 +32,7 @@ def misnumbered(metric: Metric, outputs: Outputs, labels: Array | None) -> str:
         return ""
     found = predicted(case.original, case.probabilities)
     right, decided = float((found == case.labels).mean()), found >= 0
-    if right > PART or len(found) < FEWEST * case.classes:
+    if right > PART or case.classes > MOST or len(found) < FEWEST * case.classes:
         return ""
     from scipy.optimize import linear_sum_assignment  # seldom needed
 
