@@ -20,6 +20,11 @@ HALVED = frozenset({
     "VariadicSplit",
 })  # fmt: skip
 """What may be computed in bf16, all floats that go in being of one type."""
+MOVING = frozenset({
+    "AvgPool", "Clamp", "DepthToSpace", "MaxPool", "PRelu", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Relu",
+    "Reshape", "Split", "Squeeze", "StridedSlice", "Transpose", "Unsqueeze", "VariadicSplit",
+})  # fmt: skip
+"""What OpenVINO moves the scale of integers past."""
 FAKE = "FakeQuantize"
 MOST = 3.3895e38
 """What bf16 can hold; more, as masks of attention have, would become infinite."""
@@ -174,6 +179,7 @@ class Grouped:
                 for port in node.output(0).get_target_inputs():
                     if wanted.get(port.get_node().get_friendly_name()) != "int8":
                         port.replace_source_output(node.input_value(0))
+        _hold(node for name, node in nodes.items() if wanted.get(name) == "int8")
         for name, bias in self.biases.items():
             if name in nodes and wanted.get(name, "int8") != "int8":
                 _constant_input(nodes[name]).replace_source_output(bias.output(0))
@@ -185,6 +191,28 @@ class Grouped:
 
             _offline_transformations.compress_quantize_weights_transformation(graph)
         return graph
+
+
+def _hold(nodes: Iterable[Any]) -> None:
+    """Let what only moves or reduces values read them through a power of one where another operator reads them, too.
+
+    OpenVINO (2026.4) multiplies by the scale of a convolution in int8 behind such an operator. Where sizes are free it
+    does so with what another reader had it multiply already: a mean, say, is ten thousandth of what it was.
+    """
+    library = openvino()
+    for output in (output for node in nodes for output in node.outputs() if output.get_partial_shape().is_dynamic):
+        ports = output.get_target_inputs()
+        movers = [port for port in ports if _moves(port.get_node())]
+        if len(ports) > 1 and movers and output.get_element_type() == library.Type.f32:
+            held = library.opset13.power(output, library.opset13.constant(np.float32(1)))
+            for port in movers:
+                port.replace_source_output(held.output(0))
+
+
+def _moves(node: Any) -> bool:
+    if node.get_type_name() == FAKE:
+        return any(_moves(port.get_node()) for port in node.output(0).get_target_inputs())
+    return node.get_type_name() in MOVING
 
 
 def _unrounded(value: Any) -> str:

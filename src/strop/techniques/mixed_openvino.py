@@ -34,7 +34,7 @@ class MixedOpenvino(OpenvinoInt8):
 
     error: float = span(0.3, 3e-3, 1.0, log=True, strength=True)
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     whole: ClassVar[type[Technique] | None] = OpenvinoInt8
 
     def expects(self, target: Target) -> float:
