@@ -357,10 +357,20 @@ def test_a_limit_far_away_needs_few_pairs_and_a_close_one_more(servers: Any, tmp
     assert counts[2] > 3, pairs
 
 
-def test_a_deadline_ends_timing_after_two_pairs(servers: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("slower", "pairs"), [(1.0, 2), (1.2, 2), (1.5, 3), (0.5, 3)])
+def test_a_deadline_ends_timing_after_two_pairs_or_a_third_where_these_are_far_apart(
+    servers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slower: float, pairs: int
+) -> None:
+    class Slower(FakeServer):
+        def __init__(self, hosted: Any, cores: Sequence[int]):
+            super().__init__(hosted, cores)
+            if self.log.count(("original", "start")) == 2 and self.name == "original":
+                self.seconds["original"] *= slower
+
+    monkeypatch.setattr(timing, "Server", Slower)
     probe = faked(tmp_path, Effort(pairs=9, blocks=2, runs=1, width=0.0))
     probe.deadline = 0.0
-    assert len(probe.timing("single_stream").original) == 2
+    assert len(probe.timing("single_stream").original) == pairs
 
 
 def test_offline_each_has_the_batch_that_is_best_for_it(fakes: None, servers: Any, tmp_path: Path) -> None:

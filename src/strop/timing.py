@@ -30,6 +30,7 @@ LOOK = 0.05  # seconds of a block that is only to find the best batch
 MOST_A_CALL = 128  # samples, up to which batches are tried
 WORTH_IT = 0.02  # what a batch of twice the size must gain
 LEAST_PAIRS = 2  # one tells nothing of how processes differ
+APART = 1.25  # the ratio of two pairs' 95th percentiles, above which a bound by these two alone would be of no use
 WAITING = "another strop measures on this machine: waiting for it to end"
 CALLS_A_BLOCK = 30  # that arrive at random times, at the least: fewer show no queue
 LOCK = Path("/tmp/strop-measuring.lock")  # not where TMPDIR says: all users must find the same one
@@ -48,7 +49,7 @@ class Effort:
         runs: Calls of each that must be timed in all; a bound on a high percentile needs hundreds.
         width: Half-width of the ratio's interval, relative, that is narrow enough.
         processes: Fresh ones of each, to tell how much memory varies.
-        longest: Seconds after which no pair beyond the second is started.
+        longest: Seconds after which no pair beyond the second is started, or the third, as with a deadline.
         lock: The file by which those see each other that must not measure at once; None for the one of the host.
     """
 
@@ -79,7 +80,8 @@ class Turns:
         batches: Samples asked for in a call, of original and candidate.
         rate: Calls a second that arrive at random times; None for one call after another.
         effort: What it may take.
-        deadline: No pair beyond the second is started after it, on the clock of `time.monotonic`.
+        deadline: No pair beyond the second is started after it, on the clock of `time.monotonic`; beyond the third, where
+            the first two are far apart.
     """
 
     original: Hosted
@@ -113,7 +115,7 @@ class Turns:
             ours.append(pair[0])
             theirs.append(pair[1])
             timing = Timing(ours, theirs, self._carried, self._repeated, self._kept, self._why())
-            late = time.monotonic() > end and len(ours) >= LEAST_PAIRS
+            late = time.monotonic() > end and len(ours) >= LEAST_PAIRS + _differ(ours, theirs)
             if late or len(ours) >= self.effort.pairs or enough(timing):
                 return timing
 
@@ -150,6 +152,12 @@ class Turns:
 
     def _why(self) -> str:
         return ", ".join(cause for cause, _ in self._causes.most_common())
+
+
+def _differ(*sides: list[list[Array]]) -> bool:
+    """Whether pairs are so far apart that one more should tell which of them is the rule."""
+    high = [[np.percentile(np.concatenate(pair), 95) for pair in side] for side in sides]
+    return any(max(side) > APART * min(side) for side in high)
 
 
 def _causes(blocks: Iterable[Block], usual: float) -> set[str]:
