@@ -80,8 +80,8 @@ class Turns:
         batches: Samples asked for in a call, of original and candidate.
         rate: Calls a second that arrive at random times; None for one call after another.
         effort: What it may take.
-        deadline: No pair beyond the second is started after it, on the clock of `time.monotonic`; beyond the third, where
-            the first two are far apart.
+        deadline: No pair beyond the second is started after it, on the clock of `time.monotonic`; beyond the third,
+            where the first two are far apart.
     """
 
     original: Hosted
