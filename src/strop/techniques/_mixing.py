@@ -160,7 +160,7 @@ def _measured(parts: Parts, given: Sequence[Batch], context: Context, kept: Path
     def only(groups: Sequence[str]) -> Step:
         return prefix.step({group: lowest if group in groups else EXACT for group in parts.members})
 
-    worst = {p: error(parts.step(dict.fromkeys(parts.members, p)), given, expected) for p in parts.precisions}
+    worst = _worst(parts, given, expected, kept / "worst.json")
     record, at_once = kept / "harm.json", context.target.at_once
     alone = harm(list(parts.members), only, *compared, context, comparing, record, at_once)
     total = sum(filter(math.isfinite, alone.values())) or 1.0
@@ -178,6 +178,15 @@ def _measured(parts: Parts, given: Sequence[Batch], context: Context, kept: Path
     }
     borders = [(one, other, conversion * count) for one, other, count in parts.borders]
     return Found(Costs(usable, errors, borders), worst, given, expected, by_itself)
+
+
+def _worst(parts: Parts, given: Sequence[Batch], expected: Sequence[Batch], kept: Path) -> dict[str, float]:
+    if kept.exists():
+        known: dict[str, float] = json.loads(kept.read_text())
+        return known
+    found = {p: error(parts.step(dict.fromkeys(parts.members, p)), given, expected) for p in parts.precisions}
+    keep(kept, found)
+    return found
 
 
 def _fitting(given: Sequence[Batch], answer: Batch) -> Sequence[Batch]:
