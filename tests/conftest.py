@@ -31,6 +31,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # OpenMP's threads would spin while they wait for one whose core another worker has: training takes ten times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Likewise those that OpenBLAS begins in each process that imports NumPy.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def pytest_collection_finish() -> None:

@@ -19,11 +19,14 @@ from typing import Any, NoReturn
 from ._ending import end
 from .target import pin, usable_cores
 
-IMPORTED = ("strop.trial", "scipy.special", "pydantic")
+IMPORTED = ("strop.trial", "scipy.optimize", "scipy.special", "pydantic")
 """What most jobs need; what a model needs is for them to import."""
 
-LIKEWISE = ("torch",)
-"""What takes seconds and begins no thread: theirs from the start, where the one that starts them has it."""
+LIKEWISE = ("torch", "sklearn.pipeline", "sklearn.ensemble", "skops.io", "lightgbm", "xgboost")
+"""What takes a second or more, and computes nothing then: theirs from the start, where the one that starts them has it.
+
+TensorFlow is not among them: what it tells at import would be told twice.
+"""
 
 OUTPUTS = (1, 2)  # the descriptors of standard output and error
 
