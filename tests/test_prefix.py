@@ -16,8 +16,8 @@ from strop.nmse import nmse
 from strop.prefix import Prefix
 from strop.runtime import Array
 from strop.target import Target
-from strop.technique import Context, Parts
-from strop.techniques import MixedOnnx, MixedOpenvino
+from strop.technique import Context, Parts, Technique
+from strop.techniques import MixedDynamic, MixedOnnx, MixedOpenvino
 from strop.testing import Example
 from techniques.test_mixed import LAYERS, converted, deep
 
@@ -46,20 +46,25 @@ def branching(folder: Path) -> Example:
     return Example(formats.open(folder / "branching.onnx"), Data({"x": models.floats(8)}))
 
 
-def opened(example: Example, folder: Path) -> tuple[Parts, list[Batch]]:
-    technique = MixedOpenvino() if example.model.format == "openvino" else MixedOnnx()
+def opened(example: Example, folder: Path, technique: Technique = MixedOnnx()) -> tuple[Parts, list[Batch]]:  # noqa: B008
     context = Context(example.data, example.model, Target(threads=1), 0, folder / "made", shared=folder)
     given = [{"x": example.data.inputs["x"][row : row + 1]} for row in range(4)]
     return technique.parts(example.model, context), given
 
 
-@pytest.mark.parametrize(("kind", "cuts"), [(deep, LAYERS - 1), (converted, LAYERS - 1), (branching, 1)])
+@pytest.mark.parametrize(
+    ("kind", "technique", "cuts"),
+    [
+        (deep, MixedOnnx(), LAYERS - 1), (deep, MixedDynamic(), LAYERS - 1), (converted, MixedOpenvino(), LAYERS - 1),
+        (branching, MixedOnnx(), 1), (branching, MixedDynamic(), 2),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("base", ["f32", "int8"])
 def test_from_each_cut_the_outputs_are_those_of_the_whole_model(
-    kind: Callable[[Path], Example], cuts: int, base: str, tmp_path: Path
+    kind: Callable[[Path], Example], technique: Technique, cuts: int, base: str, tmp_path: Path
 ) -> None:
-    """Before each group but the first; what a condition gives has no type in the file, so that nothing can take it."""
-    parts, given = opened(kind(tmp_path / "example"), tmp_path)
+    """Before each group but the first; what a condition gives has a type only where that was looked for."""
+    parts, given = opened(kind(tmp_path / "example"), tmp_path, technique)
     mix = dict.fromkeys(parts.members, base)
     known = Prefix(parts, mix, given, [parts.step(mix)(feed) for feed in given], INT8)
     assert len(known.passing) == cuts

@@ -23,10 +23,7 @@ IMPORTED = ("strop.trial", "scipy.optimize", "scipy.special", "pydantic")
 """What most jobs need; what a model needs is for them to import."""
 
 LIKEWISE = ("torch", "sklearn.pipeline", "sklearn.ensemble", "skops.io", "lightgbm", "xgboost")
-"""What takes a second or more, and computes nothing then: theirs from the start, where the one that starts them has it.
-
-TensorFlow is not among them: what it tells at import would be told twice.
-"""
+"""What takes a second and computes nothing then: theirs from the start, where the one that starts them has it."""
 
 OUTPUTS = (1, 2)  # the descriptors of standard output and error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import logging
 import multiprocessing
@@ -93,15 +94,18 @@ def silenced() -> Iterator[None]:
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-    """Keep what compiled code writes to standard error, past Python, from the terminal."""
-    kept = os.dup(2)
+    """Keep what compiled code writes, past Python, from the terminal."""
+    kept = {output: os.dup(output) for output in (1, 2)}
     try:
         with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+            for output in kept:
+                os.dup2(nowhere.fileno(), output)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        ctypes.CDLL(None).fflush(None)  # what C keeps to write later
+        for output, before in kept.items():
+            os.dup2(before, output)
+            os.close(before)
 
 
 @contextlib.contextmanager

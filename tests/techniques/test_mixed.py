@@ -26,13 +26,23 @@ from strop.model import ONNX, Batch, Model
 from strop.runtime import Array, LayerTime
 from strop.target import Target
 from strop.technique import Context, Parts, Technique, apply
-from strop.techniques import MixedOnnx, MixedOpenvino, OpenvinoInt8, StaticInt8, ToOpenvino, _mixing
+from strop.techniques import (
+    DynamicInt8,
+    MixedDynamic,
+    MixedOnnx,
+    MixedOpenvino,
+    OpenvinoInt8,
+    StaticInt8,
+    ToOpenvino,
+    _mixing,
+)  # fmt: skip
 from strop.techniques._harm import harm
 from strop.techniques._mix import Costs, fastest
 from strop.techniques._mixing import chosen, expected_seconds
 from strop.testing import Example, TechniqueCase
 
 LAYERS, BAD, WIDTH = 20, 7, 32
+ROUNDING = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast")
 TARGET = Target(threads=1)
 
 
@@ -78,7 +88,8 @@ def times(model: Model) -> Sequence[LayerTime]:
         graph = onnx.load(model.path).graph
         made = {node.output[0]: node.op_type for node in graph.node}
         quantized = {n.name for n in graph.node if any(made.get(v) == "DequantizeLinear" for v in n.input)}
-        names = [node.name for node in graph.node if node.op_type not in ("QuantizeLinear", "DequantizeLinear")]
+        quantized |= {node.name for node in graph.node if node.op_type == "MatMulInteger"}
+        names = [n.name for n in graph.node if n.op_type not in ROUNDING and "_scale" not in n.name]
     else:
         text = model.path.read_text()
         names = sorted(name for name in layer_names(model) if "/fq_" not in name and not name.startswith("Convert_"))
@@ -108,6 +119,10 @@ class TestMixedOnnx(TechniqueCase):
         return replace(super()._context(example, folder), layer_times=times)
 
 
+class TestMixedDynamic(TestMixedOnnx):
+    technique = MixedDynamic
+
+
 class TestMixedOpenvino(TestMixedOnnx):
     technique = MixedOpenvino
 
@@ -116,7 +131,8 @@ class TestMixedOpenvino(TestMixedOnnx):
 
 
 @pytest.mark.parametrize(
-    ("mixed", "plain", "example"), [(MixedOnnx, StaticInt8, deep), (MixedOpenvino, OpenvinoInt8, converted)]
+    ("mixed", "plain", "example"),
+    [(MixedOnnx, StaticInt8, deep), (MixedDynamic, DynamicInt8, deep), (MixedOpenvino, OpenvinoInt8, converted)],
 )
 def test_the_one_bad_layer_of_twenty_stays_in_float(
     mixed: type[Technique], plain: type[Technique], example: object, tmp_path: Path

@@ -38,6 +38,7 @@ _ROOM: Room[type[Technique]] = Room(
         "quantize_onnx:DynamicInt8",
         "quantize_onnx:StaticInt8",
         "mixed_onnx:MixedOnnx",
+        "mixed_dynamic:MixedDynamic",
         "to_openvino:ToOpenvino",
         "quantize_openvino:OpenvinoInt8",
         "quantize_openvino:OpenvinoInt8Weights",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._lazy import lazy
+from .._quiet import hushed
 
 optimize = lazy("scipy.optimize")
 sparse = lazy("scipy.sparse")
@@ -68,13 +69,14 @@ def fastest(costs: Costs, allowed: float) -> dict[str, str] | None:
         for column, entry in entries.items():
             matrix[row, column] = entry
     integral = np.concatenate([np.ones(count), np.zeros(len(costs.borders))])
-    solved = optimize.milp(
-        value / value.max(),
-        integrality=integral,
-        bounds=optimize.Bounds(0, 1),
-        constraints=optimize.LinearConstraint(sparse.csr_array(matrix), low, high),
-        options={"time_limit": SECONDS, "mip_rel_gap": GAP},
-    )
+    with hushed():  # HiGHS says now and then what it does
+        solved = optimize.milp(
+            value / value.max(),
+            integrality=integral,
+            bounds=optimize.Bounds(0, 1),
+            constraints=optimize.LinearConstraint(sparse.csr_array(matrix), low, high),
+            options={"time_limit": SECONDS, "mip_rel_gap": GAP},
+        )
     if solved.x is None:
         return None
     return {group: precision for number, (group, precision) in enumerate(choices) if solved.x[number] > 0.5}

@@ -205,6 +205,7 @@ def _hold(nodes: Iterable[Any]) -> None:
         movers = [port for port in ports if _moves(port.get_node())]
         if len(ports) > 1 and movers and output.get_element_type() == library.Type.f32:
             held = library.opset13.power(output, library.opset13.constant(np.float32(1)))
+            held.set_friendly_name(f"{output.get_node().get_friendly_name()}/held")
             for port in movers:
                 port.replace_source_output(held.output(0))
 

@@ -88,6 +88,10 @@ class DynamicInt8(Technique):
             raise NotApplicable("has no convolution to quantize")
 
     def apply(self, model: Model, context: Context) -> Model:
+        return _quantized(model, context, self._quantize(context))
+
+    def _quantize(self, context: Context) -> Quantize:
+        """What quantizes a file."""
         import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -104,7 +108,7 @@ class DynamicInt8(Technique):
                     extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True},
                 )
 
-        return _quantized(model, context, quantize)
+        return quantize
 
     def spared(self, made: Dataflow) -> Mapping[str, str]:
         known, both = (

@@ -1,0 +1,115 @@
+"""An ONNX graph with a precision for each operator with weights: int8, its inputs rounded as it runs, or float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ..formats._onnx_inside import reads
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True)
+class Exchanged:
+    """A graph, and the same in int8: each operator is taken from either, for what passes between them is the same.
+
+    Attributes:
+        exact: In floats, with the types of what passes.
+        rounded: By ONNX Runtime's dynamic quantizer: what stands for an operator makes values of the same names.
+    """
+
+    exact: onnx.ModelProto
+    rounded: onnx.ModelProto
+
+    @cached_property
+    def places(self) -> Mapping[str, Sequence[onnx.NodeProto]]:
+        """By operator that is quantized, what stands in its place; what rounds its input may be in another's, too."""
+        known = {value for node in self.exact.graph.node for value in node.output}
+        known |= {one.name for values in (self.exact.graph.input, self.exact.graph.initializer) for one in values}
+        makers = {value: node for node in self.rounded.graph.node for value in node.output}
+        order = {node.name: number for number, node in enumerate(self.rounded.graph.node)}
+        found = {}
+        for node in self.exact.graph.node:
+            inside, wanted = dict[str, Any](), list(node.output)
+            while wanted:
+                maker = makers.get(wanted.pop())
+                if maker is None or maker.name in inside:
+                    continue
+                inside[maker.name] = maker
+                wanted += [value for value in reads(maker) if value not in known]
+            if node not in inside.values():
+                found[node.name] = sorted(inside.values(), key=lambda one: order[one.name])
+        return found
+
+    @cached_property
+    def members(self) -> Mapping[str, Sequence[str]]:
+        """By operator that is quantized, its name and the names of what stands in its place; no name comes twice."""
+        taken, found = set[str](), {}
+        for name, nodes in self.places.items():
+            names = dict.fromkeys([name, *(node.name for node in nodes)])
+            found[name] = tuple(one for one in names if one not in taken)
+            taken.update(names)
+        return found
+
+    def borders(self) -> list[tuple[str, str, int]]:
+        """None: floats pass between all."""
+        return []
+
+    def passing(self, group: str) -> tuple[str, ...]:
+        """The values that come from before an operator and are read from it on; none where one's type is not known."""
+        cut = self._place(group)
+        after = {value for node in self.exact.graph.node[cut:] for value in reads(node)}
+        before = [value for node in self.exact.graph.node[:cut] for value in node.output]
+        found = [value for value in (*(one.name for one in self.exact.graph.input), *before) if value in after]
+        return tuple(found) if self._types.keys() >= set(found) else ()
+
+    def since(self, group: str) -> Exchanged:
+        """What follows the cut before an operator; its inputs are what passes there."""
+        exact = _copied(self.exact)
+        del exact.graph.node[: self._place(group)], exact.graph.input[:], exact.graph.output[:]
+        made = {value for node in exact.graph.node for value in node.output}
+        exact.graph.input.extend(self._types[value] for value in self.passing(group))
+        exact.graph.output.extend(one for one in self.exact.graph.output if one.name in made)
+        return replace(self, exact=exact)
+
+    def telling(self, values: Iterable[str]) -> Exchanged:
+        """The same, with these values among the outputs; inputs are not, for who asks has given them."""
+        known = {one.name for ends in (self.exact.graph.input, self.exact.graph.output) for one in ends}
+        exact = _copied(self.exact)
+        exact.graph.output.extend(self._types[value] for value in values if value not in known)
+        return replace(self, exact=exact)
+
+    def mixed(self, precisions: Mapping[str, str]) -> onnx.ModelProto:
+        """The graph with these precisions, by operator: `int8` or `f32`."""
+        nodes = dict[str, Any]()
+        for node in self.exact.graph.node:
+            rounded = precisions.get(node.name) == "int8"
+            nodes.update({one.name: one for one in (self.places[node.name] if rounded else [node])})
+        made = _copied(self.rounded)
+        for field in ("node", "initializer", "value_info", "input", "output"):
+            made.graph.ClearField(field)
+        made.graph.node.extend(nodes.values())
+        made.graph.input.extend(self.exact.graph.input)
+        made.graph.output.extend(self.exact.graph.output)
+        read = {value for node in nodes.values() for value in reads(node)}
+        stored = {one.name: one for model in (self.exact, self.rounded) for one in model.graph.initializer}
+        made.graph.initializer.extend(one for name, one in stored.items() if name in read)
+        return made
+
+    def _place(self, group: str) -> int:
+        return [node.name for node in self.exact.graph.node].index(group)
+
+    @cached_property
+    def _types(self) -> Mapping[str, onnx.ValueInfoProto]:
+        graph = self.exact.graph
+        return {one.name: one for values in (graph.value_info, graph.input, graph.output) for one in values}
+
+
+def _copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    made = type(model)()
+    made.CopyFrom(model)
+    return made
