@@ -395,6 +395,20 @@ def test_a_mix_is_no_news_where_int8_throughout_keeps_the_limits(tmp_path: Path)
     assert asked == ["fake-calibrate", "fake-round + fake-compile", "fake-mix(error=1.0)"]
 
 
+@pytest.mark.parametrize(("gentler", "third"), [(None, "fake-shave"), (FakeRound, "fake-calibrate")])
+def test_where_a_gentler_one_broke_quality_what_loses_more_waits(
+    gentler: type[Technique] | None, third: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeShave, "gentler", gentler)
+    for kind, expected in ((FakeRound, 0.3), (FakeShave, 0.5), (FakeCalibrate, 0.6)):
+        monkeypatch.setattr(kind, "expects", lambda self, target, expected=expected: expected)
+    spoiled = outcome(0.3, {ACCURACY: "broken", SIZE: "met"})
+    given = [route(kind) for kind in (FakeRound, FakeShave, FakeCalibrate, FakeStrip)]
+    searcher = search(tmp_path, *given)
+    asked = names(go_on(searcher, lambda c: spoiled if isinstance(c.steps[0], FakeRound) else outcome(0.9), most=3))
+    assert asked == ["fake-round", "fake-strip", third]
+
+
 def test_int8_throughout_comes_before_its_mixes_also_where_more_is_expected_of_these(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -300,8 +300,8 @@ class RouteSearch:
         return any(core(self.forecast.route_of[key]) == core(route) for key in self._spoiled)
 
     def _waits(self, route: Route) -> bool:
-        """Whether others go first: a step of it failed elsewhere, one that quantizes broke a limit on quality, or what
-        differs from it by lossless steps only took too long or breaks a limit by far."""
+        """Whether others go first: a step of it failed elsewhere, one that quantizes, or a gentler one than it, broke a
+        limit on quality, or what differs from it by lossless steps only took too long or breaks a limit by far."""
         if core(route) in self._put_off:
             return True
         if any(step.label() in self._failed for step in route.steps):
@@ -309,7 +309,7 @@ class RouteSearch:
         broken = [self.forecast.route_of[key] for key in self._spoiled]
         spoilers = {step for other in broken if not other.training for step in other.steps if step.quantizes}
         prepared = any(step.for_quantizing for step in route.steps)
-        return not prepared and not spoilers.isdisjoint(route.steps)
+        return not prepared and not spoilers.isdisjoint([*route.steps, *(step.gentler for step in route.steps)])
 
     def _potential(self, route: Route, outcome: Outcome) -> float:
         """What varying a route may come to: what was measured; where a limit is broken by little, what was expected."""

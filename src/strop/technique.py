@@ -154,6 +154,8 @@ class Technique(Settings):
     """Whether outputs stay equal to the last bits of float32 arithmetic."""
     for_quantizing: ClassVar[bool] = False
     """Whether it is worth nothing unless a later step quantizes."""
+    gentler: ClassVar[type[Technique] | None] = None
+    """What loses less as a rule: where that breaks a limit on quality, this waits for all others."""
     mends: ClassVar[bool] = False
     """Whether it is worth nothing unless an earlier step has lost something."""
     whole: ClassVar[type[Technique] | None] = None

@@ -126,6 +126,7 @@ def test_what_quantizing_leaves_counts_in_routes_and_in_advice(tmp_path: Path) -
     expected = StaticInt8().expects(TARGET)
     burden = Burden(((Work.PRODUCTS, 0.6), (Work.OTHER, 0.4)))
     assert Route((StaticInt8,), Onnxruntime).expects(TARGET) == pytest.approx(expected)
+    expected = StaticInt8().apart(TARGET).get(Work.PRODUCTS, expected)
     assert Route((StaticInt8,), Onnxruntime, burden=burden).expects(TARGET) == pytest.approx(0.4 + 0.6 * expected)
     kept = Route((ToOpenvino,), Openvino, burden=burden).expects(TARGET)
     assert kept == pytest.approx(Openvino.expects(TARGET)), "which quantizes nothing"
