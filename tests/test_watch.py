@@ -36,7 +36,7 @@ from strop.events import (
     Trying,
     Working,
 )
-from strop.rundir import DIARY, JOURNAL, MANIFEST, RunDir, write_json
+from strop.rundir import DIARY, JOURNAL, MANIFEST, SAVED, RunDir, write_json
 from strop.terminal import Reporter
 from strop.testing import fake_data, fake_model
 from strop.trial import Outcome
@@ -59,8 +59,10 @@ def watch(*words: object) -> Result:
 
 
 @pytest.fixture
-def run(fake_run: FakeRun) -> Path:
-    """The run directory of a search that has ended: what it told is made up, what it asked and came to is not."""
+def run(fake_run: FakeRun, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The run directory of a search that has ended: what it told is made up, what it asked and came to is not. No
+    bundle is waited for, since the process that told it is that of the tests, and writes none."""
+    monkeypatch.setattr("strop.watcher.SAVING", 0.0)
     model = fake_run.setting.original.model.to_json(fake_run.run.root)
     write_json(fake_run.run / MANIFEST, concluded(fake_run, [finding(COMPILED, model, report(0.25))]).manifest)
     fake_run.run.close()
@@ -76,10 +78,11 @@ def test_a_search_that_has_ended_is_told_again_with_what_it_came_to(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     model = fake_model(tmp_path / "model", seconds=0.001)
     run, heard = tmp_path / "run", []
-    strop.optimize(
+    result = strop.optimize(
         model.path, fake_data(model, 600), "accuracy >= 95% of original", target=strop.Target(threads=1),
         budget=strop.Budget(600, 2), run=run, listener=heard.append,
     )  # fmt: skip
+    bundle = result.save()
     assert [entry.event for entry in Reader(run / DIARY).new() if entry.event] == heard
     done = watch(run)
     manifest = json.loads((run / MANIFEST).read_text())
@@ -88,7 +91,10 @@ def test_a_search_that_has_ended_is_told_again_with_what_it_came_to(
     for words in ("original: ", "to try", first, second, "search ended: 2 candidates tried", manifest["reason"]):
         assert words in done.stderr, words
     assert done.stdout == "" and "\x1b" not in done.stderr
+    assert f"bundle: {bundle.folder} (report.html, manifest.json, model)" in done.stderr
     assert json.loads(watch(run, "--json").stdout) == manifest
+    strop.resume(run)
+    assert not (run / SAVED).exists(), "what an earlier session wrote is another result's"
 
 
 def test_one_that_is_killed_says_how_to_go_on(run: Path) -> None:
@@ -130,6 +136,23 @@ def test_one_that_works_is_followed_until_it_ends(run: Path) -> None:
     thread.join()
     assert f"  2 {COMPILED}: " in done.stderr and "best so far" in done.stderr
     assert "x: crashed: signal 11" in done.stderr and f"{COMPILED} is met" in done.stderr
+
+
+def test_a_bundle_is_waited_for_while_the_process_that_searched_may_write_it(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("strop.watcher.SAVING", 600.0)
+    (tmp_path / "bundle").mkdir()
+    writes = threading.Timer(1.0, write_json, (run / SAVED, {"bundle": str(tmp_path / "bundle")}))
+    writes.start()
+    done = watch(run)
+    writes.join()
+    assert done.stderr.splitlines()[-1] == f"bundle: {tmp_path / 'bundle'} (report.html, manifest.json, model)"
+    (tmp_path / "bundle").rmdir()
+    assert "bundle: " not in watch(run).stderr, "it was moved or removed since"
+    (run / SAVED).unlink()
+    monkeypatch.setattr("strop.watcher.SAVING", 0.1)
+    assert "bundle: " not in watch(run).stderr, "a notebook that does not save is not waited for without end"
 
 
 def test_what_is_told_is_read_as_it_was_told(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ from .opened import ANATOMY
 from .plan import Candidate, routes
 from .prepare import Budget, Request, check_seed, prepare, reference, resumed
 from .result import Result, Search, conclude
-from .rundir import DIARY, JOURNAL, MANIFEST, OWN, PLAN, SPENT, RunDir, as_written, finite, read_json, write_json
+from .rundir import DIARY, JOURNAL, MANIFEST, OWN, PLAN, SAVED, SPENT, RunDir, as_written, finite, read_json, write_json
 from .search import Replay, RouteSearch, Searcher
 from .server import Hosted
 from .spelling import option
@@ -239,6 +239,7 @@ def _carry_out(run: RunDir, request: Request, start: float, tell: Listener) -> R
         clock.elapsed,
     )
     write_json(run / MANIFEST, finite(result.manifest))
+    (run / SAVED).unlink(missing_ok=True)  # what an earlier session wrote is another result's
     result = dataclasses.replace(result, anatomy=_anatomy(result, setting, clock, tell))
     write_json(run / ANATOMY, finite(result.anatomy))
     return result

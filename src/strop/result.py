@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,7 @@ from .notebook import Figures, figures, frame, rows_of, shown
 from .plan import Candidate, reached
 from .prepare import Request, environment
 from .report import frontier
+from .rundir import SAVED, write_json
 from .spelling import option
 from .technique import Needs
 from .trial import Outcome, Setting, plain
@@ -121,10 +123,13 @@ class Result:
         source = Source(model, finding.candidate.runtime, self.setting.workshop.target, self.setting.search)
         place = Path(folder) if folder else next_free(Path(self.out or self.setting.root / "bundle"))
         try:
-            return write(place, source, self.manifest, self.tried, self.anatomy)
+            bundle = write(place, source, self.manifest, self.tried, self.anatomy)
         except BundleError as error:
             again = option("resume", str(self.setting.root))
             raise BundleError(f"{error} Nothing is lost: {again} goes on with the run, and repeats nothing.") from error
+        with contextlib.suppress(OSError):  # of a run that has no room left; the bundle is whole
+            write_json(self.setting.root / SAVED, {"bundle": str(place.absolute())})
+        return bundle
 
     def raise_for_verdict(self) -> None:
         """Raise where the limits are not met, for scripts that must not go on.

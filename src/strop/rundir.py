@@ -20,7 +20,7 @@ from .spelling import option
 T = TypeVar("T")
 
 PLAN, JOURNAL, SPENT, LOCK, ASKED = "run.json", "journal.log", "spent.json", ".lock", "asked.json"
-DIARY, MANIFEST = "events.jsonl", "manifest.json"
+DIARY, MANIFEST, SAVED = "events.jsonl", "manifest.json", "saved.json"
 JOURNAL_LOCK = JOURNAL + ".lock"
 ARTIFACTS, DATA, OUTPUTS, TRAINING = "artifacts", "data", "outputs", "training"
 OWN = (LOCK, ASKED, DIARY, "original", ARTIFACTS, DATA, OUTPUTS, TRAINING)

@@ -127,9 +127,14 @@ def show_result(console: Console, result: Result, bundle: str | None, out: Path 
         place = out or result.out or "a bundle"
         console.print(f"nothing was written to {escape(str(place))}, because no candidate was measured", soft_wrap=True)
     if bundle:
-        open_ = "is not proven to" if manifest["verdict"] == "inconclusive" else "does not"
-        what = "bundle" if manifest["winner"] else f"closest candidate, which {open_} keep the limits"
-        console.print(f"{what}: [bold]{escape(bundle)}[/] (report.html, manifest.json, model)", soft_wrap=True)
+        show_bundle(console, manifest, bundle)
+
+
+def show_bundle(console: Console, manifest: Mapping[str, Any], bundle: str) -> None:
+    """Where what a search came to lies, and whether it keeps the limits."""
+    open_ = "is not proven to" if manifest["verdict"] == "inconclusive" else "does not"
+    what = "bundle" if manifest["winner"] else f"closest candidate, which {open_} keep the limits"
+    console.print(f"{what}: [bold]{escape(bundle)}[/] (report.html, manifest.json, model)", soft_wrap=True)
 
 
 def show_manifest(console: Console, manifest: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +17,7 @@ from .events import Trying, Working
 from .options import Json
 from .pipeline import RUNS
 from .prepare import Budget, Request
-from .rundir import ASKED, DIARY, JOURNAL, MANIFEST, PLAN, read_json
+from .rundir import ASKED, DIARY, JOURNAL, MANIFEST, PLAN, SAVED, read_json
 from .shell import CODES, Exit, finish, print_json, say
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 PORT = 8080
 TICK = 0.5  # seconds between two looks
+SAVING = 10.0  # seconds after the end of a search within which its bundle is waited for
 
 
 def watch(
@@ -71,7 +73,7 @@ def _newest() -> Path:
 def _follow(run: Path, as_json: bool) -> int:
     """Tell all that was told so far, and what is told from now on, until the search ends."""
     from .diary import Reader
-    from .terminal import Reporter, console, show_manifest
+    from .terminal import Reporter, console, show_bundle, show_manifest
     from .tune import FOUND, is_tuning
 
     reader, screen = Reader(run / DIARY), console()
@@ -96,8 +98,22 @@ def _follow(run: Path, as_json: bool) -> int:
         print_json(found) if as_json else screen.print(said, markup=False, soft_wrap=True)
         return CODES[found["verdict"]]
     manifest = read_json(run / MANIFEST, dict)
-    print_json(manifest) if as_json else show_manifest(screen, manifest)
+    if as_json:
+        print_json(manifest)
+    else:
+        show_manifest(screen, manifest)
+        if bundle := _bundle(run, last, bool(manifest["winner"] or manifest["closest"])):
+            show_bundle(screen, manifest, bundle)
     return CODES[manifest["verdict"]]
+
+
+def _bundle(run: Path, last: Mapping[str, Entry], awaited: bool) -> str | None:
+    """Where the bundle lies, if one was written: who searched does so after the diary has ended, or never."""
+    file = run / SAVED
+    while awaited and not file.exists() and time.time() - last["ended"].at < SAVING and last["begun"].alive:
+        time.sleep(TICK)
+    place = read_json(file, lambda kept: Path(kept["bundle"])) if file.exists() else None
+    return str(place) if place and place.is_dir() else None
 
 
 def _seconds(run: Path, tuning: bool) -> float:
