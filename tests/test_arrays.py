@@ -151,6 +151,16 @@ def test_a_table_becomes_one_matrix(tmp_path: Path, suffix: str, large: bool, mo
     assert match(data, takes(Tensor("features", "float32", (None, 3))))[1].inputs[0].batched
 
 
+def test_what_nothing_reads_of_a_source_is_known(tmp_path: Path) -> None:
+    """Of a table what is no number, or where the model names columns no such one; of arrays what is no input."""
+    path = table(tmp_path / "t.parquet", {"a": Y, "b": Y, "kind": COLUMNS["who"], "day": COLUMNS["day"]})
+    assert read(path, ["x"]).unread == ("kind", "day")
+    assert read(pq.read_table(path), ["x"], label="kind", slices=["day"]).unread == ()
+    assert read(path, ["x"], matrix=Matrix(("a",))).unread == ("b", "kind", "day")
+    given = read({"x": X, "labl": Y, "version": np.array(3)}, ["x"])
+    assert match(given, takes(Tensor("x", "float32", (None, 3))))[0].unread == ("labl",)
+
+
 def test_a_table_of_one_column_an_input(tmp_path: Path) -> None:
     data = read(table(tmp_path / "t.parquet"), ["age", "height"], label="who")
     assert list(data.inputs) == ["age", "height"] and data.inputs["age"].dtype == np.int64

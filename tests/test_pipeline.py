@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -26,6 +27,8 @@ from strop.errors import BundleError, InvalidData, InvalidGoal, InvalidPlan, Run
 from strop.events import Event, Said, Stopped, Tried
 from strop.goal import Goal
 from strop.plan import Candidate
+from strop.prepare import prepare
+from strop.rundir import RunDir
 from strop.testing import FakeRuntime, fake_data, fake_model, registered
 from strop.trial import Outcome
 
@@ -256,6 +259,27 @@ def test_labels_that_are_numbered_otherwise_are_told_with_the_result(tmp_path: P
     result = optimize((model, data), "minimize latency.p50; agreement >= 0.5", trials=1, listener=seen.append)
     assert any("would be in 100.0% if labels were numbered otherwise" in str(event) for event in seen)
     assert any("labels were numbered otherwise" in note for note in result.manifest["notes"])
+
+
+def test_what_nothing_reads_is_told_where_there_are_no_labels(tmp_path: Path) -> None:
+    model, data = make(tmp_path / "m", seconds=0.002)
+    arrays = dict(np.load(data))
+    others = {name: arrays["labels"] for name in ("labl", "b", "c", "d", "e", "f")}
+    said = "The data have no labels, and nothing reads 'labl', 'b', 'c', 'd', 'e' and 1 more. If the labels are among "
+
+    def notes(label: str | None = None) -> tuple[str, ...]:
+        with contextlib.closing(RunDir(tmp_path / "run")) as run:
+            return prepare(
+                run, model, data, None, metrics=(), label=label, slices=(), group=None, calibration=None, confirm=None,
+                target=strop.Target(threads=1), budget=strop.Budget(), seed=0, recipe=None, out=None,
+            ).notes  # fmt: skip
+
+    np.savez(data, x=arrays["x"], **others)
+    (note,) = notes()
+    assert note == said + "them, say which they are: label=NAME."
+    assert notes("labl") == (), "there are labels"
+    np.savez(data, x=arrays["x"])
+    assert notes() == (), "there is nothing else"
 
 
 def test_slices_are_reported_and_bound(tmp_path: Path) -> None:

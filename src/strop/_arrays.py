@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Literal, TypeAlias
+from typing import IO, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -106,6 +106,14 @@ class Matrix:
         )
 
 
+class Found(NamedTuple):
+    """What a source holds: arrays, the columns that were stacked into a matrix, and those that were left out."""
+
+    arrays: dict[str, Array]
+    stacked: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+
+
 def open_file(
     path: Path,
     inputs: Sequence[str],
@@ -113,8 +121,8 @@ def open_file(
     guesses: Sequence[str],
     matrix: Matrix,
     storage: Path | None,
-) -> tuple[dict[str, Array], tuple[str, ...]]:
-    """The arrays of a file, and the columns that were stacked into a matrix, where they were."""
+) -> Found:
+    """What a file holds."""
     if not path.exists():
         raise InvalidData(f"There is no data at {path}. Give a file, a folder of .npy files, or `module:function`.")
     if not os.access(path, os.R_OK):
@@ -126,11 +134,11 @@ def open_file(
     try:
         match kind:
             case "folder":
-                return {file.stem: mapped(file) for file in sorted(path.glob("*.npy"))}, ()
+                return Found({file.stem: mapped(file) for file in sorted(path.glob("*.npy"))})
             case ".npy":
-                return {"x": mapped(path)}, ()
+                return Found({"x": mapped(path)})
             case ".npz":
-                return _npz(path, storage), ()
+                return Found(_npz(path, storage))
             case ".parquet" | ".csv":
                 words = [name for name, values in matrix.categories.items() if are_text(values)]
                 return from_table(open_table(path, words), path, inputs, asked, guesses, matrix, storage)
@@ -190,7 +198,7 @@ def from_table(
     guesses: Sequence[str],
     matrix: Matrix,
     storage: Path | None,
-) -> tuple[dict[str, Array], tuple[str, ...]]:
+) -> Found:
     """Columns of numbers [rows], of lists of numbers [rows, numbers], or of text [rows].
 
     One input without a column is the matrix of the columns that the model names, categories as their codes. Where it
@@ -270,7 +278,7 @@ def from_table(
     if wide and not stacked:
         arrays[inputs[0]] = arrays.pop(features[0])
     arrays |= {name: np.concatenate(pieces) for name, pieces in words.items()}
-    return arrays, tuple(features) if stacked else ()
+    return Found(arrays, tuple(features) if stacked else (), tuple(name for name in types if name not in columns))
 
 
 def _parts(features: Sequence[str], widths: Mapping[str, int]) -> dict[str, int | slice]:

@@ -38,6 +38,7 @@ class Data:
         rows: The rows (int64) of the arrays above that this view holds, in its order; None for all.
         dtypes: What `batch` casts an input to, where that differs from what is stored.
         columns: Of a table that became one matrix: the columns that were stacked, for messages.
+        unread: Columns and arrays that are of no use, for messages.
         crossings: Intersections of slice columns that are slices too, as `sex*race`.
         protected: Slice columns, or crossings, between whose values fairness is told.
 
@@ -53,6 +54,7 @@ class Data:
     rows: Array | None = None
     dtypes: Mapping[str, str] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
     crossings: tuple[str, ...] = ()
     protected: tuple[str, ...] = ()
 
@@ -289,7 +291,9 @@ def match(data: Data, signature: Signature) -> tuple[Data, Signature]:
             f"Axis 1 of a stateful model's inputs is time, and they differ in it: {listed(steps.items())}."
         )
     labels = numbered(data.labels, signature)
-    fitted = replace(data, inputs=inputs, constants=constants, dtypes=dtypes, labels=labels)
+    known = {tensor.name for tensor in signature.inputs}
+    unread = (*data.unread, *(name for name in data.inputs if name not in known))
+    fitted = replace(data, inputs=inputs, constants=constants, dtypes=dtypes, labels=labels, unread=unread)
     _check_lengths(fitted)
     _check_finite(fitted, {tensor.name for tensor in signature.inputs if tensor.missing})
     return fitted, replace(signature, inputs=tuple(tensors))

@@ -13,6 +13,7 @@ from typing import Any
 
 from . import formats, jobs, runtimes, techniques
 from . import metrics as room
+from ._arrays import listed
 from ._calls import function, is_call
 from ._lazy import installed
 from ._pickles import write_object
@@ -35,6 +36,7 @@ from .target import Target, covers, cpu_name, instruction_sets, usable_cores
 from .technique import Technique
 from .units import counted
 
+NAMED = 5  # columns that a note names, at the most
 FEW = 3  # samples that are enough to learn a signature
 LONGEST = 600.0  # seconds that running them may take
 RAREST = 1.0  # arrivals a second that a server is measured at: some 1,000 are waited for
@@ -161,7 +163,7 @@ def prepare(
         known = complete(opened, given, jobs.Limits(min(budget.seconds, LONGEST), budget.memory or ANY))
         fitted, signature = match(given, known.signature)
         fitted.save(folder)
-        return Data.load(folder), replace(known, signature=signature)
+        return replace(Data.load(folder), unread=fitted.unread), replace(known, signature=signature)
 
     def further(source: object, name: str, **columns: Any) -> Data:
         try:
@@ -183,6 +185,13 @@ def prepare(
     notes = []
     if target.mobile:
         notes.append(f"latency and memory are those of this machine ({cpu_name()}), not of a phone")
+    if whole.labels is None and whole.unread:
+        more = f" and {left} more" if (left := len(whole.unread) - NAMED) > 0 else ""
+        names = listed(map(repr, whole.unread[:NAMED]))
+        notes.append(
+            f"The data have no labels, and nothing reads {names}{more}. If the labels are among them, say "
+            f"which they are: {option('label', 'NAME')}."
+        )
     lessons: dict[str, Any] = {}
     if train is not None:
         learned = further(train, "train")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ._arrays import Matrix, crossed, from_table, in_memory, open_file, unknown
+from ._arrays import Found, Matrix, crossed, from_table, in_memory, open_file, unknown
 from ._calls import call, is_call
 from ._plain import texts
 from ._streams import gathered, is_stream
@@ -95,19 +95,19 @@ def read(
     guesses = () if label else tuple(name for name in LABELS if name not in inputs)
     if isinstance(source, str) and is_call(source):
         source = call(source, "a mapping of arrays", InvalidData)
-    stacked: tuple[str, ...] = ()
     if isinstance(source, (str, Path)):
-        arrays, stacked = open_file(Path(source), inputs, asked, guesses, matrix, storage)
+        found = open_file(Path(source), inputs, asked, guesses, matrix, storage)
     elif is_frame(source) or (isinstance(source, tuple) and len(source) == 2 and is_frame(source[0])):
         frame, *labels = source if isinstance(source, tuple) else (source,)
         table = from_frame(frame)
-        arrays, stacked = from_table(table, Path("the frame"), inputs, asked, () if labels else guesses, matrix, None)
+        found = from_table(table, Path("the frame"), inputs, asked, () if labels else guesses, matrix, None)
         if labels:
-            arrays |= in_memory({"labels": labels[0]})
+            found.arrays.update(in_memory({"labels": labels[0]}))
     elif is_stream(source):
-        arrays = gathered(source, inputs, optional, [*asked, *guesses], label or "labels", storage, seconds)
+        found = Found(gathered(source, inputs, optional, [*asked, *guesses], label or "labels", storage, seconds))
     else:
-        arrays = in_memory(source)
+        found = Found(in_memory(source))
+    arrays = found.arrays
     for name in asked:
         if name not in arrays:
             raise unknown(name, arrays)
@@ -121,7 +121,8 @@ def read(
         slices={name: arrays[name] for name in columns},
         groups=arrays[group] if group else None,
         constants={k: v for k, v in left.items() if not v.ndim},
-        columns=stacked,
+        columns=found.stacked,
+        unread=found.unread,
         crossings=crossings,
         protected=shielded,
     )
