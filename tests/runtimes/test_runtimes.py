@@ -12,7 +12,7 @@ import pytest
 
 import models
 from strop import runtimes
-from strop.errors import InvalidPlan, NotApplicable
+from strop.errors import InvalidPlan, NotApplicable, RunFailed
 from strop.model import Model
 from strop.runtime import Runtime, predict
 from strop.runtimes import Onnxruntime, Openvino
@@ -49,6 +49,21 @@ class TestOnnxruntime(RuntimeCase):
 
     def broken(self, folder: Path) -> Model:
         return cut(self.example(folder / "whole").model, folder / "cut")
+
+    @pytest.mark.parametrize(("shape", "said"), [
+        ((2, 3, 8), "Got: 3 Expected: 4"), ((2, 4, 8, 8), "index: 1 Got: 4 Expected: 3"),
+    ])  # fmt: skip
+    def test_an_input_of_another_shape_is_told_beside_what_is_taken(
+        self, tmp_path: Path, shape: tuple[int, ...], said: str
+    ) -> None:
+        model = self.example(tmp_path).model
+        (wanted,) = model.signature.inputs
+        runner = Onnxruntime().load(model, Target(threads=1))
+        with pytest.raises(RunFailed) as caught:
+            runner({wanted.name: np.zeros(shape, np.float32)})
+        message = str(caught.value)
+        assert f"on {wanted.name}: float32{list(shape)}, where it takes {wanted}: " in message
+        assert said in message and "\n" not in message, "all that ONNX Runtime says, in one line"
 
 
 class TestOpenvino(RuntimeCase):

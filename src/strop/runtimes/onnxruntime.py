@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._lazy import lazy
+from .._plain import told
 from .._quiet import no_telemetry
 from ..errors import NotApplicable, RunFailed
-from ..model import ONNX, ONNX_TREES, Batch, Format, Model
+from ..model import ONNX, ONNX_TREES, Batch, Format, Model, Signature, Tensor
 from ..runtime import SECONDS, Code, Profiled, Runtime
 from ..settings import choice
 from ..target import Target
@@ -78,8 +79,8 @@ names = {names}"""
         try:
             session = self._session(str(model.path), self.threads or target.threads)
         except Exception as error:  # its exceptions share no base class
-            raise RunFailed(f"ONNX Runtime can't load {model.path.name}: {_first_line(error)}") from error
-        return _Runner(session, [tensor.name for tensor in model.signature.outputs])
+            raise RunFailed(f"ONNX Runtime can't load {model.path.name}: {told(error)}") from error
+        return _Runner(session, model.signature)
 
     def profiled(self, model: Model, target: Target, batches: Sequence[Batch], seconds: float = SECONDS) -> Profiled:
         if model.format == ONNX_TREES:
@@ -93,7 +94,7 @@ names = {names}"""
         except NotApplicable:
             raise
         except Exception as error:
-            raise RunFailed(f"ONNX Runtime can't profile {model.path.name}: {_first_line(error)}") from error
+            raise RunFailed(f"ONNX Runtime can't profile {model.path.name}: {told(error)}") from error
 
     def _session(self, model: str | bytes, threads: int, written: Mapping[str, str] | None = None) -> Any:
         no_telemetry()
@@ -116,14 +117,20 @@ names = {names}"""
 
 
 class _Runner:
-    def __init__(self, session: Any, names: list[str]):
-        self.session, self.names = session, names
+    def __init__(self, session: Any, signature: Signature):
+        self.session, self.signature = session, signature
+        self.names = [tensor.name for tensor in signature.outputs]
 
     def __call__(self, batch: Batch) -> dict[str, np.ndarray[Any, Any]]:
         try:
             values = self.session.run(self.names, dict(batch))
         except Exception as error:
-            raise RunFailed(f"ONNX Runtime can't run the model: {_first_line(error)}") from error
+            arrays = {name: np.asarray(array) for name, array in batch.items()}
+            given = [Tensor(name, array.dtype.name, array.shape) for name, array in arrays.items()]
+            have, take = (told(", ".join(map(str, some)) or "nothing") for some in (given, self.signature.inputs))
+            raise RunFailed(
+                f"ONNX Runtime can't run the model on {have}, where it takes {take}: {told(error)}"
+            ) from error
         return {name: _array(value) for name, value in zip(self.names, values, strict=True)}
 
     def bind(self, batch: Batch) -> Callable[[], object]:
@@ -137,7 +144,3 @@ class _Runner:
 def _array(value: Any) -> np.ndarray[Any, Any]:
     """An output as an array; of a ZipMap, a map from class to score for each sample."""
     return np.array([[*scores.values()] for scores in value], np.float32) if isinstance(value, list) else value
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:400]
