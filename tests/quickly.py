@@ -26,7 +26,7 @@ EFFORTS = (
 def little(folder: Path) -> Effort:
     """What takes no time; a lock in a folder, so that nobody is waited for who measures elsewhere."""
     lock = folder / "measuring.lock"
-    return Effort(pairs=2, blocks=4, seconds=0.005, runs=8, width=1.0, processes=1, lock=lock)
+    return Effort(pairs=2, blocks=4, seconds=0.01, runs=16, width=1.0, processes=1, lock=lock)
 
 
 class _Job(_forks._Process):
