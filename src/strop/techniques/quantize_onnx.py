@@ -19,7 +19,7 @@ from .._quiet import silenced
 from ..dataflow import Dataflow
 from ..errors import NotApplicable
 from ..formats.onnx import graph_of, load, save
-from ..formats.onnx_graph import is_quantized, prepared
+from ..formats.onnx_graph import is_quantized, named, prepared
 from ..model import ONNX, Batch, Format, Model
 from ..settings import choice
 from ..target import Target
@@ -348,7 +348,7 @@ def both(model: Model, context: Context, quantize: Quantize) -> tuple[onnx.Model
         large = len(ready.files) > 1
         optimize(ready.path, source, "basic", apart=large)  # as ONNX Runtime's own pre-processing does
         quantize(source, result, large)
-        before, proto = onnx.load(source), onnx.load(result)
+        before, proto = onnx.load(source), named(onnx.load(result))  # the quantizer gives names that may be taken
     if not is_quantized(proto):
         raise NotApplicable("none of its operators has weights that can be quantized")
     return before, proto
