@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import models
 from strop.errors import InvalidData, UnsupportedModel
 from strop.insight import Sensitivity, sensitivity
 from strop.insight.sensitivity import _error
@@ -100,6 +101,13 @@ def test_a_format_whose_precisions_nothing_mixes_is_refused(tmp_path: Path) -> N
     example.data.save(tmp_path / "data")
     with pytest.raises(UnsupportedModel, match=r"none does for this forest model.*convert it to ONNX"):
         sensitivity(replace(example.model, format=FOREST), tmp_path / "data", "", TARGET, 0, tmp_path / "progress.json")
+
+
+def test_what_all_techniques_refuse_is_said_once(tmp_path: Path) -> None:
+    case = models.case("quantized", tmp_path)
+    case.data.save(tmp_path / "data")
+    with pytest.raises(UnsupportedModel, match=r"for this onnx model \(is already quantized\)"):
+        sensitivity(case.model, tmp_path / "data", "", TARGET, 0, tmp_path / "progress.json")
 
 
 @pytest.mark.parametrize(

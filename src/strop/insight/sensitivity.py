@@ -163,13 +163,13 @@ def sensitivity(
 
 
 def _opened(model: Model, context: Context) -> tuple[Technique, Parts]:
-    reasons = []
+    reasons = dict[str, None]()
     for kind in mixers(model.format):
         try:
             kind().requires(model, context.target)
             return kind(), kind().parts(model, context)
         except NotApplicable as error:
-            reasons.append(str(error))
+            reasons[str(error)] = None
     raise UnsupportedModel(
         f"Sensitivity to int8 is measured where a technique mixes precisions, and none does for this {model.format} "
         f"model ({'; '.join(reasons) or 'none knows the format: convert it to ONNX or OpenVINO first'})."
