@@ -144,7 +144,7 @@ def sensitivity(
         shared.mkdir(exist_ok=True)
         context = Context(samples, model, target, seed, Path(scratch), shared=shared, progress=tell)
         technique, parts = _opened(model, context)
-        kept = _Kept(shared / f"{_digest(str(technique), metric)}.json")
+        kept = _Kept(shared / f"{_digest(str(technique), str(technique.version), metric)}.json")
         judge = _Judge(parts, model.signature, samples, metric, target, seed, kept)
         count, each = judge.fit(end - time.monotonic())
         groups, fresh = list[Borne](), 0
