@@ -1,4 +1,4 @@
-"""Int8 by ONNX Runtime of graphs that its quantizers alone get wrong."""
+"""Int8 by ONNX Runtime, and conversion, of graphs that its quantizers alone get wrong, or that can't be borne."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from strop.errors import NotApplicable
 from strop.nmse import nmse
 from strop.target import Target
 from strop.technique import Context, Technique, apply
-from strop.techniques import DynamicInt8, StaticInt8
+from strop.techniques import DynamicInt8, StaticInt8, ToOpenvino
 
 TARGET = Target(threads=1)
 HEAD = "g (float[N, 16] x) =>"
@@ -71,3 +71,11 @@ def test_an_input_that_is_an_output_is_refused_with_its_name(tmp_path: Path) -> 
     proto.graph.output[0].name = "x"
     with pytest.raises(NotApplicable, match="hands its input 'x' on as an output"):
         made(StaticInt8, proto, tmp_path)
+
+
+def test_inputs_that_conversion_adds_are_counted(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    proto = clipped()
+    proto.graph.output[0].name = "x"
+    with pytest.raises(NotApplicable, match="has 1 inputs, and 2 once OpenVINO has converted it"):
+        made(ToOpenvino, proto, tmp_path)
