@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import models
 from strop.errors import InvalidData, UnsupportedModel
 from strop.insight import Sensitivity, sensitivity
 from strop.insight.sensitivity import _error
@@ -18,6 +19,7 @@ from strop.metric import Outputs
 from strop.model import FOREST
 from strop.profiling import profile
 from strop.target import Target
+from strop.techniques import MixedOnnx
 from strop.techniques import _harm as harm
 from techniques.test_mixed import BAD, LAYERS, converted, deep
 
@@ -100,6 +102,24 @@ def test_a_format_whose_precisions_nothing_mixes_is_refused(tmp_path: Path) -> N
     example.data.save(tmp_path / "data")
     with pytest.raises(UnsupportedModel, match=r"none does for this forest model.*convert it to ONNX"):
         sensitivity(replace(example.model, format=FOREST), tmp_path / "data", "", TARGET, 0, tmp_path / "progress.json")
+
+
+def test_what_another_version_of_the_technique_measured_is_not_taken_for_known(
+    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found(deep, tmp_path / "before")
+    monkeypatch.setattr(MixedOnnx, "version", MixedOnnx.version + 1)
+    found(deep, tmp_path / "after")
+    first, second = kept(own_cache)
+    assert first.keys() == second.keys()
+    assert len(list(own_cache.rglob("quantized.onnx"))) == 2, "the mixed graph is made anew, too"
+
+
+def test_what_all_techniques_refuse_is_said_once(tmp_path: Path) -> None:
+    case = models.case("quantized", tmp_path)
+    case.data.save(tmp_path / "data")
+    with pytest.raises(UnsupportedModel, match=r"for this onnx model \(is already quantized\)"):
+        sensitivity(case.model, tmp_path / "data", "", TARGET, 0, tmp_path / "progress.json")
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,8 @@ def prepared(proto: onnx.ModelProto) -> onnx.ModelProto:
     2. An opset under 13 is raised to 13.
     3. Weights in Constant nodes, and those that could be overridden as inputs, become plain initializers.
     4. Declared shapes of outputs and of values in between, which may be wrong, are dropped and inferred anew.
-    5. Nodes without a name, or with one that is taken, get one, since quantizers pick them by name.
+    5. What a Gemm multiplies its stored weights and bias by goes into them, for ONNX Runtime's quantizers lose it.
+    6. Nodes without a name, or with one that is taken, get one, since quantizers pick them by name.
 
     Raises:
         NotApplicable: The opset can't be raised.
@@ -53,6 +54,7 @@ def prepared(proto: onnx.ModelProto) -> onnx.ModelProto:
     proto = _raised(_inlined(proto))
     store_constants(proto.graph)
     infer_shapes(proto)
+    _scale(proto.graph)
     _name_nodes(proto.graph, {""})
     return proto
 
@@ -119,6 +121,25 @@ def store_constants(graph: onnx.GraphProto) -> None:
     for position in reversed(range(len(graph.input))):
         if graph.input[position].name in stored:
             del graph.input[position]
+
+
+def _scale(graph: onnx.GraphProto) -> None:
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    taken = {*stored, *(value for node in graph.node for value in (*node.input, *node.output))}
+    for node in graph.node:
+        if node.op_type != "Gemm":
+            continue
+        factors = {one.name: one for one in node.attribute if one.name in ("alpha", "beta") and one.f != 1}
+        for place, attribute in ((1, "alpha"), (2, "beta")):
+            if attribute in factors and place < len(node.input) and node.input[place] in stored:
+                values = onnx.numpy_helper.to_array(stored[node.input[place]])
+                node.input[place] += f"*{attribute}"
+                while node.input[place] in taken:
+                    node.input[place] += "'"
+                taken.add(node.input[place])
+                scaled = values * values.dtype.type(factors[attribute].f)
+                graph.initializer.append(onnx.numpy_helper.from_array(scaled, node.input[place]))
+                factors[attribute].f = 1
 
 
 def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:

@@ -144,7 +144,7 @@ def sensitivity(
         shared.mkdir(exist_ok=True)
         context = Context(samples, model, target, seed, Path(scratch), shared=shared, progress=tell)
         technique, parts = _opened(model, context)
-        kept = _Kept(shared / f"{_digest(str(technique), metric)}.json")
+        kept = _Kept(shared / f"{_digest(str(technique), str(technique.version), metric)}.json")
         judge = _Judge(parts, model.signature, samples, metric, target, seed, kept)
         count, each = judge.fit(end - time.monotonic())
         groups, fresh = list[Borne](), 0
@@ -163,13 +163,13 @@ def sensitivity(
 
 
 def _opened(model: Model, context: Context) -> tuple[Technique, Parts]:
-    reasons = []
+    reasons = dict[str, None]()
     for kind in mixers(model.format):
         try:
             kind().requires(model, context.target)
             return kind(), kind().parts(model, context)
         except NotApplicable as error:
-            reasons.append(str(error))
+            reasons[str(error)] = None
     raise UnsupportedModel(
         f"Sensitivity to int8 is measured where a technique mixes precisions, and none does for this {model.format} "
         f"model ({'; '.join(reasons) or 'none knows the format: convert it to ONNX or OpenVINO first'})."

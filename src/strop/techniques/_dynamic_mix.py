@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..formats._onnx_inside import reads
+from ..formats.onnx_graph import named
 
 if TYPE_CHECKING:
     import onnx
@@ -27,10 +28,17 @@ class Exchanged:
 
     @cached_property
     def places(self) -> Mapping[str, Sequence[onnx.NodeProto]]:
-        """By operator that is quantized, what stands in its place; what rounds its input may be in another's, too."""
+        """By operator that is quantized, what stands in its place; what rounds its input may be in another's, too.
+
+        A table that only such products read is rounded with them, for its floats are then nowhere in the rounded graph.
+        """
+        import onnx
+
         known = {value for node in self.exact.graph.node for value in node.output}
         known |= {one.name for values in (self.exact.graph.input, self.exact.graph.initializer) for one in values}
-        makers = {value: node for node in self.rounded.graph.node for value in node.output}
+        eight = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+        weights = {one.name for one in self.rounded.graph.initializer if one.data_type in eight} - known
+        makers = {value: node for node in self.rounded.graph.node for value in filter(None, node.output)}
         order = {node.name: number for number, node in enumerate(self.rounded.graph.node)}
         found = {}
         for node in self.exact.graph.node:
@@ -41,7 +49,7 @@ class Exchanged:
                     continue
                 inside[maker.name] = maker
                 wanted += [value for value in reads(maker) if value not in known]
-            if node not in inside.values():
+            if any(value in weights for one in inside.values() for value in reads(one)):
                 found[node.name] = sorted(inside.values(), key=lambda one: order[one.name])
         return found
 
@@ -60,9 +68,11 @@ class Exchanged:
         return []
 
     def passing(self, group: str) -> tuple[str, ...]:
-        """The values that come from before an operator and are read from it on; none where one's type is not known."""
+        """The values that come from before an operator and are read from it on, in either precision; none where one's
+        type is not known."""
         cut = self._place(group)
-        after = {value for node in self.exact.graph.node[cut:] for value in reads(node)}
+        rest = [one for node in self.exact.graph.node[cut:] for one in (node, *self.places.get(node.name, ()))]
+        after = {value for node in rest for value in reads(node)}
         before = [value for node in self.exact.graph.node[:cut] for value in node.output]
         found = [value for value in (*(one.name for one in self.exact.graph.input), *before) if value in after]
         return tuple(found) if self._types.keys() >= set(found) else ()
@@ -85,20 +95,24 @@ class Exchanged:
 
     def mixed(self, precisions: Mapping[str, str]) -> onnx.ModelProto:
         """The graph with these precisions, by operator: `int8` or `f32`."""
-        nodes = dict[str, Any]()
+        nodes = dict[tuple[str, ...], Any]()  # a table rounded for a product lies beside the one that others read
         for node in self.exact.graph.node:
             rounded = precisions.get(node.name) == "int8"
-            nodes.update({one.name: one for one in (self.places[node.name] if rounded else [node])})
+            nodes.update({tuple(one.output): one for one in (self.places[node.name] if rounded else [node])})
         made = _copied(self.rounded)
         for field in ("node", "initializer", "value_info", "input", "output"):
             made.graph.ClearField(field)
-        made.graph.node.extend(nodes.values())
         made.graph.input.extend(self.exact.graph.input)
         made.graph.output.extend(self.exact.graph.output)
-        read = {value for node in nodes.values() for value in reads(node)}
+        read, used = {one.name for one in self.exact.graph.output}, list[Any]()
+        for node in reversed(nodes.values()):
+            if not read.isdisjoint(node.output):
+                used.append(node)
+                read.update(reads(node))
+        made.graph.node.extend(reversed(used))
         stored = {one.name: one for model in (self.exact, self.rounded) for one in model.graph.initializer}
         made.graph.initializer.extend(one for name, one in stored.items() if name in read)
-        return made
+        return named(made)
 
     def _place(self, group: str) -> int:
         return [node.name for node in self.exact.graph.node].index(group)

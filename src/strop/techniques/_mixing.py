@@ -59,7 +59,7 @@ class Found:
 def measured_folder(technique: Technique, model: Model, context: Context) -> Path:
     """Where what was measured of a model lies: the same for every share of the error."""
     settings = {name: value for name, value in technique.settings().items() if name not in technique.strengths()}
-    return kept_folder(technique.label(), model, settings, context)
+    return kept_folder(technique.label(), model, {**settings, "version": technique.version}, context)
 
 
 def gained(exact: float, lowest: float, share: float) -> float:

@@ -161,12 +161,25 @@ class Grouped:
             if node.op_type not in (QUANTIZE, DEQUANTIZE) and wanted.get(node.name) != "int8":
                 for place, value in enumerate(node.input):
                     node.input[place] = self.plain.get(value, value)
+        renamed = self._told_in_floats(wanted)
+        for node in made.graph.node:
+            for values in (node.input, node.output):
+                values[:] = [renamed.get(value, value) for value in values]
         _sweep(made.graph)
-        for name in sorted({value for node in made.graph.node for value in node.input} & self.stored.keys()):
+        for name in sorted({value for node in made.graph.node for value in reads(node)} & self.stored.keys()):
             tensor = made.graph.initializer.add()
             tensor.CopyFrom(self.stored[name])
             tensor.name = name
         return made
+
+    def _told_in_floats(self, wanted: Mapping[str, str]) -> dict[str, str]:
+        """Outputs that no int8 makes change names with what is rounded to them, which int8 that reads on goes on to."""
+        outputs, found = {value.name for value in self.quantized.graph.output}, dict[str, str]()
+        for value in outputs:
+            source = self._unrounded(value)
+            if source in self._makers and source not in outputs and wanted.get(self._maker(source)) != "int8":
+                found |= {value: source, source: value}
+        return found
 
 
 def _plain(graph: onnx.GraphProto, stored: Mapping[str, onnx.TensorProto]) -> dict[str, str]:
@@ -187,7 +200,7 @@ def _sweep(graph: onnx.GraphProto) -> None:
     """Remove what nothing uses any more."""
     results = {value.name for value in graph.output}
     while True:
-        used = results | {value for node in graph.node for value in node.input}
+        used = results | {value for node in graph.node for value in reads(node)}
         idle = [node for node in graph.node if node.op_type in (QUANTIZE, DEQUANTIZE) and node.output[0] not in used]
         if not idle:
             break

@@ -36,7 +36,7 @@ class MixedOnnx(StaticInt8):
 
     error: float = span(0.3, 3e-3, 1.0, log=True, strength=True)
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     whole: ClassVar[type[Technique] | None] = StaticInt8
 
     def expects(self, target: Target) -> float:

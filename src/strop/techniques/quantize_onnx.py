@@ -19,7 +19,7 @@ from .._quiet import silenced
 from ..dataflow import Dataflow
 from ..errors import NotApplicable
 from ..formats.onnx import graph_of, load, save
-from ..formats.onnx_graph import is_quantized, prepared
+from ..formats.onnx_graph import is_quantized, named, prepared
 from ..model import ONNX, Batch, Format, Model
 from ..settings import choice
 from ..target import Target
@@ -153,6 +153,7 @@ class StaticInt8(Technique):
     accepts: ClassVar[frozenset[Format]] = frozenset({ONNX})
     phase: ClassVar[Phase] = Phase.QUANTIZE
     quantizes: ClassVar[bool] = True
+    version: ClassVar[int] = 2
     needs: ClassVar[Needs] = Needs.SAMPLES
     gentler: ClassVar[type[Technique] | None] = DynamicInt8  # whose ranges are those of each call
 
@@ -171,6 +172,8 @@ class StaticInt8(Technique):
         _check(proto, self.weights, target)
         if not any(node.op_type in MATRICES | CONVOLUTIONS for node in proto.graph.node):
             raise NotApplicable("has no convolution or matrix product to quantize outside of control flow")
+        if through := {value.name for value in proto.graph.input} & {value.name for value in proto.graph.output}:
+            raise NotApplicable(f"hands its input {min(through)!r} on as an output, which ONNX Runtime can't quantize")
         known = {node.name for node in proto.graph.node}
         if missing := [name for name in self._named() if name not in known]:
             raise NotApplicable(f"has no node {missing[0]!r} to keep in float")
@@ -189,7 +192,7 @@ class StaticInt8(Technique):
         def quantize(source: Path, result: Path, large: bool) -> None:
             ranges = source.with_name("ranges.json")
             operators = self._operators()
-            _prepare_biases(source)
+            _prepare_weights(source)
             masked = self._calibrate(source, ranges, operators, model, context, large)
             quantize_static(
                 source,
@@ -277,11 +280,14 @@ class StaticInt8(Technique):
     def _excluded(self, source: Path, masked: Collection[str]) -> list[str]:
         import onnx
 
-        nodes = onnx.load(source, load_external_data=False).graph.node
+        graph = onnx.load(source, load_external_data=False).graph
+        nodes, outputs = graph.node, {value.name for value in graph.output}
+        # The quantizer gives what is clipped no range beyond the clip, though it be an output.
+        clips = [node.name for node in nodes if node.op_type in ("Relu", "Clip") and node.input[0] in outputs]
         kept = [node.name for node in nodes if _is_named(node.name, self._named())]
         kept += [node.name for node in nodes if not {*node.input, *node.output}.isdisjoint(masked)]
         weighted = [n.name for n in nodes if n.op_type in MATRICES | CONVOLUTIONS]
-        return kept + ([weighted[0], weighted[-1]] if self.exclude == "ends" and weighted else [])
+        return kept + clips + ([weighted[0], weighted[-1]] if self.exclude == "ends" and weighted else [])
 
 
 def _is_named(node: str, names: Sequence[str]) -> bool:
@@ -289,25 +295,32 @@ def _is_named(node: str, names: Sequence[str]) -> bool:
     return any(node == name or node.startswith(f"{name}/") for name in names)
 
 
-def _prepare_biases(path: Path) -> None:
-    """Give each operator a bias of its own, of shape [n].
+def _prepare_weights(path: Path) -> None:
+    """Give each operator a bias of its own, of shape [n], and products that read weights transposed their own weights.
 
-    ONNX Runtime writes some of shape [1, n], which its quantizer does not know; and of a shared one the quantizer makes
-    copies, under names that may be there already.
+    ONNX Runtime writes some biases of shape [1, n], which its quantizer does not know; of a shared one the quantizer
+    makes copies, under names that may be there already; and shared weights get the scales of one of their two axes.
     """
     import onnx
 
     proto = onnx.load(path, load_external_data=False)
     known = {tensor.name: tensor for tensor in proto.graph.initializer}
     taken, seen = {name for node in proto.graph.node for name in (*node.input, *node.output)}, set[str]()
+    straight = {value for node in proto.graph.node if not _transposed(node) for value in node.input[1:2]}
+
+    def separate(node: onnx.NodeProto, place: int) -> None:
+        own = proto.graph.initializer.add()
+        own.CopyFrom(known[node.input[place]])
+        own.name = next(name for n in count() if (name := f"{own.name}/{n}") not in taken)
+        taken.add(own.name)
+        node.input[place] = own.name
+
     for node in proto.graph.node:
+        if _transposed(node) and node.input[1] in straight & known.keys():
+            separate(node, 1)
         if node.op_type in CONVOLUTIONS | {"Gemm"} and len(node.input) > 2 and node.input[2] in known:
             if node.input[2] in seen:
-                own = proto.graph.initializer.add()
-                own.CopyFrom(known[node.input[2]])
-                own.name = next(name for n in count() if (name := f"{own.name}/{n}") not in taken)
-                node.input[2] = own.name
-            taken.add(node.input[2])
+                separate(node, 2)
             seen.add(node.input[2])
     biases = {node.input[2] for node in proto.graph.node if node.op_type == "Gemm" and len(node.input) > 2}
     others = {name for n in proto.graph.node for at, name in enumerate(n.input) if n.op_type != "Gemm" or at != 2}
@@ -315,6 +328,10 @@ def _prepare_biases(path: Path) -> None:
         if tensor.name in biases - others and len(tensor.dims) == 2 and tensor.dims[0] == 1:
             del tensor.dims[0]
     onnx.save(proto, path)
+
+
+def _transposed(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Gemm" and any(one.name == "transB" and one.i for one in node.attribute)
 
 
 class _Reader:
@@ -348,7 +365,7 @@ def both(model: Model, context: Context, quantize: Quantize) -> tuple[onnx.Model
         large = len(ready.files) > 1
         optimize(ready.path, source, "basic", apart=large)  # as ONNX Runtime's own pre-processing does
         quantize(source, result, large)
-        before, proto = onnx.load(source), onnx.load(result)
+        before, proto = onnx.load(source), named(onnx.load(result))  # the quantizer gives names that may be taken
     if not is_quantized(proto):
         raise NotApplicable("none of its operators has weights that can be quantized")
     return before, proto

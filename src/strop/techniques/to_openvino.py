@@ -79,9 +79,12 @@ def _name(converted: Any, model: Model) -> None:
         NotApplicable: Some are gone, or two became one, so that they can't have a name each.
     """
     named: list[tuple[Any, str]] = []
-    for ports, tensors in ((converted.inputs, model.signature.inputs), (converted.outputs, model.signature.outputs)):
+    ends = (
+        ("inputs", converted.inputs, model.signature.inputs), ("outputs", converted.outputs, model.signature.outputs),
+    )  # fmt: skip
+    for end, ports, tensors in ends:
         if len(ports) != len(tensors):
-            raise NotApplicable(f"conversion keeps only {len(ports)} of {len(tensors)} inputs or outputs")
+            raise NotApplicable(f"has {len(tensors)} {end}, and {len(ports)} once OpenVINO has converted it")
         for port, tensor in zip(ports, tensors, strict=True):
             port.get_tensor().set_names({tensor.name})
             named.append((port, tensor.name))

@@ -1,0 +1,138 @@
+"""Mixes of odd graphs: each runs; all in float answers as the original, all in int8 as int8, others lie between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import models
+from strop import formats
+from strop.data import Data
+from strop.nmse import nmse
+from strop.prefix import Prefix
+from strop.target import Target
+from strop.technique import Context, Technique, apply
+from strop.techniques import DynamicInt8, MixedDynamic, MixedOnnx, StaticInt8
+
+TARGET = Target(threads=1)
+IDS = models.RNG(2).integers(0, 50, (models.SAMPLES, 6))
+WIDE = {"x": models.floats(16)}
+MIXERS = [(MixedDynamic, DynamicInt8), (MixedOnnx, StaticInt8)]
+
+
+def table(read: str = "") -> onnx.ModelProto:
+    """An embedding that goes into products, and into what else is given."""
+    return models.build(
+        f"""g (int64[N, T] ids) => (float[N, T, 16] y) {{
+            e = Gather(table, ids)
+            h = MatMul(e, w1)
+            k = MatMul(e, w2)
+            s = Add(h, {read or "k"})
+            y = MatMul(s, w3)
+        }}""",
+        [models.weight("table", 50, 16, scale=7), *(models.weight(name, 16, 16) for name in ("w1", "w2", "w3"))],
+    )
+
+
+def residual() -> onnx.ModelProto:
+    return table("e")
+
+
+def recurrent() -> onnx.ModelProto:
+    """Two layers whose sequence of outputs nothing reads, so that it has no name."""
+    proto = models.build(
+        """g (float[N, 5, 12] x) => (float[N, 4] y) {
+            p = MatMul(x, wp)
+            t = Transpose <perm = [1, 0, 2]> (p)
+            a, ah = LSTM <hidden_size = 16> (t, w, r, b)
+            c, ch = LSTM <hidden_size = 16> (t, w2, r2, b)
+            e = Add(ah, ch)
+            q = Squeeze(e, first)
+            y = MatMul(q, v)
+        }""",
+        [models.weight("wp", 12, 12), models.weight("w", 1, 64, 12, scale=2), models.weight("r", 1, 64, 16, scale=2),
+         models.weight("b", 1, 128),
+         models.weight("w2", 1, 64, 12), models.weight("r2", 1, 64, 16), models.weight("v", 16, 4),
+         numpy_helper.from_array(np.array([0]), "first")],
+    )  # fmt: skip
+    for node in proto.graph.node:
+        node.output[0] = "" if node.op_type == "LSTM" else node.output[0]
+    return proto
+
+
+def branching() -> onnx.ModelProto:
+    """Weights that are read from within a branch, too."""
+    return models.build(
+        """g (float[N, 16] x) => (float[N, 16] y) {
+            h = MatMul(x, w)
+            s = ReduceMean <keepdims = 0> (h)
+            c = Greater(s, zero)
+            u = If (c) <
+                then_branch = t () => (float[N, 16] ty) { ty = Add(h, x) },
+                else_branch = e () => (float[N, 16] ey) { ey = Gemm <transB = 1> (x, w3, b) }
+            >
+            v = Gemm <transB = 1> (u, w2, b)
+            y = Relu(v)
+        }""",
+        [*(models.weight(name, 16, 16) for name in ("w", "w2", "w3")), models.weight("b", 16),
+         numpy_helper.from_array(np.float32(0), "zero")],
+    )  # fmt: skip
+
+
+def taken() -> onnx.ModelProto:
+    """Nodes with the names that ONNX Runtime's quantizer would give."""
+    proto = models.mlp()
+    for node, name in zip(proto.graph.node, ("a", "a_MatMul_quant", "b", "x_QuantizeLinear"), strict=True):
+        node.name = name
+    return proto
+
+
+@pytest.mark.parametrize(
+    ("build", "arrays", "mixer", "plain"),
+    [
+        (build, arrays, *pair)
+        for build, arrays in [
+            (table, {"ids": IDS}),
+            (residual, {"ids": IDS}),
+            (recurrent, {"x": models.floats(5, 12)}),
+            (branching, WIDE),
+            (taken, WIDE),
+        ]
+        for pair in MIXERS
+    ],
+)
+def test_each_layer_alone_and_all_but_each_lie_between_float_and_int8(
+    build: Callable[[], onnx.ModelProto],
+    arrays: dict[str, Any],
+    mixer: type[Technique],
+    plain: type[Technique],
+    tmp_path: Path,
+) -> None:
+    from techniques.test_all import run
+
+    onnx.save(build(), tmp_path / "model.onnx")
+    model, data = formats.open(tmp_path / "model.onnx"), Data(arrays)
+    made = apply(plain(), model, Context(data, model, TARGET, 0, tmp_path / "plain"))
+    parts = mixer().parts(model, Context(data, model, TARGET, 0, tmp_path / "parts"))
+    lowest, exact = (dict.fromkeys(parts.members, precision) for precision in ("int8", "f32"))
+    right, whole = run(model, data), run(made, data)
+    feeds = [data.batch(row, row + 1) for row in range(4)]
+
+    def answers(mix: dict[str, str], name: str) -> dict[str, Any]:
+        return run(parts.save(mix, tmp_path / name), data)
+
+    worst = nmse(whole, right)
+    assert nmse(answers(exact, "exact"), right) < 1e-9
+    assert nmse(answers(lowest, "lowest"), whole) < 1e-9 < worst
+    prefixes = [Prefix(parts, mix, feeds, [parts.step(mix)(feed) for feed in feeds]) for mix in (exact, lowest)]
+    for group in parts.members:
+        for prefix, mix in zip(prefixes, ({**exact, group: "int8"}, {**lowest, group: "f32"}), strict=True):
+            assert nmse(answers(mix, f"{len(list(tmp_path.iterdir()))}"), right) < 1.5 * worst
+            for feed in feeds:
+                assert nmse(prefix.step(mix)(feed), parts.step(mix)(feed)) < 1e-9
