@@ -39,6 +39,7 @@ def pytest_collection_finish() -> None:
     """What was imported for all tests stays: no collection need look through a million objects for it again."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)  # and what is new is looked through less often
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

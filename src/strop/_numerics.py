@@ -11,6 +11,9 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
+BISECTIONS = 6  # after which the end is near enough for a secant
+NEAR = 1e-8  # of the logarithm of b
+
 
 def unseen(n: int, confidence: float) -> float:
     """The greatest rate at which an event stays unseen in n trials with probability 1 - confidence."""
@@ -65,12 +68,21 @@ def mean_bound(counts: Array, values: Array, confidence: float) -> Array:
             below = ndtr(root) + np.exp(-(root**2) / 2) / math.sqrt(2 * math.pi) * (1 / root - 1 / steep)
         return mean, below
 
-    low, high = np.full(total.shape, -20.0), np.full(total.shape, 25.0)
-    for _ in range(32):  # to a hundred-millionth of b
-        middle = (low + high) / 2
-        likely = ~(path(np.exp(middle))[1] <= 1 - confidence)  # NaN where b is 0 for the computer
+    # Bisection, then regula falsi: an end that stays twice counts half (Dowell & Jarratt 1971, "Illinois").
+    low, high, last = np.full(total.shape, -20.0), np.full(total.shape, 25.0), np.zeros(total.shape)
+    above, below, middle = np.ones(total.shape), np.full(total.shape, -1.0), high
+    for step in range(64):
+        before, share = middle, 0.5 if step < BISECTIONS else above / (above - below)
+        middle = low + share * (high - low)
+        mean, less = path(np.exp(middle))
+        likely = ~(less <= 1 - confidence)  # NaN where b is 0 for the computer
+        off = np.where(np.isnan(less), 1.0, less - (1 - confidence))
+        again = np.where(likely == last, 0.5, 1.0)
         low, high = np.where(likely, middle, low), np.where(likely, high, middle)
-    return cast(Array, np.where(two_values, exact, worst + path(np.exp(high))[0]))
+        above, below, last = np.where(likely, off, above * again), np.where(likely, below * again, off), likely
+        if (two_values | (np.abs(middle - before) < NEAR)).all():
+            break
+    return cast(Array, np.where(two_values, exact, worst + mean))
 
 
 def least_ratio(cells: Array, confidence: float) -> float:
