@@ -26,6 +26,10 @@ class Exchanged:
     exact: onnx.ModelProto
     rounded: onnx.ModelProto
 
+    @property
+    def operators(self) -> Sequence[onnx.NodeProto]:
+        return self.exact.graph.node
+
     @cached_property
     def places(self) -> Mapping[str, Sequence[onnx.NodeProto]]:
         """By operator that is quantized, what stands in its place; what rounds its input may be in another's, too.
@@ -70,17 +74,14 @@ class Exchanged:
     def passing(self, group: str) -> tuple[str, ...]:
         """The values that come from before an operator and are read from it on, in either precision; none where one's
         type is not known."""
-        cut = self._place(group)
-        rest = [one for node in self.exact.graph.node[cut:] for one in (node, *self.places.get(node.name, ()))]
-        after = {value for node in rest for value in reads(node)}
-        before = [value for node in self.exact.graph.node[:cut] for value in node.output]
-        found = [value for value in (*(one.name for one in self.exact.graph.input), *before) if value in after]
+        cut = self._order[group]
+        found = [value for value, (made, read) in self._spans.items() if made < cut <= read]
         return tuple(found) if self._types.keys() >= set(found) else ()
 
     def since(self, group: str) -> Exchanged:
         """What follows the cut before an operator; its inputs are what passes there."""
         exact = _copied(self.exact)
-        del exact.graph.node[: self._place(group)], exact.graph.input[:], exact.graph.output[:]
+        del exact.graph.node[: self._order[group]], exact.graph.input[:], exact.graph.output[:]
         made = {value for node in exact.graph.node for value in node.output}
         exact.graph.input.extend(self._types[value] for value in self.passing(group))
         exact.graph.output.extend(one for one in self.exact.graph.output if one.name in made)
@@ -114,8 +115,20 @@ class Exchanged:
         made.graph.initializer.extend(one for name, one in stored.items() if name in read)
         return named(made)
 
-    def _place(self, group: str) -> int:
-        return [node.name for node in self.exact.graph.node].index(group)
+    @cached_property
+    def _order(self) -> Mapping[str, int]:
+        return {node.name: number for number, node in enumerate(self.exact.graph.node)}
+
+    @cached_property
+    def _spans(self) -> Mapping[str, tuple[int, int]]:
+        """By value, the numbers of who makes it (an input: -1) and of the last who reads it, in either precision."""
+        last = {
+            value: number for number, node in enumerate(self.exact.graph.node)
+            for one in (node, *self.places.get(node.name, ())) for value in reads(one)
+        }  # fmt: skip
+        made = dict.fromkeys((one.name for one in self.exact.graph.input), -1)
+        made |= {value: number for number, node in enumerate(self.exact.graph.node) for value in node.output}
+        return {value: (number, last[value]) for value, number in made.items() if value in last}
 
     @cached_property
     def _types(self) -> Mapping[str, onnx.ValueInfoProto]:

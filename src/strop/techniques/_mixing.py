@@ -19,7 +19,9 @@ from ..errors import NotApplicable, TechniqueError
 from ..model import Batch, Model
 from ..prefix import Prefix
 from ..runtime import LayerTime
-from ..technique import Context, Parts, Technique, remaining
+from ..settings import span
+from ..target import Target
+from ..technique import Context, Parts, Technique, Work, remaining
 from ._calibration import Step, feeds
 from ._harm import error, harm, keep
 from ._kept import kept_folder
@@ -54,6 +56,33 @@ class Found:
     given: Sequence[Batch]
     expected: Sequence[Batch]
     alone: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Mixed(Technique):
+    """Mixes precisions within a share of the error of another technique, which it comes before among its bases.
+
+    Attributes:
+        error: The share of the error of int8 throughout (its mean square) that the mix may have.
+    """
+
+    error: float = span(0.3, 3e-3, 1.0, log=True, strength=True)
+
+    def exact(self) -> float:
+        """The ratio of what it falls back on, over float32."""
+        return 1.0
+
+    def expects(self, target: Target) -> float:
+        return gained(self.exact(), super().expects(target), self.error)
+
+    def apart(self, target: Target) -> Mapping[Work, float]:
+        return {
+            work: gained(1.0 if work is Work.OVERHEAD else self.exact(), lowest, self.error)
+            for work, lowest in super().apart(target).items()
+        }
+
+    def apply(self, model: Model, context: Context) -> Model:
+        return mixed(self, self.error, model, context)
 
 
 def measured_folder(technique: Technique, model: Model, context: Context) -> Path:

@@ -35,6 +35,10 @@ class Grouped:
     plain: Mapping[str, str]
     stored: Mapping[str, onnx.TensorProto]
 
+    @property
+    def operators(self) -> Sequence[onnx.NodeProto]:
+        return self.quantized.graph.node
+
     @classmethod
     def of(cls, quantized: onnx.ModelProto, original: onnx.ModelProto) -> Grouped:
         """Group what follows each operator with quantized weights, up to the next.

@@ -10,44 +10,29 @@ from typing import Any, ClassVar
 from .._quiet import openvino
 from ..formats.openvino import save
 from ..model import Batch, Model
-from ..settings import span
 from ..target import Target, computes
-from ..technique import Context, Parts, Technique, Work
+from ..technique import Context, Parts, Technique
 from ._calibration import Step
 from ._groups import InGroups
-from ._mixing import gained, mixed
+from ._mixing import Mixed
 from ._openvino_mix import Grouped
 from .quantize_openvino import OpenvinoInt8
 
 
 @dataclass(frozen=True)
-class MixedOpenvino(OpenvinoInt8):
+class MixedOpenvino(Mixed, OpenvinoInt8):
     """Compute each layer in int8, bf16 or float32: the fastest mix within a share of int8's error.
 
     Which mix that is, an integer program says: by what each layer takes in each precision and by how far it alone
     moves the outputs in int8, both measured, and by what it takes to convert values on the way. The mix is then held to
     what its own outputs are.
-
-    Attributes:
-        error: The share of the error of int8 throughout (its mean square) that the mix may have.
     """
-
-    error: float = span(0.3, 3e-3, 1.0, log=True, strength=True)
 
     version: ClassVar[int] = 4
     whole: ClassVar[type[Technique] | None] = OpenvinoInt8
 
-    def expects(self, target: Target) -> float:
-        return gained(_exact(), super().expects(target), self.error)
-
-    def apart(self, target: Target) -> Mapping[Work, float]:
-        return {
-            work: gained(1.0 if work is Work.OVERHEAD else _exact(), lowest, self.error)
-            for work, lowest in super().apart(target).items()
-        }
-
-    def apply(self, model: Model, context: Context) -> Model:
-        return mixed(self, self.error, model, context)
+    def exact(self) -> float:
+        return 0.6 if computes("bf16") else 1.0  # bf16, where the CPU computes in it
 
     def parts(self, model: Model, context: Context) -> Parts:
         core = openvino().Core()
@@ -82,8 +67,3 @@ class _Parts(InGroups[Grouped]):
     def save(self, precisions: Mapping[str, str], folder: Path) -> Model:
         made = save(self.grouped.mixed(precisions, compressed=True), folder)
         return replace(made, signature=self.model.signature)
-
-
-def _exact() -> float:
-    """The ratio of what it falls back on, over float32: bf16 where the CPU computes in it."""
-    return 0.6 if computes("bf16") else 1.0
