@@ -5,6 +5,7 @@ To try one group, no more of the model is made ready and run than what follows i
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -51,6 +52,12 @@ class Prefix:
                 self._make_room(known, len(given))
             self.kept[_digest(feed)] = {name: known[name] for name in (*self._values(), *right)}
         self.passing = self.passing if self.kept else {}
+
+    def over(self, parts: Parts) -> Prefix:
+        """The same for parts that differ in no group's precision of the mix."""
+        made = copy.copy(self)
+        made.parts = parts
+        return made
 
     def step(self, precisions: Mapping[str, str]) -> Step:
         """What runs the model with these precisions, as `Parts.step` does, from where they begin to differ."""

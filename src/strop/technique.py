@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Flag, IntEnum, StrEnum, auto
 from pathlib import Path
@@ -103,12 +103,16 @@ class Parts(Protocol):
         labels: By group, what a person calls it: where it came from, if the model tells.
         borders: Groups between which values pass, and how many values of one sample.
         precisions: That a group may have, the most exact last.
+        ranged: Groups in which values are rounded within ranges that samples taught, and that are theirs alone.
+        by_channel: Those whose channels have ranges of their own.
     """
 
     members: Mapping[str, Sequence[str]]
     labels: Mapping[str, str]
     borders: Sequence[tuple[str, str, int]]
     precisions: tuple[str, ...]
+    ranged: Collection[str] = ()
+    by_channel: Collection[str] = ()
 
     def step(self, precisions: Mapping[str, str]) -> Callable[[Batch], dict[str, Array]]:
         """What runs the model with these precisions, by group."""
@@ -127,6 +131,13 @@ class Parts(Protocol):
 
     def since(self, group: str) -> Parts:
         """What follows the cut before a group: its steps are given what passes, and tell outputs that hang on it."""
+        ...
+
+    def widened(self, widths: Mapping[str, float]) -> Parts:
+        """The same model, ranges of groups in int8 being so many times as wide as they were learned.
+
+        An infinite width is that of the widest channel, for all.
+        """
         ...
 
     def save(self, precisions: Mapping[str, str], folder: Path) -> Model:

@@ -292,7 +292,7 @@ def test_openvino_halves_weights_when_asked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"preset": "mixed"}, {"fast_bias_correction": False}, {"smooth_quant_alpha": 0.5}, {"smooth_quant_alpha": -1.0},
+        {"preset": "performance"}, {"smooth_quant_alpha": 0.5}, {"smooth_quant_alpha": -1.0},
         {"scheme": "generic"}, {"range_estimator": "quantile"}, {"range_estimator": "minmax"}, {"samples": 100},
     ],
     ids=str,
@@ -419,8 +419,9 @@ def test_calibration_tells_its_progress(tmp_path: Path) -> None:
         Context(case.data, case.model, TARGET, 0, tmp_path / "result"), progress=lambda share, _: told.append(share)
     )
     apply(StaticInt8(), case.model, context)
-    assert told == sorted(told)
-    assert len(told) == models.SAMPLES
+    ranges, fits = told[: models.SAMPLES], told[models.SAMPLES :]
+    assert ranges == sorted(ranges) and len(set(ranges)) == models.SAMPLES
+    assert fits[-1] == 0 and sorted(fits[:-1]) == fits[:-1], "samples again, and the layers"
 
 
 def test_ranges_are_learned_once_a_run_and_anew_for_other_samples(tmp_path: Path) -> None:
@@ -437,8 +438,11 @@ def test_ranges_are_learned_once_a_run_and_anew_for_other_samples(tmp_path: Path
     first = made("run/a", StaticInt8(), run)
     assert told and first == made("alone/a", StaticInt8(), None)
     told.clear()
-    made("run/b", StaticInt8(per_channel=False), run)
-    assert not told, "the ranges of the run"
+    made("run/b", StaticInt8(samples=50), run)
+    assert told, "the ranges of others"
+    told.clear()
+    made("run/c", StaticInt8(exclude="none"), run)
+    assert not told, "the ranges of the run, and its fits"
     other = replace(case.data, inputs={name: 3 * array for name, array in case.data.inputs.items()})
     assert made("alone/b", StaticInt8(), None, other) != first and told
 

@@ -34,6 +34,7 @@ from strop.techniques import (
     OpenvinoInt8,
     StaticInt8,
     ToOpenvino,
+    _errors,
     _mixing,
 )  # fmt: skip
 from strop.techniques._harm import harm
@@ -232,7 +233,8 @@ def test_layers_are_compared_by_samples_from_all_over(tmp_path: Path, monkeypatc
         seen["judged"] = feeds
         return 1.0
 
-    monkeypatch.setattr(_mixing, "harm", compared)
+    monkeypatch.setattr(_errors, "harm", compared)
+    monkeypatch.setattr(_errors, "error", judged)
     monkeypatch.setattr(_mixing, "error", judged)
     (tmp_path / "kept").mkdir()
     with pytest.raises(NotApplicable):

@@ -115,6 +115,16 @@ class Exchanged:
         made.graph.initializer.extend(one for name, one in stored.items() if name in read)
         return named(made)
 
+    @property
+    def ranged(self) -> Mapping[str, Sequence[str]]:
+        """None: ranges are those of each call."""
+        return {}
+
+    by_channel = ranged
+
+    def widened(self, widths: Mapping[str, float]) -> Exchanged:
+        return self
+
     @cached_property
     def _order(self) -> Mapping[str, int]:
         return {node.name: number for number, node in enumerate(self.exact.graph.node)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Generic, Protocol, Self, TypeVar
 
 from ..model import Model
@@ -19,6 +19,11 @@ class Grouped(Protocol):
     def passing(self, group: str) -> Sequence[str]: ...
     def telling(self, values: Iterable[str]) -> Self: ...
     def since(self, group: str) -> Self: ...
+    @property
+    def ranged(self) -> Collection[str]: ...
+    @property
+    def by_channel(self) -> Collection[str]: ...
+    def widened(self, widths: Mapping[str, float]) -> Self: ...
 
 
 G = TypeVar("G", bound=Grouped)
@@ -29,13 +34,17 @@ class InGroups(Parts, Generic[G]):
 
     def __init__(self, grouped: G, model: Model, target: Target):
         self.grouped, self.model, self.target = grouped, model, target
-        self.members, self.borders = grouped.members, grouped.borders()
+        self.members, self.borders, self.ranged = grouped.members, grouped.borders(), grouped.ranged
+        self.by_channel = grouped.by_channel
 
     def passing(self, group: str) -> Sequence[str]:
         return self.grouped.passing(group)
 
     def telling(self, values: Iterable[str]) -> Self:
         return type(self)(self.grouped.telling(values), self.model, self.target)
+
+    def widened(self, widths: Mapping[str, float]) -> Self:
+        return type(self)(self.grouped.widened(widths), self.model, self.target)
 
     def since(self, group: str) -> Self:
         return type(self)(self.grouped.since(group), self.model, self.target)

@@ -10,52 +10,34 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from ..dataflow import Group
 from ..errors import NotApplicable, TechniqueError
 from ..model import Batch, Model
-from ..prefix import Prefix
 from ..runtime import LayerTime
 from ..settings import span
 from ..target import Target
 from ..technique import Context, Parts, Technique, Work, remaining
-from ._calibration import Step, feeds
-from ._harm import error, harm, keep
+from ._calibration import feeds
+from ._errors import MOST, Errors, errors
+from ._harm import error, keep
 from ._kept import kept_folder
 from ._mix import Costs, fastest
+from ._widths import ALIKE
 
-MOST, COMPARED, FEWEST = 64, 16, 4
-"""Samples by which mixes are judged, for what they lose may be lost on few of them; and the most and the least of these
-by which the harm of single parts is compared."""
-ROOM = 5e8  # bytes of samples and answers, beyond which no more than are compared are kept
 REPAIRS = 8  # programs to solve, until one's mix keeps what is allowed
-TIME, COMPARING = 0.6, 0.7
-"""Of the time of the step, what is spent on measuring and solving, since what it makes is measured, too; and of that,
-the end of comparing harm."""
+TIME = 0.6
+"""Of the time of the step, what is spent on measuring and solving, since what it makes is measured, too."""
 EXACT = "f32"
 NAMED = 8  # groups in a sentence
 
 
 @dataclass(frozen=True)
 class Found:
-    """What was measured of the parts, and by what.
-
-    Attributes:
-        costs: Their times and errors, which are taken to add up.
-        worst: By precision, the error where all of them are in it.
-        given: The samples.
-        expected: What the float model answers to them.
-        alone: By group that was tried by itself, its share of what the least exact precision does to all, one by one.
-    """
+    """What was measured of the groups: what each costs, and by what its error was judged."""
 
     costs: Costs
-    worst: Mapping[str, float]
-    given: Sequence[Batch]
-    expected: Sequence[Batch]
-    alone: Mapping[str, float]
+    errors: Errors
 
 
 @dataclass(frozen=True)
@@ -63,7 +45,8 @@ class Mixed(Technique):
     """Mixes precisions within a share of the error of another technique, which it comes before among its bases.
 
     Attributes:
-        error: The share of the error of int8 throughout (its mean square) that the mix may have.
+        error: The share of the error of int8 throughout (its mean square) that the mix may have. Ranges of layers that
+            harm much are narrower or wider than they were learned, where that lowers it.
     """
 
     error: float = span(0.3, 3e-3, 1.0, log=True, strength=True)
@@ -111,10 +94,11 @@ def mixed(technique: Technique, share: float, model: Model, context: Context) ->
     until = time.monotonic() + TIME * remaining(context)
     given = list(feeds(model.signature, context, MOST, lambda: parts.step(dict.fromkeys(parts.members, EXACT))))
     mix, found = chosen(parts, share, given, context, measured_folder(technique, model, context), until)
-    if set(mix.values()) in ({EXACT}, {parts.precisions[0]}):
+    known = [{EXACT}] if found.errors.widths else [{EXACT}, {parts.precisions[0]}]
+    if set(mix.values()) in known:
         raise NotApplicable(f"the fastest mix within {share:.2g}x of its error is {mix.popitem()[1]} throughout")
-    notes, groups = (*model.notes, _told(mix, parts.labels)), _groups(parts, mix, found)
-    return replace(parts.save(mix, context.folder), notes=notes, groups=groups)
+    notes, groups = (*model.notes, _told(mix, parts.labels, found.errors.widths)), _groups(parts, mix, found)
+    return replace(found.errors.parts.save(mix, context.folder), notes=notes, groups=groups)
 
 
 def chosen(
@@ -135,12 +119,12 @@ def chosen(
         TechniqueError: The deadline has passed.
     """
     found = _measured(parts, given, context, kept, until)
-    lowest = parts.precisions[0]
-    allowed, bound = share * found.worst[lowest], share
+    lowest, allowed = parts.precisions[0], share * found.errors.learned
+    bound = min(1.0, allowed / found.errors.worst[lowest]) if found.errors.worst[lowest] else share
     compared = sum(filter(math.isfinite, (found.costs.errors[group][lowest] for group in parts.members)))
-    whole = compared or found.worst[lowest] or 1.0
+    whole = compared or found.errors.worst[lowest] or 1.0
     uniform = [  # a group that there was no time to compare, or that loses all, has no int8 to choose
-        dict.fromkeys(parts.members, precision) for precision, seen in found.worst.items()
+        dict.fromkeys(parts.members, precision) for precision, seen in found.errors.worst.items()
         if seen <= allowed and all(precision in known for known in found.costs.seconds.values())
     ]  # fmt: skip
     best = min(((expected_seconds(found.costs, mix), mix) for mix in uniform), key=lambda one: one[0], default=None)
@@ -150,7 +134,7 @@ def chosen(
         mix = fastest(found.costs, bound * whole)
         if mix is None:
             break
-        seen = error(parts.step(mix), found.given, found.expected)
+        seen = error(found.errors.parts.step(mix), found.errors.given, found.errors.expected)
         seconds = expected_seconds(found.costs, mix)
         if seen <= allowed and (best is None or seconds < best[0]):
             best = seconds, mix
@@ -171,61 +155,14 @@ def expected_seconds(costs: Costs, mix: Mapping[str, str]) -> float:
 
 
 def _measured(parts: Parts, given: Sequence[Batch], context: Context, kept: Path, until: float) -> Found:
-    lowest = parts.precisions[0]
     times, conversion = _timed(parts, context, kept / "times.json", until)
-    exact = dict.fromkeys(parts.members, EXACT)
-    plain = parts.step(exact)
-    comparing = time.monotonic() + COMPARING * (until - time.monotonic())
-    begun = time.monotonic()
-    given = _fitting(given, plain(given[0]))
-    expected = [plain(feed) for feed in given]
-    each = (time.monotonic() - begun) / len(given)
-    fit = max(FEWEST, min(COMPARED, (comparing - begun) / (2 * len(parts.members) * each)))
-    # Spread over all of them: samples that lie next to each other are often alike.
-    few = _spread(len(given), int(fit))
-    compared = [given[place] for place in few], [expected[place] for place in few]
-    prefix = Prefix(parts, exact, *compared)
-
-    def only(groups: Sequence[str]) -> Step:
-        return prefix.step({group: lowest if group in groups else EXACT for group in parts.members})
-
-    worst = _worst(parts, given, expected, kept / "worst.json")
-    record, at_once = kept / "harm.json", context.target.at_once
-    alone = harm(list(parts.members), only, *compared, context, comparing, record, at_once)
-    total = sum(filter(math.isfinite, alone.values())) or 1.0
-    tried = json.loads(record.read_text()) if record.exists() else {}  # of others, what blocks of them do is known
-    by_itself = {group: tried[group] / total for group in parts.members if math.isfinite(tried.get(group, math.inf))}
-    # Rounding moves the outputs along the same ways as int8 does, so that its error is shared out alike.
-    shares = {group: known / total if math.isfinite(known) else 1 / len(alone) for group, known in alone.items()}
-    errors = {
-        group: {p: known if p == lowest else worst[p] * shares[group] for p in parts.precisions}
-        for group, known in alone.items()
-    }
+    found = errors(parts, given, context, kept, until)
     usable = {
-        group: {p: seconds for p, seconds in found.items() if math.isfinite(errors[group][p])}
-        for group, found in times.items()
+        group: {p: seconds for p, seconds in known.items() if math.isfinite(found.groups[group][p])}
+        for group, known in times.items()
     }
     borders = [(one, other, conversion * count) for one, other, count in parts.borders]
-    return Found(Costs(usable, errors, borders), worst, given, expected, by_itself)
-
-
-def _worst(parts: Parts, given: Sequence[Batch], expected: Sequence[Batch], kept: Path) -> dict[str, float]:
-    if kept.exists():
-        known: dict[str, float] = json.loads(kept.read_text())
-        return known
-    found = {p: error(parts.step(dict.fromkeys(parts.members, p)), given, expected) for p in parts.precisions}
-    keep(kept, found)
-    return found
-
-
-def _fitting(given: Sequence[Batch], answer: Batch) -> Sequence[Batch]:
-    """As many samples as there is room for."""
-    each = sum(array.nbytes for array in (*given[0].values(), *answer.values()))
-    return [given[place] for place in _spread(len(given), max(COMPARED, int(ROOM / each)))]
-
-
-def _spread(count: int, most: int) -> np.ndarray[Any, Any]:
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
+    return Found(Costs(usable, found.groups, borders), found)
 
 
 def _timed(parts: Parts, context: Context, kept: Path, until: float) -> tuple[dict[str, dict[str, float]], float]:
@@ -291,18 +228,30 @@ def _profile(parts: Parts, precisions: Mapping[str, str], context: Context) -> S
 
 def _groups(parts: Parts, mix: Mapping[str, str], found: Found) -> tuple[Group, ...]:
     """What each group was given, and why."""
+    alone, seconds = found.errors.alone, found.costs.seconds
     return tuple(
-        Group(
-            parts.labels[group], tuple(names), mix[group], found.alone.get(group), dict(found.costs.seconds[group])
-        )
+        Group(parts.labels[group], tuple(names), mix[group], alone.get(group), dict(seconds[group]))
         for group, names in parts.members.items()
-    )  # fmt: skip
+    )
 
 
-def _told(mix: Mapping[str, str], labels: Mapping[str, str]) -> str:
-    """Which groups have which precision, as a sentence."""
+def _told(mix: Mapping[str, str], labels: Mapping[str, str], widths: Mapping[str, float]) -> str:
+    """Which groups have which precision, as a sentence, and another on those whose ranges are others."""
     counts = Counter(mix.values())
     exact = [labels[group] for group, precision in mix.items() if precision != "int8"]
     said = ", ".join(f"{count} in {precision}" for precision, count in counts.most_common())
     more = f" and {len(exact) - NAMED} more" if len(exact) > NAMED else ""
-    return f"Of {len(mix)} groups of layers {said}; not in int8: {', '.join(exact[:NAMED])}{more}."
+    kept = f"; not in int8: {', '.join(exact[:NAMED])}{more}" if exact else ""
+    return f"Of {len(mix)} groups of layers {said}{kept}.{_ranges(mix, labels, widths)}"
+
+
+def _ranges(mix: Mapping[str, str], labels: Mapping[str, str], widths: Mapping[str, float]) -> str:
+    said = [
+        f"{labels[group]} ({'that of its widest channel' if width == ALIKE else f'{width:.2g}x'})"
+        for group, width in widths.items()
+        if mix[group] == "int8"
+    ]
+    if not said:
+        return ""
+    more = f" and {len(said) - NAMED} more" if len(said) > NAMED else ""
+    return f" Ranges are others than were learned, for less error, in {', '.join(said[:NAMED])}{more}."

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..formats._onnx_inside import reads
 
@@ -28,12 +30,14 @@ class Grouped:
         members: By group, the names of its operators; a group is called as the operator with weights that begins it.
         plain: By value that is dequantized, the float one that it stands for.
         stored: By the name that they get here, the weights and biases as they were before.
+        widths: By the name of its scale, how many times as wide a range of activations is.
     """
 
     quantized: onnx.ModelProto
     members: Mapping[str, tuple[str, ...]]
     plain: Mapping[str, str]
     stored: Mapping[str, onnx.TensorProto]
+    widths: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def operators(self) -> Sequence[onnx.NodeProto]:
@@ -115,6 +119,32 @@ class Grouped:
         return replace(self, quantized=made)
 
     @cached_property
+    def ranged(self) -> Mapping[str, Sequence[str]]:
+        """By group, the scales of values that it alone reads; a value has one range, for it is rounded once."""
+        group_of = {name: group for group, names in self.members.items() for name in names}
+        readers = defaultdict[str, set[str]](set)
+        rounds = {node.input[1] for node in self.quantized.graph.node if node.op_type == QUANTIZE}
+        for node in self.quantized.graph.node:
+            for value in reads(node):
+                maker = self._makers.get(value)
+                if maker is not None and maker.op_type == DEQUANTIZE and maker.input[1] in rounds:
+                    readers[maker.input[1]].add(group_of.get(node.name, ""))
+        found = dict[str, list[str]]()
+        for scale, groups in readers.items():
+            if len(groups) == 1 and groups != {""}:
+                found.setdefault(groups.pop(), []).append(scale)
+        return found
+
+    @property
+    def by_channel(self) -> Collection[str]:
+        """None: ONNX Runtime gives each value one range."""
+        return ()
+
+    def widened(self, widths: Mapping[str, float]) -> Grouped:
+        """The same, ranges that groups alone read being so many times as wide."""
+        return replace(self, widths={scale: width for group, width in widths.items() for scale in self.ranged[group]})
+
+    @cached_property
     def _reads(self) -> Sequence[tuple[str, int, int]]:
         """What is read in groups and is not stored, before it is rounded; the numbers of who makes and who reads it."""
         place = {name: number for number, names in enumerate(self.members.values()) for name in names}
@@ -150,8 +180,8 @@ class Grouped:
 
         made = onnx.ModelProto()
         made.CopyFrom(self.quantized)
-        for field in ("node", "input", "output", "initializer"):
-            made.graph.ClearField(field)
+        for part in ("node", "input", "output", "initializer"):
+            made.graph.ClearField(part)
         return made
 
     def mixed(self, precisions: Mapping[str, str]) -> onnx.ModelProto:
@@ -169,6 +199,7 @@ class Grouped:
         for node in made.graph.node:
             for values in (node.input, node.output):
                 values[:] = [renamed.get(value, value) for value in values]
+        _widen(made.graph, self.widths)
         _sweep(made.graph)
         for name in sorted({value for node in made.graph.node for value in reads(node)} & self.stored.keys()):
             tensor = made.graph.initializer.add()
@@ -198,6 +229,30 @@ def _plain(graph: onnx.GraphProto, stored: Mapping[str, onnx.TensorProto]) -> di
         elif (name := f"{source.removesuffix('_quantized')}{FLOAT}") in stored:
             found[node.output[0]] = name
     return found
+
+
+def _widen(graph: onnx.GraphProto, widths: Mapping[str, float]) -> None:
+    """Stretch scales; that of a bias is its input's and its weights' multiplied, and its integers are as many fewer."""
+    from onnx import numpy_helper
+
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    makers = {node.output[0]: node for node in graph.node if node.op_type == DEQUANTIZE}
+    stretched = dict(widths)
+    for node in graph.node:
+        known = [makers[value] for value in reads(node) if value in makers]
+        width = widths.get(known[0].input[1], 1.0) if known else 1.0
+        for maker in known[1:]:
+            values = stored.get(maker.input[0])
+            if values is not None and values.data_type == values.INT32:
+                stretched |= {maker.input[1]: width, values.name: 1 / width}
+    for name, width in stretched.items():
+        if name in stored:
+            array = numpy_helper.to_array(stored[name])
+            wide = array * width
+            if array.dtype == np.int32:
+                limits = np.iinfo(np.int32)
+                wide = np.clip(np.rint(wide), limits.min, limits.max)
+            stored[name].CopyFrom(numpy_helper.from_array(wide.astype(array.dtype), name))
 
 
 def _sweep(graph: onnx.GraphProto) -> None:

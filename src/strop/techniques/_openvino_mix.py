@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from .._quiet import openvino
+from ._openvino_fit import FAKE, is_weight, tell
+from ._widths import ALIKE
 
 HALVED = frozenset({
     "Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul",
@@ -25,7 +27,6 @@ MOVING = frozenset({
     "Reshape", "Split", "Squeeze", "StridedSlice", "Transpose", "Unsqueeze", "VariadicSplit",
 })  # fmt: skip
 """What OpenVINO moves the scale of integers past."""
-FAKE = "FakeQuantize"
 MOST = 3.3895e38
 """What bf16 can hold; more, as masks of attention have, would become infinite."""
 
@@ -54,21 +55,23 @@ class Grouped:
 
     Attributes:
         graph: With FakeQuantize before each input that is quantized, weights still in float32.
-        biases: What NNCF has corrected, as it was: by name of the addition.
+        fitted: What operators in int8 have for weights and biases: by name of the FakeQuantize or addition.
         members: By group, the names of its operators; a group is called as the operator with weights that begins it.
+        widths: By FakeQuantize, how many times as wide its range is.
     """
 
     graph: Any
-    biases: Mapping[str, Any]
+    fitted: Mapping[str, np.ndarray[Any, Any]]
     members: Mapping[str, tuple[str, ...]]
+    widths: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, quantized: Any, original: Any) -> Grouped:
+    def of(cls, quantized: Any, fitted: Mapping[str, np.ndarray[Any, Any]]) -> Grouped:
         """Group what follows each operator with quantized weights, up to the next.
 
         Args:
-            quantized: By NNCF, its weights not compressed.
-            original: What it was given.
+            quantized: By NNCF, its weights not compressed and its biases not corrected.
+            fitted: What operators in int8 have for weights and biases.
         """
         members: dict[str, list[str]] = {}
         group_of: dict[str, str] = {}
@@ -79,14 +82,14 @@ class Grouped:
                 continue
             before = [group_of.get(value.get_node().get_friendly_name(), "") for value in node.input_values()]
             group = max(before, key=order.__getitem__, default="")
-            if kind != FAKE and any(_is_weight(value) for value in node.input_values()):
+            if kind != FAKE and any(is_weight(value) for value in node.input_values()):
                 group = name
                 order[name] = len(order)
             group_of[name] = group
             if kind != FAKE:
                 members.setdefault(group, []).append(name)
         members.pop("", None)  # what comes before all weights stays as it is
-        return cls(quantized, _corrected(quantized, original), {name: tuple(found) for name, found in members.items()})
+        return cls(quantized, fitted, {name: tuple(found) for name, found in members.items()})
 
     def borders(self) -> list[tuple[str, str, int]]:
         """Groups between which floats pass, and how many of these one sample has; a free size counts as one."""
@@ -125,13 +128,34 @@ class Grouped:
     def telling(self, values: Iterable[str]) -> Grouped:
         """The same, with these values among the outputs."""
         graph = self.graph.clone()
-        nodes = {node.get_friendly_name(): node for node in graph.get_ordered_ops()}
-        for value in values:
-            name, _, place = value.rpartition(":")
-            output = nodes[name].output(int(place))
-            output.get_tensor().add_names({value})
-            graph.add_outputs(output)
+        tell(graph, values)
         return replace(self, graph=graph)
+
+    @cached_property
+    def ranged(self) -> Mapping[str, Sequence[str]]:
+        """By group, what rounds values that it alone reads; a value has one range, for it is rounded once."""
+        group_of = {name: group for group, names in self.members.items() for name in names}
+        found = dict[str, list[str]]()
+        for node in self.graph.get_ordered_ops():
+            if node.get_type_name() == FAKE and not is_weight(node.output(0)):
+                names = (port.get_node().get_friendly_name() for port in node.output(0).get_target_inputs())
+                readers = {group_of.get(name, "") for name in names}
+                if len(readers) == 1 and readers != {""}:
+                    found.setdefault(readers.pop(), []).append(node.get_friendly_name())
+        return found
+
+    @cached_property
+    def by_channel(self) -> frozenset[str]:
+        """Groups whose channels have ranges of their own, as those of grouped convolutions may."""
+        nodes = {node.get_friendly_name(): node for node in self.graph.get_ordered_ops()}
+        return frozenset(
+            group for group, names in self.ranged.items()
+            if any(math.prod(nodes[name].input_value(2).get_shape()) > 1 for name in names)
+        )  # fmt: skip
+
+    def widened(self, widths: Mapping[str, float]) -> Grouped:
+        """The same, ranges that groups alone read being so many times as wide."""
+        return replace(self, widths={name: width for group, width in widths.items() for name in self.ranged[group]})
 
     def _place(self, group: str) -> int:
         return list(self.members).index(group)
@@ -165,6 +189,12 @@ class Grouped:
                     found.append(read)
         return found
 
+    def throughout(self) -> Any:
+        """The graph in int8, its weights stored as such: what is in no group is rounded, too."""
+        graph = self.graph.clone()
+        _fit({node.get_friendly_name(): node for node in graph.get_ordered_ops()}, self.fitted)
+        return _compressed(graph)
+
     def mixed(self, precisions: Mapping[str, str], compressed: bool = False) -> Any:
         """The graph with these precisions, by group: `int8`, `bf16` or `f32`.
 
@@ -179,18 +209,38 @@ class Grouped:
                 for port in node.output(0).get_target_inputs():
                     if wanted.get(port.get_node().get_friendly_name()) != "int8":
                         port.replace_source_output(node.input_value(0))
+        _widen((nodes[name], width) for name, width in self.widths.items() if name in nodes)
         _hold(node for name, node in nodes.items() if wanted.get(name) == "int8")
-        for name, bias in self.biases.items():
-            if name in nodes and wanted.get(name, "int8") != "int8":
-                _constant_input(nodes[name]).replace_source_output(bias.output(0))
+        _fit({name: node for name, node in nodes.items() if wanted.get(name, "int8") == "int8"}, self.fitted)
         halved = {name for name, node in nodes.items() if wanted.get(name) == "bf16" and node.get_type_name() in HALVED}
         _halve(graph, nodes, halved)
         graph.validate_nodes_and_infer_types()
-        if compressed:
-            from openvino import _offline_transformations  # as NNCF does
+        return _compressed(graph) if compressed else graph
 
-            _offline_transformations.compress_quantize_weights_transformation(graph)
-        return graph
+
+def _fit(nodes: Mapping[str, Any], fitted: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    for name in nodes.keys() & fitted.keys():
+        rounds = nodes[name].get_type_name() == FAKE
+        port = nodes[name].input(0) if rounds else _constant_input(nodes[name])
+        port.replace_source_output(openvino().opset13.constant(fitted[name]).output(0))
+
+
+def _compressed(graph: Any) -> Any:
+    from openvino import _offline_transformations  # as NNCF does
+
+    graph.validate_nodes_and_infer_types()
+    _offline_transformations.compress_quantize_weights_transformation(graph)
+    return graph
+
+
+def _widen(roundings: Iterable[tuple[Any, float]]) -> None:
+    """Stretch ranges, or give all channels the largest."""
+    for node, width in roundings:
+        for port in node.inputs()[1:]:
+            known = port.get_source_output().get_node().data
+            largest = np.full_like(known, known.flat[np.abs(known).argmax()])
+            bound = largest if width == ALIKE else known * np.float32(width)
+            port.replace_source_output(openvino().opset13.constant(bound).output(0))
 
 
 def _hold(nodes: Iterable[Any]) -> None:
@@ -221,31 +271,6 @@ def _unrounded(value: Any) -> str:
     while value.get_node().get_type_name() == FAKE:
         value = value.get_node().input_value(0)
     return str(value.get_node().get_friendly_name())
-
-
-def _is_weight(value: Any) -> bool:
-    kinds = [value.get_node().get_type_name()]
-    while kinds[-1] in ("Reshape", "Convert", FAKE):
-        value = value.get_node().input_value(0)
-        kinds.append(value.get_node().get_type_name())
-    return FAKE in kinds and kinds[-1] == "Constant"
-
-
-def _corrected(quantized: Any, original: Any) -> dict[str, Any]:
-    """The biases that differ, as they were, by name of the addition."""
-    before = {node.get_friendly_name(): node for node in original.get_ordered_ops()}
-    found = {}
-    for node in quantized.get_ordered_ops():
-        known = before.get(node.get_friendly_name())
-        if node.get_type_name() != "Add" or known is None:
-            continue
-        new, old = _constant_input(node), _constant_input(known)
-        if new is None or old is None:
-            continue
-        constant = old.get_source_output().get_node()
-        if not np.array_equal(new.get_source_output().get_node().data, constant.data):
-            found[node.get_friendly_name()] = constant
-    return found
 
 
 def _constant_input(node: Any) -> Any:

@@ -11,7 +11,7 @@ from ..technique import Context, Parts, Technique
 from ._mixing import Mixed, measured_folder
 from ._onnx_mix import Grouped
 from ._onnx_parts import OnnxParts, kept_pair
-from .quantize_onnx import StaticInt8, both
+from .quantize_onnx import StaticInt8
 
 if TYPE_CHECKING:
     import onnx
@@ -25,13 +25,13 @@ class MixedOnnx(Mixed, StaticInt8):
     outputs in int8.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     whole: ClassVar[type[Technique] | None] = StaticInt8
 
     def parts(self, model: Model, context: Context) -> Parts:
         def made() -> tuple[onnx.ModelProto, onnx.ModelProto]:
             with silenced():
-                return both(model, context, self._quantize(model, context, whole=True))
+                return self.both(model, context, whole=True)
 
         original, quantized = kept_pair(measured_folder(self, model, context), made)
         return OnnxParts(Grouped.of(quantized, original), model, context.target)

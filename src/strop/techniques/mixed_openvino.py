@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from .._quiet import openvino
 from ..formats.openvino import save
-from ..model import Batch, Model
+from ..model import Model
 from ..target import Target, computes
 from ..technique import Context, Parts, Technique
 from ._calibration import Step
 from ._groups import InGroups
 from ._mixing import Mixed
+from ._openvino_fit import runner
 from ._openvino_mix import Grouped
 from .quantize_openvino import OpenvinoInt8
 
@@ -28,17 +28,14 @@ class MixedOpenvino(Mixed, OpenvinoInt8):
     what its own outputs are.
     """
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     whole: ClassVar[type[Technique] | None] = OpenvinoInt8
 
     def exact(self) -> float:
         return 0.6 if computes("bf16") else 1.0  # bf16, where the CPU computes in it
 
     def parts(self, model: Model, context: Context) -> Parts:
-        core = openvino().Core()
-        quantized = core.read_model(str(self.quantized(model, context).path))
-        original = core.read_model(str(model.path))
-        return _Parts(Grouped.of(quantized, original), model, context.target)
+        return _Parts(self.grouped(model, context), model, context.target)
 
 
 class _Parts(InGroups[Grouped]):
@@ -50,19 +47,7 @@ class _Parts(InGroups[Grouped]):
         self.precisions = ("int8", "bf16", "f32") if computes("bf16") else ("int8", "f32")
 
     def step(self, precisions: Mapping[str, str]) -> Step:
-        options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": self.target.threads}
-        compiled = openvino().Core().compile_model(self.grouped.mixed(precisions), "CPU", options)
-        request = compiled.create_infer_request()
-        wanted = {name for port in compiled.inputs for name in port.get_names()}
-
-        def step(batch: Batch) -> dict[str, Any]:
-            request.infer({name: value for name, value in batch.items() if name in wanted})
-            return {
-                name: value for port in compiled.outputs
-                for value in (request.get_tensor(port).data.copy(),) for name in port.get_names()
-            }  # fmt: skip
-
-        return step
+        return runner(self.grouped.mixed(precisions), self.target.threads)
 
     def save(self, precisions: Mapping[str, str], folder: Path) -> Model:
         made = save(self.grouped.mixed(precisions, compressed=True), folder)

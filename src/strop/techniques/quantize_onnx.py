@@ -27,6 +27,7 @@ from ..technique import Context, Needs, Phase, Technique, Work
 from ._calibration import feeds
 from ._harm import keep
 from ._kept import kept_folder
+from ._onnx_fit import fit
 from ._onnxruntime import optimize, runner
 
 if TYPE_CHECKING:
@@ -132,6 +133,9 @@ class DynamicInt8(Technique):
 class StaticInt8(Technique):
     """Store weights as int8 and compute in int8, with ranges of activations learned from samples.
 
+    The integers of a layer are those by which samples lose least, not each weight's nearest (GPTQ, Frantar et al. 2022,
+    section 3), and its bias takes what its outputs lose on the mean (Nagel et al. 2019, section 4.2).
+
     Attributes:
         calibrator: How the range of an activation is found: its extremes, least loss of information, or a percentile.
         per_channel: One scale an output channel of the weights, not one a tensor.
@@ -153,7 +157,7 @@ class StaticInt8(Technique):
     accepts: ClassVar[frozenset[Format]] = frozenset({ONNX})
     phase: ClassVar[Phase] = Phase.QUANTIZE
     quantizes: ClassVar[bool] = True
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     needs: ClassVar[Needs] = Needs.SAMPLES
     gentler: ClassVar[type[Technique] | None] = DynamicInt8  # whose ranges are those of each call
 
@@ -179,14 +183,21 @@ class StaticInt8(Technique):
             raise NotApplicable(f"has no node {missing[0]!r} to keep in float")
 
     def apply(self, model: Model, context: Context) -> Model:
-        return _quantized(model, context, self._quantize(model, context))
+        return save(self.both(model, context)[1], context.folder, model)
 
-    def _quantize(self, model: Model, context: Context, whole: bool = False) -> Quantize:
-        """What quantizes a file.
+    def both(self, model: Model, context: Context, whole: bool = False) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+        """What was quantized, and what became of it, its weights and biases fitted to samples.
 
         Args:
             whole: Whether activations stay whose clipping the range of an int8 value covers.
         """
+        original, quantized = both(model, context, self._quantize(model, context, whole))
+        settings = {"per_channel": self.per_channel, "weights": self.weights}
+        fit(original, quantized, model, context, kept_folder("fitted", model, settings, context))
+        return original, quantized
+
+    def _quantize(self, model: Model, context: Context, whole: bool) -> Quantize:
+        """What quantizes a file."""
         from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
         def quantize(source: Path, result: Path, large: bool) -> None:

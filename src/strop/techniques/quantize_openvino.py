@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, ClassVar
 
 from .._quiet import nncf, openvino
@@ -17,19 +18,25 @@ from ..target import Target
 from ..technique import Context, Needs, Phase, Technique, Work
 from ._kept import kept_folder
 from ._openvino_feeds import Feeds
+from ._openvino_fit import fits
+from ._openvino_mix import Grouped
 
 WEIGHTED = frozenset({"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"})
 ALPHA = 0.95  # NNCF's own default for matrix products
 FEW = 256
+RECURRENT = ("LSTM", "GRU", "RNN")
 
 
 @dataclass(frozen=True)
 class OpenvinoInt8(Technique):
     """Compute in int8, with ranges of activations learned from samples (NNCF post-training quantization).
 
+    The integers of a layer are those by which samples lose least, not each weight's nearest (GPTQ, Frantar et al. 2022,
+    section 3), and its bias takes what its outputs lose on the mean (Nagel et al. 2019, section 4.2).
+
     Attributes:
-        preset: `performance` has symmetric activations, `mixed` asymmetric ones: slower, and more exact.
-        fast_bias_correction: Correct the shift of each layer's mean by its own error only, not by that of all before.
+        preset: `mixed` has asymmetric activations, `performance` symmetric ones: less exact, and hardly faster. `auto`
+            takes the first, but the second where layers are recurrent, which lose more by asymmetric ones.
         smooth_quant_alpha: How much of the activations' range moves into the weights of matrix products; -1 for none
             (SmoothQuant, Xiao et al. 2022, section 4).
         scheme: `auto` spares what attention can't bear in int8; `generic` treats a transformer like any other graph.
@@ -41,15 +48,14 @@ class OpenvinoInt8(Technique):
         samples: Calibration samples.
     """
 
-    preset: str = choice("performance", "mixed")
-    fast_bias_correction: bool = choice(True, False)
+    preset: str = choice("auto", "performance", "mixed")
     smooth_quant_alpha: float = choice(ALPHA, 0.5, 0.8, -1.0)
     scheme: str = choice("auto", "generic")
     range_estimator: str = choice("auto", "minmax", "mean-minmax", "quantile")
     half_range: str = choice("auto", "first", "none")
     samples: int = choice(300, 100)
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     accepts: ClassVar[frozenset[Format]] = frozenset({OPENVINO})
     phase: ClassVar[Phase] = Phase.QUANTIZE
     quantizes: ClassVar[bool] = True
@@ -83,26 +89,28 @@ class OpenvinoInt8(Technique):
             raise NotApplicable("SmoothQuant belongs to the scheme of transformers, not to the generic one")
         if self.half_range != "auto" and not target.int8_saturates:
             raise NotApplicable("this CPU never saturates, so that `auto` takes all 8 bits, and fewer gain nothing")
+        if self.preset == _preset(model):
+            raise NotApplicable(f"`auto` takes {self.preset} for this model too")
         if self.range_estimator == self._ranges(model):
             raise NotApplicable(f"`auto` takes {self.range_estimator} for this model too")
 
     def apply(self, model: Model, context: Context) -> Model:
-        from openvino import _offline_transformations  # as NNCF does
+        return save(self.grouped(model, context).throughout(), context.folder)
 
-        graph = openvino().Core().read_model(str(self.quantized(model, context).path))
-        _offline_transformations.compress_quantize_weights_transformation(graph)
-        return save(graph, context.folder)
+    def grouped(self, model: Model, context: Context) -> Grouped:
+        """The graph with FakeQuantize before each input that is quantized, and what it has in int8 for weights.
 
-    def quantized(self, model: Model, context: Context) -> Model:
-        """The graph with FakeQuantize before each input that is quantized, its weights in float32 still.
-
-        It is made once for all steps that begin with it.
+        Both are made once for all steps that begin with them.
 
         Raises:
             NotApplicable: None of its operators can be quantized.
         """
         settings = {field.name: getattr(self, field.name) for field in fields(OpenvinoInt8)}
-        folder = kept_folder("quantized", model, settings, context)
+        folder = kept_folder("quantized", model, {**settings, "version": OpenvinoInt8.version}, context)
+        graph = openvino().Core().read_model(str(self._quantized(model, context, folder).path))
+        return Grouped.of(graph, fits(graph, model, context, folder))
+
+    def _quantized(self, model: Model, context: Context, folder: Path) -> Model:
         if (folder / "model.xml").exists():
             return OpenvinoFormat().open(folder / "model.xml")
         with nncf() as library:
@@ -111,8 +119,7 @@ class OpenvinoInt8(Technique):
             result = library.quantize(
                 graph,
                 library.Dataset(Feeds(model, context, self.samples)),
-                preset=library.QuantizationPreset(self.preset),
-                fast_bias_correction=self.fast_bias_correction,
+                preset=library.QuantizationPreset(_preset(model) if self.preset == "auto" else self.preset),
                 subset_size=self.samples,
                 model_type=library.ModelType.TRANSFORMER if transformer else None,
                 advanced_parameters=self._advanced(model, context.target),
@@ -144,6 +151,7 @@ class OpenvinoInt8(Technique):
         given = advanced.AdvancedQuantizationParameters(
             overflow_fix={"first": fixes.FIRST_LAYER, "all": fixes.ENABLE, "none": fixes.DISABLE}[half],
             smooth_quant_alphas=advanced.AdvancedSmoothQuantParameters(matmul=self.smooth_quant_alpha),
+            disable_bias_correction=True,  # biases are fitted with the weights
             backend_params={"compress_weights": False},
         )
         ranges = self._ranges(model) if self.range_estimator == "auto" else self.range_estimator
@@ -187,6 +195,10 @@ class OpenvinoInt8Weights(Technique):
                 graph, mode=kind.INT8_ASYM if self.mode == "asymmetric" else kind.INT8_SYM
             )
             return save(result, context.folder)
+
+
+def _preset(model: Model) -> str:
+    return "performance" if any(kind.startswith(RECURRENT) for kind in operators(model)) else "mixed"
 
 
 def _values(tensor: Tensor) -> float:

@@ -1,0 +1,130 @@
+"""Errors: what each group of operators does to the outputs in each precision, by the ranges where it does least."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..model import Batch
+from ..prefix import Prefix
+from ..technique import Context, Parts
+from ._calibration import Step
+from ._harm import error, harm, keep
+from ._widths import widths
+
+MOST, COMPARED, FEWEST = 64, 16, 4
+"""Samples by which mixes are judged, for what they lose may be lost on few of them; and the most and the least of these
+by which the harm of single parts is compared."""
+ROOM = 5e8  # bytes of samples and answers, beyond which no more than are compared are kept
+COMPARING, RANGING = 0.65, 0.15
+"""Of the time for mixing, what may go into comparing harm, and into trying other ranges."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """What was measured of the groups' errors (NMSE of the outputs), and by what.
+
+    Attributes:
+        parts: With the ranges by which they harm least.
+        widths: By group whose ranges are others than were learned, how many times as wide they are.
+        groups: By group and precision, which are taken to add up.
+        worst: By precision, the error where all of them are in it.
+        learned: That where all are in the least exact one, by ranges as they were learned.
+        alone: By group that was tried by itself, its share of what the least exact precision does to all, one by one.
+        given: The samples.
+        expected: What the float model answers to them.
+    """
+
+    parts: Parts
+    widths: Mapping[str, float]
+    groups: Mapping[str, Mapping[str, float]]
+    worst: Mapping[str, float]
+    learned: float
+    alone: Mapping[str, float]
+    given: Sequence[Batch]
+    expected: Sequence[Batch]
+
+
+def errors(parts: Parts, given: Sequence[Batch], context: Context, kept: Path, until: float) -> Errors:
+    """Measure them.
+
+    Args:
+        parts: The model, its ranges as they were learned.
+        given: Samples; groups are compared by as many of them as there is time for.
+        context: For the target and the progress.
+        kept: A folder for what is known so far.
+        until: `time.monotonic()` at which mixing ends.
+    """
+    begun, lowest = time.monotonic(), parts.precisions[0]
+    throughout, exact = (dict.fromkeys(parts.members, parts.precisions[place]) for place in (0, -1))
+    plain = parts.step(exact)
+    given = _fitting(given, plain(given[0]))
+    expected = [plain(feed) for feed in given]
+    worst = _worst(parts, given, expected, kept / "worst.json")
+    few = _few(parts, len(given), (time.monotonic() - begun) / len(given), until - begun)
+    compared = [given[place] for place in few], [expected[place] for place in few]
+    prefix = Prefix(parts, exact, *compared)
+
+    def only(groups: Sequence[str], of: Parts = parts) -> Step:
+        return prefix.over(of).step({**exact, **dict.fromkeys(groups, lowest)})
+
+    record, at_once = kept / "harm.json", context.target.at_once
+    comparing = begun + COMPARING * (until - begun)
+    harms = harm(list(parts.members), only, *compared, context, comparing, record, at_once)
+    tried = json.loads(record.read_text()) if record.exists() else {}  # of others, what blocks of them do is known
+    alone = {group: tried[group] for group in parts.members if math.isfinite(tried.get(group, math.inf))}
+
+    def wide(group: str, width: float) -> Step:
+        return only([group], parts.widened({group: width}))
+
+    ranging, ranged = time.monotonic() + RANGING * (until - begun), {g: alone[g] for g in parts.ranged if g in alone}
+    better = widths(ranged, parts.by_channel, wide, *compared, context, ranging, kept / "widths.json", at_once)
+    others, learned = {group: width for group, (width, _) in better.items()}, worst[lowest]
+    whole = error(parts.widened(others).step(throughout), given, expected) if others else learned
+    if whole < learned:  # all together, too
+        parts, worst = parts.widened(others), {**worst, lowest: whole}
+        for group, (_, share) in better.items():
+            harms[group], alone[group] = harms[group] * share, alone[group] * share
+    else:
+        others = {}
+    total = sum(filter(math.isfinite, harms.values())) or 1.0
+    # Rounding moves the outputs along the same ways as int8 does, so that its error is shared out alike.
+    shares = {group: known / total if math.isfinite(known) else 1 / len(harms) for group, known in harms.items()}
+    groups = {
+        group: {p: known if p == lowest else worst[p] * shares[group] for p in parts.precisions}
+        for group, known in harms.items()
+    }
+    alone = {group: known / total for group, known in alone.items()}
+    return Errors(parts, others, groups, worst, learned, alone, given, expected)
+
+
+def _worst(parts: Parts, given: Sequence[Batch], expected: Sequence[Batch], kept: Path) -> dict[str, float]:
+    if kept.exists():
+        known: dict[str, float] = json.loads(kept.read_text())
+        return known
+    found = {p: error(parts.step(dict.fromkeys(parts.members, p)), given, expected) for p in parts.precisions}
+    keep(kept, found)
+    return found
+
+
+def _fitting(given: Sequence[Batch], answer: Batch) -> Sequence[Batch]:
+    """As many samples as there is room for."""
+    each = sum(array.nbytes for array in (*given[0].values(), *answer.values()))
+    return [given[place] for place in _spread(len(given), max(COMPARED, int(ROOM / each)))]
+
+
+def _spread(count: int, most: int) -> np.ndarray[Any, Any]:
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
+
+
+def _few(parts: Parts, count: int, each: float, seconds: float) -> np.ndarray[Any, Any]:
+    """Samples to compare by, spread over all of them: those that lie next to each other are often alike."""
+    fit = COMPARING * seconds / (2 * len(parts.members) * each)
+    return _spread(count, int(max(FEWEST, min(COMPARED, fit))))

@@ -1,0 +1,245 @@
+"""Fit: the integers of quantized weights, chosen so that samples lose least by them, layer by layer."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..model import Batch
+from ..technique import Context, remaining
+from ._calibration import Step
+from ._rounding import loss, nearest, rounded
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+SAMPLES = 48  # that are looked at
+WIDEST = 4608  # inputs of one output (3 x 3 of 512 channels): beyond, equations take longer to solve than they bring
+READ = 2  # rows of a layer's inputs, as a multiple of their number
+FEWEST, MOST = 1024, 8192  # and the least and the most
+ROOM = 5e8  # bytes of sums at a time
+TIME = 0.3  # of what is left for the step
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a convolution reads for one output: a number for each dimension of space.
+
+    Attributes:
+        pads: Before and behind; None where the size of the output is that of the input over the stride.
+    """
+
+    kernel: Sequence[int]
+    strides: Sequence[int]
+    dilations: Sequence[int]
+    pads: tuple[Sequence[int], Sequence[int]] | None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An operator whose weights are quantized.
+
+    Attributes:
+        name: Of its weights.
+        value: What it reads.
+        weights: [groups, outputs, inputs], as they were.
+        scales: [groups, outputs], of one step of the integers.
+        most: The largest integer.
+        window: None for a product, of rows in the value's last dimension.
+        shifts: Whether it has a bias, to which what its outputs lose on the mean can be added.
+    """
+
+    name: str
+    value: str
+    weights: Array
+    scales: Array
+    most: float
+    window: Window | None
+    shifts: bool
+
+    @property
+    def bytes(self) -> int:
+        groups, count = int(self.weights.shape[0]), int(self.weights.shape[-1])
+        return 8 * groups * count * (count + 1)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What the weights of a layer are.
+
+    Attributes:
+        integers: [groups, outputs, inputs], int8.
+        mean: [groups, inputs], of what it reads.
+    """
+
+    integers: Array
+    mean: Array
+
+
+def fitted(
+    layers: Sequence[Layer],
+    telling: Callable[[Iterable[str]], Step],
+    given: Sequence[Batch],
+    context: Context,
+) -> dict[str, Fit]:
+    """By name of their weights, what is best for layers; those that there was no time for are left out.
+
+    Every second sample chooses the integers, and where the others do not agree that these are better, each weight is
+    rounded by itself.
+
+    Args:
+        layers: Of the float model.
+        telling: Makes what runs the float model and tells these values, too.
+        given: Samples.
+        context: For the progress and the deadline.
+    """
+    until = time.monotonic() + TIME * remaining(context)
+    able = [layer for layer in layers if layer.weights.shape[-1] <= WIDEST]
+    found: dict[str, Fit] = {}
+    for number, part in enumerate(parts := _parts(able)):
+        if time.monotonic() > until:
+            break
+        context.progress(number / len(parts), f"fitting the weights of {len(able)} layers to {len(given)} samples")
+        for layer, (chooses, holds) in zip(part, _sums(part, telling, given), strict=True):
+            if time.monotonic() < until and (fit := _fit(layer, chooses, holds)) is not None:
+                found[layer.name] = fit
+    return found
+
+
+def kept_fits(folder: Path, layers: Sequence[Layer], made: Callable[[], dict[str, Fit]]) -> dict[str, Fit]:
+    """What was found of these layers, made once and kept in a folder."""
+    names = hashlib.sha256("\0".join(layer.name for layer in layers).encode()).hexdigest()[:16]
+    file = folder / f"fits-{names}.npz"
+    if not file.exists():
+        fits = made()
+        part = file.with_name(f".part-{file.name}")
+        arrays = {f"{at}{kind}": array for at, fit in enumerate(fits.values()) for kind, array in vars(fit).items()}
+        np.savez(part, names=np.array(list(fits), np.str_), **arrays)
+        part.replace(file)
+    with np.load(file) as known:
+        return {str(name): Fit(known[f"{at}integers"], known[f"{at}mean"]) for at, name in enumerate(known["names"])}
+
+
+class _Sum:
+    """Rows of inputs, summed up: how many, their sums, and those of their products."""
+
+    def __init__(self, groups: int, count: int):
+        self.rows, self.fresh = 0, list[Array]()
+        self.first = np.zeros((groups, count), np.float32)
+        self.second = np.zeros((groups, count, count), np.float32)
+
+    def add(self, rows: Array) -> None:
+        """Add [groups, rows, inputs]; sums are made of many at once, for they are as large as all of these."""
+        self.fresh.append(rows.astype(np.float32))
+        if sum(rows.shape[1] for rows in self.fresh) >= rows.shape[2]:
+            self.sum()
+
+    def sum(self) -> None:
+        """Take what was added last into the sums."""
+        if self.fresh:
+            rows = np.concatenate(self.fresh, axis=1)
+            self.rows += rows.shape[1]
+            self.first += rows.sum(1)
+            self.second += rows.transpose(0, 2, 1) @ rows
+            self.fresh = []
+
+    def __add__(self, other: _Sum) -> _Sum:
+        made = _Sum(*self.first.shape)
+        made.rows, made.first, made.second = (
+            self.rows + other.rows, self.first + other.first, self.second + other.second
+        )  # fmt: skip
+        return made
+
+    @property
+    def mean(self) -> Array:
+        """[groups, inputs]."""
+        return self.first.astype(np.float64) / self.rows
+
+    def moment(self, around: Array | None = None) -> Array:
+        """[groups, inputs, inputs], the mean of products of inputs, from which a mean was taken."""
+        found = self.second.astype(np.float64) / self.rows
+        if around is not None:
+            cross = self.mean[:, :, None] * around[:, None, :]
+            found += around[:, :, None] * around[:, None, :] - cross - cross.transpose(0, 2, 1)
+        return found
+
+
+def _fit(layer: Layer, chooses: _Sum, holds: _Sum) -> Fit | None:
+    if not (chooses.rows and holds.rows and np.isfinite(chooses.second).all() and np.isfinite(holds.second).all()):
+        return None
+    mean = (chooses + holds).mean
+    around = mean if layer.shifts else None
+    plain = nearest(layer.weights, layer.scales, layer.most)
+    try:
+        integers = rounded(layer.weights, layer.scales, layer.most, chooses.moment(around))
+    except np.linalg.LinAlgError:
+        return Fit(plain.astype(np.int8), mean)
+    lost = [loss(layer.weights, one, layer.scales, holds.moment(around)) for one in (integers, plain)]
+    return Fit((integers if lost[0] < lost[1] else plain).astype(np.int8), mean)
+
+
+def _parts(layers: Sequence[Layer]) -> list[list[Layer]]:
+    """As many layers at a time as there is room for."""
+    found, room = list[list[Layer]](), 0.0
+    for layer in layers:
+        if not found or layer.bytes > room:
+            found.append([])
+            room = ROOM
+        found[-1].append(layer)
+        room -= layer.bytes
+    return found
+
+
+def _sums(
+    layers: Sequence[Layer], telling: Callable[[Iterable[str]], Step], given: Sequence[Batch]
+) -> list[tuple[_Sum, _Sum]]:
+    """Of each layer, those of every second sample and those of the others."""
+    found = [(_Sum(*layer.weights.shape[::2]), _Sum(*layer.weights.shape[::2])) for layer in layers]
+    step, rng = telling(dict.fromkeys(layer.value for layer in layers)), np.random.default_rng(0)
+    for number, feed in enumerate(given):
+        known = {**feed, **step(feed)}
+        for layer, halves in zip(layers, found, strict=True):
+            count = min(MOST, max(FEWEST, READ * layer.weights.shape[-1]))
+            rows = _rows(layer, known[layer.value], -(-count // len(given)), rng)
+            halves[number % 2].add(rows)
+    for halves in found:
+        for half in halves:
+            half.sum()
+    return found
+
+
+def _rows(layer: Layer, value: Array, most: int, rng: np.random.Generator) -> Array:
+    """[groups, rows, inputs]: what goes into outputs here and there."""
+    groups, _, count = layer.weights.shape
+    if layer.window is None:
+        rows = value.reshape(-1, value.shape[-1])
+        return rows[None, _some(len(rows), most, rng)]
+    window, space = layer.window, len(layer.window.kernel)
+    spans = [(size - 1) * apart + 1 for size, apart in zip(window.kernel, window.dilations, strict=True)]
+    pads = window.pads or _same(value.shape[2:], window.strides, spans)
+    padded = np.pad(value, [(0, 0), (0, 0), *zip(*pads, strict=True)])
+    views = np.lib.stride_tricks.sliding_window_view(padded, spans, tuple(range(2, 2 + space)))
+    steps: Any = [slice(None, None, step) for step in (*window.strides, *window.dilations)]
+    views = views[(..., *steps)]
+    outputs = (len(value), *views.shape[2 : 2 + space])
+    chosen: Any = np.unravel_index(_some(math.prod(outputs), most, rng), outputs)
+    rows = views[(chosen[0], slice(None), *chosen[1:])]  # [rows, channels, *kernel]
+    return rows.reshape(len(rows), groups, count).transpose(1, 0, 2)
+
+
+def _same(sizes: Sequence[int], strides: Sequence[int], spans: Sequence[int]) -> tuple[list[int], list[int]]:
+    missing = [
+        max(0, (-(-size // stride) - 1) * stride + span - size)
+        for size, stride, span in zip(sizes, strides, spans, strict=True)
+    ]
+    return [one // 2 for one in missing], [one - one // 2 for one in missing]
+
+
+def _some(count: int, most: int, rng: np.random.Generator) -> Array:
+    return np.arange(count) if count <= most else np.sort(rng.choice(count, most, replace=False))

@@ -1,0 +1,197 @@
+"""Fit for OpenVINO: what operators in int8 have for weights and biases, by samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .._quiet import openvino
+from ..model import Batch, Model
+from ..technique import Context
+from ._calibration import Step, feeds
+from ._fit import SAMPLES, Fit, Layer, Window, fitted, kept_fits
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+FAKE = "FakeQuantize"
+WEIGHTED = ("Convolution", "GroupConvolution", "MatMul")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a layer's weights and its bias lie: the names of what rounds and adds them.
+
+    Attributes:
+        layer: The layer.
+        rounds: The FakeQuantize of the weights.
+        stored: The shape in which they are stored.
+        across: Whether the weights of one output are a column.
+        adds: The addition of the bias; empty without one.
+        bias: As it is.
+    """
+
+    layer: Layer
+    rounds: str
+    stored: tuple[int, ...]
+    across: bool
+    adds: str
+    bias: Array
+
+
+def fits(graph: Any, model: Model, context: Context, kept: Path) -> dict[str, Array]:
+    """By the name of what reads it first, the weights and biases by which samples lose least in int8.
+
+    Args:
+        graph: With FakeQuantize before each input that is quantized.
+        model: The file that it was made of.
+        context: For the samples and the time.
+        kept: A folder for what was found.
+    """
+    places = list(_places(graph))
+    layers = [place.layer for place in places]
+
+    def made() -> dict[str, Fit]:
+        given = list(feeds(model.signature, context, SAMPLES, lambda: _telling(graph, (), context.target.threads)))
+        return fitted(layers, lambda values: _telling(graph, values, context.target.threads), given, context)
+
+    found, known = dict[str, Array](), kept_fits(kept, layers, made)
+    for place in places:
+        if (fit := known.get(place.layer.name)) is not None:
+            found |= _written(place, fit)
+    return found
+
+
+def runner(graph: Any, threads: int) -> Step:
+    """Steps of a graph in float32 and int8, whose answers have all names of its outputs."""
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+    compiled = openvino().Core().compile_model(graph, "CPU", options)
+    request = compiled.create_infer_request()
+    wanted = {name for port in compiled.inputs for name in port.get_names()}
+
+    def step(batch: Batch) -> dict[str, Array]:
+        request.infer({name: value for name, value in batch.items() if name in wanted})
+        return {
+            name: value for port in compiled.outputs
+            for value in (request.get_tensor(port).data.copy(),) for name in port.get_names()
+        }  # fmt: skip
+
+    return step
+
+
+def is_weight(value: Any) -> bool:
+    """Whether a value hangs on a rounded constant."""
+    kinds = [value.get_node().get_type_name()]
+    while kinds[-1] in ("Reshape", "Convert", FAKE):
+        value = value.get_node().input_value(0)
+        kinds.append(value.get_node().get_type_name())
+    return FAKE in kinds and kinds[-1] == "Constant"
+
+
+def tell(graph: Any, values: Iterable[str]) -> None:
+    """Add values, `node:output` each, to the outputs."""
+    nodes = {node.get_friendly_name(): node for node in graph.get_ordered_ops()}
+    for value in values:
+        name, _, place = value.rpartition(":")
+        output = nodes[name].output(int(place))
+        output.get_tensor().add_names({value})
+        graph.add_outputs(output)
+
+
+def _telling(graph: Any, values: Iterable[str], threads: int) -> Step:
+    """What runs a graph with nothing rounded and tells these values, too."""
+    plain = graph.clone()
+    tell(plain, values)
+    for node in plain.get_ordered_ops():
+        if node.get_type_name() == FAKE:
+            for port in node.output(0).get_target_inputs():
+                port.replace_source_output(node.input_value(0))
+    return runner(plain, threads)
+
+
+def _places(graph: Any) -> Iterable[Place]:
+    """Operators with weights of their own in float32 that are rounded alike on both sides of 0."""
+    for node in graph.get_ordered_ops():
+        kind = node.get_type_name()
+        rounds = _rounds(node) if kind in WEIGHTED else None
+        source = node.input_value(0) if rounds else None
+        while source is not None and source.get_node().get_type_name() == FAKE:
+            source = source.get_node().input_value(0)
+        if rounds is None or source is None or source.get_node().get_type_name() == "Constant":
+            continue
+        stored, across = _data(rounds.input_value(0)), kind == "MatMul" and not node.get_attributes()["transpose_b"]
+        low, high = (_data(rounds.input_value(place)).astype(np.float64) for place in (1, 2))
+        steps = np.broadcast_to((high - low) / (rounds.get_attributes()["levels"] - 1), stored.shape)
+        weights, scales = (_rows(node, array, across) for array in (stored, steps))
+        if not np.allclose(-low, high) or np.ptp(scales, axis=2).any() or not scales.all():
+            continue
+        scales = scales[..., 0]
+        adds, bias = _bias(node, scales.size)
+        value, most = f"{source.get_node().get_friendly_name()}:{source.get_index()}", np.abs(weights).max(2) / scales
+        layer = Layer(
+            node.get_friendly_name(), value, weights, scales, float(np.rint(most).max()), _window(node), bool(adds)
+        )
+        yield Place(layer, rounds.get_friendly_name(), stored.shape, across, adds, bias)
+
+
+def _written(place: Place, fit: Fit) -> dict[str, Array]:
+    layer = place.layer
+    values = fit.integers * layer.scales[..., None]
+    rows = values.reshape(-1, values.shape[-1])
+    found = {place.rounds: (rows.T if place.across else rows).reshape(place.stored).astype(np.float32)}
+    if place.adds:
+        shift = np.einsum("goi,gi->go", layer.weights - values, fit.mean)
+        found[place.adds] = (place.bias + shift.reshape(place.bias.shape)).astype(np.float32)
+    return found
+
+
+def _rounds(node: Any) -> Any | None:
+    """The FakeQuantize of an operator's weights, where nothing else reads them, and it reads them as they lie."""
+    value = node.input_value(1)
+    while value.get_node().get_type_name() == "Reshape" and len(value.get_target_inputs()) == 1:
+        value = value.get_node().input_value(0)
+    rounds = value.get_node()
+    if rounds.get_type_name() != FAKE or len(value.get_target_inputs()) != 1:
+        return None
+    source = rounds.input_value(0)
+    plain = source.get_node().get_type_name() == "Constant" and source.get_element_type() == openvino().Type.f32
+    if not plain or len(source.get_target_inputs()) != 1:
+        return None
+    flat = node.get_type_name() != "MatMul" or len(node.input_value(1).get_shape()) == 2
+    return rounds if flat and not node.get_attributes().get("transpose_a") else None
+
+
+def _rows(node: Any, weights: Array, across: bool) -> Array:
+    """[groups, outputs, inputs]."""
+    weights = weights.reshape(tuple(node.input_value(1).get_shape()))
+    groups, outputs = weights.shape[:2] if node.get_type_name() == "GroupConvolution" else (1, len(weights))
+    if across:
+        weights, outputs = weights.T, weights.shape[1]
+    return weights.reshape(groups, outputs, -1)
+
+
+def _bias(node: Any, outputs: int) -> tuple[str, Array]:
+    """The addition after it that reads a constant for each output, and that."""
+    readers = node.output(0).get_target_inputs()
+    adds = next(iter(readers)).get_node() if len(readers) == 1 else node
+    for value in adds.input_values() if adds.get_type_name() == "Add" else ():
+        stored = value.get_node().get_type_name() == "Constant" and value.get_element_type() == openvino().Type.f32
+        if stored and np.prod(tuple(value.get_shape())) == outputs:
+            return str(adds.get_friendly_name()), _data(value)
+    return "", np.zeros(0)
+
+
+def _data(value: Any) -> Array:
+    found: Array = value.get_node().data
+    return found
+
+
+def _window(node: Any) -> Window | None:
+    if node.get_type_name() == "MatMul":
+        return None
+    known, places = node.get_attributes(), 3 if node.get_type_name() == "GroupConvolution" else 2
+    pads = None if known["auto_pad"] == "same_upper" else (known["pads_begin"], known["pads_end"])
+    return Window(list(node.input_value(1).get_shape())[places:], known["strides"], known["dilations"], pads)
