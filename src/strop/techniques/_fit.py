@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,12 +18,12 @@ from ._rounding import loss, nearest, rounded
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
-SAMPLES = 48  # that are looked at
+SAMPLES = 32  # that are looked at
 WIDEST = 4608  # inputs of one output (3 x 3 of 512 channels): beyond, equations take longer to solve than they bring
 READ = 2  # rows of a layer's inputs, as a multiple of their number
 FEWEST, MOST = 1024, 8192  # and the least and the most
 ROOM = 5e8  # bytes of sums at a time
-TIME = 0.3  # of what is left for the step
+TIME = 0.5  # of what is left for the step
 
 
 @dataclass(frozen=True)
@@ -112,16 +111,22 @@ def fitted(
     return found
 
 
-def kept_fits(folder: Path, layers: Sequence[Layer], made: Callable[[], dict[str, Fit]]) -> dict[str, Fit]:
-    """What was found of these layers, made once and kept in a folder."""
-    names = hashlib.sha256("\0".join(layer.name for layer in layers).encode()).hexdigest()[:16]
-    file = folder / f"fits-{names}.npz"
-    if not file.exists():
-        fits = made()
+def kept_fits(
+    folder: Path, layers: Sequence[Layer], made: Callable[[Sequence[Layer]], dict[str, Fit]]
+) -> dict[str, Fit]:
+    """What was found of these layers, kept in a folder; what there was no time for is made by the next that asks."""
+    file = folder / "fits.npz"
+    known = _read(file) if file.exists() else {}
+    if fresh := [layer for layer in layers if layer.name not in known]:
+        known |= made(fresh)
         part = file.with_name(f".part-{file.name}")
-        arrays = {f"{at}{kind}": array for at, fit in enumerate(fits.values()) for kind, array in vars(fit).items()}
-        np.savez(part, names=np.array(list(fits), np.str_), **arrays)
+        arrays = {f"{at}{kind}": array for at, fit in enumerate(known.values()) for kind, array in vars(fit).items()}
+        np.savez(part, names=np.array(list(known), np.str_), **arrays)
         part.replace(file)
+    return known
+
+
+def _read(file: Path) -> dict[str, Fit]:
     with np.load(file) as known:
         return {str(name): Fit(known[f"{at}integers"], known[f"{at}mean"]) for at, name in enumerate(known["names"])}
 
@@ -145,8 +150,9 @@ class _Sum:
         if self.fresh:
             rows = np.concatenate(self.fresh, axis=1)
             self.rows += rows.shape[1]
-            self.first += rows.sum(1)
-            self.second += rows.transpose(0, 2, 1) @ rows
+            with np.errstate(all="ignore"):  # what is not finite is left out later
+                self.first += rows.sum(1)
+                self.second += rows.transpose(0, 2, 1) @ rows
             self.fresh = []
 
     def __add__(self, other: _Sum) -> _Sum:
@@ -163,10 +169,10 @@ class _Sum:
 
     def moment(self, around: Array | None = None) -> Array:
         """[groups, inputs, inputs], the mean of products of inputs, from which a mean was taken."""
-        found = self.second.astype(np.float64) / self.rows
+        found = self.second / np.float32(self.rows)
         if around is not None:
             cross = self.mean[:, :, None] * around[:, None, :]
-            found += around[:, :, None] * around[:, None, :] - cross - cross.transpose(0, 2, 1)
+            found += (around[:, :, None] * around[:, None, :] - cross - cross.transpose(0, 2, 1)).astype(np.float32)
         return found
 
 
@@ -180,7 +186,8 @@ def _fit(layer: Layer, chooses: _Sum, holds: _Sum) -> Fit | None:
         integers = rounded(layer.weights, layer.scales, layer.most, chooses.moment(around))
     except np.linalg.LinAlgError:
         return Fit(plain.astype(np.int8), mean)
-    lost = [loss(layer.weights, one, layer.scales, holds.moment(around)) for one in (integers, plain)]
+    moment = holds.moment(around)
+    lost = [loss(layer.weights, one, layer.scales, moment) for one in (integers, plain)]
     return Fit((integers if lost[0] < lost[1] else plain).astype(np.int8), mean)
 
 
@@ -223,7 +230,8 @@ def _rows(layer: Layer, value: Array, most: int, rng: np.random.Generator) -> Ar
     window, space = layer.window, len(layer.window.kernel)
     spans = [(size - 1) * apart + 1 for size, apart in zip(window.kernel, window.dilations, strict=True)]
     pads = window.pads or _same(value.shape[2:], window.strides, spans)
-    padded = np.pad(value, [(0, 0), (0, 0), *zip(*pads, strict=True)])
+    around = [(0, 0), (0, 0), *zip(*pads, strict=True)]
+    padded = np.pad(value, around) if np.any(around) else value
     views = np.lib.stride_tricks.sliding_window_view(padded, spans, tuple(range(2, 2 + space)))
     steps: Any = [slice(None, None, step) for step in (*window.strides, *window.dilations)]
     views = views[(..., *steps)]

@@ -34,9 +34,9 @@ def fit(original: onnx.ModelProto, quantized: onnx.ModelProto, model: Model, con
     """
     found = layers(original, quantized) if original.ByteSize() < LARGEST else []
 
-    def made() -> dict[str, Fit]:
+    def made(layers: Sequence[Layer]) -> dict[str, Fit]:
         given = list(feeds(model.signature, context, SAMPLES, lambda: telling(original, (), context.target.threads)))
-        return fitted(found, lambda values: telling(original, values, context.target.threads), given, context)
+        return fitted(layers, lambda values: telling(original, values, context.target.threads), given, context)
 
     write(quantized, original, found, kept_fits(kept, found, made))
 
@@ -77,9 +77,8 @@ def layers(original: onnx.ModelProto, quantized: onnx.ModelProto) -> list[Layer]
         most = float(np.abs(numpy_helper.to_array(integers).astype(int)).max())
         bias = node.input[2] if len(node.input) > 2 else ""
         shifts = f"{bias}_quantized" in after and readers[bias] == 1
-        found.append(
-            Layer(name, node.input[0], weights, scales.reshape(weights.shape[:2]), most, _window(node), shifts)
-        )
+        window, scales = _window(node, before[name].dims), scales.reshape(weights.shape[:2])
+        found.append(Layer(name, node.input[0], weights, scales, most, window, shifts))
     return found
 
 
@@ -137,11 +136,11 @@ def _rows(node: onnx.NodeProto, weights: np.ndarray[Any, Any]) -> np.ndarray[Any
     return rows.reshape(groups, len(rows) // groups, -1)
 
 
-def _window(node: onnx.NodeProto) -> Window | None:
+def _window(node: onnx.NodeProto, weights: Sequence[int]) -> Window | None:
     if node.op_type != "Conv":
         return None
     known = _attributes(node)
-    kernel = known["kernel_shape"]
+    kernel = list(weights[2:])
     ones, pads = [1] * len(kernel), known.get("pads", [0] * 2 * len(kernel))
     same = known.get("auto_pad", b"NOTSET") == b"SAME_UPPER"
     half = len(kernel)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -10,14 +10,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .._quiet import openvino
-from ..model import Batch, Model
+from ..model import Model
 from ..technique import Context
 from ._calibration import Step, feeds
 from ._fit import SAMPLES, Fit, Layer, Window, fitted, kept_fits
+from ._openvino_graph import FAKE, runner, tell
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
-FAKE = "FakeQuantize"
 WEIGHTED = ("Convolution", "GroupConvolution", "MatMul")
 
 
@@ -52,53 +52,16 @@ def fits(graph: Any, model: Model, context: Context, kept: Path) -> dict[str, Ar
         kept: A folder for what was found.
     """
     places = list(_places(graph))
-    layers = [place.layer for place in places]
 
-    def made() -> dict[str, Fit]:
+    def made(layers: Sequence[Layer]) -> dict[str, Fit]:
         given = list(feeds(model.signature, context, SAMPLES, lambda: _telling(graph, (), context.target.threads)))
         return fitted(layers, lambda values: _telling(graph, values, context.target.threads), given, context)
 
-    found, known = dict[str, Array](), kept_fits(kept, layers, made)
+    found, known = dict[str, Array](), kept_fits(kept, [place.layer for place in places], made)
     for place in places:
         if (fit := known.get(place.layer.name)) is not None:
             found |= _written(place, fit)
     return found
-
-
-def runner(graph: Any, threads: int) -> Step:
-    """Steps of a graph in float32 and int8, whose answers have all names of its outputs."""
-    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
-    compiled = openvino().Core().compile_model(graph, "CPU", options)
-    request = compiled.create_infer_request()
-    wanted = {name for port in compiled.inputs for name in port.get_names()}
-
-    def step(batch: Batch) -> dict[str, Array]:
-        request.infer({name: value for name, value in batch.items() if name in wanted})
-        return {
-            name: value for port in compiled.outputs
-            for value in (request.get_tensor(port).data.copy(),) for name in port.get_names()
-        }  # fmt: skip
-
-    return step
-
-
-def is_weight(value: Any) -> bool:
-    """Whether a value hangs on a rounded constant."""
-    kinds = [value.get_node().get_type_name()]
-    while kinds[-1] in ("Reshape", "Convert", FAKE):
-        value = value.get_node().input_value(0)
-        kinds.append(value.get_node().get_type_name())
-    return FAKE in kinds and kinds[-1] == "Constant"
-
-
-def tell(graph: Any, values: Iterable[str]) -> None:
-    """Add values, `node:output` each, to the outputs."""
-    nodes = {node.get_friendly_name(): node for node in graph.get_ordered_ops()}
-    for value in values:
-        name, _, place = value.rpartition(":")
-        output = nodes[name].output(int(place))
-        output.get_tensor().add_names({value})
-        graph.add_outputs(output)
 
 
 def _telling(graph: Any, values: Iterable[str], threads: int) -> Step:
@@ -129,11 +92,10 @@ def _places(graph: Any) -> Iterable[Place]:
         if not np.allclose(-low, high) or np.ptp(scales, axis=2).any() or not scales.all():
             continue
         scales = scales[..., 0]
+        largest = float(np.rint(np.abs(weights).max(2) / scales).max())
+        value = f"{source.get_node().get_friendly_name()}:{source.get_index()}"
         adds, bias = _bias(node, scales.size)
-        value, most = f"{source.get_node().get_friendly_name()}:{source.get_index()}", np.abs(weights).max(2) / scales
-        layer = Layer(
-            node.get_friendly_name(), value, weights, scales, float(np.rint(most).max()), _window(node), bool(adds)
-        )
+        layer = Layer(node.get_friendly_name(), value, weights, scales, largest, _window(node), bool(adds))
         yield Place(layer, rounds.get_friendly_name(), stored.shape, across, adds, bias)
 
 

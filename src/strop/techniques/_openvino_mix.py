@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._quiet import openvino
-from ._openvino_fit import FAKE, is_weight, tell
+from ._openvino_graph import FAKE, is_weight, tell
 from ._widths import ALIKE
 
 HALVED = frozenset({

@@ -6,6 +6,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from .._lazy import lazy
+
+lapack = lazy("scipy.linalg.lapack")
+
 Array: TypeAlias = np.ndarray[Any, Any]
 
 DAMPING = 0.01  # of the mean of the diagonal, added to it, so that inputs that samples never move do no harm
@@ -25,30 +29,45 @@ def rounded(weights: Array, scales: Array, most: float, moment: Array) -> Array:
         moment: [groups, inputs, inputs], the mean of the products of inputs.
 
     Returns:
-        [groups, outputs, inputs], integers as float64.
+        [groups, outputs, inputs], integers as floats.
+
+    Raises:
+        numpy.linalg.LinAlgError: The moment has no inverse.
     """
-    groups, _, count = weights.shape
-    moment = moment.astype(np.float64)
+    groups, outputs, count = weights.shape
     diagonal = np.einsum("gii->gi", moment)
-    # Inputs whose products are all 0 would leave nothing to divide by.
-    diagonal += DAMPING * np.maximum(diagonal.mean(1, keepdims=True), np.finfo(np.float32).tiny)
     order, rows = np.argsort(-diagonal, axis=1), np.arange(groups)[:, None]
-    moment = moment[rows[..., None], order[:, :, None], order[:, None, :]]
-    upper = np.linalg.cholesky(np.linalg.inv(moment)).transpose(0, 2, 1)
-    left = weights[rows, :, order].transpose(0, 2, 1).astype(np.float64)
-    found = np.empty_like(left)
+    moment = moment[rows[..., None], order[:, :, None], order[:, None, :]].astype(np.float64)
+    # Inputs whose products are all 0 would leave nothing to divide by.
+    least = DAMPING * np.maximum(diagonal.mean(1), np.finfo(np.float32).tiny)
+    moment += least[:, None, None] * np.eye(count)
+    upper = _upper(moment).astype(np.float32)
+    left = weights[rows, :, order].transpose(0, 2, 1).astype(np.float32)
+    steps, found = scales.astype(np.float32), np.empty_like(left)
     for start in range(0, count, BLOCK):
         end = min(start + BLOCK, count)
-        errors = np.empty((groups, weights.shape[1], end - start))
+        errors = np.empty((groups, outputs, end - start), np.float32)
         for column in range(start, end):
-            now = np.clip(np.rint(left[..., column] / scales), -most, most)
-            error = (left[..., column] - now * scales) / upper[:, column, column][:, None]
+            now = np.clip(np.rint(left[..., column] / steps), -most, most)
+            error = (left[..., column] - now * steps) / upper[:, column, column][:, None]
             left[..., column + 1 : end] -= error[..., None] * upper[:, None, column, column + 1 : end]
             found[..., column], errors[..., column - start] = now, error
         left[..., end:] -= errors @ upper[:, start:end, end:]
     result = np.empty_like(found)
     result[rows, :, order] = found.transpose(0, 2, 1)
     return result
+
+
+def _upper(moment: Array) -> Array:
+    """The triangle U of which the inverse is U'U, without inverting more than a triangle."""
+    lower = np.linalg.cholesky(moment[:, ::-1, ::-1])
+    if len(lower) > 1:
+        return np.linalg.inv(lower)[:, ::-1, ::-1]
+    inverse, failed = lapack.dtrtri(lower[0], lower=1)
+    if failed:
+        raise np.linalg.LinAlgError("a triangle with a 0 on its diagonal has no inverse")
+    found: Array = np.tril(inverse)[None, ::-1, ::-1]
+    return found
 
 
 def nearest(weights: Array, scales: Array, most: float) -> Array:
@@ -58,5 +77,5 @@ def nearest(weights: Array, scales: Array, most: float) -> Array:
 
 def loss(weights: Array, integers: Array, scales: Array, moment: Array) -> float:
     """The mean square of what all outputs of a layer are off by, summed over these."""
-    off = weights - integers * scales[..., None]
+    off = (weights - integers * scales[..., None]).astype(np.float32)
     return float(np.einsum("goi,goi->", off @ moment, off))

@@ -14,7 +14,7 @@ from ..technique import Context, Parts, Technique
 from ._calibration import Step
 from ._groups import InGroups
 from ._mixing import Mixed
-from ._openvino_fit import runner
+from ._openvino_graph import runner
 from ._openvino_mix import Grouped
 from .quantize_openvino import OpenvinoInt8
 
