@@ -63,37 +63,25 @@ def errors(parts: Parts, given: Sequence[Batch], context: Context, kept: Path, u
         until: `time.monotonic()` at which mixing ends.
     """
     begun, lowest = time.monotonic(), parts.precisions[0]
-    throughout, exact = (dict.fromkeys(parts.members, parts.precisions[place]) for place in (0, -1))
-    plain = parts.step(exact)
+    plain = parts.step(dict.fromkeys(parts.members, parts.precisions[-1]))
     given = _fitting(given, plain(given[0]))
     expected = [plain(feed) for feed in given]
     worst = _worst(parts, given, expected, kept / "worst.json")
     few = _few(parts, len(given), (time.monotonic() - begun) / len(given), until - begun)
-    compared = [given[place] for place in few], [expected[place] for place in few]
-    prefix = Prefix(parts, exact, *compared)
+    each = _Each(parts, [given[place] for place in few], [expected[place] for place in few], context, kept)
+    harms, alone = each.harms(begun + COMPARING * (until - begun))
+    better = each.better(alone, time.monotonic() + RANGING * (until - begun))
 
-    def only(groups: Sequence[str], of: Parts = parts) -> Step:
-        return prefix.over(of).step({**exact, **dict.fromkeys(groups, lowest)})
-
-    record, at_once = kept / "harm.json", context.target.at_once
-    comparing = begun + COMPARING * (until - begun)
-    harms = harm(list(parts.members), only, *compared, context, comparing, record, at_once)
-    tried = json.loads(record.read_text()) if record.exists() else {}  # of others, what blocks of them do is known
-    alone = {group: tried[group] for group in parts.members if math.isfinite(tried.get(group, math.inf))}
-
-    def wide(group: str, width: float) -> Step:
-        return only([group], parts.widened({group: width}))
-
-    ranging, ranged = time.monotonic() + RANGING * (until - begun), {g: alone[g] for g in parts.ranged if g in alone}
-    better = widths(ranged, parts.by_channel, wide, *compared, context, ranging, kept / "widths.json", at_once)
     others, learned = {group: width for group, (width, _) in better.items()}, worst[lowest]
-    whole = error(parts.widened(others).step(throughout), given, expected) if others else learned
+    widened = parts.widened(others) if others else parts
+    whole = error(widened.step(dict.fromkeys(parts.members, lowest)), given, expected) if others else learned
     if whole < learned:  # all together, too
-        parts, worst = parts.widened(others), {**worst, lowest: whole}
+        parts, worst = widened, {**worst, lowest: whole}
         for group, (_, share) in better.items():
             harms[group], alone[group] = harms[group] * share, alone[group] * share
     else:
         others = {}
+
     total = sum(filter(math.isfinite, harms.values())) or 1.0
     # Rounding moves the outputs along the same ways as int8 does, so that its error is shared out alike.
     shares = {group: known / total if math.isfinite(known) else 1 / len(harms) for group, known in harms.items()}
@@ -103,6 +91,44 @@ def errors(parts: Parts, given: Sequence[Batch], context: Context, kept: Path, u
     }
     alone = {group: known / total for group, known in alone.items()}
     return Errors(parts, others, groups, worst, learned, alone, given, expected)
+
+
+class _Each:
+    """Groups compared one by one: each alone in the least exact precision."""
+
+    def __init__(
+        self, parts: Parts, given: Sequence[Batch], expected: Sequence[Batch], context: Context, kept: Path
+    ) -> None:
+        self.parts, self.given, self.expected, self.context, self.kept = parts, given, expected, context, kept
+        self.exact = dict.fromkeys(parts.members, parts.precisions[-1])
+        self.prefix = Prefix(parts, self.exact, given, expected)
+
+    def only(self, groups: Sequence[str]) -> Step:
+        """What runs the model in which these are in it."""
+        return self._only(groups, self.prefix)
+
+    def wide(self, group: str, width: float) -> Step:
+        """The same of one, whose ranges are so many times as wide."""
+        return self._only([group], self.prefix.over(self.parts.widened({group: width})))
+
+    def harms(self, until: float) -> tuple[dict[str, float], dict[str, float]]:
+        """What each does to the outputs; and of those that were tried by themselves, for of others it is known what
+        blocks of them do."""
+        record, names = self.kept / "harm.json", list(self.parts.members)
+        at_once = self.context.target.at_once
+        found = harm(names, self.only, self.given, self.expected, self.context, until, record, at_once)
+        tried = json.loads(record.read_text()) if record.exists() else {}
+        return found, {group: tried[group] for group in names if math.isfinite(tried.get(group, math.inf))}
+
+    def better(self, alone: Mapping[str, float], until: float) -> dict[str, tuple[float, float]]:
+        """Widths of ranges by which groups do less (see `widths`)."""
+        ranged = {group: alone[group] for group in self.parts.ranged if group in alone}
+        kept, at_once = self.kept / "widths.json", self.context.target.at_once
+        by_channel = self.parts.by_channel
+        return widths(ranged, by_channel, self.wide, self.given, self.expected, self.context, until, kept, at_once)
+
+    def _only(self, groups: Sequence[str], prefix: Prefix) -> Step:
+        return prefix.step({**self.exact, **dict.fromkeys(groups, self.parts.precisions[0])})
 
 
 def _worst(parts: Parts, given: Sequence[Batch], expected: Sequence[Batch], kept: Path) -> dict[str, float]:
