@@ -44,10 +44,12 @@ def test_integers_lose_less_than_the_nearest_and_keep_to_their_limits(
 ) -> None:
     rng = np.random.default_rng(0)
     weights, read = rng.normal(size=(groups, outputs, inputs)), correlated(rng, groups, 600, inputs)
+    weights[..., 1] = 0
     moment, scales = read.transpose(0, 2, 1) @ read / 600, np.abs(weights).max(2) / most
     integers = rounded(weights, scales, most, moment)
     plain = nearest(weights, scales, most)
     assert np.array_equal(integers, np.rint(integers)) and np.abs(integers).max() <= most
+    assert not integers[..., 1].any(), "what was pruned stays so"
     assert loss(weights, integers, scales, moment) < 0.7 * loss(weights, plain, scales, moment)
     lost = np.square((weights - integers * scales[..., None]) @ read.transpose(0, 2, 1)).sum() / 600
     assert loss(weights, integers, scales, moment) == pytest.approx(lost), "the mean over rows of what outputs lose"

@@ -20,7 +20,7 @@ def rounded(weights: Array, scales: Array, most: float, moment: Array) -> Array:
     """Round column by column, what each loses being made up for by the columns to come.
 
     GPTQ (Frantar et al. 2022, section 3; Optimal Brain Quantization in a fixed order), the columns with the largest
-    inputs first.
+    inputs first. What is 0 stays so, for it may have been pruned.
 
     Args:
         weights: [groups, outputs, inputs].
@@ -43,12 +43,13 @@ def rounded(weights: Array, scales: Array, most: float, moment: Array) -> Array:
     moment += least[:, None, None] * np.eye(count)
     upper = _upper(moment).astype(np.float32)
     left = weights[rows, :, order].transpose(0, 2, 1).astype(np.float32)
-    steps, found = scales.astype(np.float32), np.empty_like(left)
+    steps, found, pruned = scales.astype(np.float32), np.empty_like(left), left == 0
     for start in range(0, count, BLOCK):
         end = min(start + BLOCK, count)
         errors = np.empty((groups, outputs, end - start), np.float32)
         for column in range(start, end):
             now = np.clip(np.rint(left[..., column] / steps), -most, most)
+            now[pruned[..., column]] = 0
             error = (left[..., column] - now * steps) / upper[:, column, column][:, None]
             left[..., column + 1 : end] -= error[..., None] * upper[:, None, column, column + 1 : end]
             found[..., column], errors[..., column - start] = now, error
