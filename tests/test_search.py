@@ -382,6 +382,31 @@ def test_a_mix_that_is_not_proven_is_weakened_before_its_lossless_variants_are_t
     assert mixes[:2] == ["fake-mix(error=0.08)", "fake-mix(error=0.037)"]
 
 
+@pytest.mark.parametrize("low", [0.885, 0.895])
+def test_what_may_not_be_proven_has_a_safer_mix_beside_it(
+    low: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Int8 throughout keeps the limit by its point estimate, and is faster than a mix can be expected to be."""
+    monkeypatch.setattr(FakeMix, "expects", lambda self, target: 0.9, raising=False)
+
+    def answer(candidate: Candidate) -> Outcome:
+        step = candidate.steps[-1]
+        share = step.error if isinstance(step, FakeMix) else float(isinstance(step, FakeCalibrate))
+        found = replace(judged(ACCURACY, "inconclusive", 0.9 - 0.007 * share), low=0.9 - (0.9 - low) * share)
+        return Outcome(
+            "done", report=replace(report(1 - 0.8 * share**0.5, accuracy=1 - 0.008 * share), judged=(found,))
+        )
+
+    goal = Goal.parse(f"minimize latency.p50; {ACCURACY}")
+    given = [route(FakeCalibrate), route(FakeMix), route(FakeStrip, FakeMix), route(FakeCompile)]
+    asked = go_on(search(tmp_path, *given, goal=goal), answer, most=5)
+    safer = [proposal for proposal in asked if proposal.why == "what is best so far may not be proven"]
+    if low == 0.895:
+        assert not safer, "its bound keeps the limit, too"
+        return
+    assert names(safer) == ["fake-mix(error=0.48)"], "whose bound keeps the limit, so that there is no need for more"
+
+
 def test_a_mix_is_no_news_where_int8_throughout_keeps_the_limits(tmp_path: Path) -> None:
     """What it could still gain is little: others come first."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from . import metrics
 from ._lazy import lazy
+from .aiming import spent
 from .forecast import BROKEN, Core, Forecast, core, losing, rank
 from .goal import Goal
 from .journal import restored, told
@@ -121,7 +122,9 @@ class RouteSearch:
         if mending := self._mend(seen):
             return mending
         fresh = [route for route in self.routes if route.label not in self._begun and self._promises(route)]
-        stronger = self._strengthen(seen)
+        stronger, safer = self._strengthen(seen), self._secure(seen)
+        if safer and not any(self._expect(route) < self.forecast.best() for route in fresh):
+            return safer
         if fresh:
             route = min(fresh, key=self._order)
             if stronger and self.forecast.estimate(stronger.candidate, stronger.route) < self._expect(route):
@@ -180,6 +183,25 @@ class RouteSearch:
         if route is None or not any(kept for _, kept in tried):
             return None
         return self._bisect(route, seen, tried)
+
+    def _secure(self, seen: set[str]) -> Proposal | None:
+        """A mix of what is best so far, where that keeps the limits on quality by a point estimate only, and so may not
+        be proven; until there is one that keeps them by its bounds."""
+        done = [(rank(outcome, self.goal), candidate.key, outcome) for candidate, outcome in self.tried]
+        value, key, best = min(done, key=lambda one: one[0], default=(math.inf, "", None))
+        if best is None or value >= BROKEN or spent(best, self.goal) <= 1:
+            return None
+        wanted = core(self.forecast.route_of[key])
+        mixes = [r for r in self.routes if r.whole and core(r.whole) == wanted and not self._waits(r)]
+        tried = [o for c, o in self.tried if core(self.forecast.route_of[c.key]) in map(core, mixes)]
+        safe = any(rank(o, self.goal) < BROKEN and spent(o, self.goal) <= 1 for o in tried)
+        if not mixes or safe or len(tried) > MENDINGS:
+            return None
+        route = min((r for r in mixes if r.label in self._begun), default=min(mixes, key=self._order), key=self._order)
+        settings = self.forecast.aimed(route)
+        candidate = route.candidate(settings)
+        fits = settings and candidate.key not in seen
+        return Proposal(candidate, route, "what is best so far may not be proven", settings) if fits else None
 
     def _strengths_tried(self, route: Route) -> list[tuple[float, bool]]:
         """Of a route, all settings but the strengths at their defaults: how strong, and whether quality was kept."""
