@@ -407,6 +407,26 @@ def test_what_may_not_be_proven_has_a_safer_mix_beside_it(
     assert names(safer) == ["fake-mix(error=0.48)"], "whose bound keeps the limit, so that there is no need for more"
 
 
+def test_a_safer_mix_that_may_not_be_proven_either_is_made_safer_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is lost goes with the root of the share, and the mix is the faster one."""
+    monkeypatch.setattr(FakeMix, "expects", lambda self, target: 0.9, raising=False)
+
+    def answer(candidate: Candidate) -> Outcome:
+        step = candidate.steps[-1]
+        share = step.error if isinstance(step, FakeMix) else float(isinstance(step, FakeCalibrate))
+        found = replace(judged(ACCURACY, "inconclusive", 0.9 - 0.007 * share**0.5), low=0.9 - 0.015 * share**0.5)
+        told = report(0.2 if isinstance(step, FakeMix) else 1 - 0.7 * share, accuracy=1 - 0.008 * share)
+        return Outcome("done", report=replace(told, judged=(found,)))
+
+    goal = Goal.parse(f"minimize latency.p50; {ACCURACY}")
+    asked = go_on(search(tmp_path, route(FakeCalibrate), route(FakeMix), goal=goal), answer, most=6)
+    mixes = [proposal.candidate.steps[0].error for proposal in asked[1:]]  # type: ignore[attr-defined]
+    assert mixes[0] == 0.48 and 0.015 * mixes[0] ** 0.5 > 0.009
+    assert 0.015 * mixes[1] ** 0.5 < 0.009
+
+
 def test_a_mix_is_no_news_where_int8_throughout_keeps_the_limits(tmp_path: Path) -> None:
     """What it could still gain is little: others come first."""
 

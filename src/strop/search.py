@@ -191,7 +191,8 @@ class RouteSearch:
         value, key, best = min(done, key=lambda one: one[0], default=(math.inf, "", None))
         if best is None or value >= BROKEN or spent(best, self.goal) <= 1:
             return None
-        wanted = core(self.forecast.route_of[key])
+        leader = self.forecast.route_of[key]
+        wanted = core(leader.whole or leader)
         mixes = [r for r in self.routes if r.whole and core(r.whole) == wanted and not self._waits(r)]
         tried = [o for c, o in self.tried if core(self.forecast.route_of[c.key]) in map(core, mixes)]
         safe = any(rank(o, self.goal) < BROKEN and spent(o, self.goal) <= 1 for o in tried)
