@@ -53,7 +53,7 @@ def test_the_one_bad_layer_of_twenty_comes_first(kind: object, tmp_path: Path) -
     first, *others = result.groups
     assert f"m{BAD}" in first.name
     assert first.alone.error > 20 * max(group.alone.error for group in others)
-    assert first.spared.error < 0.1 * result.whole.error
+    assert first.spared.error < 1.5 * sum(group.alone.error for group in others), "what is left is what the others do"
     assert all(group.spared.error > 0.5 * result.whole.error for group in others)
     assert result.original.error < 1e-9
 

@@ -66,8 +66,8 @@ def errors(parts: Parts, given: Sequence[Batch], context: Context, kept: Path, u
     plain = parts.step(dict.fromkeys(parts.members, parts.precisions[-1]))
     given = _fitting(given, plain(given[0]))
     expected = [plain(feed) for feed in given]
-    worst = _worst(parts, given, expected, kept / "worst.json")
     few = _few(parts, len(given), (time.monotonic() - begun) / len(given), until - begun)
+    worst = _worst(parts, given, expected, kept / "worst.json")
     each = _Each(parts, [given[place] for place in few], [expected[place] for place in few], context, kept)
     harms, alone = each.harms(begun + COMPARING * (until - begun))
     better = each.better(alone, time.monotonic() + RANGING * (until - begun))
