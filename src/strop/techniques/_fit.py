@@ -20,9 +20,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 SAMPLES = 64  # that are looked at
 WIDEST = 4608  # inputs of one output (3 x 3 of 512 channels): beyond, equations take longer to solve than they bring
-READ = (
-    8  # rows of a layer's inputs, as a multiple of their number: by a third of it, single samples lost ten times more
-)
+READ = 8  # rows of a layer's inputs, as a multiple of their number: by few, what is rare loses more than it must
 FEWEST, MOST = 1024, 8192  # and the least and the most
 ROOM = 5e8  # bytes of sums at a time
 TIME = 0.5  # of what is left for the step
