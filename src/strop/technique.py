@@ -99,9 +99,9 @@ class Parts(Protocol):
     """A model whose operators are in groups that have one precision each, as a step that mixes precisions sees it.
 
     Attributes:
-        members: By group, the names that its operators have in the model's file.
+        members: By group, the names that its operators have in the model's file, first the one with weights.
         labels: By group, what a person calls it: where it came from, if the model tells.
-        borders: Groups between which values pass, and how many values of one sample.
+        borders: Groups between which values pass, and the names of those that steps can tell (see `telling`).
         precisions: That a group may have, the most exact last.
         ranged: Groups in which values are rounded within ranges that samples taught, and that are theirs alone.
         by_channel: Those whose channels have ranges of their own.
@@ -109,7 +109,7 @@ class Parts(Protocol):
 
     members: Mapping[str, Sequence[str]]
     labels: Mapping[str, str]
-    borders: Sequence[tuple[str, str, int]]
+    borders: Sequence[tuple[str, str, Sequence[str]]]
     precisions: tuple[str, ...]
     ranged: Collection[str] = ()
     by_channel: Collection[str] = ()

@@ -62,6 +62,29 @@ def test_each_node_is_told_of_once_under_the_name_that_its_file_has(tmp_path: Pa
     assert any(layer.seconds for layer in found)
 
 
+@pytest.mark.parametrize("rest", ["Relu", ""])
+def test_a_sum_belongs_to_the_convolution_that_it_is_fused_into(rest: str, tmp_path: Path) -> None:
+    """And not to what reads it; where the other addend is no convolution's, ONNX Runtime fuses only for one layout."""
+    proto = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[1, 16, 8, 8] image) => (float[1, 16, 8, 8] y) <float[16, 16, 1, 1] w> {{
+            a = Conv(image, w)
+            s = MaxPool <kernel_shape = [1, 1]> (a)
+            b = Conv(s, w)
+            c = Add(b, s)
+            {"d = Relu(c)" if rest else ""}
+            y = Conv({"d" if rest else "c"}, w)
+        }}"""
+    )
+    weights = np.random.default_rng(0).normal(size=(16, 16, 1, 1)).astype(np.float32)
+    del proto.graph.initializer[:]
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    found = ran(stored(proto, tmp_path), {"image": models.floats(16, 8, 8)[:1]}).layers
+    told = [layer.layers for layer in found if layer.layers]
+    assert ("Conv:b", "Add:c", *(["Relu:d"] if rest else [])) in told
+    assert ("Conv:y",) in told
+
+
 def test_what_has_no_name_goes_by_what_it_computes(tmp_path: Path) -> None:
     proto = models.mlp()
     for node in proto.graph.node:

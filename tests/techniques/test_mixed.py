@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,6 +37,7 @@ from strop.techniques import (
     ToOpenvino,
     _errors,
     _mixing,
+    _times,
 )  # fmt: skip
 from strop.techniques._harm import harm
 from strop.techniques._mix import Costs, fastest
@@ -251,7 +253,8 @@ class Made(Parts):
     def __init__(self, errors: Mapping[str, float], together: Mapping[frozenset[str], float] | None = None):
         self.members = {name: (f"{name}.product", f"{name}.sum") for name in errors}
         self.labels = {name: name for name in errors}
-        self.borders = [(one, other, 1000) for one, other in itertools.pairwise(errors)]
+        self.borders = [(one, other, (one,)) for one, other in itertools.pairwise(errors)]
+        self.told: tuple[str, ...] = ()
         self.errors, self.together = errors, together or {}
         self.tried: list[frozenset[str]] = []
 
@@ -262,7 +265,13 @@ class Made(Parts):
     def step(self, precisions: Mapping[str, str]) -> Callable[[Batch], dict[str, Array]]:
         rounded = frozenset(name for name, precision in precisions.items() if precision == "int8")
         self.tried.append(rounded)
-        return lambda batch: {"y": np.array([1.0 + self.error(rounded) ** 0.5])}
+        told = {name: np.zeros((1, 1000 * (place + 1))) for place, name in enumerate(self.told)}
+        return lambda batch: {**told, "y": np.array([1.0 + self.error(rounded) ** 0.5])}
+
+    def telling(self, values: Iterable[str]) -> Parts:
+        made = copy.copy(self)
+        made.told = tuple(values)
+        return made
 
     def save(self, precisions: Mapping[str, str], folder: Path) -> Model:
         return precisions  # type: ignore[return-value]
@@ -292,13 +301,42 @@ def test_conversions_cost_what_they_take_and_no_time_is_lost_that_a_runtime_give
 ) -> None:
     parts = Made(dict.fromkeys("abcdef", 1e-3))
     given = Context(None, None, TARGET, 0, tmp_path, layer_times=timed(parts, frozenset(unnamed)))  # type: ignore[arg-type]
-    found, conversion = _mixing._timed(parts, given, tmp_path / "times.json", until=math.inf)
+    found, borders = _times.times(parts, {}, given, tmp_path / "times.json", until=math.inf)
     assert sum(times["int8"] for times in found.values()) == pytest.approx(6 * 4e-5)
     assert [times["f32"] for times in found.values()] == pytest.approx([1e-4] * 6)
-    assert conversion * 1000 == pytest.approx(7e-6), "and not what comes before all layers, or was given no name"
+    assert sum(seconds for _, _, seconds in borders) == pytest.approx(5 * 7e-6), "and not what comes before all layers"
+    assert [seconds for _, _, seconds in borders] == pytest.approx([7e-6 / 3 * place for place in range(1, 6)])
     assert all(times["int8"] > 4e-6 for times in found.values()), "none is free"
-    again = _mixing._timed(parts, replace(given, layer_times=None), tmp_path / "times.json", until=math.inf)
-    assert again == (found, conversion), "and it is measured once"
+    again = _times.times(parts, {}, replace(given, layer_times=None), tmp_path / "times.json", until=math.inf)
+    assert again == (found, borders), "and it is measured once"
+
+
+def test_a_layer_is_timed_for_the_group_that_begins_in_it_and_conversions_are_found_among_light_layers(
+    tmp_path: Path,
+) -> None:
+    """A runtime may fuse the end of one group into the next one's product, or run it with a conversion."""
+    parts = Made(dict.fromkeys("abcdef", 1e-3))
+    seconds = dict(zip("abcdef", (1e-4, 2e-4, 3e-4, 4e-4, 5e-4, 6e-4), strict=True))
+
+    def tell(model: Model) -> Sequence[LayerTime]:
+        mix: Mapping[str, str] = model  # type: ignore[assignment]
+        found, before = [], ()
+        for name, precision in mix.items():
+            product, light = parts.members[name]
+            found.append(
+                LayerTime(name, "MatMul", seconds[name] * (0.4 if precision == "int8" else 1), (*before, product))
+            )
+            following = mix.get(chr(ord(name) + 1), precision)
+            before = (light,) if following == precision else ()
+            if not before:
+                found.append(LayerTime(light, "DequantizeLinear", 7e-6, (light,)))
+        return found
+
+    given = Context(None, None, TARGET, 0, tmp_path, layer_times=tell)  # type: ignore[arg-type]
+    found, borders = _times.times(parts, {}, given, tmp_path / "times.json", until=math.inf)
+    assert {name: known["f32"] for name, known in found.items()} == pytest.approx(seconds)
+    assert {name: known["int8"] / 0.4 for name, known in found.items()} == pytest.approx(seconds)
+    assert sum(seconds for _, _, seconds in borders) == pytest.approx(5 * 7e-6)
 
 
 @settings(deadline=None, max_examples=60)

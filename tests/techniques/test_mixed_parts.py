@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from onnx import numpy_helper
 import models
 from strop import formats
 from strop.data import Data
+from strop.model import Model
 from strop.nmse import nmse
 from strop.prefix import Prefix
 from strop.target import Target
@@ -22,6 +24,7 @@ from strop.techniques import DynamicInt8, MixedDynamic, MixedOnnx, StaticInt8
 
 TARGET = Target(threads=1)
 IDS = models.RNG(2).integers(0, 50, (models.SAMPLES, 6))
+IMAGES = {"x": models.floats(8, 6, 6)}
 WIDE = {"x": models.floats(16)}
 MIXERS = [(MixedDynamic, DynamicInt8), (MixedOnnx, StaticInt8)]
 
@@ -66,6 +69,24 @@ def recurrent() -> onnx.ModelProto:
     return proto
 
 
+def convolving() -> onnx.ModelProto:
+    """Convolutions in a row, one that clips, and one whose output is added to, too."""
+    return models.build(
+        """g (float[N, 8, 6, 6] x) => (float[N, 4, 6, 6] y) {
+            a = Conv(x, w1, b)
+            c = Clip(a, low, high)
+            d = Conv(c, w2)
+            e = Relu(d)
+            f = Conv(e, w3)
+            s = Add(d, f)
+            y = Conv(s, w4)
+        }""",
+        [*(models.weight(name, 8, 8, 1, 1) for name in ("w1", "w2", "w3")), models.weight("w4", 4, 8, 1, 1),
+         models.weight("b", 8), numpy_helper.from_array(np.float32(0), "low"),
+         numpy_helper.from_array(np.float32(3), "high")],
+    )  # fmt: skip
+
+
 def branching() -> onnx.ModelProto:
     """Weights that are read from within a branch, too."""
     return models.build(
@@ -105,7 +126,8 @@ def taken() -> onnx.ModelProto:
             (taken, WIDE),
         ]
         for pair in MIXERS
-    ],
+    ]
+    + [(convolving, IMAGES, MixedOnnx, StaticInt8)],
 )
 def test_each_layer_alone_and_all_but_each_lie_between_float_and_int8(
     build: Callable[[], onnx.ModelProto],
@@ -136,3 +158,55 @@ def test_each_layer_alone_and_all_but_each_lie_between_float_and_int8(
             assert nmse(answers(mix, f"{len(list(tmp_path.iterdir()))}"), right) < 1.5 * worst
             for feed in feeds:
                 assert nmse(prefix.step(mix)(feed), parts.step(mix)(feed)) < 1e-9
+
+
+def chain() -> onnx.ModelProto:
+    """Three layers of each kind that ONNX Runtime would round by itself."""
+    return models.build(
+        """g (float[N, 16, 4, 4] x) => (float[N, 16] y) {
+            a = Conv(x, c1)
+            b = Conv(a, c2)
+            c = Conv(b, c3)
+            d = ConvTranspose(c, t1)
+            e = ConvTranspose(d, t2)
+            f = ConvTranspose(e, t3)
+            p = ReduceMean <axes = [2, 3], keepdims = 0> (f)
+            h = Gemm(p, g1)
+            i = Gemm <transB = 1> (h, g2)
+            y = Gemm(i, g3)
+        }""",
+        [*(models.weight(name, 16, 16, 1, 1) for name in ("c1", "c2", "c3", "t1", "t2", "t3")),
+         *(models.weight(name, 16, 16) for name in ("g1", "g2", "g3"))],
+    )  # fmt: skip
+
+
+def optimized(model: Model, folder: Path) -> onnx.GraphProto:
+    """What ONNX Runtime makes of a model."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(folder / "optimized.onnx"), 3
+    onnxruntime.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
+    return onnx.load(folder / "optimized.onnx").graph
+
+
+@pytest.mark.parametrize("how", ["mixed", "named"])
+def test_what_is_left_in_float_between_int8_stays_in_float(how: str, tmp_path: Path) -> None:
+    """ONNX Runtime takes its weights for forgotten ones, and rounds them."""
+    proto, floats = chain(), ["Conv:b", "ConvTranspose:e", "Gemm:i"]
+    for node in proto.graph.node:
+        node.name = f"{node.op_type}:{node.output[0]}"
+    onnx.save(proto, tmp_path / "model.onnx")
+    model, data = formats.open(tmp_path / "model.onnx"), Data({"x": models.floats(16, 4, 4)})
+    context = Context(data, model, TARGET, 0, tmp_path / "made")
+    if how == "named":
+        made = apply(StaticInt8(nodes=",".join(floats)), model, context)
+    else:
+        parts = MixedOnnx().parts(model, context)
+        assert parts.members.keys() >= set(floats)
+        made = parts.save({g: "f32" if g in floats else "int8" for g in parts.members}, tmp_path / "mix")
+    graph = optimized(made, tmp_path)
+    kinds = Counter(node.op_type for node in graph.node)
+    assert (kinds["QLinearConv"], kinds["Conv"], kinds["QGemm"], kinds["Gemm"]) == (2, 1, 2, 1)
+    transposed = next(numpy_helper.to_array(tensor) for tensor in proto.graph.initializer if tensor.name == "t2")
+    assert any(np.array_equal(numpy_helper.to_array(tensor), transposed) for tensor in graph.initializer)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnx
 
+WEIGHTED = ("Conv", "BatchNormalization")
 LAYOUT = "_nchwc"
 """What ONNX Runtime appends to the name of the value that a convolution in a blocked layout computes, for its node."""
 AGAIN = re.compile(r"(.+)_token_\d+")
@@ -32,6 +33,9 @@ def origins(given: onnx.GraphProto, optimized: onnx.GraphProto) -> list[tuple[st
     place = {node.name: at for at, node in enumerate(given.node)}
     rounded = {node.input[0]: node.output[0] for node in given.node if node.op_type == "QuantizeLinear"}
     results = [_results(node, producer, named, rounded) for node in optimized.node]
+    for made, own in zip(optimized.node, results, strict=True):
+        if len(made.input) > 3 and made.name.endswith(LAYOUT) and own and producer[own[0]].op_type in WEIGHTED:
+            own[:] = _added(made, own[0], given)
     there = {value.name for value in optimized.input} | {tensor.name for tensor in optimized.initializer}
     there |= {tensor.values.name for tensor in optimized.sparse_initializer}
     there |= {value for own in results for value in own}
@@ -49,6 +53,13 @@ def origins(given: onnx.GraphProto, optimized: onnx.GraphProto) -> list[tuple[st
             open_ends += [value for value in node.input if value not in there]
         found.append(tuple(sorted(mine, key=place.__getitem__)))
     return found
+
+
+def _added(node: onnx.NodeProto, value: str, given: onnx.GraphProto) -> list[str]:
+    """What a convolution in a blocked layout computes where it adds, too: its node is called as what it adds to."""
+    for kind in ("Add", *(one.s.decode() for one in node.attribute if one.name == "activation")):
+        value = next((one.output[0] for one in given.node if one.op_type == kind and value in one.input), value)
+    return [value]
 
 
 def _results(

@@ -67,7 +67,7 @@ class Exchanged:
             taken.update(names)
         return found
 
-    def borders(self) -> list[tuple[str, str, int]]:
+    def borders(self) -> list[tuple[str, str, Sequence[str]]]:
         """None: floats pass between all."""
         return []
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,17 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..dataflow import Group
-from ..errors import NotApplicable, TechniqueError
+from ..errors import NotApplicable
 from ..model import Batch, Model
-from ..runtime import LayerTime
 from ..settings import span
 from ..target import Target
 from ..technique import Context, Parts, Technique, Work, remaining
 from ._calibration import feeds
 from ._errors import MOST, Errors, errors
-from ._harm import error, keep
+from ._harm import error
 from ._kept import kept_folder
 from ._mix import Costs, fastest
+from ._times import times
 from ._widths import ALIKE
 
 REPAIRS = 8  # programs to solve, until one's mix keeps what is allowed
@@ -155,75 +153,13 @@ def expected_seconds(costs: Costs, mix: Mapping[str, str]) -> float:
 
 
 def _measured(parts: Parts, given: Sequence[Batch], context: Context, kept: Path, until: float) -> Found:
-    times, conversion = _timed(parts, context, kept / "times.json", until)
+    seconds, borders = times(parts, given[0], context, kept / "times.json", until)
     found = errors(parts, given, context, kept, until)
     usable = {
-        group: {p: seconds for p, seconds in known.items() if math.isfinite(found.groups[group][p])}
-        for group, known in times.items()
+        group: {p: taken for p, taken in known.items() if math.isfinite(found.groups[group][p])}
+        for group, known in seconds.items()
     }
-    borders = [(one, other, conversion * count) for one, other, count in parts.borders]
     return Found(Costs(usable, found.groups, borders), found)
-
-
-def _timed(parts: Parts, context: Context, kept: Path, until: float) -> tuple[dict[str, dict[str, float]], float]:
-    """By group the seconds in each precision; and those of converting one value where precisions differ, 0 where there
-    was no time to find out."""
-    if kept.exists():
-        known, conversion = json.loads(kept.read_text())
-        return known, conversion
-    times: dict[str, dict[str, float]] = {group: {} for group in parts.members}
-    others = {}
-    for number, precision in enumerate(parts.precisions):
-        context.progress(number / (len(parts.precisions) + 1), f"timing layers in {precision}")
-        found, others[precision] = _by_group(parts, dict.fromkeys(parts.members, precision), context)
-        for group, seconds in found.items():
-            times[group][precision] = seconds
-    shares = _share_out(times, others)
-    if time.monotonic() > until:
-        return times, 0.0
-    turns = {group: parts.precisions[number % len(parts.precisions)] for number, group in enumerate(parts.members)}
-    expected = sum(share * others[turns[group]] for group, share in shares.items())
-    converting = _by_group(parts, turns, context)[1] - expected
-    crossing = sum(count for one, other, count in parts.borders if turns[one] != turns[other])
-    conversion = max(0.0, converting) / crossing if crossing else 0.0
-    keep(kept, (times, conversion))
-    return times, conversion
-
-
-def _by_group(parts: Parts, precisions: Mapping[str, str], context: Context) -> tuple[dict[str, float], float]:
-    """The seconds of each group, and those of all that belongs to none."""
-    group_of = {name: group for group, names in parts.members.items() for name in names}
-    found, rest = dict.fromkeys(parts.members, 0.0), 0.0
-    for layer in _profile(parts, precisions, context):
-        groups = [group_of[name] for name in layer.layers if name in group_of]
-        for group in groups:
-            found[group] += layer.seconds / len(groups)
-        rest += 0.0 if groups else layer.seconds
-    return found, rest
-
-
-def _share_out(times: Mapping[str, dict[str, float]], others: Mapping[str, float]) -> dict[str, float]:
-    """Add to groups what belongs to none, and tell the share that each gets of it: as they take time.
-
-    What there is of it in every precision is the runtime's own, or comes before all groups. What one has more of is the
-    price of it, such as rounding values, or layers whose names a runtime did not tell: without it, groups would seem
-    too fast in it, and conversions too dear.
-    """
-    longest = {group: max(found.values()) for group, found in times.items()}
-    whole = sum(longest.values())
-    shares = {group: seconds / whole if whole else 1 / len(longest) for group, seconds in longest.items()}
-    for precision, seconds in others.items():
-        for group, found in times.items():
-            found[precision] += (seconds - min(others.values())) * shares[group]
-    return shares
-
-
-def _profile(parts: Parts, precisions: Mapping[str, str], context: Context) -> Sequence[LayerTime]:
-    if context.layer_times is None:
-        raise TechniqueError("choosing precisions by time needs a runtime that tells what each layer takes")
-    context.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=context.folder, prefix=".scratch-") as folder:
-        return context.layer_times(parts.save(precisions, Path(folder) / "model"))
 
 
 def _groups(parts: Parts, mix: Mapping[str, str], found: Found) -> tuple[Group, ...]:

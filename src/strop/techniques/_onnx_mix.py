@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,11 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..formats._onnx_inside import reads
+from ._onnx_floats import keep_floats
 
 if TYPE_CHECKING:
     import onnx
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
+CLIPPING = ("Relu", "Clip")
 FLOAT = "/float"
 """What the names of weights as they were end in: quantizing leaves their own names to what is dequantized."""
 
@@ -66,17 +67,16 @@ class Grouped:
                 members.setdefault(group, []).append(node.name)
         return cls(quantized, {name: tuple(found) for name, found in members.items()}, plain, stored)
 
-    def borders(self) -> list[tuple[str, str, int]]:
-        """Groups between which floats pass, and how many of these one sample has; an unknown size counts as one."""
-        names, found = list(self.members), defaultdict[tuple[str, str], int](int)
-        sizes = {
-            value.name: math.prod(max(1, dim.dim_value) for dim in value.type.tensor_type.shape.dim)
-            for value in self.quantized.graph.value_info
-        }
+    def borders(self) -> list[tuple[str, str, Sequence[str]]]:
+        """Groups between which floats pass, and which of these can be told."""
+        names, found = list(self.members), dict[tuple[str, str], dict[str, None]]()
         for value, source, reader in self._reads:
             if 0 <= source != reader:
-                found[names[source], names[reader]] += sizes.get(value, 1)
-        return [(one, other, count) for (one, other), count in found.items()]
+                found.setdefault((names[source], names[reader]), {})[value] = None
+        return [
+            (one, other, tuple(value for value in values if value in self._types))
+            for (one, other), values in found.items()
+        ]
 
     def passing(self, group: str) -> tuple[str, ...]:
         """The values that come from before a group and are read in it or after it; none where one's type is not known.
@@ -165,6 +165,11 @@ class Grouped:
         return "" if maker is None else str(maker.name)
 
     @cached_property
+    def _rounded(self) -> Mapping[str, str]:
+        """By float value, what it is dequantized to."""
+        return {plain: value for value, plain in self.plain.items()}
+
+    @cached_property
     def _makers(self) -> Mapping[str, onnx.NodeProto]:
         return {value: node for node in self.quantized.graph.node for value in node.output}
 
@@ -191,29 +196,47 @@ class Grouped:
         wanted = {name: precisions[group] for group, names in self.members.items() for name in names}
         made = onnx.ModelProto()
         made.CopyFrom(self.quantized)
+        whole = self._made_whole(wanted)
         for node in made.graph.node:
             if node.op_type not in (QUANTIZE, DEQUANTIZE) and wanted.get(node.name) != "int8":
                 for place, value in enumerate(node.input):
-                    node.input[place] = self.plain.get(value, value)
-        renamed = self._told_in_floats(wanted)
+                    if self._unrounded(value) not in whole:
+                        node.input[place] = self.plain.get(value, value)
+        renamed = self._told(wanted, whole)
         for node in made.graph.node:
             for values in (node.input, node.output):
                 values[:] = [renamed.get(value, value) for value in values]
         _widen(made.graph, self.widths)
-        _sweep(made.graph)
         for name in sorted({value for node in made.graph.node for value in reads(node)} & self.stored.keys()):
             tensor = made.graph.initializer.add()
             tensor.CopyFrom(self.stored[name])
             tensor.name = name
+        keep_floats(made.graph)
+        _sweep(made.graph)
         return made
 
-    def _told_in_floats(self, wanted: Mapping[str, str]) -> dict[str, str]:
-        """Outputs that no int8 makes change names with what is rounded to them, which int8 that reads on goes on to."""
+    def _made_whole(self, wanted: Mapping[str, str]) -> set[str]:
+        """What convolutions in int8 compute: floats read it rounded, too, for ONNX Runtime computes a convolution in
+        integers only where all that reads it does. Of products it has kernels that give floats."""
+        found = set[str]()
+        for node in self.quantized.graph.node:
+            maker = node
+            while maker.op_type in CLIPPING and (before := self._makers.get(maker.input[0])) is not None:
+                maker = before
+            if wanted.get(node.name) == "int8" and maker.op_type == "Conv" and maker.input[0] in self.plain:
+                found.update(node.output)
+        return found & self._rounded.keys()
+
+    def _told(self, wanted: Mapping[str, str], whole: Collection[str]) -> dict[str, str]:
+        """Outputs change names with what is rounded to them where no int8 makes them, and int8 that reads on goes on to
+        read the same; and values that are read rounded only are told so, too."""
         outputs, found = {value.name for value in self.quantized.graph.output}, dict[str, str]()
         for value in outputs:
             source = self._unrounded(value)
-            if source in self._makers and source not in outputs and wanted.get(self._maker(source)) != "int8":
-                found |= {value: source, source: value}
+            exact = source != value and source in self._makers and wanted.get(self._maker(source)) != "int8"
+            other = source if exact else self._rounded[value] if value in whole else value
+            if other not in outputs:
+                found |= {value: other, other: value}
         return found
 
 

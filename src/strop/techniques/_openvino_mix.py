@@ -38,7 +38,6 @@ class _Read:
     Attributes:
         node: Has the input that reads it: the operator, or the FakeQuantize before it.
         port: The input's number.
-        count: Numbers that one sample has of it.
     """
 
     value: str
@@ -46,7 +45,6 @@ class _Read:
     port: int
     source: int
     reader: int
-    count: int
 
 
 @dataclass(frozen=True)
@@ -91,14 +89,14 @@ class Grouped:
         members.pop("", None)  # what comes before all weights stays as it is
         return cls(quantized, fitted, {name: tuple(found) for name, found in members.items()})
 
-    def borders(self) -> list[tuple[str, str, int]]:
-        """Groups between which floats pass, and how many of these one sample has; a free size counts as one."""
-        names, found = list(self.members), dict[tuple[str, str], int]()
+    def borders(self) -> list[tuple[str, str, Sequence[str]]]:
+        """Groups between which floats pass, and which; none of these can be told where the model keeps a state."""
+        names, found = list(self.members), dict[tuple[str, str], dict[str, None]]()
         for read in self._reads:
             if 0 <= read.source != read.reader:
-                key = names[read.source], names[read.reader]
-                found[key] = found.get(key, 0) + read.count
-        return [(one, other, count) for (one, other), count in found.items()]
+                found.setdefault((names[read.source], names[read.reader]), {})[read.value] = None
+        known = not self.graph.get_sinks()
+        return [(one, other, tuple(values) if known else ()) for (one, other), values in found.items()]
 
     def passing(self, group: str) -> tuple[str, ...]:
         """The values that come from before a group and are read in it or after it; none where the model keeps a state.
@@ -178,9 +176,8 @@ class Grouped:
                 if source not in moving:
                     continue
                 moving.add(name)
-                sizes = [dim.get_length() if dim.is_static else 1 for dim in value.get_partial_shape()]
                 key = f"{source}:{value.get_index()}"
-                read = _Read(key, name, port, place.get(source, -1), place.get(name, -1), math.prod(sizes))
+                read = _Read(key, name, port, place.get(source, -1), place.get(name, -1))
                 if source in rounds:
                     read = replace(rounds[source], reader=read.reader)
                 if kind == FAKE:

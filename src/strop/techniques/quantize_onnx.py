@@ -28,6 +28,7 @@ from ._calibration import feeds
 from ._harm import keep
 from ._kept import kept_folder
 from ._onnx_fit import fit
+from ._onnx_floats import keep_floats
 from ._onnxruntime import optimize, runner
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class StaticInt8(Technique):
     accepts: ClassVar[frozenset[Format]] = frozenset({ONNX})
     phase: ClassVar[Phase] = Phase.QUANTIZE
     quantizes: ClassVar[bool] = True
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     needs: ClassVar[Needs] = Needs.SAMPLES
     gentler: ClassVar[type[Technique] | None] = DynamicInt8  # whose ranges are those of each call
 
@@ -183,7 +184,9 @@ class StaticInt8(Technique):
             raise NotApplicable(f"has no node {missing[0]!r} to keep in float")
 
     def apply(self, model: Model, context: Context) -> Model:
-        return save(self.both(model, context)[1], context.folder, model)
+        quantized = self.both(model, context)[1]
+        keep_floats(quantized.graph)
+        return save(quantized, context.folder, model)
 
     def both(self, model: Model, context: Context, whole: bool = False) -> tuple[onnx.ModelProto, onnx.ModelProto]:
         """What was quantized, and what became of it, its weights and biases fitted to samples.
