@@ -104,7 +104,6 @@ class Parts(Protocol):
         borders: Groups between which values pass, and the names of those that steps can tell (see `telling`).
         precisions: That a group may have, the most exact last.
         ranged: Groups in which values are rounded within ranges that samples taught, and that are theirs alone.
-        by_channel: Those whose channels have ranges of their own.
     """
 
     members: Mapping[str, Sequence[str]]
@@ -112,7 +111,6 @@ class Parts(Protocol):
     borders: Sequence[tuple[str, str, Sequence[str]]]
     precisions: tuple[str, ...]
     ranged: Collection[str] = ()
-    by_channel: Collection[str] = ()
 
     def step(self, precisions: Mapping[str, str]) -> Callable[[Batch], dict[str, Array]]:
         """What runs the model with these precisions, by group."""
@@ -134,10 +132,7 @@ class Parts(Protocol):
         ...
 
     def widened(self, widths: Mapping[str, float]) -> Parts:
-        """The same model, ranges of groups in int8 being so many times as wide as they were learned.
-
-        An infinite width is that of the widest channel, for all.
-        """
+        """The same model, ranges of groups in int8 being so many times as wide as they were learned."""
         ...
 
     def save(self, precisions: Mapping[str, str], folder: Path) -> Model:

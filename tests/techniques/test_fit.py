@@ -111,7 +111,7 @@ def test_rows_are_what_a_convolution_reads(
         base = apply(ToOpenvino(), model, Context(None, model, TARGET, 0, tmp_path / "ir"))
         graph = OpenvinoInt8().grouped(base, Context(data, base, TARGET, 0, tmp_path / "made")).graph
         (place,) = for_openvino._places(graph)
-        layer, known = place.layer, for_openvino._telling(graph, [place.layer.value], 1)(feed)
+        layer, known = place.layer, for_openvino.telling(graph, [place.layer.value], 1)(feed)
     rows = _fit._rows(layer, known[layer.value], 10**6, np.random.default_rng(0))
     found = (rows @ layer.weights.transpose(0, 2, 1)).transpose(0, 2, 1)  # [groups, outputs, rows]
     expected = np.moveaxis(known["y"], 1, 0).reshape(found.shape)

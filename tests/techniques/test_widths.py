@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from strop.target import Target
 from strop.technique import Context, apply
 from strop.techniques import MixedOnnx, MixedOpenvino, ToOpenvino
 from strop.techniques._calibration import Step
-from strop.techniques._widths import ALIKE, NARROW, NARROWER, WIDE, widths
+from strop.techniques._widths import NARROW, NARROWER, WIDE, widths
 from techniques.test_fit import CHANNELS, network
 
 TARGET = Target(threads=1)
@@ -39,28 +38,21 @@ def losing(by: Callable[[str, float, int], float], tried: list[tuple[str, float]
 
 
 def found(
-    by: Callable[[str, float, int], float], folder: Path, by_channel: str = "", until: float = math.inf
+    by: Callable[[str, float, int], float], folder: Path, until: float = math.inf
 ) -> tuple[dict[str, tuple[float, float]], list[tuple[str, float]]]:
     tried: list[tuple[str, float]] = []
     alone = {"a": 1.0, "b": 0.5, "c": 0.001}
     context = Context(None, None, TARGET, 0, folder)  # type: ignore[arg-type]
     made = losing(by, tried)
-    return widths(alone, by_channel, made, SAMPLES, RIGHT, context, until, folder / "widths.json"), tried
+    return widths(alone, made, SAMPLES, RIGHT, context, until, folder / "widths.json"), tried
 
 
 def test_the_best_range_is_taken_where_all_samples_lose_less(tmp_path: Path) -> None:
     result, tried = found(lambda group, width, row: 0.3 * (width if group == "a" else 1 / width), tmp_path)
     assert result == {"a": (NARROWER, pytest.approx(NARROWER)), "b": (WIDE, pytest.approx(1 / WIDE))}
     assert {group for group, _ in tried} == {"a", "b"}, "what does a thousandth of the harm is not worth it"
-    assert ALIKE not in {width for _, width in tried}
     again, tried = found(lambda *given: 0.0, tmp_path)
     assert again == result and not tried, "and is known from then on"
-
-
-def test_the_range_of_the_widest_channel_is_tried_where_each_has_its_own(tmp_path: Path) -> None:
-    result, _ = found(lambda group, width, row: 0.1 if width == ALIKE else 0.3, tmp_path, by_channel="b")
-    assert result == {"b": (ALIKE, pytest.approx(1 / 3))}
-    assert json.loads((tmp_path / "widths.json").read_text())["b"][0] == ALIKE
 
 
 @pytest.mark.parametrize(
@@ -106,10 +98,6 @@ def test_wider_ranges_answer_nearly_the_same_and_narrow_ones_clip(runtime: str, 
     learned = lost(1.0, parts.ranged)
     assert lost(2.0, parts.ranged) < 20 * learned < 0.02, "a bit less for each value"
     assert lost(0.3, parts.ranged) > 20 * learned
-    if runtime == "openvino":
-        assert len(parts.by_channel) == 1, "what the convolution by channel reads"
-        assert lost(ALIKE, parts.by_channel) != learned < 0.01
-        assert lost(ALIKE, parts.by_channel) < 5 * learned
 
 
 def test_of_a_value_that_two_groups_read_there_is_one_range(tmp_path: Path) -> None:

@@ -120,8 +120,6 @@ class Exchanged:
         """None: ranges are those of each call."""
         return {}
 
-    by_channel = ranged
-
     def widened(self, widths: Mapping[str, float]) -> Exchanged:
         return self
 

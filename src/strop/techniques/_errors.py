@@ -124,8 +124,7 @@ class _Each:
         """Widths of ranges by which groups do less (see `widths`)."""
         ranged = {group: alone[group] for group in self.parts.ranged if group in alone}
         kept, at_once = self.kept / "widths.json", self.context.target.at_once
-        by_channel = self.parts.by_channel
-        return widths(ranged, by_channel, self.wide, self.given, self.expected, self.context, until, kept, at_once)
+        return widths(ranged, self.wide, self.given, self.expected, self.context, until, kept, at_once)
 
     def _only(self, groups: Sequence[str], prefix: Prefix) -> Step:
         return prefix.step({**self.exact, **dict.fromkeys(groups, self.parts.precisions[0])})

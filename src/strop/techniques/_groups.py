@@ -21,8 +21,6 @@ class Grouped(Protocol):
     def since(self, group: str) -> Self: ...
     @property
     def ranged(self) -> Collection[str]: ...
-    @property
-    def by_channel(self) -> Collection[str]: ...
     def widened(self, widths: Mapping[str, float]) -> Self: ...
 
 
@@ -35,7 +33,6 @@ class InGroups(Parts, Generic[G]):
     def __init__(self, grouped: G, model: Model, target: Target):
         self.grouped, self.model, self.target = grouped, model, target
         self.members, self.borders, self.ranged = grouped.members, grouped.borders(), grouped.ranged
-        self.by_channel = grouped.by_channel
 
     def passing(self, group: str) -> Sequence[str]:
         return self.grouped.passing(group)

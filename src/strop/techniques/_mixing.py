@@ -21,7 +21,6 @@ from ._harm import error
 from ._kept import kept_folder
 from ._mix import Costs, fastest
 from ._times import times
-from ._widths import ALIKE
 
 REPAIRS = 8  # programs to solve, until one's mix keeps what is allowed
 TIME = 0.6
@@ -126,13 +125,17 @@ def chosen(
         if seen <= allowed and all(precision in known for known in found.costs.seconds.values())
     ]  # fmt: skip
     best = min(((expected_seconds(found.costs, mix), mix) for mix in uniform), key=lambda one: one[0], default=None)
+    judged = dict[tuple[str, ...], float]()
     for solved in range(REPAIRS):  # errors do not quite add up: what was allowed for is corrected by what came of it
         if solved and time.monotonic() > until:
             break
         mix = fastest(found.costs, bound * whole)
         if mix is None:
             break
-        seen = error(found.errors.parts.step(mix), found.errors.given, found.errors.expected)
+        key = tuple(mix.values())
+        if key not in judged:
+            judged[key] = error(found.errors.parts.step(mix), found.errors.given, found.errors.expected)
+        seen = judged[key]
         seconds = expected_seconds(found.costs, mix)
         if seen <= allowed and (best is None or seconds < best[0]):
             best = seconds, mix
@@ -182,11 +185,7 @@ def _told(mix: Mapping[str, str], labels: Mapping[str, str], widths: Mapping[str
 
 
 def _ranges(mix: Mapping[str, str], labels: Mapping[str, str], widths: Mapping[str, float]) -> str:
-    said = [
-        f"{labels[group]} ({'that of its widest channel' if width == ALIKE else f'{width:.2g}x'})"
-        for group, width in widths.items()
-        if mix[group] == "int8"
-    ]
+    said = [f"{labels[group]} ({width:.2g}x)" for group, width in widths.items() if mix[group] == "int8"]
     if not said:
         return ""
     more = f" and {len(said) - NAMED} more" if len(said) > NAMED else ""

@@ -135,11 +135,6 @@ class Grouped:
                 found.setdefault(groups.pop(), []).append(scale)
         return found
 
-    @property
-    def by_channel(self) -> Collection[str]:
-        """None: ONNX Runtime gives each value one range."""
-        return ()
-
     def widened(self, widths: Mapping[str, float]) -> Grouped:
         """The same, ranges that groups alone read being so many times as wide."""
         return replace(self, widths={scale: width for group, width in widths.items() for scale in self.ranged[group]})

@@ -12,9 +12,9 @@ import numpy as np
 from .._quiet import openvino
 from ..model import Model
 from ..technique import Context
-from ._calibration import Step, feeds
+from ._calibration import feeds
 from ._fit import SAMPLES, Fit, Layer, Window, fitted, kept_fits
-from ._openvino_graph import FAKE, runner, tell
+from ._openvino_graph import FAKE, telling
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -54,25 +54,14 @@ def fits(graph: Any, model: Model, context: Context, kept: Path) -> dict[str, Ar
     places = list(_places(graph))
 
     def made(layers: Sequence[Layer]) -> dict[str, Fit]:
-        given = list(feeds(model.signature, context, SAMPLES, lambda: _telling(graph, (), context.target.threads)))
-        return fitted(layers, lambda values: _telling(graph, values, context.target.threads), given, context)
+        given = list(feeds(model.signature, context, SAMPLES, lambda: telling(graph, (), context.target.threads)))
+        return fitted(layers, lambda values: telling(graph, values, context.target.threads), given, context)
 
     found, known = dict[str, Array](), kept_fits(kept, [place.layer for place in places], made)
     for place in places:
         if (fit := known.get(place.layer.name)) is not None:
             found |= _written(place, fit)
     return found
-
-
-def _telling(graph: Any, values: Iterable[str], threads: int) -> Step:
-    """What runs a graph with nothing rounded and tells these values, too."""
-    plain = graph.clone()
-    tell(plain, values)
-    for node in plain.get_ordered_ops():
-        if node.get_type_name() == FAKE:
-            for port in node.output(0).get_target_inputs():
-                port.replace_source_output(node.input_value(0))
-    return runner(plain, threads)
 
 
 def _places(graph: Any) -> Iterable[Place]:

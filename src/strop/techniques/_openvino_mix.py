@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,7 +11,6 @@ import numpy as np
 
 from .._quiet import openvino
 from ._openvino_graph import FAKE, is_weight, tell
-from ._widths import ALIKE
 
 HALVED = frozenset({
     "Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul",
@@ -142,15 +140,6 @@ class Grouped:
                     found.setdefault(readers.pop(), []).append(node.get_friendly_name())
         return found
 
-    @cached_property
-    def by_channel(self) -> frozenset[str]:
-        """Groups whose channels have ranges of their own, as those of grouped convolutions may."""
-        nodes = {node.get_friendly_name(): node for node in self.graph.get_ordered_ops()}
-        return frozenset(
-            group for group, names in self.ranged.items()
-            if any(math.prod(nodes[name].input_value(2).get_shape()) > 1 for name in names)
-        )  # fmt: skip
-
     def widened(self, widths: Mapping[str, float]) -> Grouped:
         """The same, ranges that groups alone read being so many times as wide."""
         return replace(self, widths={name: width for group, width in widths.items() for name in self.ranged[group]})
@@ -231,12 +220,11 @@ def _compressed(graph: Any) -> Any:
 
 
 def _widen(roundings: Iterable[tuple[Any, float]]) -> None:
-    """Stretch ranges, or give all channels the largest."""
+    """Stretch ranges."""
     for node, width in roundings:
         for port in node.inputs()[1:]:
             known = port.get_source_output().get_node().data
-            largest = np.full_like(known, known.flat[np.abs(known).argmax()])
-            bound = largest if width == ALIKE else known * np.float32(width)
+            bound = known * np.float32(width)
             port.replace_source_output(openvino().opset13.constant(bound).output(0))
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,8 +19,8 @@ from ._harm import keep
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
-NARROW, NARROWER, WIDE, ALIKE = 0.8, 0.65, 1.25, math.inf
-"""How many times as wide; and the range of the channel that has the widest for all."""
+NARROW, NARROWER, WIDE = 0.8, 0.65, 1.25
+"""How many times as wide."""
 LEAST = 0.02
 """Of all harm, what a group does for whose ranges it is worth trying others."""
 BETTER, MOST = 0.95, 0.75
@@ -32,7 +31,6 @@ lose less, for one of them alone may make the sum, as where it is read as anothe
 
 def widths(
     alone: Mapping[str, float],
-    by_channel: Collection[str],
     made: Callable[[str, float], Step],
     given: Sequence[Batch],
     expected: Sequence[Batch],
@@ -49,7 +47,6 @@ def widths(
 
     Args:
         alone: By group whose ranges may be others, its harm where it alone is in int8.
-        by_channel: Groups whose channels have ranges of their own.
         made: Makes what runs the model in which a group alone is in int8, its ranges so many times as wide.
         given: Samples.
         expected: What the float model answers to them.
@@ -72,8 +69,7 @@ def widths(
             return errors[width]
 
         further = NARROWER if error(NARROW)[::2].sum() < error(1.0)[::2].sum() else WIDE
-        known = (1.0, NARROW, further, *((ALIKE,) if group in by_channel else ()))
-        width = min(known, key=lambda one: error(one)[::2].sum())
+        width = min((1.0, NARROW, further), key=lambda one: error(one)[::2].sum())
         before, after = error(1.0), error(width)
         clearly = after[1::2].sum() < BETTER * before[1::2].sum() and np.mean(after < before) >= MOST
         return (width, float(after.sum() / before.sum())) if clearly else (1.0, 1.0)

@@ -20,6 +20,7 @@ from ._kept import kept_folder
 from ._openvino_feeds import Feeds
 from ._openvino_fit import fits
 from ._openvino_mix import Grouped
+from ._openvino_ranges import widen
 
 WEIGHTED = frozenset({"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"})
 ALPHA = 0.95  # NNCF's own default for matrix products
@@ -32,7 +33,8 @@ class OpenvinoInt8(Technique):
     """Compute in int8, with ranges of activations learned from samples (NNCF post-training quantization).
 
     The integers of a layer are those by which samples lose least, not each weight's nearest (GPTQ, Frantar et al. 2022,
-    section 3), and its bias takes what its outputs lose on the mean (Nagel et al. 2019, section 4.2).
+    section 3), and its bias takes what its outputs lose on the mean (Nagel et al. 2019, section 4.2). Channels that
+    have ranges of their own have them as wide as samples need that they were not learned from.
 
     Attributes:
         preset: `mixed` has asymmetric activations, `performance` symmetric ones: less exact, and hardly faster. `auto`
@@ -55,7 +57,7 @@ class OpenvinoInt8(Technique):
     half_range: str = choice("auto", "first", "none")
     samples: int = choice(300, 100)
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     accepts: ClassVar[frozenset[Format]] = frozenset({OPENVINO})
     phase: ClassVar[Phase] = Phase.QUANTIZE
     quantizes: ClassVar[bool] = True
@@ -126,6 +128,7 @@ class OpenvinoInt8(Technique):
             )
             if not any(op.get_type_name() == "FakeQuantize" for op in result.get_ops()):
                 raise NotApplicable("none of its operators can be computed in int8")
+            widen(result, model, context)
             return save(result, folder)
 
     def spared(self, made: Dataflow) -> Mapping[str, str]:

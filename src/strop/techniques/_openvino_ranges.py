@@ -1,0 +1,151 @@
+"""Ranges by channel for OpenVINO: as wide as samples need that they were not learned from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .._quiet import openvino
+from ..model import Model
+from ..technique import Context, remaining
+from ._calibration import feeds
+from ._openvino_graph import FAKE, is_weight, telling
+
+Array: TypeAlias = np.ndarray[Any, Any]
+
+SHARES = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
+"""Of the width of the widest channel's range, what that of another one has at the least."""
+SAMPLES, ROWS = 64, 1024  # that are looked at, and values of a channel in one of them
+TIME = 0.2  # of what is left for the step
+
+
+@dataclass(frozen=True)
+class _Rounding:
+    """A FakeQuantize whose channels have ranges of their own.
+
+    Attributes:
+        name: Its own.
+        value: What it rounds.
+        low: [channels], as learned from all samples.
+        high: [channels]
+        levels: Integers in a range.
+        shape: In which its bounds are stored.
+        weight: [channels], how much an error weighs by what reads it: the squares of its weights.
+    """
+
+    name: str
+    value: str
+    low: Array
+    high: Array
+    levels: int
+    shape: tuple[int, ...]
+    weight: Array
+
+    def rows(self, value: Array) -> Array:
+        """[channels, values]: some of them."""
+        axis = int(np.argmax(self.shape))
+        rows = np.moveaxis(value, axis, 0).reshape(self.low.size, -1)
+        return rows[:, :: -(-rows.shape[1] // ROWS)]
+
+    def error(self, rows: Array, low: Array, high: Array) -> float:
+        """What all that reads it loses by rounding within these bounds."""
+        step = np.maximum(high - low, 1e-30)[:, None] / (self.levels - 1)
+        integers = np.clip(np.rint((rows - low[:, None]) / step), 0, self.levels - 1)
+        return float(self.weight @ np.square(rows - integers * step - low[:, None]).mean(1))
+
+
+def widen(graph: Any, model: Model, context: Context) -> None:
+    """Widen channels' ranges to a share of the widest one's: that by which samples lose least that did not tell them.
+
+    What is largest of a channel in some samples is often larger in others, and is cut off there: of EfficientNet-Lite0
+    int8 lost ten times more on new samples than on those its ranges came from. So ranges of every second sample are
+    held to the others, and these to them.
+
+    Args:
+        graph: As quantized by NNCF; changed.
+        model: The file that it was made of.
+        context: For the samples and the time.
+    """
+    roundings, until = list(_by_channel(graph)), time.monotonic() + TIME * remaining(context)
+    threads = context.target.threads
+    given = list(feeds(model.signature, context, SAMPLES, lambda: telling(graph, (), threads))) if roundings else []
+    if len(given) < 2:
+        return
+    step = telling(graph, dict.fromkeys(one.value for one in roundings), threads)
+    extremes: dict[str, list[Array]] = {one.name: [] for one in roundings}
+    lost = {one.name: np.zeros(len(SHARES)) for one in roundings}
+    for number, feed in enumerate(given):
+        context.progress(number / (2 * len(given)), f"learning the ranges of channels from {len(given)} samples")
+        values = step(feed)
+        for one in roundings:
+            extremes[one.name].append(np.abs(one.rows(values[one.value])).max(1))
+    halves = {one.name: [_bounds(one, np.array(extremes[one.name]), half) for half in (0, 1)] for one in roundings}
+    for number, feed in enumerate(given):
+        if time.monotonic() > until:
+            return
+        context.progress(0.5 + number / (2 * len(given)), f"learning the ranges of channels from {len(given)} samples")
+        values = step(feed)
+        for one in roundings:
+            rows, (low, high) = one.rows(values[one.value]), halves[one.name][1 - number % 2]
+            lost[one.name] += [one.error(rows, *_widened(low, high, share)) for share in SHARES]
+    nodes = {node.get_friendly_name(): node for node in graph.get_ordered_ops()}
+    for one in roundings:
+        bounds = _widened(one.low, one.high, SHARES[int(np.argmin(lost[one.name]))])
+        for place, bound in zip((1, 2, 3, 4), (*bounds, *bounds), strict=True):
+            made = openvino().opset13.constant(bound.reshape(one.shape).astype(np.float32))
+            nodes[one.name].input(place).replace_source_output(made.output(0))
+
+
+def _by_channel(graph: Any) -> Iterable[_Rounding]:
+    for node in graph.get_ordered_ops():
+        if node.get_type_name() != FAKE or is_weight(node.output(0)):
+            continue
+        low, high, *other = (node.input_value(place).get_node().data for place in (1, 2, 3, 4))
+        same = all(np.array_equal(one, two) for one, two in zip((low, high), other, strict=True))
+        if not same or low.size != max(low.shape, default=1) or low.size < 2 or low.shape != high.shape:
+            continue
+        source, levels = node.input_value(0), int(node.get_attributes()["levels"])
+        if len(source.get_partial_shape()) != low.ndim:
+            continue
+        value = f"{source.get_node().get_friendly_name()}:{source.get_index()}"
+        name, (lows, highs) = node.get_friendly_name(), (bound.ravel().astype(np.float64) for bound in (low, high))
+        yield _Rounding(name, value, lows, highs, levels, low.shape, _weight(node, low.size))
+
+
+def _weight(node: Any, channels: int) -> Array:
+    """By channel, the squares of the weights that read it, of convolutions by channel."""
+    readers = [port.get_node() for port in node.output(0).get_target_inputs()]
+    if len(readers) != 1 or readers[0].get_type_name() != "GroupConvolution":
+        return np.ones(channels)
+    value = readers[0].input_value(1)
+    shape = tuple(value.get_shape())  # [groups, outputs, inputs, *kernel]
+    while value.get_node().get_type_name() != "Constant":
+        value = value.get_node().input_value(0)
+    weights = value.get_node().data.astype(np.float64).reshape(*shape[:3], -1)
+    return np.asarray(np.square(weights).sum((1, 3)).ravel())
+
+
+def _bounds(one: _Rounding, extremes: Array, half: int) -> tuple[Array, Array]:
+    """The bounds by every second sample: as much narrower as its largest values are smaller.
+
+    Args:
+        one: With the bounds by all.
+        extremes: [samples, channels], the largest values.
+        half: The first sample.
+    """
+    whole, part = extremes.max(0), extremes[half::2].max(0)
+    share = np.divide(part, whole, out=np.ones_like(part, np.float64), where=whole > 0)
+    return one.low * share, one.high * share
+
+
+def _widened(low: Array, high: Array, share: float) -> tuple[Array, Array]:
+    """Bounds of all channels where none is narrower than a share of the widest; zero stays an integer."""
+    width = high - low
+    widest = int(np.argmax(width))
+    factor = np.maximum(1.0, np.divide(share * width[widest], width, out=np.ones_like(width), where=width > 0))
+    lows, highs = (np.where(width > 0, bound * factor, share * bound[widest]) for bound in (low, high))
+    return lows, highs
