@@ -166,7 +166,7 @@ def test_less_error_is_had_for_more_time_and_nothing_is_measured_twice(tmp_path:
         found.append((error(made, example), made.size))
     assert found[1][0] < found[0][0]
     assert found[1][1] > found[0][1], "more of the weights are float32"
-    assert len(asked) == 3, "in each precision, and in turns"
+    assert len(asked) == 2 * 3, "in each precision, and in turns; twice, for that is alike"
 
 
 def test_a_share_that_no_mix_has_is_refused_with_the_reason(tmp_path: Path) -> None:
@@ -337,6 +337,24 @@ def test_a_layer_is_timed_for_the_group_that_begins_in_it_and_conversions_are_fo
     assert {name: known["f32"] for name, known in found.items()} == pytest.approx(seconds)
     assert {name: known["int8"] / 0.4 for name, known in found.items()} == pytest.approx(seconds)
     assert sum(seconds for _, _, seconds in borders) == pytest.approx(5 * 7e-6)
+
+
+@pytest.mark.parametrize(("slow", "asked"), [("1", 7), ("14", 8), ("147", 8), ("", 6)])
+def test_times_are_those_of_a_machine_that_nothing_disturbs(slow: str, asked: int, tmp_path: Path) -> None:
+    """Which is as slow as it likes at times, be it that one precision is timed again and again then."""
+    parts, rounds = Made(dict.fromkeys("abcdef", 1e-3)), itertools.count()
+    tell = timed(parts)
+
+    def disturbed(model: Model) -> Sequence[LayerTime]:
+        longer = 1.7 + 0.2 * number if str(number := next(rounds)) in slow else 1.0
+        return [replace(layer, seconds=longer * layer.seconds) for layer in tell(model)]
+
+    given = Context(None, None, TARGET, 0, tmp_path, layer_times=disturbed)  # type: ignore[arg-type]
+    found, borders = _times.times(parts, {}, given, tmp_path / "times.json", until=math.inf)
+    assert [times["f32"] for times in found.values()] == pytest.approx([1e-4] * 6)
+    assert sum(times["int8"] for times in found.values()) == pytest.approx(6 * 4e-5)
+    assert sum(seconds for _, _, seconds in borders) == pytest.approx(5 * 7e-6)
+    assert next(rounds) == asked
 
 
 @settings(deadline=None, max_examples=60)

@@ -17,10 +17,11 @@ from ._openvino_graph import FAKE, is_weight, telling
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
-SHARES = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
+SHARES = (0.0, 1 / 8, 1 / 4, 1 / 2, 1.0)
 """Of the width of the widest channel's range, what that of another one has at the least."""
-SAMPLES, ROWS = 64, 1024  # that are looked at, and values of a channel in one of them
-TIME = 0.2  # of what is left for the step
+SAMPLES, ROWS = 64, 512  # that are looked at, and values of a channel in one of them
+FEWEST = 16  # samples by which shares are chosen, where time ends
+TIME = 0.3  # of what is left for the step
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,16 @@ class _Rounding:
     weight: Array
 
     def rows(self, value: Array) -> Array:
-        """[channels, values]: some of them."""
-        axis = int(np.argmax(self.shape))
-        rows = np.moveaxis(value, axis, 0).reshape(self.low.size, -1)
-        return rows[:, :: -(-rows.shape[1] // ROWS)]
+        """[channels, values]"""
+        return np.moveaxis(value, int(np.argmax(self.shape)), 0).reshape(self.low.size, -1)
 
     def error(self, rows: Array, low: Array, high: Array) -> float:
-        """What all that reads it loses by rounding within these bounds."""
-        step = np.maximum(high - low, 1e-30)[:, None] / (self.levels - 1)
-        integers = np.clip(np.rint((rows - low[:, None]) / step), 0, self.levels - 1)
-        return float(self.weight @ np.square(rows - integers * step - low[:, None]).mean(1))
+        """What all that reads it loses by rounding some of its values within these bounds."""
+        step = (np.maximum(high - low, 1e-30) / (self.levels - 1)).astype(np.float32)[:, None]
+        moved = rows[:, :: -(-rows.shape[1] // ROWS)] - low.astype(np.float32)[:, None]
+        lost = np.rint(moved / step)
+        lost = np.clip(lost, 0, self.levels - 1, out=lost) * step - moved
+        return float(self.weight @ np.einsum("cr,cr->c", lost, lost) / lost.shape[1])
 
 
 def widen(graph: Any, model: Model, context: Context) -> None:
@@ -82,11 +83,14 @@ def widen(graph: Any, model: Model, context: Context) -> None:
         context.progress(number / (2 * len(given)), f"learning the ranges of channels from {len(given)} samples")
         values = step(feed)
         for one in roundings:
-            extremes[one.name].append(np.abs(one.rows(values[one.value])).max(1))
+            rows = one.rows(values[one.value])
+            extremes[one.name].append(np.maximum(rows.max(1), -rows.min(1)))
     halves = {one.name: [_bounds(one, np.array(extremes[one.name]), half) for half in (0, 1)] for one in roundings}
     for number, feed in enumerate(given):
         if time.monotonic() > until:
-            return
+            if number < FEWEST:
+                return
+            break
         context.progress(0.5 + number / (2 * len(given)), f"learning the ranges of channels from {len(given)} samples")
         values = step(feed)
         for one in roundings:
