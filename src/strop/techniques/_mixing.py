@@ -31,8 +31,15 @@ NAMED = 8  # groups in a sentence
 
 @dataclass(frozen=True)
 class Found:
-    """What was measured of the groups: what each costs, and by what its error was judged."""
+    """What was measured of the groups.
 
+    Attributes:
+        seconds: What each takes in each precision.
+        costs: The same in precisions that it may have: one whose harm is not known may have the most exact only.
+        errors: By what errors were judged.
+    """
+
+    seconds: Mapping[str, Mapping[str, float]]
     costs: Costs
     errors: Errors
 
@@ -120,11 +127,11 @@ def chosen(
     bound = min(1.0, allowed / found.errors.worst[lowest]) if found.errors.worst[lowest] else share
     compared = sum(filter(math.isfinite, (found.costs.errors[group][lowest] for group in parts.members)))
     whole = compared or found.errors.worst[lowest] or 1.0
-    uniform = [  # a group that there was no time to compare, or that loses all, has no int8 to choose
-        dict.fromkeys(parts.members, precision) for precision, seen in found.errors.worst.items()
-        if seen <= allowed and all(precision in known for known in found.costs.seconds.values())
+    uniform = [
+        (sum(known[precision] for known in found.seconds.values()), dict.fromkeys(parts.members, precision))
+        for precision, seen in found.errors.worst.items() if seen <= allowed
     ]  # fmt: skip
-    best = min(((expected_seconds(found.costs, mix), mix) for mix in uniform), key=lambda one: one[0], default=None)
+    best = min(uniform, key=lambda one: one[0], default=None)
     judged = dict[tuple[str, ...], float]()
     for solved in range(REPAIRS):  # errors do not quite add up: what was allowed for is corrected by what came of it
         if solved and time.monotonic() > until:
@@ -162,12 +169,12 @@ def _measured(parts: Parts, given: Sequence[Batch], context: Context, kept: Path
         group: {p: taken for p, taken in known.items() if math.isfinite(found.groups[group][p])}
         for group, known in seconds.items()
     }
-    return Found(Costs(usable, found.groups, borders), found)
+    return Found(seconds, Costs(usable, found.groups, borders), found)
 
 
 def _groups(parts: Parts, mix: Mapping[str, str], found: Found) -> tuple[Group, ...]:
     """What each group was given, and why."""
-    alone, seconds = found.errors.alone, found.costs.seconds
+    alone, seconds = found.errors.alone, found.seconds
     return tuple(
         Group(parts.labels[group], tuple(names), mix[group], alone.get(group), dict(seconds[group]))
         for group, names in parts.members.items()
