@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections import Counter
@@ -17,15 +18,16 @@ from ..target import Target
 from ..technique import Context, Parts, Technique, Work, remaining
 from ._calibration import feeds
 from ._errors import MOST, Errors, errors
-from ._harm import error
+from ._harm import error, keep
 from ._kept import kept_folder
 from ._mix import Costs, fastest
-from ._times import times
+from ._times import Border, times
 
 REPAIRS = 8  # programs to solve, until one's mix keeps what is allowed
 TIME = 0.6
 """Of the time of the step, what is spent on measuring and solving, since what it makes is measured, too."""
 EXACT = "f32"
+MIXES = "mixes.json"
 NAMED = 8  # groups in a sentence
 
 
@@ -127,39 +129,42 @@ def chosen(
     bound = min(1.0, allowed / found.errors.worst[lowest]) if found.errors.worst[lowest] else share
     compared = sum(filter(math.isfinite, (found.costs.errors[group][lowest] for group in parts.members)))
     whole = compared or found.errors.worst[lowest] or 1.0
-    uniform = [
-        (sum(known[precision] for known in found.seconds.values()), dict.fromkeys(parts.members, precision))
-        for precision, seen in found.errors.worst.items() if seen <= allowed
-    ]  # fmt: skip
-    best = min(uniform, key=lambda one: one[0], default=None)
-    judged = dict[tuple[str, ...], float]()
+    judged = {(precision,) * len(parts.members): seen for precision, seen in found.errors.worst.items()}
+    judged |= _judged(kept / MIXES, found.errors.widths)
     for solved in range(REPAIRS):  # errors do not quite add up: what was allowed for is corrected by what came of it
         if solved and time.monotonic() > until:
             break
         mix = fastest(found.costs, bound * whole)
         if mix is None:
             break
-        key = tuple(mix.values())
-        if key not in judged:
-            judged[key] = error(found.errors.parts.step(mix), found.errors.given, found.errors.expected)
-        seen = judged[key]
-        seconds = expected_seconds(found.costs, mix)
-        if seen <= allowed and (best is None or seconds < best[0]):
-            best = seconds, mix
+        values = tuple(mix[group] for group in parts.members)
+        if values not in judged:
+            judged[values] = error(found.errors.parts.step(mix), found.errors.given, found.errors.expected)
+            keep(kept / MIXES, (found.errors.widths, list(judged.items())))
+        seen = judged[values]
         if seen <= allowed and (bound >= 1 or seen > 0.8 * allowed):
             break
         bound = min(1.0, bound * min(3.0, max(0.1, 0.95 * allowed / max(seen, 1e-300))))
-    if best is None:
+    able = [dict(zip(parts.members, values, strict=True)) for values, seen in judged.items() if seen <= allowed]
+    if not able:
         raise NotApplicable(
             f"no mix of {' and '.join(parts.precisions)} has {share:.0%} of the error of int8 throughout"
         )
-    return best[1], found
+    return min(able, key=lambda mix: expected_seconds(found.seconds, found.costs.borders, mix)), found
 
 
-def expected_seconds(costs: Costs, mix: Mapping[str, str]) -> float:
-    """What a call takes by the costs of its parts."""
-    inside = sum(costs.seconds[group][precision] for group, precision in mix.items())
-    return inside + sum(seconds for one, other, seconds in costs.borders if mix[one] != mix[other])
+def _judged(kept: Path, widths: Mapping[str, float]) -> dict[tuple[str, ...], float]:
+    """The errors of mixes that were solved for other shares, where ranges were the same."""
+    ranges, mixes = json.loads(kept.read_text()) if kept.exists() else ({}, [])
+    return {tuple(values): seen for values, seen in mixes} if ranges == widths else {}
+
+
+def expected_seconds(
+    seconds: Mapping[str, Mapping[str, float]], borders: Sequence[Border], mix: Mapping[str, str]
+) -> float:
+    """What a call takes by the times of its parts."""
+    inside = sum(seconds[group][precision] for group, precision in mix.items())
+    return inside + sum(taken for one, other, taken in borders if mix[one] != mix[other])
 
 
 def _measured(parts: Parts, given: Sequence[Batch], context: Context, kept: Path, until: float) -> Found:
