@@ -21,6 +21,7 @@ from strop.prefix import Prefix
 from strop.target import Target
 from strop.technique import Context, Technique, apply
 from strop.techniques import DynamicInt8, MixedDynamic, MixedOnnx, StaticInt8
+from strop.techniques._onnx_floats import keep_floats
 
 TARGET = Target(threads=1)
 IDS = models.RNG(2).integers(0, 50, (models.SAMPLES, 6))
@@ -210,3 +211,28 @@ def test_what_is_left_in_float_between_int8_stays_in_float(how: str, tmp_path: P
     assert (kinds["QLinearConv"], kinds["Conv"], kinds["QGemm"], kinds["Gemm"]) == (2, 1, 2, 1)
     transposed = next(numpy_helper.to_array(tensor) for tensor in proto.graph.initializer if tensor.name == "t2")
     assert any(np.array_equal(numpy_helper.to_array(tensor), transposed) for tensor in graph.initializer)
+
+
+def test_inputs_that_are_read_transposed_keep_their_scale(tmp_path: Path) -> None:
+    proto = models.build(
+        """g (float[16, 8] x) => (float[8, 16] y, float[16, 4] z) {
+            q = QuantizeLinear(x, scale, zero)
+            d = DequantizeLinear(q, scale, zero)
+            y = Gemm <transA = 1> (d, w)
+            z = Gemm(d, v)
+        }""",
+        [models.weight("w", 16, 16), models.weight("v", 8, 4), numpy_helper.from_array(np.float32(0.01), "scale"),
+         numpy_helper.from_array(np.uint8(128), "zero")],
+    )  # fmt: skip
+    import onnxruntime
+
+    def answers() -> Any:
+        return onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+            None, {"x": models.RNG(0).uniform(-1, 1, (16, 8)).astype(np.float32)}
+        )
+
+    before = answers()
+    keep_floats(proto.graph)
+    assert sum(node.op_type == "DequantizeLinear" for node in proto.graph.node) == 3
+    for one, other in zip(before, answers(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)

@@ -28,13 +28,13 @@ def keep_floats(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         read = dequantized.get(node.input[0]) if node.input else None
         if read is not None and (channels := _channels(node, stored)):
-            value = f"{read.output[0]}/{channels}"
-            told = {f"{name}/{channels}": name for name in read.input[1:]}
+            axis = 0 if _transposed(node) else 1
+            value, name = (f"{one}/{axis}/{channels}" for one in (read.output[0], read.name))
+            told = {f"{one}/{channels}": one for one in read.input[1:]}
             if value not in made:
                 made.add(value)
-                wide |= {name: np.full(channels, numpy_helper.to_array(stored[one])) for name, one in told.items()}
-                name = f"{read.name}/{channels}"
-                nodes.append(helper.make_node("DequantizeLinear", [read.input[0], *told], [value], name))
+                wide |= {each: np.full(channels, numpy_helper.to_array(stored[one])) for each, one in told.items()}
+                nodes.append(helper.make_node("DequantizeLinear", [read.input[0], *told], [value], name, axis=axis))
             node.input[0] = value
         nodes.append(type(node).FromString(node.SerializeToString()))
     del graph.node[:]
@@ -53,3 +53,8 @@ def _channels(node: onnx.NodeProto, stored: dict[str, onnx.TensorProto]) -> int:
     if node.op_type == "ConvTranspose":
         return int(weights.dims[0])
     return int(weights.dims[1 if told.get("transB") else 0]) if node.op_type == "Gemm" else 0
+
+
+def _transposed(node: onnx.NodeProto) -> bool:
+    """Whether its input has channels in rows."""
+    return node.op_type == "Gemm" and any(one.name == "transA" and one.i for one in node.attribute)
