@@ -80,6 +80,8 @@ def test_a_sum_belongs_to_the_convolution_that_it_is_fused_into(rest: str, tmp_p
     del proto.graph.initializer[:]
     proto.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
     found = ran(stored(proto, tmp_path), {"image": models.floats(16, 8, 8)[:1]}).layers
+    if not any(layer.name.endswith("_nchwc") for layer in found):
+        pytest.skip("on this CPU ONNX Runtime blocks no channels")
     told = [layer.layers for layer in found if layer.layers]
     assert ("Conv:b", "Add:c", *(["Relu:d"] if rest else [])) in told
     assert ("Conv:y",) in told
