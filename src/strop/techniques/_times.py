@@ -20,6 +20,7 @@ TURNS = "turns"
 ROUNDS, AGREED = 4, 1.05
 """In which each mix is timed at the most; and how many times as long the second least may be, for both to be believed.
 """
+AGAIN = 0.3  # of the time for mixing, after which no mix is timed again
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def times(
         return found, [(one, other, seconds) for one, other, seconds in borders]
     turns = {group: parts.precisions[number % len(parts.precisions)] for number, group in enumerate(parts.members)}
     mixes = {precision: dict.fromkeys(parts.members, precision) for precision in parts.precisions}
-    taken = _quietest(parts, {**mixes, TURNS: turns}, context, until)
+    taken = _quietest(parts, {**mixes, TURNS: turns} if parts.borders else mixes, context, until)
     mixed = taken.pop(TURNS, None)
     shares = _shares(taken)
     least = min(one.rest for one in taken.values())
@@ -71,10 +72,10 @@ def times(
         group: {p: one.groups[group] + (one.rest - least) * share for p, one in taken.items()}
         for group, share in shares.items()
     }
-    if mixed is None:
-        return found, []
+    if mixed is None and parts.borders:
+        return found, []  # for want of time
     expected = sum(taken[p].light[group] + shares[group] * taken[p].rest for group, p in turns.items())
-    converting = sum(mixed.light.values()) + mixed.rest - expected  # they are apart, or in layers with what is light
+    converting = sum(mixed.light.values()) + mixed.rest - expected if mixed else 0.0  # apart, or with what is light
     numbers = _passing(parts, sample)
     crossing = sum(count for (one, other), count in numbers.items() if turns[one] != turns[other])
     each = max(0.0, converting) / crossing if crossing else 0.0
@@ -92,10 +93,12 @@ def _quietest(
     they take turns.
     """
     found: dict[str, list[_Taken]] = {name: [] for name in mixes}
+    begun = time.monotonic()
+    again = begun + AGAIN * (until - begun)
     for number in range(ROUNDS):
         open_ = [name for name, known in found.items() if not _agreed(known)]
         for place, name in enumerate(open_):
-            if time.monotonic() > until and (number or name == TURNS):
+            if (name == TURNS and time.monotonic() > until) or (number and time.monotonic() > again):
                 break
             done = (number + place / len(open_)) / ROUNDS
             context.progress(done, "timing conversions" if name == TURNS else f"timing layers in {name}")
