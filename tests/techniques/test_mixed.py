@@ -242,8 +242,8 @@ def test_layers_are_compared_by_samples_from_all_over(tmp_path: Path, monkeypatc
     monkeypatch.setattr(_errors, "error", judged)
     monkeypatch.setattr(_mixing, "error", judged)
     (tmp_path / "kept").mkdir()
-    with pytest.raises(NotApplicable):
-        chosen(parts, 0.3, samples, given, tmp_path / "kept", until=0.0)
+    mix, _ = chosen(parts, 0.3, samples, given, tmp_path / "kept", until=0.0)
+    assert set(mix.values()) == {"f32"}, "which is exact"
     assert [id(feed) for feed in seen["compared"]] == [id(samples[row]) for row in (0, 2, 4, 7)]
     assert [id(feed) for feed in seen["judged"]] == [id(sample) for sample in samples]
 

@@ -134,7 +134,8 @@ def _worst(parts: Parts, given: Sequence[Batch], expected: Sequence[Batch], kept
     if kept.exists():
         known: dict[str, float] = json.loads(kept.read_text())
         return known
-    found = {p: error(parts.step(dict.fromkeys(parts.members, p)), given, expected) for p in parts.precisions}
+    *rounded, exact = parts.precisions  # by which the others are judged
+    found = {p: error(parts.step(dict.fromkeys(parts.members, p)), given, expected) for p in rounded} | {exact: 0.0}
     keep(kept, found)
     return found
 
