@@ -248,6 +248,16 @@ def test_layers_are_compared_by_samples_from_all_over(tmp_path: Path, monkeypatc
     assert [id(feed) for feed in seen["judged"]] == [id(sample) for sample in samples]
 
 
+@pytest.mark.parametrize(("seconds", "count"), [(math.inf, 64), (30.0, 30), (1.0, 16), (-1.0, 16)])
+def test_mixes_are_judged_by_as_many_samples_as_there_is_time_for(seconds: float, count: int, tmp_path: Path) -> None:
+    given = [{"x": np.full(1, float(row))} for row in range(64)]
+    kept = tmp_path / "judging.json"
+    first = _errors._judging(given, given[0], 0.1, seconds, kept)
+    assert len(first) == count and first[0] is given[0] and first[-1] is given[-1]
+    again = _errors._judging(given, given[0], 0.1, math.inf, kept)
+    assert [id(one) for one in again] == [id(one) for one in first], "for every share, since their errors are compared"
+
+
 class Made(Parts):
     """Groups of a layer each, of which it is said what they take and what they do to the output."""
 

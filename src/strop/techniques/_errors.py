@@ -23,8 +23,8 @@ MOST, COMPARED, FEWEST = 64, 16, 4
 """Samples by which mixes are judged, for what they lose may be lost on few of them; and the most and the least of these
 by which the harm of single parts is compared."""
 ROOM = 5e8  # bytes of samples and answers, beyond which no more than are compared are kept
-COMPARING, RANGING = 0.65, 0.15
-"""Of the time for mixing, what may go into comparing harm, and into trying other ranges."""
+COMPARING, RANGING, JUDGING = 0.65, 0.15, 0.1
+"""Of the time for mixing, what may go into comparing harm, into trying other ranges, and into a run of all samples."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,12 @@ def errors(parts: Parts, given: Sequence[Batch], context: Context, kept: Path, u
     """
     begun, lowest = time.monotonic(), parts.precisions[0]
     plain = parts.step(dict.fromkeys(parts.members, parts.precisions[-1]))
-    given = _fitting(given, plain(given[0]))
+    answer, warm = plain(given[0]), time.monotonic()
+    plain(given[0])
+    seconds = time.monotonic() - warm
+    given = _judging(given, answer, seconds, until - begun, kept / "judging.json")
     expected = [plain(feed) for feed in given]
-    few = _few(parts, len(given), (time.monotonic() - begun) / len(given), until - begun)
+    few = _few(parts, len(given), seconds, until - begun)
     worst = _worst(parts, given, expected, kept / "worst.json")
     each = _Each(parts, [given[place] for place in few], [expected[place] for place in few], context, kept)
     harms, alone = each.harms(begun + COMPARING * (until - begun))
@@ -140,10 +143,15 @@ def _worst(parts: Parts, given: Sequence[Batch], expected: Sequence[Batch], kept
     return found
 
 
-def _fitting(given: Sequence[Batch], answer: Batch) -> Sequence[Batch]:
-    """As many samples as there is room for."""
-    each = sum(array.nbytes for array in (*given[0].values(), *answer.values()))
-    return [given[place] for place in _spread(len(given), max(COMPARED, int(ROOM / each)))]
+def _judging(given: Sequence[Batch], answer: Batch, each: float, seconds: float, kept: Path) -> Sequence[Batch]:
+    """As many samples as there are room and time for; and as many for every share."""
+    if kept.exists():
+        count = int(json.loads(kept.read_text()))
+    else:
+        room = ROOM / sum(array.nbytes for array in (*given[0].values(), *answer.values()))
+        count = max(COMPARED, int(min(MOST, room, JUDGING * seconds / each)))
+        keep(kept, count)
+    return [given[place] for place in _spread(len(given), count)]
 
 
 def _spread(count: int, most: int) -> np.ndarray[Any, Any]:
