@@ -1,5 +1,7 @@
 """Mixed precision against NNCF's accuracy control and uniform precisions, on real models: writes `mixed.md`.
 
+Where products of 8 bits are single instructions (VNNI), it writes `mixed_vnni.md`.
+
     pip install -e '.[openvino]' && pip install -r benchmarks/requirements.txt
     python benchmarks/mixed.py [--only NAME...] [--limits 0.999 0.995 0.99] [--anew]
 
@@ -297,8 +299,9 @@ def write() -> None:
     found = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
     found = {name: case for name, case in found.items() if "limits" in case}
     cpu = next(iter(found.values()))["cpu"]
+    fast = not Target(threads=1).int8_saturates
     lines = [
-        "# Mixed precision", "",
+        "# Mixed precision, on a CPU with VNNI and bfloat16" if fast else "# Mixed precision", "",
         f"Written by `benchmarks/mixed.py`; {cpu}, 1 thread. Fidelity is the mean cosine of outputs with the "
         "original's on held-out samples; latency that of the model read from disk again, over float32's in OpenVINO, "
         f"timed in turns ({ROUNDS} calls in ten blocks: the median of these, the least and the greatest). What breaks "
@@ -322,7 +325,7 @@ def write() -> None:
             cells += [strop["route"] or "the original", over]
             cells += ["-" if taken is None else f"{taken / nncf['seconds']:.2f}x" for taken in times]
             lines.append(f"| {name} | {limit} | {' | '.join(cells)} |")
-    (HERE / "mixed.md").write_text("\n".join(lines) + "\n")
+    (HERE / ("mixed_vnni.md" if fast else "mixed.md")).write_text("\n".join(lines) + "\n")
 
 
 def cell(made: Mapping[str, Any], limit: float) -> str:
