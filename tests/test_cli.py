@@ -72,6 +72,7 @@ def saved(folder: Path) -> Path:
 
 
 def test_models_that_are_none(here: Path) -> None:
+    refused(strop("optimize", "nothing.onnx"), "nothing.onnx does not. Check the path.")  # before data are asked for
     data = samples(here)
     refused(strop("optimize", "missing.onnx", "--data", data), "missing.onnx", "Check the path")
     (here / "text.onnx").write_text("not a model at all\n")

@@ -10,9 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__, planfile
+from ._calls import is_call
 from .deployer import serve
 from .errors import InvalidPlan, StropError
 from .fixed import spelled
+from .formats import present
 from .goal import Goal
 from .options import (
     P99,
@@ -400,6 +402,8 @@ def _plan(flags: dict[str, Any]) -> Plan:
     if file := planfile.named(flags["model"]):
         return planfile.read(file, Plan).under({**flags, "model": None})
     if flags["data"] is None:
+        if not is_call(flags["model"]):
+            present(flags["model"], "A model")
         raise InvalidPlan(
             "samples to judge by are needed. Give them with --data FILE (.npz, .npy, .parquet, .csv, module:function)."
         )

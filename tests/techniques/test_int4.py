@@ -53,7 +53,7 @@ class TestOpenvinoInt4Weights(TechniqueCase):
 def test_a_greater_share_is_smaller(tmp_path: Path) -> None:
     given = products(tmp_path)
     sizes = []
-    for number, technique in enumerate((OpenvinoInt8Weights(), *map(OpenvinoInt4Weights, (0.1, 0.7, 1.0)))):
+    for number, technique in enumerate((OpenvinoInt8Weights(), *map(OpenvinoInt4Weights, (0.4, 0.7, 1.0)))):
         folder = tmp_path / str(number)
         folder.mkdir()
         sizes.append(apply(technique, given.model, Context(given.data, given.model, TARGET, 0, folder)).size)
@@ -75,3 +75,13 @@ def test_what_is_mostly_convolutions_is_refused_with_the_share(tmp_path: Path) -
     model = converted(models.case("cnn", tmp_path / "cnn").model, tmp_path / "converted")
     with pytest.raises(NotApplicable, match=r"has \d+% of its parameters in matrix products, and int4 is for these"):
         OpenvinoInt4Weights().requires(model, TARGET)
+
+
+def test_a_model_whose_products_are_its_last_layer_is_refused(tmp_path: Path) -> None:
+    text = f"g (float[N, {WIDTH}] x) => (float[N, {WIDTH}] h) {{ h = MatMul(x, w) }}"
+    onnx.save(models.build(text, [models.weight("w", WIDTH, WIDTH)]), tmp_path / "last.onnx")
+    model = converted(formats.open(tmp_path / "last.onnx"), tmp_path / "converted")
+    data = Data({"x": np.random.default_rng(0).normal(size=(40, WIDTH)).astype(np.float32)})
+    (folder := tmp_path / "made").mkdir()
+    with pytest.raises(NotApplicable, match=r"no weights for int4 at a share of 0\.6: NNCF leaves those of the last"):
+        apply(OpenvinoInt4Weights(), model, Context(data, model, TARGET, 0, folder))

@@ -73,9 +73,7 @@ def open(source: object, weights: Path | None = None, trust_pickle: bool = False
     if isinstance(source, str) and is_call(source):
         source = call(source, "a model", UnsupportedModel)
     elif isinstance(source, (str, os.PathLike)):
-        source = Path(os.path.expanduser(source))  # leaves the name of an unknown user, which is then no path
-        if not source.exists():
-            raise UnsupportedModel(f"A model must exist, and {source} does not. Check the path.")
+        source = present(source, "A model")
         if is_pickle(source):
             source = unpickle(source, trust_pickle)
     for known in all_formats():
@@ -96,13 +94,10 @@ def estimator(source: str, trust_pickle: bool = False) -> Any:
         UnsupportedModel: Nothing is there, or it is no estimator.
         UntrustedModel: It could run code.
     """
-    path = Path(os.path.expanduser(source))
     made: Any
     if is_call(source):
         made = call(source, "an estimator or pipeline", UnsupportedModel)
-    elif not path.exists():
-        raise UnsupportedModel(f"An estimator must exist, and {path} does not. Check the path.")
-    elif is_pickle(path):
+    elif is_pickle(path := present(source, "An estimator")):
         made = unpickle(path, trust_pickle)
     elif path.suffix.lower() == ".skops":
         from .sklearn import load
@@ -119,6 +114,18 @@ def estimator(source: str, trust_pickle: bool = False) -> Any:
             f"{told(made, repr)}. Return one."
         )
     return made
+
+
+def present(source: str | os.PathLike[str], what: str) -> Path:
+    """The path of what must be there.
+
+    Raises:
+        UnsupportedModel: Nothing is.
+    """
+    path = Path(os.path.expanduser(source))  # leaves the name of an unknown user, which is then no path
+    if not path.exists():
+        raise UnsupportedModel(f"{what} must exist, and {path} does not. Check the path.")
+    return path
 
 
 def _known() -> str:

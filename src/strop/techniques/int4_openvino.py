@@ -74,7 +74,13 @@ class OpenvinoInt4Weights(Technique):
                 subset_size=self.samples,
                 advanced_parameters=smaller,
             )
-            return save(result, context.folder)
+        constants = (node for node in result.get_ops() if node.get_type_name() == "Constant")
+        if not any(node.get_element_type().get_bitwidth() == 4 for node in constants):
+            raise NotApplicable(
+                f"has no weights for int4 at a share of {self.share:.2g}: NNCF leaves those of the last layer and of "
+                "sensitive ones in int8"
+            )
+        return save(result, context.folder)
 
     def spared(self, made: Dataflow) -> Mapping[str, str]:
         return {
