@@ -55,9 +55,7 @@ def unlike(rng: np.random.Generator, count: int) -> Any:
 
 
 def quantized(model: Model, data: Any, folder: Path) -> Any:
-    return OpenvinoInt8(range_estimator="minmax").grouped(
-        model, Context(Data({"x": data}), model, TARGET, 0, folder / "made")
-    )
+    return OpenvinoInt8().grouped(model, Context(Data({"x": data}), model, TARGET, 0, folder / "made"))
 
 
 def widths(grouped: Any) -> list[Any]:

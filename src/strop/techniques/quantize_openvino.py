@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,7 +11,7 @@ from .._quiet import nncf, openvino
 from ..dataflow import Dataflow
 from ..errors import NotApplicable
 from ..formats.openvino import OpenvinoFormat, has_attention, is_quantized, operators, save
-from ..model import OPENVINO, Format, Model, Signature, Tensor
+from ..model import OPENVINO, Format, Model, Signature
 from ..settings import choice
 from ..target import Target
 from ..technique import Context, Needs, Phase, Technique, Work
@@ -24,7 +23,6 @@ from ._openvino_ranges import widen
 
 WEIGHTED = frozenset({"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"})
 ALPHA = 0.95  # NNCF's own default for matrix products
-FEW = 256
 RECURRENT = ("LSTM", "GRU", "RNN")
 
 
@@ -43,8 +41,7 @@ class OpenvinoInt8(Technique):
             (SmoothQuant, Xiao et al. 2022, section 4).
         scheme: `auto` spares what attention can't bear in int8; `generic` treats a transformer like any other graph.
         range_estimator: How the range of an activation is found: `minmax` over all samples, the mean over samples of
-            their extremes (`mean-minmax`), or of their `quantile`s. `auto` takes the mean, as NNCF does, but minmax
-            where a sample holds few values: the mean of its extremes would cut off every other sample.
+            their extremes (`mean-minmax`, which NNCF takes, and which cuts off what is rare), or of their `quantile`s.
         half_range: Whose weights keep to half of the int8 range, so that products can't saturate: of all layers or the
             `first` or `none`. `auto` is all where the CPU sums products in 16 bits, else none.
         samples: Calibration samples.
@@ -53,11 +50,11 @@ class OpenvinoInt8(Technique):
     preset: str = choice("auto", "performance", "mixed")
     smooth_quant_alpha: float = choice(ALPHA, 0.5, 0.8, -1.0)
     scheme: str = choice("auto", "generic")
-    range_estimator: str = choice("auto", "minmax", "mean-minmax", "quantile")
+    range_estimator: str = choice("minmax", "mean-minmax", "quantile")
     half_range: str = choice("auto", "first", "none")
     samples: int = choice(300, 100)
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     accepts: ClassVar[frozenset[Format]] = frozenset({OPENVINO})
     phase: ClassVar[Phase] = Phase.QUANTIZE
     quantizes: ClassVar[bool] = True
@@ -93,8 +90,6 @@ class OpenvinoInt8(Technique):
             raise NotApplicable("this CPU never saturates, so that `auto` takes all 8 bits, and fewer gain nothing")
         if self.preset == _preset(model):
             raise NotApplicable(f"`auto` takes {self.preset} for this model too")
-        if self.range_estimator == self._ranges(model):
-            raise NotApplicable(f"`auto` takes {self.range_estimator} for this model too")
 
     def apply(self, model: Model, context: Context) -> Model:
         return save(self.grouped(model, context).throughout(), context.folder)
@@ -124,7 +119,7 @@ class OpenvinoInt8(Technique):
                 preset=library.QuantizationPreset(_preset(model) if self.preset == "auto" else self.preset),
                 subset_size=self.samples,
                 model_type=library.ModelType.TRANSFORMER if transformer else None,
-                advanced_parameters=self._advanced(model, context.target),
+                advanced_parameters=self._advanced(context.target),
             )
             if not any(op.get_type_name() == "FakeQuantize" for op in result.get_ops()):
                 raise NotApplicable("none of its operators can be computed in int8")
@@ -138,12 +133,7 @@ class OpenvinoInt8(Technique):
             if one.kind not in WEIGHTED
         }
 
-    def _ranges(self, model: Model) -> str:
-        floats = [t for t in model.signature.inputs if t.dtype.startswith("float") and not t.feedback]
-        few = bool(floats) and all(len(t.shape) <= 2 or _values(t) <= FEW for t in floats)
-        return "minmax" if few and not has_attention(model) else "mean-minmax"
-
-    def _advanced(self, model: Model, target: Target) -> Any:
+    def _advanced(self, target: Target) -> Any:
         from nncf.quantization import advanced_parameters as advanced
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet as Ranges
 
@@ -151,17 +141,14 @@ class OpenvinoInt8(Technique):
         if half == "auto":
             half = "all" if target.int8_saturates else "none"
         fixes = advanced.OverflowFix
-        given = advanced.AdvancedQuantizationParameters(
+        ranges = {"minmax": Ranges.MINMAX, "mean-minmax": Ranges.MEAN_MINMAX, "quantile": Ranges.MEAN_QUANTILE}
+        return advanced.AdvancedQuantizationParameters(
             overflow_fix={"first": fixes.FIRST_LAYER, "all": fixes.ENABLE, "none": fixes.DISABLE}[half],
             smooth_quant_alphas=advanced.AdvancedSmoothQuantParameters(matmul=self.smooth_quant_alpha),
             disable_bias_correction=True,  # biases are fitted with the weights
+            activations_range_estimator_params=ranges[self.range_estimator],
             backend_params={"compress_weights": False},
         )
-        ranges = self._ranges(model) if self.range_estimator == "auto" else self.range_estimator
-        if ranges != "mean-minmax":
-            known = {"minmax": Ranges.MINMAX, "quantile": Ranges.MEAN_QUANTILE}
-            given.activations_range_estimator_params = known[ranges]
-        return given
 
 
 @dataclass(frozen=True)
@@ -202,11 +189,6 @@ class OpenvinoInt8Weights(Technique):
 
 def _preset(model: Model) -> str:
     return "performance" if any(kind.startswith(RECURRENT) for kind in operators(model)) else "mixed"
-
-
-def _values(tensor: Tensor) -> float:
-    """How many values one sample has; infinite where a size is free."""
-    return math.prod(d if isinstance(d, int) else math.inf for d in tensor.shape[tensor.batched :])
 
 
 def _check(model: Model) -> None:
