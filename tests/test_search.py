@@ -382,6 +382,27 @@ def test_a_mix_that_is_not_proven_is_weakened_before_its_lossless_variants_are_t
     assert mixes[:2] == ["fake-mix(error=0.08)", "fake-mix(error=0.037)"]
 
 
+@pytest.mark.parametrize("cause", ["done", "refused"])
+def test_a_mix_is_not_made_anew_for_a_lossless_step_while_others_are_open(tmp_path: Path, cause: str) -> None:
+    def answer(candidate: Candidate) -> Outcome:
+        step = candidate.steps[-1] if candidate.steps else None
+        if isinstance(step, FakeMix) and cause == "refused":
+            return Outcome("refused", "the fastest mix is exact throughout", "fake-mix")
+        lost = {FakeMix: 0.008, FakeCalibrate: 0.09, FakeRound: 0.0}.get(type(step), 0.0)
+        found = judged(ACCURACY, "broken" if lost > 0.009 else "met", 0.9 - lost, max(0.0, lost - 0.009))
+        found = replace(found, low=0.9 - lost)
+        ratio = 0.95 if isinstance(step, FakeMix) else 0.9
+        return Outcome("done", report=replace(report(ratio, accuracy=1 - lost / 0.9), judged=(found,)))
+
+    goal = Goal.parse(f"minimize latency.p50; {ACCURACY}")
+    given = [route(FakeCalibrate), route(FakeMix), route(FakeCompile, FakeMix), route(FakeRound), route(FakeCompile)]
+    asked = names(go_on(search(tmp_path, *given, goal=goal), answer, most=5))
+    first, *again = [place for place, name in enumerate(asked) if "mix" in name]
+    assert asked[:first] and {"fake-round", "fake-compile"} <= {name for name in asked[: (again or [len(asked)])[0]]}, (
+        asked
+    )
+
+
 @pytest.mark.parametrize("low", [0.885, 0.895])
 def test_what_may_not_be_proven_has_a_safer_mix_beside_it(
     low: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

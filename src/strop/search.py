@@ -110,6 +110,7 @@ class RouteSearch:
         self._studies: dict[str, optuna.Study] = {}
         self._exhausted: set[str] = set()
         self._failed: set[str] = set()  # techniques that failed once, refusals aside
+        self._mixed: dict[Core, str] = {}  # where a mix was found, or none: by what it differs by lossless steps only
         self._put_off: set[Core] = set()  # too slow to measure, or off a limit by more than lossless steps mend
         self._spoiled: set[str] = set()  # defaults of routes that are proven to break a limit on quality
         self._fits: dict[str, Mapping[str, Sequence[Any]]] = {}
@@ -324,8 +325,9 @@ class RouteSearch:
 
     def _waits(self, route: Route) -> bool:
         """Whether others go first: a step of it failed elsewhere, one that quantizes, or a gentler one than it, broke a
-        limit on quality, or what differs from it by lossless steps only took too long or breaks a limit by far."""
-        if core(route) in self._put_off:
+        limit on quality, or what differs from it by lossless steps only took too long or breaks a limit by far, or is
+        a mix: another one takes long to make, and is the same."""
+        if core(route) in self._put_off or self._mixed.get(core(route), route.label) != route.label:
             return True
         if any(step.label() in self._failed for step in route.steps):
             return True
@@ -369,6 +371,9 @@ class RouteSearch:
         self._begun.add(route.label)
         if outcome.cause == "timeout" or any(judged.violation > NEAR for judged in outcome.report.broken):
             self._put_off.add(core(route))
+        mixes = [step.label() for step in route.steps if step.whole]
+        if mixes and (outcome.cause == "done" or outcome.blamed in mixes):
+            self._mixed.setdefault(core(route), route.label)
         if outcome.blamed and outcome.cause != "refused":
             self._failed.add(outcome.blamed)
         if candidate == route.candidate() and self._on_quality(outcome.report.broken):
