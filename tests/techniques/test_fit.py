@@ -25,7 +25,7 @@ from strop.techniques import _openvino_fit as for_openvino
 from strop.techniques._calibration import Step
 from strop.techniques._fit import Layer, fitted
 from strop.techniques._onnxruntime import runner
-from strop.techniques._rounding import loss, nearest, rounded
+from strop.techniques._rounding import bf16, integers, loss, rounded
 
 TARGET = Target(threads=1)
 CHANNELS = 8
@@ -46,13 +46,30 @@ def test_integers_lose_less_than_the_nearest_and_keep_to_their_limits(
     weights, read = rng.normal(size=(groups, outputs, inputs)), correlated(rng, groups, 600, inputs)
     weights[..., 1] = 0
     moment, scales = read.transpose(0, 2, 1) @ read / 600, np.abs(weights).max(2) / most
-    integers = rounded(weights, scales, most, moment)
-    plain = nearest(weights, scales, most)
-    assert np.array_equal(integers, np.rint(integers)) and np.abs(integers).max() <= most
-    assert not integers[..., 1].any(), "what was pruned stays so"
-    assert loss(weights, integers, scales, moment) < 0.7 * loss(weights, plain, scales, moment)
-    lost = np.square((weights - integers * scales[..., None]) @ read.transpose(0, 2, 1)).sum() / 600
-    assert loss(weights, integers, scales, moment) == pytest.approx(lost), "the mean over rows of what outputs lose"
+    grid = integers(scales, most)
+    found = rounded(weights, grid, moment)
+    steps = found / scales[..., None]
+    np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)
+    assert np.abs(np.rint(steps)).max() <= most
+    assert not found[..., 1].any(), "what was pruned stays so"
+    assert loss(weights, found, moment) < 0.7 * loss(weights, grid(weights), moment)
+    lost = np.square((weights - found) @ read.transpose(0, 2, 1)).sum() / 600
+    assert loss(weights, found, moment) == pytest.approx(lost), "the mean over rows of what outputs lose"
+
+
+def test_halves_are_those_of_torch_and_lose_less_than_the_nearest_where_a_bias_is_made_up_for() -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(size=1000) * 10.0 ** rng.integers(-30, 30, 1000), [0, 1.00390625, 1.01171875]])
+    values = values.astype(np.float32)
+    assert np.array_equal(bf16(values), torch.from_numpy(values).bfloat16().float().numpy())
+    assert np.isfinite(bf16(np.array([-np.inf, np.finfo(np.float32).min], np.float32))).all()
+    weights, read = rng.normal(size=(2, 8, 60)), correlated(rng, 2, 600, 60)
+    weights[..., 0], read[..., 0] = 20 + rng.random((2, 8)), 1  # the bias
+    moment = read.transpose(0, 2, 1) @ read / 600
+    found = rounded(weights, bf16, moment, lead=1)
+    assert np.array_equal(found, bf16(found)) and np.array_equal(found[..., 0], bf16(weights[..., 0]))
+    assert loss(weights, found, moment) < 0.1 * loss(weights, bf16(weights), moment)
 
 
 def test_hardly_any_integers_around_the_nearest_lose_less() -> None:
@@ -62,11 +79,11 @@ def test_hardly_any_integers_around_the_nearest_lose_less() -> None:
     for _ in range(20):
         weights, read = rng.normal(size=(1, 1, 7)), correlated(rng, 1, 50, 7)
         moment, scales = read.transpose(0, 2, 1) @ read / 50, np.abs(weights).max(2) / 7
-        kept = nearest(weights, scales, 7)
-        off = weights[0] - np.clip(kept[0] + around, -7, 7) * scales[0]
+        grid = integers(scales, 7)
+        off = weights[0] - np.clip(np.rint(weights[0] / scales[0]) + around, -7, 7) * scales[0]
         best.append(np.einsum("ri,ij,rj->r", off, moment[0], off).min())
-        plain.append(loss(weights, kept, scales, moment))
-        found.append(loss(weights, rounded(weights, scales, 7, moment), scales, moment))
+        plain.append(loss(weights, grid(weights), moment))
+        found.append(loss(weights, rounded(weights, grid, moment), moment))
     assert all(one <= other * (1 + 1e-4) for one, other in zip(best, found, strict=True))
     assert sum(best) < sum(found) < 0.5 * (sum(best) + sum(plain)), "nearer to the best than to the nearest"
 
@@ -156,6 +173,7 @@ def test_int8_loses_less_on_samples_that_it_has_not_seen_and_floats_of_mixes_sta
 ) -> None:
     from techniques.test_all import run
 
+    monkeypatch.setattr(Target, "int8_saturates", True)  # weights have 7 bits, and lose more than activations do
     network(tmp_path)
     rng, original = np.random.default_rng(0), formats.open(tmp_path / "model.onnx")
     data, unseen = (Data({"x": rng.uniform(0, 2, (64, CHANNELS, 9, 7)).astype(np.float32)}) for _ in range(2))
@@ -180,6 +198,29 @@ def test_int8_loses_less_on_samples_that_it_has_not_seen_and_floats_of_mixes_sta
     assert nmse(run(exact, unseen), right) < 1e-9
     monkeypatch.setattr(_fit, "_fit", lambda *given: None)
     assert fine < 0.7 * lost("nearest")
+
+
+def test_bf16_loses_less_on_samples_that_it_has_not_seen_and_is_wanted_only_where_it_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from techniques.test_all import run
+
+    pytest.importorskip("openvino")
+    network(tmp_path)
+    rng, original = np.random.default_rng(0), formats.open(tmp_path / "model.onnx")
+    data, unseen = (Data({"x": rng.uniform(0, 2, (64, CHANNELS, 9, 7)).astype(np.float32)}) for _ in range(2))
+    (tmp_path / "ir").mkdir()
+    model = apply(ToOpenvino(), original, Context(None, original, TARGET, 0, tmp_path / "ir"))
+    right = run(original, unseen)
+
+    def lost(name: str, halves: bool) -> float:
+        monkeypatch.setattr(for_openvino, "computes", lambda precision: halves)
+        (tmp_path / name).mkdir()
+        parts: Any = MixedOpenvino().parts(model, Context(data, model, TARGET, 0, tmp_path / name / "made"))
+        assert bool(parts.grouped.fitted["bf16"]) is halves
+        return nmse(run(parts.save(dict.fromkeys(parts.members, "bf16"), tmp_path / name / "halved"), unseen), right)
+
+    assert lost("fitted", halves=True) < 0.7 * lost("nearest", halves=False)
 
 
 def read(value: Array) -> Any:
@@ -210,11 +251,11 @@ def test_samples_that_do_not_agree_leave_each_weight_at_its_nearest(tmp_path: Pa
     values[1::2, :, 20:] = rng.normal(size=(4, 100, 20))
     one = layer(rng)
     fit = fitted([one], read(values), given(8), context(tmp_path))["w"]
-    assert np.array_equal(fit.integers, nearest(one.weights, one.scales, one.most))
+    assert np.array_equal(fit.integers, np.rint(one.weights / one.scales[..., None]))
     np.testing.assert_allclose(fit.mean[0], values.reshape(-1, 40).mean(0), atol=1e-5)
     alike = np.broadcast_to(correlated(rng, 1, 100, 40), (8, 100, 40))
     fit = fitted([one], read(alike), given(8), context(tmp_path))["w"]
-    assert not np.array_equal(fit.integers, nearest(one.weights, one.scales, one.most))
+    assert not np.array_equal(fit.integers, np.rint(one.weights / one.scales[..., None]))
 
 
 def test_what_time_and_room_do_not_suffice_for_is_left_as_it_is(

@@ -1,11 +1,11 @@
-"""Fit: the integers of quantized weights, chosen so that samples lose least by them, layer by layer."""
+"""Fit: what quantized weights are, chosen so that samples lose least by them, layer by layer."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,7 +14,7 @@ import numpy as np
 from ..model import Batch
 from ..technique import Context, remaining
 from ._calibration import Step
-from ._rounding import loss, nearest, rounded
+from ._rounding import Grid, bf16, integers, loss, rounded
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -24,6 +24,7 @@ READ = 8  # rows of a layer's inputs, as a multiple of their number: by few, wha
 FEWEST, MOST = 1024, 8192  # and the least and the most
 ROOM = 5e8  # bytes of sums at a time
 TIME = 0.5  # of what is left for the step
+LITTLE = 0.05  # of what the integers lose: where bf16 loses no more, it is left as it is
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Layer:
         most: The largest integer.
         window: None for a product, of rows in the value's last dimension.
         shifts: Whether it has a bias, to which what its outputs lose on the mean can be added.
+        bias: [groups, outputs], 0 without one, where weights and bias are wanted in bf16, too.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Layer:
     most: float
     window: Window | None
     shifts: bool
+    bias: Array | None = None
 
     @property
     def bytes(self) -> int:
@@ -75,10 +78,12 @@ class Fit:
     Attributes:
         integers: [groups, outputs, inputs], int8.
         mean: [groups, inputs], of what it reads.
+        halves: [groups, outputs, 1 + inputs], the bias and the weights in bf16; empty where these are not wanted.
     """
 
     integers: Array
     mean: Array
+    halves: Array
 
 
 def fitted(
@@ -128,7 +133,8 @@ def kept_fits(
 
 def _read(file: Path) -> dict[str, Fit]:
     with np.load(file) as known:
-        return {str(name): Fit(known[f"{at}integers"], known[f"{at}mean"]) for at, name in enumerate(known["names"])}
+        kinds = [field.name for field in fields(Fit)]
+        return {str(name): Fit(*(known[f"{at}{kind}"] for kind in kinds)) for at, name in enumerate(known["names"])}
 
 
 class _Sum:
@@ -167,6 +173,14 @@ class _Sum:
         """[groups, inputs]."""
         return self.first.astype(np.float64) / self.rows
 
+    def beside_ones(self) -> Array:
+        """[groups, 1 + inputs, 1 + inputs], the mean of products of inputs, a one being the first of these."""
+        groups, count = self.first.shape
+        found = np.ones((groups, 1 + count, 1 + count), np.float32)
+        found[:, 0, 1:] = found[:, 1:, 0] = self.mean
+        found[:, 1:, 1:] = self.moment()
+        return found
+
     def moment(self, around: Array | None = None) -> Array:
         """[groups, inputs, inputs], the mean of products of inputs, from which a mean was taken."""
         found = self.second / np.float32(self.rows)
@@ -180,15 +194,42 @@ def _fit(layer: Layer, chooses: _Sum, holds: _Sum) -> Fit | None:
     if not (chooses.rows and holds.rows and np.isfinite(chooses.second).all() and np.isfinite(holds.second).all()):
         return None
     mean = (chooses + holds).mean
-    around = mean if layer.shifts else None
-    plain = nearest(layer.weights, layer.scales, layer.most)
+    around, grid = mean if layer.shifts else None, integers(layer.scales, layer.most)
+    found, lost = _better(layer.weights, grid, chooses.moment(around), holds.moment(around))
+    halves = _halves(layer, lost, chooses, holds) if layer.bias is not None else np.zeros(0, np.float32)
+    return Fit(np.rint(found / layer.scales[..., None]).astype(np.int8), mean, halves)
+
+
+def _halves(layer: Layer, lost: float, chooses: _Sum, holds: _Sum) -> Array:
+    """The bias and the weights in bf16: the bias is one that reads ones, and what it loses the weights make up for."""
+    weights = np.concatenate([np.asarray(layer.bias)[..., None], layer.weights], axis=2)
+    plain, held = bf16(weights), holds.beside_ones()
+    return (
+        plain
+        if loss(weights, plain, held) < LITTLE * lost
+        else _better(weights, bf16, chooses.beside_ones(), held, 1)[0]
+    )
+
+
+def _better(weights: Array, grid: Grid, chooses: Array, holds: Array, lead: int = 0) -> tuple[Array, float]:
+    """What weights are by one half of the samples, where the other half loses less by it than by the nearest, and what
+    that loses.
+
+    Args:
+        weights: [groups, outputs, inputs].
+        grid: What they may be.
+        chooses: [groups, inputs, inputs], the mean of the products of inputs, of the half that chooses.
+        holds: The same of the other one.
+        lead: Inputs whose weights are rounded first.
+    """
+    plain = grid(weights)
+    known = loss(weights, plain, holds)
     try:
-        integers = rounded(layer.weights, layer.scales, layer.most, chooses.moment(around))
+        found = rounded(weights, grid, chooses, lead)
     except np.linalg.LinAlgError:
-        return Fit(plain.astype(np.int8), mean)
-    moment = holds.moment(around)
-    lost = [loss(layer.weights, one, layer.scales, moment) for one in (integers, plain)]
-    return Fit((integers if lost[0] < lost[1] else plain).astype(np.int8), mean)
+        return plain, known
+    lost = loss(weights, found, holds)
+    return (found, lost) if lost < known else (plain, known)
 
 
 def _parts(layers: Sequence[Layer]) -> list[list[Layer]]:

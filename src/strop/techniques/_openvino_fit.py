@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,6 +11,7 @@ import numpy as np
 
 from .._quiet import openvino
 from ..model import Model
+from ..target import computes
 from ..technique import Context
 from ._calibration import feeds
 from ._fit import SAMPLES, Fit, Layer, Window, fitted, kept_fits
@@ -42,8 +43,12 @@ class Place:
     bias: Array
 
 
-def fits(graph: Any, model: Model, context: Context, kept: Path) -> dict[str, Array]:
-    """By the name of what reads it first, the weights and biases by which samples lose least in int8.
+Fitted: TypeAlias = Mapping[str, Mapping[str, Mapping[str, Array]]]
+"""By precision and operator, the weights and biases that it has: by name of what reads them first."""
+
+
+def fits(graph: Any, model: Model, context: Context, kept: Path) -> Fitted:
+    """The weights and biases by which samples lose least in int8, and in bf16 where the CPU computes in it.
 
     Args:
         graph: With FakeQuantize before each input that is quantized.
@@ -57,11 +62,12 @@ def fits(graph: Any, model: Model, context: Context, kept: Path) -> dict[str, Ar
         given = list(feeds(model.signature, context, SAMPLES, lambda: telling(graph, (), context.target.threads)))
         return fitted(layers, lambda values: telling(graph, values, context.target.threads), given, context)
 
-    found, known = dict[str, Array](), kept_fits(kept, [place.layer for place in places], made)
-    for place in places:
-        if (fit := known.get(place.layer.name)) is not None:
-            found |= _written(place, fit)
-    return found
+    known = kept_fits(kept, [place.layer for place in places], made)
+    able = [(place, known[place.layer.name]) for place in places if place.layer.name in known]
+    return {
+        "int8": {place.layer.name: _integers(place, fit) for place, fit in able},
+        "bf16": {place.layer.name: _halves(place, fit) for place, fit in able if fit.halves.size},
+    }
 
 
 def _places(graph: Any) -> Iterable[Place]:
@@ -84,19 +90,30 @@ def _places(graph: Any) -> Iterable[Place]:
         largest = float(np.rint(np.abs(weights).max(2) / scales).max())
         value = f"{source.get_node().get_friendly_name()}:{source.get_index()}"
         adds, bias = _bias(node, scales.size)
-        layer = Layer(node.get_friendly_name(), value, weights, scales, largest, _window(node), bool(adds))
+        halves = (bias if adds else np.zeros(scales.size)).reshape(scales.shape) if computes("bf16") else None
+        layer = Layer(node.get_friendly_name(), value, weights, scales, largest, _window(node), bool(adds), halves)
         yield Place(layer, rounds.get_friendly_name(), stored.shape, across, adds, bias)
 
 
-def _written(place: Place, fit: Fit) -> dict[str, Array]:
+def _integers(place: Place, fit: Fit) -> dict[str, Array]:
     layer = place.layer
     values = fit.integers * layer.scales[..., None]
-    rows = values.reshape(-1, values.shape[-1])
-    found = {place.rounds: (rows.T if place.across else rows).reshape(place.stored).astype(np.float32)}
+    found = {place.rounds: _stored(place, values)}
     if place.adds:
         shift = np.einsum("goi,gi->go", layer.weights - values, fit.mean)
         found[place.adds] = (place.bias + shift.reshape(place.bias.shape)).astype(np.float32)
     return found
+
+
+def _halves(place: Place, fit: Fit) -> dict[str, Array]:
+    found = {place.rounds: _stored(place, fit.halves[..., 1:])}
+    return {**found, place.adds: fit.halves[..., 0].reshape(place.bias.shape)} if place.adds else found
+
+
+def _stored(place: Place, values: Array) -> Array:
+    """Weights as they lie in the file, of [groups, outputs, inputs]."""
+    rows = values.reshape(-1, values.shape[-1])
+    return (rows.T if place.across else rows).reshape(place.stored).astype(np.float32)
 
 
 def _rounds(node: Any) -> Any | None:

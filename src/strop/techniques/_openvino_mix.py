@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from .._quiet import openvino
+from ._openvino_fit import Fitted
 from ._openvino_graph import FAKE, is_weight, tell
+from ._rounding import bf16
 
 HALVED = frozenset({
     "Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul",
@@ -25,8 +27,6 @@ MOVING = frozenset({
     "Reshape", "Split", "Squeeze", "StridedSlice", "Transpose", "Unsqueeze", "VariadicSplit",
 })  # fmt: skip
 """What OpenVINO moves the scale of integers past."""
-MOST = 3.3895e38
-"""What bf16 can hold; more, as masks of attention have, would become infinite."""
 
 
 @dataclass(frozen=True)
@@ -51,23 +51,23 @@ class Grouped:
 
     Attributes:
         graph: With FakeQuantize before each input that is quantized, weights still in float32.
-        fitted: What operators in int8 have for weights and biases: by name of the FakeQuantize or addition.
+        fitted: What operators have for weights and biases, by precision.
         members: By group, the names of its operators; a group is called as the operator with weights that begins it.
         widths: By FakeQuantize, how many times as wide its range is.
     """
 
     graph: Any
-    fitted: Mapping[str, np.ndarray[Any, Any]]
+    fitted: Fitted
     members: Mapping[str, tuple[str, ...]]
     widths: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, quantized: Any, fitted: Mapping[str, np.ndarray[Any, Any]]) -> Grouped:
+    def of(cls, quantized: Any, fitted: Fitted) -> Grouped:
         """Group what follows each operator with quantized weights, up to the next.
 
         Args:
             quantized: By NNCF, its weights not compressed and its biases not corrected.
-            fitted: What operators in int8 have for weights and biases.
+            fitted: What operators have for weights and biases, by precision.
         """
         members: dict[str, list[str]] = {}
         group_of: dict[str, str] = {}
@@ -178,7 +178,7 @@ class Grouped:
     def throughout(self) -> Any:
         """The graph in int8, its weights stored as such: what is in no group is rounded, too."""
         graph = self.graph.clone()
-        _fit({node.get_friendly_name(): node for node in graph.get_ordered_ops()}, self.fitted)
+        _fit({node.get_friendly_name(): node for node in graph.get_ordered_ops()}, self.fitted["int8"].values())
         return _compressed(graph)
 
     def mixed(self, precisions: Mapping[str, str], compressed: bool = False) -> Any:
@@ -190,6 +190,8 @@ class Grouped:
         graph = self.graph.clone()
         wanted = {name: precisions[group] for group, names in self.members.items() for name in names}
         nodes = {node.get_friendly_name(): node for node in graph.get_ordered_ops()}
+        for precision, fitted in self.fitted.items():
+            _fit(nodes, (values for name, values in fitted.items() if wanted.get(name, "int8") == precision))
         for node in nodes.values():
             if node.get_type_name() == FAKE:
                 for port in node.output(0).get_target_inputs():
@@ -197,18 +199,18 @@ class Grouped:
                         port.replace_source_output(node.input_value(0))
         _widen((nodes[name], width) for name, width in self.widths.items() if name in nodes)
         _hold(node for name, node in nodes.items() if wanted.get(name) == "int8")
-        _fit({name: node for name, node in nodes.items() if wanted.get(name, "int8") == "int8"}, self.fitted)
         halved = {name for name, node in nodes.items() if wanted.get(name) == "bf16" and node.get_type_name() in HALVED}
         _halve(graph, nodes, halved)
         graph.validate_nodes_and_infer_types()
         return _compressed(graph) if compressed else graph
 
 
-def _fit(nodes: Mapping[str, Any], fitted: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    for name in nodes.keys() & fitted.keys():
+def _fit(nodes: Mapping[str, Any], fitted: Iterable[Mapping[str, np.ndarray[Any, Any]]]) -> None:
+    """Give operators the weights and biases that they have in a precision."""
+    for name, values in (known for each in fitted for known in each.items() if known[0] in nodes):
         rounds = nodes[name].get_type_name() == FAKE
         port = nodes[name].input(0) if rounds else _constant_input(nodes[name])
-        port.replace_source_output(openvino().opset13.constant(fitted[name]).output(0))
+        port.replace_source_output(openvino().opset13.constant(values).output(0))
 
 
 def _compressed(graph: Any) -> Any:
@@ -294,7 +296,6 @@ def _half(source: Any) -> Any:
     node = source.get_node()
     if node.get_type_name() != "Constant":
         return library.opset13.convert(source, "bf16").output(0)
-    bits = np.clip(node.data, -MOST, MOST, dtype=np.float32).view(np.uint32)
-    rounded = np.asarray((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16, np.uint16)  # to the nearest, ties to even
+    rounded = (bf16(node.data).view(np.uint32) >> 16).astype(np.uint16)
     tensor = library.Tensor(rounded, library.Shape(node.data.shape), library.Type.bf16)
     return library.op.Constant(tensor, shared_memory=False).output(0)

@@ -1,7 +1,8 @@
-"""Rounding: weights to integers so that a layer's outputs, not its weights, are nearest to what they were."""
+"""Rounding: weights to integers or bf16 so that a layer's outputs, not its weights, are nearest to what they were."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,11 +13,34 @@ lapack = lazy("scipy.linalg.lapack")
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
+Grid: TypeAlias = Callable[[Array], Array]
+"""The nearest numbers that weights may be, [groups, outputs, inputs]."""
+
 DAMPING = 0.01  # of the mean of the diagonal, added to it, so that inputs that samples never move do no harm
 BLOCK = 64  # columns whose errors are handed on to all later ones at once
+MOST_HALF = 3.3895e38
+"""What bf16 can hold; more, as masks of attention have, would become infinite."""
 
 
-def rounded(weights: Array, scales: Array, most: float, moment: Array) -> Array:
+def integers(scales: Array, most: float) -> Grid:
+    """Multiples of steps.
+
+    Args:
+        scales: [groups, outputs], of one step.
+        most: The largest integer, and minus the least.
+    """
+    steps = scales[..., None]
+    return lambda weights: np.clip(np.rint(weights / steps), -most, most) * steps
+
+
+def bf16(values: Array) -> Array:
+    """The nearest numbers of bf16, as float32; ties to even."""
+    bits = np.clip(values, -MOST_HALF, MOST_HALF, dtype=np.float32).view(np.uint32)
+    found: Array = ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
+    return found
+
+
+def rounded(weights: Array, grid: Grid, moment: Array, lead: int = 0) -> Array:
     """Round column by column, what each loses being made up for by the columns to come.
 
     GPTQ (Frantar et al. 2022, section 3; Optimal Brain Quantization in a fixed order), the columns with the largest
@@ -24,33 +48,33 @@ def rounded(weights: Array, scales: Array, most: float, moment: Array) -> Array:
 
     Args:
         weights: [groups, outputs, inputs].
-        scales: [groups, outputs], of one step.
-        most: The largest integer, and minus the least.
+        grid: What they may be.
         moment: [groups, inputs, inputs], the mean of the products of inputs.
+        lead: Columns that come before all others.
 
     Returns:
-        [groups, outputs, inputs], integers as floats.
+        [groups, outputs, inputs], as float32.
 
     Raises:
         numpy.linalg.LinAlgError: The moment has no inverse.
     """
     groups, outputs, count = weights.shape
-    diagonal = np.einsum("gii->gi", moment)
-    order, rows = np.argsort(-diagonal, axis=1), np.arange(groups)[:, None]
+    diagonal, rows = np.einsum("gii->gi", moment), np.arange(groups)[:, None]
+    order = np.argsort(np.where(np.arange(count) < lead, -np.inf, -diagonal), axis=1)
     moment = moment[rows[..., None], order[:, :, None], order[:, None, :]].astype(np.float64)
     # Inputs whose products are all 0 would leave nothing to divide by.
     least = DAMPING * np.maximum(diagonal.mean(1), np.finfo(np.float32).tiny)
     moment += least[:, None, None] * np.eye(count)
     upper = _upper(moment).astype(np.float32)
     left = weights[rows, :, order].transpose(0, 2, 1).astype(np.float32)
-    steps, found, pruned = scales.astype(np.float32), np.empty_like(left), left == 0
+    found, pruned = np.empty_like(left), left == 0
     for start in range(0, count, BLOCK):
         end = min(start + BLOCK, count)
         errors = np.empty((groups, outputs, end - start), np.float32)
         for column in range(start, end):
-            now = np.clip(np.rint(left[..., column] / steps), -most, most)
+            now = grid(left[..., column : column + 1])[..., 0].astype(np.float32)
             now[pruned[..., column]] = 0
-            error = (left[..., column] - now * steps) / upper[:, column, column][:, None]
+            error = (left[..., column] - now) / upper[:, column, column][:, None]
             left[..., column + 1 : end] -= error[..., None] * upper[:, None, column, column + 1 : end]
             found[..., column], errors[..., column - start] = now, error
         left[..., end:] -= errors @ upper[:, start:end, end:]
@@ -71,12 +95,7 @@ def _upper(moment: Array) -> Array:
     return found
 
 
-def nearest(weights: Array, scales: Array, most: float) -> Array:
-    """Each weight by itself, as `rounded` tells them."""
-    return np.clip(np.rint(weights / scales[..., None]), -most, most)
-
-
-def loss(weights: Array, integers: Array, scales: Array, moment: Array) -> float:
+def loss(weights: Array, found: Array, moment: Array) -> float:
     """The mean square of what all outputs of a layer are off by, summed over these."""
-    off = (weights - integers * scales[..., None]).astype(np.float32)
+    off = (weights - found).astype(np.float32)
     return float(np.einsum("goi,goi->", off @ moment, off))

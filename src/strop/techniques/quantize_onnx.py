@@ -158,7 +158,7 @@ class StaticInt8(Technique):
     accepts: ClassVar[frozenset[Format]] = frozenset({ONNX})
     phase: ClassVar[Phase] = Phase.QUANTIZE
     quantizes: ClassVar[bool] = True
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     needs: ClassVar[Needs] = Needs.SAMPLES
     gentler: ClassVar[type[Technique] | None] = DynamicInt8  # whose ranges are those of each call
 
@@ -195,7 +195,7 @@ class StaticInt8(Technique):
             whole: Whether activations stay whose clipping the range of an int8 value covers.
         """
         original, quantized = both(model, context, self._quantize(model, context, whole))
-        settings = {"per_channel": self.per_channel, "weights": self.weights}
+        settings = {"per_channel": self.per_channel, "weights": self.weights, "version": StaticInt8.version}
         fit(original, quantized, model, context, kept_folder("fitted", model, settings, context))
         return original, quantized
 
