@@ -206,7 +206,11 @@ def test_bf16_loses_less_on_samples_that_it_has_not_seen_and_is_wanted_only_wher
     from techniques.test_all import run
 
     pytest.importorskip("openvino")
-    network(tmp_path)
+    proto = network(tmp_path)
+    proto.graph.node.insert(6, onnx.helper.make_node("Mul", ["rc", "half"], ["less"], "layer less"))
+    proto.graph.node[7].input[0] = "less"
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array(0.5, np.float32), "half"))  # no dimensions
+    onnx.save(proto, tmp_path / "model.onnx")
     rng, original = np.random.default_rng(0), formats.open(tmp_path / "model.onnx")
     data, unseen = (Data({"x": rng.uniform(0, 2, (64, CHANNELS, 9, 7)).astype(np.float32)}) for _ in range(2))
     (tmp_path / "ir").mkdir()

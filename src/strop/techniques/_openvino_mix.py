@@ -296,6 +296,6 @@ def _half(source: Any) -> Any:
     node = source.get_node()
     if node.get_type_name() != "Constant":
         return library.opset13.convert(source, "bf16").output(0)
-    rounded = (bf16(node.data).view(np.uint32) >> 16).astype(np.uint16)
+    rounded = np.asarray(bf16(node.data).view(np.uint32) >> 16, np.uint16)
     tensor = library.Tensor(rounded, library.Shape(node.data.shape), library.Type.bf16)
     return library.op.Constant(tensor, shared_memory=False).output(0)
