@@ -173,7 +173,8 @@ def mixed(step: Any, folder: Path) -> tuple[Path, Any, Path]:
     (bundle.folder / "anatomy.json").write_text(json.dumps({"mix": mix}))
     assert bundle.groups == candidate.groups
     (bad,) = (group for group in candidate.groups if f"m{BAD}" in group.name)
-    assert bad.alone is not None and bad.alone > 0.9, "of what all do, nearly all is its own"
+    others = [group.alone or 0.0 for group in candidate.groups if group is not bad]
+    assert bad.alone is not None and bad.alone > 0.5 > 10 * max(others), "of what all do, nearly all is its own"
     return folder / "given" / "deep.onnx", inputs, bundle.folder
 
 
@@ -184,8 +185,9 @@ def test_a_mix_tells_why_it_keeps_a_layer_in_floats(name: str, tmp_path: Path) -
     model, inputs, bundle = mixed(find(name).of({"error": 0.3}), tmp_path)
     found = explain(model, bundle, inputs, target=ONE)
     (bad,) = (one for one in found["floats"] if one["operator"] == "MatMul")
-    assert "m7" in bad["layer"] and bad["known"] and bad["alone"] > 0.9
-    said = r"the mix keeps it in (f32|bf16): alone in int8 it does (9\d|100) % of the error, and takes .+s there, not "
+    assert "m7" in bad["layer"] and bad["known"]
+    share = f"{100 * bad['alone']:.0f} %"
+    said = rf"the mix keeps it in (f32|bf16): alone in int8 it does {share} of the error, and takes .+s there, not "
     assert re.match(said, bad["why"]), bad["why"]
     text = " ".join(printed(found, 80).split())
     assert re.search(said, text.split("Stayed in floats:")[1]), text

@@ -161,7 +161,7 @@ def test_openvino_tells_by_the_names_in_its_file(tmp_path: Path) -> None:
 
 
 def test_every_product_in_integers_has_time_under_its_own_name(tmp_path: Path) -> None:
-    """OpenVINO calls them by what dequantizes them, or by nothing of the file."""
+    """OpenVINO calls them by what dequantizes them, or by nothing of the file; with VNNI it runs attention's two as one."""
     library = pytest.importorskip("openvino")
     given = models.case("transformer", tmp_path / "given")
     model = given.model
@@ -176,7 +176,7 @@ def test_every_product_in_integers_has_time_under_its_own_name(tmp_path: Path) -
     rows = [[name for name in layer.layers if kinds[name] == "MatMul"] for layer in found]
     assert sorted(name for own in rows for name in own) == products, "each once"
     for layer, own in zip(found, rows, strict=True):
-        assert len(own) <= 1, "of their own"
+        assert len(own) <= 1 or sorted(own) == ["c", "raw"], "of their own"
         assert layer.seconds > 0 or not own
         assert layer.layers or layer.operator in ("Convert", "Reorder"), layer
         assert layer.precision == "int8" or not own

@@ -29,6 +29,7 @@ from strop.techniques import (
     PruneKerasWeights,
     QuantizeAwareKeras,
     TfliteInt8,
+    prune_channels,
 )
 from strop.techniques.quantize_aware_keras import _on_grid, _rounder
 
@@ -131,7 +132,10 @@ def test_channels_go_with_all_that_reads_them_through_flattened_places_too(
 
 
 @pytest.mark.parametrize("step", [PruneChannels(amount=0.5), Factorize(amount=0.2)])
-def test_pytorchs_own_techniques_make_smaller_keras_models(step: Technique, tmp_path: Path) -> None:
+def test_pytorchs_own_techniques_make_smaller_keras_models(
+    step: Technique, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prune_channels, "vector_width", lambda: 8)  # half of the channels that there are
     model = stored(trained(), tmp_path)
     made = applied(step, model, tmp_path / "made", epochs=6)
     assert made.signature == model.signature
