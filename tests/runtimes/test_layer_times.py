@@ -161,7 +161,7 @@ def test_openvino_tells_by_the_names_in_its_file(tmp_path: Path) -> None:
 
 
 def test_every_product_in_integers_has_time_under_its_own_name(tmp_path: Path) -> None:
-    """OpenVINO calls them by what dequantizes them, or by nothing of the file; with VNNI it runs attention's two as one."""
+    """OpenVINO calls them by what dequantizes them, or by nothing of the file; with VNNI attention runs as one."""
     library = pytest.importorskip("openvino")
     given = models.case("transformer", tmp_path / "given")
     model = given.model
