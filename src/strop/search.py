@@ -305,7 +305,10 @@ class RouteSearch:
         return route.space(self.target, self._fits.get(route.label))
 
     def _promises(self, route: Route) -> bool:
-        """Whether lossless steps could still bring a route to the front, given what was measured without them."""
+        """Whether lossless steps could still bring a route to the front, given what was measured without them. Not where
+        they come before a mix: to make another one takes long, and it is the same."""
+        if self._mixed.get(core(route), route.label) != route.label:
+            return False
         measured = self.forecast.by_core().get(core(route))
         kept = min(measured or [BROKEN]) < BROKEN  # as what trains may, when it is weaker
         if not kept and self._spoils(route):
@@ -325,9 +328,8 @@ class RouteSearch:
 
     def _waits(self, route: Route) -> bool:
         """Whether others go first: a step of it failed elsewhere, one that quantizes, or a gentler one than it, broke a
-        limit on quality, or what differs from it by lossless steps only took too long or breaks a limit by far, or is
-        a mix: another one takes long to make, and is the same."""
-        if core(route) in self._put_off or self._mixed.get(core(route), route.label) != route.label:
+        limit on quality, or what differs from it by lossless steps only took too long or breaks a limit by far."""
+        if core(route) in self._put_off:
             return True
         if any(step.label() in self._failed for step in route.steps):
             return True
