@@ -11,7 +11,7 @@ from .settings import Span
 from .trial import Outcome
 
 AIM = 0.8  # of what is allowed: losses are in proportion about as well as that
-ENOUGH = 0.6  # of it, that a candidate has made use of: what is left brings little
+ENOUGH = 0.7  # of it, that a candidate has made use of: what is left brings little
 LEAST_POWER = 0.3  # with which losses go: less would be guessing far from what is known
 STEP = 1.2  # between two shares, under which no third is tried
 

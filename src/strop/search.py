@@ -305,8 +305,8 @@ class RouteSearch:
         return route.space(self.target, self._fits.get(route.label))
 
     def _promises(self, route: Route) -> bool:
-        """Whether lossless steps could still bring a route to the front, given what was measured without them. Not where
-        they come before a mix: to make another one takes long, and it is the same."""
+        """Whether lossless steps could still bring a route to the front, given what was measured without them; not such
+        as come before a mix, for another one takes long to make, and is the same."""
         if self._mixed.get(core(route), route.label) != route.label:
             return False
         measured = self.forecast.by_core().get(core(route))
