@@ -78,7 +78,7 @@ class Fit:
     Attributes:
         integers: [groups, outputs, inputs], int8.
         mean: [groups, inputs], of what it reads.
-        halves: [groups, outputs, 1 + inputs], the bias and the weights in bf16; empty where these are not wanted.
+        halves: [groups, outputs, 1 + inputs], the bias and the weights in bf16; empty for the nearest.
     """
 
     integers: Array
@@ -201,14 +201,13 @@ def _fit(layer: Layer, chooses: _Sum, holds: _Sum) -> Fit | None:
 
 
 def _halves(layer: Layer, lost: float, chooses: _Sum, holds: _Sum) -> Array:
-    """The bias and the weights in bf16: the bias is one that reads ones, and what it loses the weights make up for."""
+    """The bias and the weights in bf16, empty where the nearest lose little; the bias reads ones, and what it loses the
+    weights make up for."""
     weights = np.concatenate([np.asarray(layer.bias)[..., None], layer.weights], axis=2)
     plain, held = bf16(weights), holds.beside_ones()
-    return (
-        plain
-        if loss(weights, plain, held) < LITTLE * lost
-        else _better(weights, bf16, chooses.beside_ones(), held, 1)[0]
-    )
+    if loss(weights, plain, held) < LITTLE * lost:
+        return np.zeros(0, np.float32)
+    return _better(weights, bf16, chooses.beside_ones(), held, lead=1)[0]
 
 
 def _better(weights: Array, grid: Grid, chooses: Array, holds: Array, lead: int = 0) -> tuple[Array, float]:
