@@ -275,7 +275,9 @@ def test_a_mask_of_attention_takes_no_steps_of_int8_from_the_scores(tmp_path: Pa
     data = Data({"x": rng.normal(size=(60, 8, 16)).astype(np.float32), "keep": keep})
     model = room.OnnxFormat().store(room.OnnxFormat().open(proto), tmp_path / "given")
     made = step(StaticInt8(), model, data, tmp_path / "made")
-    assert error(made, model, data) < 0.87 / 4, "all scores alike are 0.87 off"
+    whole = Data({**data.inputs, "keep": np.ones_like(keep)})  # nothing is hidden: the scores' own rounding is left
+    own = error(step(StaticInt8(), model, whole, tmp_path / "whole"), model, whole)
+    assert error(made, model, data) < 1.5 * own < 0.5, "all scores alike are 0.87 off"
     with pytest.raises(NotApplicable, match=r"Too many bins.*minmax does without"):
         step(StaticInt8(calibrator="percentile"), model, data, tmp_path / "other")
 

@@ -105,7 +105,7 @@ def widen(graph: Any, model: Model, context: Context) -> None:
             lost[one.name] += [one.error(rows, *_widened(low, high, share)) for share in SHARES]
     own = {name: SHARES[int(np.argmin(by_share))] for name, by_share in lost.items()}
     wide = dict.fromkeys(own, SHARES[-1])
-    if wide != own and _wider(graph, roundings, given[1::2], sides[0], (own, wide), threads):
+    if wide != own and _wider(graph, roundings, given[1::2], sides[0], (own, wide), threads, until):
         own = wide
     _set(graph, roundings, {one.name: _widened(*every[one.name], own[one.name]) for one in roundings})
 
@@ -117,16 +117,23 @@ def _wider(
     bounds: Mapping[str, tuple[Array, Array]],
     choices: Sequence[Mapping[str, float]],
     threads: int,
+    until: float,
 ) -> bool:
-    """Whether most samples, which the bounds were not learned from, lose less of the outputs by the second choice."""
-    plain, errors = telling(graph, (), threads), []
-    right = [plain(feed) for feed in given]
+    """Whether most samples, which the bounds were not learned from, lose less of the outputs by the second choice; not,
+    where time ends before all have told."""
+    steps, better = [], 0
     for shares in choices:
         tried = graph.clone()
         _set(tried, roundings, {one.name: _widened(*bounds[one.name], shares[one.name]) for one in roundings})
-        step = runner(tried, threads)
-        errors.append([nmse(step(feed), answer) for feed, answer in zip(given, right, strict=True)])
-    return bool(np.mean(np.less(errors[1], errors[0])) > 0.5)
+        steps.append(runner(tried, threads))
+    plain = telling(graph, (), threads)
+    for feed in given:
+        if time.monotonic() > until:
+            return False
+        right = plain(feed)
+        first, second = (nmse(step(feed), right) for step in steps)
+        better += second < first
+    return better > len(given) / 2
 
 
 def _set(graph: Any, roundings: Iterable[_Rounding], bounds: Mapping[str, tuple[Array, Array]]) -> None:
