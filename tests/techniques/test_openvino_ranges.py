@@ -106,7 +106,7 @@ def test_where_outputs_are_means_of_what_was_rounded_nothing_is_cut_off(
     seen, fresh = unlike(rng, 32), unlike(rng, 32)
     wide = quantized(model, seen, tmp_path / "wide")
     asked = _openvino_ranges._wider
-    monkeypatch.setattr(_openvino_ranges, "_wider", lambda *given: asked(*given[:-1], 0.0))  # for which there is no time
+    monkeypatch.setattr(_openvino_ranges, "_wider", lambda *given: asked(*given[:-1], 0.0))  # time has ended
     own = quantized(model, seen, tmp_path / "own")
     (found,), (other,) = widths(wide), widths(own)
     assert np.ptp(found) == 0 and other.min() < 0.1 * other.max()
