@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from onnx import numpy_helper
 
 import models
 from strop import formats
+from strop.build import time_layers
 from strop.data import Data
 from strop.model import Model
 from strop.nmse import nmse
 from strop.prefix import Prefix
 from strop.target import Target
 from strop.technique import Context, Technique, apply
-from strop.techniques import DynamicInt8, MixedDynamic, MixedOnnx, StaticInt8
+from strop.techniques import DynamicInt8, MixedDynamic, MixedOnnx, MixedOpenvino, StaticInt8, ToOpenvino
 from strop.techniques._onnx_floats import keep_floats
 
 TARGET = Target(threads=1)
@@ -179,6 +181,40 @@ def chain() -> onnx.ModelProto:
         [*(models.weight(name, 16, 16, 1, 1) for name in ("c1", "c2", "c3", "t1", "t2", "t3")),
          *(models.weight(name, 16, 16) for name in ("g1", "g2", "g3"))],
     )  # fmt: skip
+
+
+def joining() -> onnx.ModelProto:
+    """Three branches that are joined, and read by two layers after the last of them."""
+    return models.build(
+        """g (float[N, 16, 8, 8] x) => (float[N, 16, 8, 8] y, float[N, 16, 8, 8] z) {
+            a = Conv(x, w1)
+            b = Conv(a, w2)
+            c = Conv(b, w3)
+            j = Concat <axis = 1> (a, b, c)
+            y = Conv(j, w4)
+            z = Conv(j, w5)
+        }""",
+        [*(models.weight(name, 16, 16, 1, 1) for name in ("w1", "w2", "w3")),
+         *(models.weight(name, 16, 48, 1, 1) for name in ("w4", "w5"))],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("exact", ["a", "b", "c", "y"])
+def test_what_only_moves_values_is_computed_as_what_reads_it(exact: str, tmp_path: Path) -> None:
+    """The branch before a concatenation may be in float, and what reads it in int8."""
+    proto = joining()
+    for node in proto.graph.node:
+        node.name = node.output[0]
+    onnx.save(proto, tmp_path / "model.onnx")
+    model, data = formats.open(tmp_path / "model.onnx"), Data({"x": models.floats(16, 8, 8)})
+    given = Context(data, model, TARGET, 0, tmp_path / "made")
+    converted = apply(ToOpenvino(), model, given)
+    parts = MixedOpenvino().parts(converted, replace(given, folder=tmp_path / "parts"))
+    group_of = {name.partition("/")[0]: group for group, names in parts.members.items() for name in names}
+    mix = {group: "f32" if group == group_of[exact] else "int8" for group in parts.members}
+    layers = time_layers(TARGET, data, parts.save(mix, tmp_path / "mix"))
+    computed = {group: layer.precision for layer in layers for group in parts.members if group in layer.layers}
+    assert computed == mix
 
 
 def optimized(model: Model, folder: Path) -> onnx.GraphProto:

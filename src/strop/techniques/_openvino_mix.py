@@ -29,6 +29,9 @@ MOVING = frozenset({
 """What OpenVINO moves the scale of integers past."""
 
 
+OUTSIDE = frozenset({"Constant", "Parameter", "Result"})  # of all groups
+
+
 @dataclass(frozen=True)
 class _Read:
     """A value that an operator reads: by name, and by the number of the group that makes it and of that which reads it.
@@ -69,21 +72,23 @@ class Grouped:
             quantized: By NNCF, its weights not compressed and its biases not corrected.
             fitted: What operators have for weights and biases, by precision.
         """
-        members: dict[str, list[str]] = {}
         group_of: dict[str, str] = {}
         order: dict[str, int] = {"": -1}
-        for node in quantized.get_ordered_ops():
-            name, kind = node.get_friendly_name(), node.get_type_name()
-            if kind in ("Constant", "Result", "Parameter"):
-                continue
+        nodes = [node for node in quantized.get_ordered_ops() if node.get_type_name() not in OUTSIDE]
+        for node in nodes:
+            name = node.get_friendly_name()
             before = [group_of.get(value.get_node().get_friendly_name(), "") for value in node.input_values()]
             group = max(before, key=order.__getitem__, default="")
-            if kind != FAKE and any(is_weight(value) for value in node.input_values()):
+            if node.get_type_name() != FAKE and any(is_weight(value) for value in node.input_values()):
                 group = name
                 order[name] = len(order)
             group_of[name] = group
-            if kind != FAKE:
-                members.setdefault(group, []).append(name)
+        group_of |= _rounded_for(nodes, group_of, order)
+        members: dict[str, list[str]] = {group: [group] for group in order}
+        for node in nodes:
+            name = node.get_friendly_name()
+            if node.get_type_name() != FAKE and name not in members:
+                members[group_of[name]].append(name)
         members.pop("", None)  # what comes before all weights stays as it is
         return cls(quantized, fitted, {name: tuple(found) for name, found in members.items()})
 
@@ -203,6 +208,34 @@ class Grouped:
         _halve(graph, nodes, halved)
         graph.validate_nodes_and_infer_types()
         return _compressed(graph) if compressed else graph
+
+
+def _rounded_for(nodes: Sequence[Any], group_of: Mapping[str, str], order: Mapping[str, int]) -> dict[str, str]:
+    """The operators that hand what was rounded before them to later groups only, and the first of these: theirs, too.
+
+    What only moves values, such as a concatenation, has its inputs rounded in place of what it gives: were it in
+    floats, so would be what reads it.
+
+    Args:
+        nodes: In the order in which they run.
+        group_of: By operator, the group that it follows.
+        order: By group, its place.
+    """
+    handing, found = set[str](), dict[str, str]()
+    for node in nodes:
+        name, inputs = node.get_friendly_name(), [value.get_node() for value in node.input_values()]
+        read = [one for one in inputs if one.get_type_name() != "Constant"]
+        rounded = [one.get_type_name() == FAKE or one.get_friendly_name() in handing for one in read]
+        if rounded and all(rounded) and node.get_type_name() != FAKE and name not in group_of.values():
+            handing.add(name)
+    for node in reversed(nodes):
+        name = node.get_friendly_name()
+        ports = (port for output in node.outputs() for port in output.get_target_inputs())
+        readers = {port.get_node().get_friendly_name() for port in ports}
+        later = {found.get(one, group_of[one]) for one in readers if one in group_of}
+        if name in handing and later and group_of[name] not in later:
+            found[name] = min(later, key=order.__getitem__)
+    return found
 
 
 def _fit(nodes: Mapping[str, Any], fitted: Iterable[Mapping[str, np.ndarray[Any, Any]]]) -> None:

@@ -28,7 +28,7 @@ class MixedOpenvino(Mixed, OpenvinoInt8):
     what its own outputs are.
     """
 
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     whole: ClassVar[type[Technique] | None] = OpenvinoInt8
 
     def exact(self) -> float:
