@@ -24,6 +24,7 @@ from strop.technique import Context, Needs, Phase, Technique, Work
 from strop.techniques import (
     DistillForest,
     DynamicInt8,
+    MixedOpenvino,
     OpenvinoInt8,
     Retune,
     Simplify,
@@ -380,7 +381,7 @@ def test_a_smaller_type_of_float_is_a_route_where_nothing_quantizes(
 ) -> None:
     monkeypatch.setattr("strop.target.instruction_sets", lambda: frozenset({"avx512_bf16"}))
     given = models.case("mlp", tmp_path).model
-    found, _ = routes(given, TARGET, Needs.SAMPLES, (ToOpenvino, OpenvinoInt8), (Openvino,))
+    found, _ = routes(given, TARGET, Needs.SAMPLES, (ToOpenvino, OpenvinoInt8, MixedOpenvino), (Openvino,))
     labels = {route.label for route in found}
     assert "to-openvino + openvino(precision=bf16)" in labels
     assert "to-openvino + openvino-int8 + openvino(precision=bf16)" not in labels
@@ -390,6 +391,12 @@ def test_a_smaller_type_of_float_is_a_route_where_nothing_quantizes(
     assert lower.candidate({"openvino.threads": 1}).runtime == Openvino("bf16", 1)
     assert lower.expects(TARGET) < plain.expects(TARGET)
     assert "openvino.precision" not in lower.space(TARGET)
+    quantized = next(route for route in found if OpenvinoInt8 in route.steps)
+    assert quantized.candidate().runtime == Openvino("bf16")
+    assert quantized.candidate({"openvino.precision": "f32"}).runtime == Openvino()
+    assert quantized.space(TARGET)["openvino.precision"].values == ("f32", "bf16")
+    mix = next(route for route in found if MixedOpenvino in route.steps)
+    assert mix.candidate().runtime == Openvino()
     monkeypatch.setattr("strop.target.instruction_sets", frozenset)
     assert not [r for r in routes(given, TARGET, Needs.SAMPLES, (ToOpenvino,), (Openvino,))[0] if r.options]
 

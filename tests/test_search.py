@@ -366,6 +366,34 @@ def test_a_mix_waits_for_what_keeps_the_limits_and_begins_with_what_they_bear(tm
     assert {proposal.why for proposal in asked[2:4]} == {"as much as the limits bear"}
 
 
+@dataclass(frozen=True)
+class FakeHasty(FakeCalibrate):
+    """A technique with a setting that is faster and worse, and one that is not known to be."""
+
+    ranges: str = choice("widest", "average")
+    preset: str = choice("exact", "mean", "fast", faster="fast")
+
+
+@pytest.mark.parametrize(
+    ("lost", "objective", "tried"),
+    [(0.004, "latency.p50", True), (0.008, "latency.p50", False), (0.004, "size", False)],
+)
+def test_where_the_limits_leave_room_a_faster_setting_comes_before_what_promises_less(
+    lost: float, objective: str, tried: bool, tmp_path: Path
+) -> None:
+    def answer(candidate: Candidate) -> Outcome:
+        quick = sum(isinstance(step, FakeHasty) and step.preset == "fast" for step in candidate.steps)
+        found = replace(judged(ACCURACY, "met", 0.9 - lost), low=0.9 - lost)
+        ratio = 0.4 - 0.02 * quick if any(isinstance(step, FakeHasty) for step in candidate.steps) else 0.8
+        return Outcome("done", report=replace(report(ratio, accuracy=1 - lost / 0.9), judged=(found,)))
+
+    goal = Goal.parse(f"minimize {objective}; {ACCURACY}")
+    asked = go_on(search(tmp_path, route(FakeHasty), route(FakeCompile), route(), goal=goal), answer, most=3)
+    assert names(asked)[0] == "fake-hasty"
+    assert (names(asked)[1] == "fake-hasty(preset=fast)") == tried
+    assert ("faster, as the limits leave room" in {proposal.why for proposal in asked}) == tried
+
+
 def test_a_mix_that_is_not_proven_is_weakened_before_its_lossless_variants_are_tried(tmp_path: Path) -> None:
     def answer(candidate: Candidate) -> Outcome:
         step = candidate.steps[-1]

@@ -59,6 +59,12 @@ class Candidate:
             "runtime": {"name": self.runtime.label(), "options": self.runtime.settings()},
         }  # fmt: skip
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All of them, and the runtime's options, by `technique.setting`."""
+        parts = (*self.steps, self.runtime)
+        return {f"{part.label()}.{name}": value for part in parts for name, value in part.settings().items()}
+
     @classmethod
     def of(cls, json: Mapping[str, Any]) -> Self:
         """Make one from plain data.
@@ -84,6 +90,7 @@ class Route:
         burden: What a call of the model that it starts from goes to, as far as is known.
         options: Of the runtime, where they are not its defaults: those in which it computes in a smaller type.
         ratio: Of latency, that these are expected to bring.
+        start: Settings that it begins with where these are not the defaults, by `technique.setting`.
         fixed: Settings that the user has chosen, by `technique.setting`.
     """
 
@@ -93,6 +100,7 @@ class Route:
     burden: Burden = UNKNOWN
     options: tuple[tuple[str, Any], ...] = ()
     ratio: float = 1.0
+    start: tuple[tuple[str, Any], ...] = ()
     fixed: tuple[tuple[str, Any], ...] = ()
 
     @cached_property
@@ -164,7 +172,7 @@ class Route:
                 end = strengths[key].high if value > first[key] else strengths[key].low
                 share = _share(first[key], end, value, strengths[key].log) if value != first[key] else 0.0
                 found.append(share if value > first[key] else -share)
-        return sum(found) / len(found) if found and candidate.runtime == self.runtime.of(dict(self.options)) else None
+        return sum(found) / len(found) if found and candidate.runtime == self.candidate().runtime else None
 
     def expects(self, target: Target) -> float:
         """The ratio of latency to expect before any is measured: it orders a search and the advice of a profile."""
@@ -199,19 +207,19 @@ class Route:
         for part in (*self.steps, self.runtime):
             for name, domain in part.space().items():
                 if issubclass(part, Runtime) and isinstance(domain, Choice):
-                    domain = Choice(tuple(v for v in domain.values if _serves(part, name, v, target)))
+                    domain = domain.only(v for v in domain.values if _serves(part, name, v, target))
                 key = f"{part.label()}.{name}"
                 if key in fixed or (part is self.runtime and name in dict(self.options)):
                     continue
                 if isinstance(domain, Choice) and fits and key in fits:
-                    domain = Choice(tuple(value for value in domain.values if value in fits[key]))
+                    domain = domain.only(value for value in domain.values if value in fits[key])
                 if not isinstance(domain, Choice) or len(domain.values) > 1:
                     found[key] = strengths.get(key, domain)
         return found
 
     def candidate(self, settings: Mapping[str, Any] | None = None) -> Candidate:
         """Fix the settings, by `technique.setting`; what is not named begins where its route does."""
-        chosen = {**self.first(), **(settings or {}), **dict(self.fixed)}
+        chosen = {**self.first(), **dict(self.start), **(settings or {}), **dict(self.fixed)}
         options = _of_part(chosen, self.runtime)
         return Candidate(self._with(chosen), self.runtime.of({**dict(self.options), **options}))
 
@@ -273,13 +281,13 @@ def routes(
             ends.append(runtime)
     burden = burden or told(model, target)
     found = [
-        Route(steps, runtime, most, burden, fixed=_flat(fixed, steps))
+        route
         for steps, format in _chains(usable, model.format, ())
         if _complete(steps)
         for runtime in ends
         if format in runtime.loads and target.allows(format)
+        for route in _in_floats(Route(steps, runtime, most, burden, fixed=_flat(fixed, steps)), target)
     ]
-    found += [lower for route in found if (lower := _lower(route, target))]
     return sorted(found, key=lambda route: (route.expects(target), len(route.steps))), refused
 
 
@@ -307,13 +315,20 @@ def _of_part(chosen: Mapping[str, Any], part: type[Technique | Runtime]) -> dict
     return {name: value for (label, _, name), value in named if label == part.label()}
 
 
-def _lower(route: Route, target: Target) -> Route | None:
-    """The same route in floats of a smaller type, where the runtime has one and no step quantizes."""
+def _in_floats(route: Route, target: Target) -> list[Route]:
+    """The route in float32, and where its runtime has floats of a smaller type, in these.
+
+    After a step that quantizes they are for the little that is left in floats, which loses next to nothing by them: no
+    route of its own, but how it begins. One that mixes precisions has said what each layer is computed in.
+    """
     known = route.runtime.lower(target)
-    if known is None or any(step.quantizes for step in route.steps):
-        return None
+    if known is None or route.whole:
+        return [route]
     options, ratio = known
-    return dataclasses.replace(route, options=tuple(options.items()), ratio=ratio)
+    if any(step.quantizes for step in route.steps):
+        named = {f"{route.runtime.label()}.{name}": value for name, value in options.items()}
+        return [dataclasses.replace(route, start=tuple(named.items()))]
+    return [route, dataclasses.replace(route, options=tuple(options.items()), ratio=ratio)]
 
 
 def reached(format: Format, known: Sequence[type[Technique]]) -> set[Format]:

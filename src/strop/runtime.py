@@ -118,7 +118,8 @@ class Runtime(Settings):
     @classmethod
     def lower(cls, target: Target) -> tuple[Mapping[str, Any], float] | None:
         """Options with which it computes floats in a smaller type on this machine, and the ratio of latency to expect:
-        tried with each route that quantizes nothing, as a route of its own. None where there are none."""
+        tried with each route that quantizes nothing, as a route of its own; others begin with them, for what they leave
+        in floats. None where there are none."""
         return None
 
     def requires(self, target: Target) -> None:

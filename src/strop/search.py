@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from . import metrics
 from ._lazy import lazy
-from .aiming import spent
+from .aiming import ENOUGH, spent
 from .forecast import BROKEN, Core, Forecast, core, losing, rank
 from .goal import Goal
 from .journal import restored, told
@@ -130,10 +130,14 @@ class RouteSearch:
             route = min(fresh, key=self._order)
             if stronger and self.forecast.estimate(stronger.candidate, stronger.route) < self._expect(route):
                 return stronger
+            if self.forecast.best() < self._expect(route) and (faster := self._hasten(seen)):
+                return faster
             settings = self.forecast.learned(route)
             why = "its defaults" if not settings else "what was trained for another route"
             why = "as much as the limits bear" if settings and route.whole else why
             return Proposal(route.candidate(settings), route, why, settings)
+        if faster := self._hasten(seen):
+            return faster
         if self._since_gain >= PATIENCE:
             return None
         while leaders := self._leaders():
@@ -176,23 +180,46 @@ class RouteSearch:
 
     def _strengthen(self, seen: set[str]) -> Proposal | None:
         """A stronger setting for the best candidate so far, where it has one that keeps the limits on quality."""
-        done = [
-            (rank(outcome, self.goal), candidate.key) for candidate, outcome in self.tried if outcome.cause == "done"
-        ]
-        route = self.forecast.route_of[min(done)[1]] if done else None
+        best = self._best()
+        route = self.forecast.route_of[best[0].key] if best else None
         tried = self._strengths_tried(route) if route else []
         if route is None or not any(kept for _, kept in tried):
             return None
         return self._bisect(route, seen, tried)
 
+    def _hasten(self, seen: set[str]) -> Proposal | None:
+        """The best so far, or what the best is a mix of, with a setting that is known to be faster and worse, where
+        that makes little use of what the limits allow."""
+        best = self._best() if metrics.find(self.goal.objective).scenario else None  # a faster one is no smaller
+        whole = self.forecast.route_of[best[0].key].whole if best else None
+        best = self._best(core(whole)) if whole else best
+        if best is None or spent(best[1], self.goal) >= ENOUGH:
+            return None
+        route = self.forecast.route_of[best[0].key]
+        known = best[0].settings
+        for key, domain in self._space(route).items():
+            if isinstance(domain, Choice) and domain.faster is not None:
+                settings = {**known, key: domain.faster}
+                candidate = route.candidate(settings)
+                if candidate.key not in seen:
+                    return Proposal(candidate, route, "faster, as the limits leave room", settings)
+        return None
+
+    def _best(self, among: Core | None = None) -> tuple[Candidate, Outcome] | None:
+        """What ranks first, of all or of one core."""
+        done = [
+            (rank(outcome, self.goal), candidate.key, (candidate, outcome)) for candidate, outcome in self.tried
+            if outcome.cause == "done" and among in (None, core(self.forecast.route_of[candidate.key]))
+        ]  # fmt: skip
+        return min(done, key=lambda one: one[:2])[2] if done else None
+
     def _secure(self, seen: set[str]) -> Proposal | None:
         """A mix of what is best so far, where that keeps the limits on quality by a point estimate only, and so may not
         be proven; until there is one that keeps them by its bounds."""
-        done = [(rank(outcome, self.goal), candidate.key, outcome) for candidate, outcome in self.tried]
-        value, key, best = min(done, key=lambda one: one[0], default=(math.inf, "", None))
-        if best is None or value >= BROKEN or spent(best, self.goal) <= 1:
+        best = self._best()
+        if best is None or rank(best[1], self.goal) >= BROKEN or spent(best[1], self.goal) <= 1:
             return None
-        leader = self.forecast.route_of[key]
+        leader = self.forecast.route_of[best[0].key]
         wanted = core(leader.whole or leader)
         mixes = [r for r in self.routes if r.whole and core(r.whole) == wanted and not self._waits(r)]
         tried = [o for c, o in self.tried if core(self.forecast.route_of[c.key]) in map(core, mixes)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 
@@ -17,12 +17,22 @@ T = TypeVar("T", bound="str | int | float | bool")
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several values."""
+    """One of several values.
+
+    Attributes:
+        faster: The one that makes a model faster than the default does, and worse; None where none is known to.
+    """
 
     values: tuple[Any, ...]
+    faster: Any = None
 
     def __contains__(self, value: object) -> bool:
         return any(type(value) is type(known) and value == known for known in self.values)
+
+    def only(self, values: Iterable[Any]) -> Self:
+        """The same with fewer values."""
+        kept = tuple(values)
+        return dataclasses.replace(self, values=kept, faster=self.faster if self.faster in kept else None)
 
     def __str__(self) -> str:
         return " or ".join(map(repr, self.values))
@@ -56,9 +66,10 @@ Domain: TypeAlias = Choice | Span
 _TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
-def choice(default: T, *others: T) -> T:
-    """A setting with a default and the other values that a search may try."""
-    field: Any = dataclasses.field(default=default, metadata={"domain": Choice((default, *others))})
+def choice(default: T, *others: T, faster: T | None = None) -> T:
+    """A setting with a default and the other values that a search may try, one of which may be known to be faster."""
+    domain = Choice((default, *others), faster)
+    field: Any = dataclasses.field(default=default, metadata={"domain": domain})
     return field  # type: ignore[no-any-return]
 
 

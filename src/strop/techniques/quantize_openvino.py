@@ -35,8 +35,8 @@ class OpenvinoInt8(Technique):
     have ranges of their own have them as wide as samples need that they were not learned from.
 
     Attributes:
-        preset: `mixed` has asymmetric activations, `performance` symmetric ones: less exact, and hardly faster. `auto`
-            takes the first, but the second where layers are recurrent, which lose more by asymmetric ones.
+        preset: `mixed` has asymmetric activations, `performance` symmetric ones: a little faster, and less exact.
+            `auto` takes the first, but the second where layers are recurrent, which lose more by asymmetric ones.
         smooth_quant_alpha: How much of the activations' range moves into the weights of matrix products; -1 for none
             (SmoothQuant, Xiao et al. 2022, section 4).
         scheme: `auto` spares what attention can't bear in int8; `generic` treats a transformer like any other graph.
@@ -47,7 +47,7 @@ class OpenvinoInt8(Technique):
         samples: Calibration samples.
     """
 
-    preset: str = choice("auto", "performance", "mixed")
+    preset: str = choice("auto", "performance", "mixed", faster="performance")
     smooth_quant_alpha: float = choice(ALPHA, 0.5, 0.8, -1.0)
     scheme: str = choice("auto", "generic")
     range_estimator: str = choice("minmax", "mean-minmax", "quantile")
@@ -159,7 +159,7 @@ class OpenvinoInt8Weights(Technique):
         mode: `asymmetric` has a zero point for each channel, `symmetric` none: faster to unpack, and less exact.
     """
 
-    mode: str = choice("asymmetric", "symmetric")
+    mode: str = choice("asymmetric", "symmetric", faster="symmetric")
 
     accepts: ClassVar[frozenset[Format]] = frozenset({OPENVINO})
     phase: ClassVar[Phase] = Phase.QUANTIZE
