@@ -15,7 +15,7 @@ from strop import jobs, pipeline
 from strop.baseline import lay_out
 from strop.cli import app
 from strop.errors import InvalidPlan, RunFailed
-from strop.fixed import fixed, spelled, texts
+from strop.fixed import begun, fixed, spelled, texts
 from strop.goal import Goal
 from strop.journal import finished
 from strop.plan import Candidate, Route, routes
@@ -25,7 +25,7 @@ from strop.search import RouteSearch
 from strop.settings import Span
 from strop.target import Target
 from strop.technique import Needs
-from strop.techniques import Factorize, ToOnnx
+from strop.techniques import Factorize, MixedOnnx, ToOnnx
 from strop.testing import FakeRound, FakeRuntime, FakeStrip, fake_model, registered
 
 ONE = Target(threads=1)
@@ -41,6 +41,13 @@ def test_what_is_spelled_is_what_it_was() -> None:
     assert spelled(["tflite-int8.keep=0", " tflite-int8.integer_ends = false"]) == {
         "tflite-int8": {"keep": 0.0, "integer_ends": False}
     }
+
+
+def test_a_strength_apart_a_step_begins_with_what_is_fixed_and_its_defaults() -> None:
+    given = {"mixed-onnx": {"samples": 50}}
+    assert begun(MixedOnnx(samples=50, error=0.46), given)
+    assert not begun(MixedOnnx(error=0.46), given)
+    assert not begun(MixedOnnx(samples=50, calibrator="entropy"), given)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -58,9 +59,10 @@ def texts(settings: Fixed) -> list[str]:
     ]
 
 
-def begin(technique: type[Technique], fixed: Fixed) -> Technique:
-    """A technique with what is fixed of it, and all else at its default."""
-    return technique.of(fixed.get(technique.label(), {}))
+def begun(step: Technique, fixed: Fixed) -> bool:
+    """Whether a step has what is fixed of it and all else at its default, however strong it is."""
+    first = type(step).of(fixed.get(step.label(), {}))
+    return dataclasses.replace(step, **{name: getattr(first, name) for name in step.strengths()}) == first
 
 
 def check_reached(settings: Fixed, format: Format) -> None:

@@ -15,7 +15,7 @@ from .bench import Bench
 from .build import Workshop, within
 from .crew import run_here
 from .decision import Decision
-from .fixed import Fixed, begin
+from .fixed import Fixed, begun
 from .goal import Goal
 from .judge import Report, judge
 from .model import Model
@@ -187,8 +187,8 @@ def _build_and_judge(setting: Setting, candidate: Candidate, seconds: float) -> 
     decision = Decision(setting.goal, width=setting.searching.width, race=True)
     with setting.bench(hosted, "search", setting.searching, decision, seconds - (time.monotonic() - start)) as bench:
         report = judge(bench, setting.goal, setting.also, confidence=0.95, whole=False)
-    begun = all(step == begin(type(step), setting.fixed) for step in candidate.steps if not step.needs & Needs.TRAINING)
-    fits = setting.workshop.fitting(candidate.steps) if begun else {}
+    first = all(begun(step, setting.fixed) for step in candidate.steps if not step.needs & Needs.TRAINING)
+    fits = setting.workshop.fitting(candidate.steps) if first else {}
     return Outcome("done", report=report, model=model.to_json(setting.root), steps=steps, fits=fits)
 
 

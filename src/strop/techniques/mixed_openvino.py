@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -43,7 +44,7 @@ class _Parts(InGroups[Grouped]):
 
     def __init__(self, grouped: Grouped, model: Model, target: Target):
         super().__init__(grouped, model, target)
-        self.labels = {group: group for group in grouped.members}
+        self.labels = {group: _label(names) for group, names in grouped.members.items()}
         self.precisions = ("int8", "bf16", "f32") if computes("bf16") else ("int8", "f32")
 
     def step(self, precisions: Mapping[str, str]) -> Step:
@@ -52,3 +53,9 @@ class _Parts(InGroups[Grouped]):
     def save(self, precisions: Mapping[str, str], folder: Path) -> Model:
         made = save(self.grouped.mixed(precisions, compressed=True), folder)
         return replace(made, signature=self.model.signature)
+
+
+def _label(names: Sequence[str]) -> str:
+    """The first name in a group that is the model's own: OpenVINO calls what it has fused `Multiply_123`."""
+    own = (name for name in names if not re.fullmatch(r"[A-Z][A-Za-z]+_\d+", name))
+    return next(own, names[0]).removesuffix("/WithoutBiases")
