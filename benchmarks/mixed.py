@@ -306,8 +306,8 @@ def write() -> None:
         f"Written by `benchmarks/mixed.py`; {cpu}, 1 thread. Fidelity is the mean cosine of outputs with the "
         "original's on held-out samples; latency that of the model read from disk again, over float32's in OpenVINO, "
         f"timed in turns ({ROUNDS} calls in ten blocks: the median of these, the least and the greatest). What breaks "
-        "the limit is set in brackets; *default* is OpenVINO without a word on precision, in which what NNCF made is run, "
-        "too. The rows of a model are of one run, those of two models need not be. The last columns are strop's "
+        "the limit is set in brackets; *default* is OpenVINO without a word on precision, as what NNCF made is run. "
+        "The rows of a model are of one run, those of two models need not be. The last columns are strop's "
         "latency over that of the fastest peer that keeps the limit, and its time over NNCF's: until the winner was "
         "found, as NNCF's is, and in all, with the proof on held-out samples and what each layer takes.", "",
         "| model | limit | int8 throughout | bf16 throughout | default | NNCF accuracy control | strop | route "

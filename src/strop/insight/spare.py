@@ -39,7 +39,7 @@ def kept(group: Group) -> Reason:
     )
     takes, took = group.seconds.get(INTEGER), group.seconds.get(group.precision)
     if takes and took:
-        said += f", and takes {quantity(takes, 's')} there, not {quantity(took, 's')}"
+        said += f"; it takes {quantity(takes, 's')} in {INTEGER}, {quantity(took, 's')} in {group.precision}"
     return Reason(f"the mix keeps it in {group.precision}: {said}", group.alone)
 
 
