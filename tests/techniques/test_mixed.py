@@ -407,6 +407,25 @@ def test_a_mix_whose_errors_do_not_add_up_is_repaired(tmp_path: Path, monkeypatc
     assert again == mix, "what is known from another share is there where no time is left to repair"
 
 
+class Milder(Made):
+    """The same with a precision that does a hundredth of what int8 does, one by one and together."""
+
+    precisions = ("int8", "bf16", "f32")  # type: ignore[assignment]
+
+    def step(self, precisions: Mapping[str, str]) -> Callable[[Batch], dict[str, Array]]:
+        rounded, halved = (frozenset(n for n, p in precisions.items() if p == kind) for kind in ("int8", "bf16"))
+        return lambda batch: {"y": np.array([1.0 + (self.error(rounded) + 0.01 * self.error(halved)) ** 0.5])}
+
+
+def test_what_bf16_does_is_held_to_what_int8_does_also_where_all_together_do_more_than_each(tmp_path: Path) -> None:
+    names = "abcdef"
+    parts = Milder(dict.fromkeys(names, 1e-5), {frozenset(names): 0.1})
+    given = Context(None, None, TARGET, 0, tmp_path)  # type: ignore[arg-type]
+    found = _errors.errors(parts, [{"x": np.ones(1)}], given, tmp_path, math.inf)
+    assert sum(known["int8"] for known in found.groups.values()) < 0.01 * found.worst["int8"]
+    assert all(known["bf16"] == pytest.approx(0.01 * known["int8"], rel=0.01) for known in found.groups.values())
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 4), st.integers(0, 2**32), st.floats(0.05, 1.5))
 def test_programs_are_solved_as_trying_all_mixes_does(groups: int, seed: int, allowed: float) -> None:

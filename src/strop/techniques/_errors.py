@@ -85,11 +85,13 @@ def errors(parts: Parts, given: Sequence[Batch], context: Context, kept: Path, u
     else:
         others = {}
 
-    total = sum(filter(math.isfinite, harms.values())) or 1.0
-    # Rounding moves the outputs along the same ways as int8 does, so that its error is shared out alike.
-    shares = {group: known / total if math.isfinite(known) else 1 / len(harms) for group, known in harms.items()}
+    # Rounding moves the outputs along the same ways as int8 does: of each group it does the share that it does of all.
+    # That is told by all together, for one by one they may do next to nothing where all of them flip a letter.
+    total = sum(filter(math.isfinite, harms.values())) or worst[lowest] or 1.0
+    finite = {group: known if math.isfinite(known) else total / len(harms) for group, known in harms.items()}
+    milder = {p: whole / worst[lowest] if worst[lowest] else 0.0 for p, whole in worst.items()}
     groups = {
-        group: {p: known if p == lowest else worst[p] * shares[group] for p in parts.precisions}
+        group: {p: known if p == lowest else finite[group] * milder[p] for p in parts.precisions}
         for group, known in harms.items()
     }
     alone = {group: known / total for group, known in alone.items()}
