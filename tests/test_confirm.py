@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine import ACCURACY, SIZE, FakeRun, outcome, report
+from engine import ACCURACY, SIZE, FakeRun, judged, outcome, report
 from strop import jobs
 from strop.clock import Clock
 from strop.confirm import CONFIRMED, Finding, confirm, finalists, looks_to_keep
@@ -94,6 +95,21 @@ def test_finalists_are_the_three_best_that_break_nothing(fake_run: FakeRun) -> N
 def test_one_finalist_is_safe_where_any_is(fake_run: FakeRun) -> None:
     tried = [(A, outcome(0.2, OPEN)), (B, outcome(0.3, OPEN)), (C, outcome(0.4, OPEN)), (D, outcome(0.9, MET))]
     assert [c for c, _ in finalists(tried, fake_run.setting.goal)] == [A, B, D]
+
+
+def test_of_those_as_fast_as_the_best_the_likeliest_to_be_proven_comes_first(fake_run: FakeRun) -> None:
+    def lost(ratio: float, low: float) -> Outcome:
+        verdict = "met" if low >= 0.891 else "inconclusive"
+        found = replace(judged(ACCURACY, verdict, 0.895), low=low)
+        return Outcome("done", report=replace(report(ratio, accuracy=0.895 / 0.9), judged=(found,)))
+
+    goal = fake_run.setting.goal
+    near, far = (B, lost(0.302, 0.888)), (B, lost(0.31, 0.888))
+    best, safe = (A, lost(0.3, 0.885)), (C, lost(0.5, 0.895))
+    assert [c for c, _ in finalists([best, near, safe], goal)] == [B, A, C]
+    assert [c for c, _ in finalists([best, far, safe], goal)] == [A, B, C], "it is slower, beyond the spread"
+    proven = (A, lost(0.3, 0.892))
+    assert [c for c, _ in finalists([proven, (B, lost(0.302, 0.897)), safe], goal)] == [A, B, C]
 
 
 def test_of_those_that_answer_alike_the_best_is_a_finalist(fake_run: FakeRun) -> None:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from . import jobs
+from .aiming import spent
 from .clock import LOOKS, Clock
 from .events import Confirmed, Confirming, Event, Said, Stopped
 from .forecast import rank
 from .goal import Goal
-from .judge import Report, better_than_original
+from .judge import Report, at_best, better_than_original, score
 from .looks import looks_at, note_look, used_before
 from .plan import Candidate
 from .rundir import RunDir, read_json, write_json
@@ -76,6 +77,9 @@ class Finding:
 def finalists(tried: Sequence[tuple[Candidate, Outcome]], goal: Goal) -> list[tuple[Candidate, Outcome]]:
     """At most three, the best first: the two with the best objective, and the best whose limits all seem proven.
 
+    Where the best may not be proven, of those that may be as good as it by their objective's bound the one that makes
+    the least use of what the limits allow comes first: it is the likeliest to be.
+
     Of those that answer alike, since they differ in lossless steps only, the best: where its quality is not proven, no
     other's is.
     """
@@ -85,6 +89,11 @@ def finalists(tried: Sequence[tuple[Candidate, Outcome]], goal: Goal) -> list[tu
         lossy = (str(step) for step in candidate.steps if not step.lossless)
         alike.setdefault((*lossy, str(candidate.runtime)), (candidate, outcome))
     ranked = list(alike.values())
+    if ranked and spent(ranked[0][1], goal) > 1:
+        best = score(ranked[0][1].report, goal)
+        likely = min((e for e in ranked if at_best(e[1].report, goal) <= best), key=lambda e: spent(e[1], goal))
+        ranked.remove(likely)
+        ranked.insert(0, likely)
     chosen = ranked[:FINALISTS]
     safe = [entry for entry in ranked if all(j.verdict == "met" for j in entry[1].report.judged)]
     if safe and not any(entry in chosen for entry in safe):
