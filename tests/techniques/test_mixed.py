@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,6 +25,7 @@ from strop.data import Data
 from strop.errors import NotApplicable
 from strop.formats.openvino import layer_names
 from strop.model import ONNX, Batch, Model
+from strop.nmse import nmse
 from strop.runtime import Array, LayerTime
 from strop.target import Target
 from strop.technique import Context, Parts, Technique, apply
@@ -39,7 +41,7 @@ from strop.techniques import (
     _mixing,
     _times,
 )  # fmt: skip
-from strop.techniques._harm import harm
+from strop.techniques._harm import distance, harm
 from strop.techniques._mix import Costs, fastest
 from strop.techniques._mixing import chosen, expected_seconds
 from strop.testing import Example, TechniqueCase
@@ -189,6 +191,24 @@ def test_comparing_layers_goes_on_where_it_was(tmp_path: Path) -> None:
     assert tried == [["second"]]
     assert found == {"first": 0.5, "second": 0.5}
     assert json.loads(kept.read_text()) == found
+
+
+def test_of_distributions_the_logarithms_are_compared_for_there_harm_adds_up() -> None:
+    """Two layers move scores as far as each other: what both do is four times what one does, as squares of sums are."""
+
+    def softmax(*scores: float) -> dict[str, Any]:
+        shares = np.exp(np.array([scores], np.float32))
+        return {"y": shares / shares.sum()}
+
+    right = softmax(9.0, 3.0, 0.0)
+    moved = [softmax(9.0 - by, 3.0 + by, 0.0) for by in (1.0, 2.0)]
+    once, twice = (distance(found, right) for found in moved)
+    assert twice / once == pytest.approx(4.0, rel=0.1)
+    assert nmse(moved[1], right) / nmse(moved[0], right) > 20
+    masked = {"y": np.array([[1.0, 0.0, 0.0]], np.float32)}
+    assert distance({"y": np.array([[1.0, 1e-9, 0.0]], np.float32)}, masked) == 0.0
+    for array in (np.ones((4, 1)), np.array([[0.5, 0.6]]), np.array([[1.5, -0.5]]), np.array([[1, 0]]), np.array(1.0)):
+        assert distance({"y": array + array}, {"y": array}) == nmse({"y": array + array}, {"y": array})
 
 
 def test_only_blocks_that_harm_are_looked_into_and_time_that_is_over_leaves_the_rest_unknown(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ COMPARING, RANGING, JUDGING = 0.65, 0.15, 0.1
 
 @dataclass(frozen=True)
 class Errors:
-    """What was measured of the groups' errors (NMSE of the outputs), and by what.
+    """What was measured of the groups' errors (`distance` of the outputs), and by what.
 
     Attributes:
         parts: With the ranges by which they harm least.

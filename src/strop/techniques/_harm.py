@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from ..nmse import nmse
 from ..technique import Context
 from ._calibration import Step
 
+LEAST = 1e-3
+"""Of a distribution: a share below which all are alike, for it is far from an answer."""
 LITTLE = 0.1
 """Of all harm: what the blocks do together that are not looked into."""
 
@@ -86,5 +89,25 @@ def keep(path: Path, value: object) -> None:
 
 
 def error(step: Step, given: Sequence[Batch], expected: Sequence[Batch]) -> float:
-    """The mean over samples of how far the outputs are from what is expected (NMSE)."""
-    return float(np.mean([nmse(step(feed), right) for feed, right in zip(given, expected, strict=True)]))
+    """The mean over samples of how far the outputs are from what is expected (`distance`)."""
+    return float(np.mean([distance(step(feed), right) for feed, right in zip(given, expected, strict=True)]))
+
+
+def distance(found: Batch, right: Batch) -> float:
+    """How far outputs are from the right ones: NMSE, of distributions that of their logarithms.
+
+    What single layers do adds up before a softmax; after it there is next to nothing to see, until an answer is another
+    one.
+    """
+    shares = [name for name, array in right.items() if _is_distribution(array)]
+    return nmse({**found, **_logarithms(found, shares)}, {**right, **_logarithms(right, shares)})
+
+
+def _logarithms(outputs: Batch, names: Sequence[str]) -> Batch:
+    return {name: np.log(np.maximum(outputs[name], LEAST)) for name in names}
+
+
+def _is_distribution(array: np.ndarray[Any, Any]) -> bool:
+    """Whether numbers along the last axis are shares of one."""
+    several = array.dtype.kind == "f" and array.ndim > 0 and array.shape[-1] > 1 and array.size > 0
+    return several and bool(np.all(array >= 0) and np.allclose(array.sum(axis=-1, dtype=np.float64), 1.0, atol=1e-3))

@@ -51,8 +51,9 @@ class Mixed(Technique):
     """Mixes precisions within a share of the error of another technique, which it comes before among its bases.
 
     Attributes:
-        error: The share of the error of int8 throughout (its mean square) that the mix may have. Ranges of layers that
-            harm much are narrower or wider than they were learned, where that lowers it.
+        error: The share of the error of int8 throughout (its mean square; of distributions that of their logarithms)
+            that the mix may have. Ranges of layers that harm much are narrower or wider than they were learned, where
+            that lowers it.
     """
 
     error: float = span(0.3, 3e-3, 1.0, log=True, strength=True)

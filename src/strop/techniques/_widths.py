@@ -12,10 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..model import Batch
-from ..nmse import nmse
 from ..technique import Context
 from ._calibration import Step
-from ._harm import keep
+from ._harm import distance, keep
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -64,8 +63,8 @@ def widths(
 
         def error(width: float) -> Array:
             if width not in errors:
-                step = made(group, width)
-                errors[width] = np.array([nmse(step(feed), right) for feed, right in zip(given, expected, strict=True)])
+                step, pairs = made(group, width), zip(given, expected, strict=True)
+                errors[width] = np.array([distance(step(feed), right) for feed, right in pairs])
             return errors[width]
 
         further = NARROWER if error(NARROW)[::2].sum() < error(1.0)[::2].sum() else WIDE
