@@ -23,7 +23,7 @@ import quickly
 import strop
 from strop import pipeline
 from strop.clock import TO_TELL, TO_WRITE, Clock
-from strop.errors import BundleError, InvalidData, InvalidGoal, InvalidPlan, RunFailed
+from strop.errors import BundleError, InvalidData, InvalidGoal, InvalidPlan, NotApplicable, RunFailed
 from strop.events import Event, Said, Stopped, Tried
 from strop.goal import Goal
 from strop.plan import Candidate
@@ -230,6 +230,27 @@ def test_a_recipe_is_replayed_on_a_retrained_model_and_proven_anew(tmp_path: Pat
     assert again.verdict == "met"
     assert [str(candidate) for candidate, _ in again.tried] == [str(first.winner.candidate)]  # type: ignore[union-attr]
     assert again.manifest["hashes"]["original"] != first.manifest["hashes"]["original"]
+
+
+def test_a_recipe_of_a_machine_with_more_is_replayed_without_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, goal = make(tmp_path / "m", seconds=0.002), "accuracy >= 90% of original"
+    bundle = optimize(made, goal, trials=1).save(tmp_path / "bundle").folder
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["winner"]["runtime"]["options"]["slack"] = 2.0
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+    def requires(runtime: FakeRuntime, target: strop.Target) -> None:
+        if runtime.slack > 1:
+            raise NotApplicable("this machine has no slack")
+
+    monkeypatch.setattr(FakeRuntime, "requires", requires)
+    seen: list[Event] = []
+    again = optimize(made, goal, recipe=bundle, listener=seen.append)
+    assert again.verdict == "met"
+    said = "the recipe's fake-runtime(slack=2.0) is replayed as fake-runtime: this machine has no slack"
+    assert Said(said, warning=True) in seen
 
 
 def test_a_resume_refuses_another_model_and_a_folder_without_a_run(tmp_path: Path) -> None:

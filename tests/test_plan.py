@@ -15,7 +15,7 @@ import models
 from strop.burden import UNKNOWN, Burden, of_call
 from strop.errors import InvalidPlan, NotApplicable
 from strop.model import FOREST, LIGHTGBM, NATIVE, ONNX_TREES, TORCH, Format, Model, Signature, Tensor
-from strop.plan import CONVERSIONS, Candidate, Route, routes
+from strop.plan import CONVERSIONS, Candidate, Route, routes, served
 from strop.runtime import Runner, Runtime
 from strop.runtimes import Onnxruntime, Openvino
 from strop.settings import Span, choice, span
@@ -399,6 +399,14 @@ def test_a_smaller_type_of_float_is_a_route_where_nothing_quantizes(
     assert mix.candidate().runtime == Openvino()
     monkeypatch.setattr("strop.target.instruction_sets", frozenset)
     assert not [r for r in routes(given, TARGET, Needs.SAMPLES, (ToOpenvino,), (Openvino,))[0] if r.options]
+
+
+def test_what_another_machine_served_a_runtime_is_left_out_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Candidate((ToOpenvino(),), Openvino("bf16"))
+    monkeypatch.setattr("strop.target.instruction_sets", lambda: frozenset({"avx512_bf16"}))
+    assert served(found, TARGET) == (found, "")
+    monkeypatch.setattr("strop.target.instruction_sets", frozenset)
+    assert served(found, TARGET) == (Candidate((ToOpenvino(),), Openvino()), "this CPU has no bf16 arithmetic")
 
 
 def test_a_mix_runs_where_it_was_measured(tmp_path: Any) -> None:

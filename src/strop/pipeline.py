@@ -48,7 +48,7 @@ from .judge import Report
 from .learning import Training
 from .live import following
 from .opened import ANATOMY
-from .plan import Candidate, routes
+from .plan import Candidate, routes, served
 from .prepare import Budget, Request, check_seed, prepare, reference, resumed
 from .result import Result, Search, conclude
 from .rundir import DIARY, JOURNAL, MANIFEST, OWN, PLAN, SAVED, SPENT, RunDir, as_written, finite, read_json, write_json
@@ -263,7 +263,10 @@ def _searcher(
 ) -> tuple[Searcher, list[Candidate], dict[str, str]]:
     """What says which candidate is next, the routes at their defaults, and what is left out, with the reason."""
     if request.recipe:
-        candidate = Candidate.of(request.recipe)
+        recipe = Candidate.of(request.recipe)
+        candidate, why = served(recipe, request.target)
+        if why:
+            tell(Said(f"the recipe's {recipe.runtime} is replayed as {candidate.runtime}: {why}", warning=True))
         tell(Planned((str(candidate),), {}, setting.goal.objective))
         return Replay(candidate), [candidate], {}
     have = Needs.SAMPLES

@@ -81,6 +81,15 @@ class Candidate:
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()[:16]
 
 
+def served(candidate: Candidate, target: Target) -> tuple[Candidate, str]:
+    """A candidate that was found elsewhere, without what this machine can't serve its runtime, and why that is."""
+    try:
+        candidate.runtime.requires(target)
+    except NotApplicable as error:
+        return dataclasses.replace(candidate, runtime=type(candidate.runtime)()), str(error)
+    return candidate, ""
+
+
 @dataclass(frozen=True)
 class Route:
     """A well-typed chain of techniques and the runtime at its end; its settings are still free.
