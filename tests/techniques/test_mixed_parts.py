@@ -14,7 +14,7 @@ import pytest
 from onnx import numpy_helper
 
 import models
-from strop import formats
+from strop import explain, formats
 from strop.build import time_layers
 from strop.data import Data
 from strop.model import Model
@@ -215,6 +215,21 @@ def test_what_only_moves_values_is_computed_as_what_reads_it(exact: str, tmp_pat
     layers = time_layers(TARGET, data, parts.save(mix, tmp_path / "mix"))
     computed = {group: layer.precision for layer in layers for group in parts.members if group in layer.layers}
     assert computed == mix
+
+
+def test_a_mix_of_int8_and_bf16_is_explained_layer_by_layer(tmp_path: Path) -> None:
+    """What goes into a layer in bf16 is handed to it in float32, for numpy has no bf16."""
+    onnx.save(convolving(), tmp_path / "model.onnx")
+    model, data = formats.open(tmp_path / "model.onnx"), Data(IMAGES)
+    given = Context(data, model, TARGET, 0, tmp_path / "made")
+    converted = apply(ToOpenvino(), model, given)
+    parts = MixedOpenvino().parts(converted, replace(given, folder=tmp_path / "parts"))
+    mix = {group: ("int8", "bf16")[place % 2] for place, group in enumerate(parts.members)}
+    made = parts.save(mix, tmp_path / "mix")
+    found = explain(tmp_path / "model.onnx", made.path, IMAGES, target=TARGET)
+    convolutions = [layer for layer in found["layers"] if layer["operator"] == "Conv"]
+    assert [layer["precision"] for layer in convolutions] == ["int8", "bf16", "int8", "bf16"]
+    assert all(0 < layer["introduced"]["error"] < 0.05 for layer in convolutions)
 
 
 def optimized(model: Model, folder: Path) -> onnx.GraphProto:

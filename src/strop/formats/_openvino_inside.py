@@ -89,11 +89,14 @@ def tap(graph: Any, flow: Dataflow, values: Sequence[str], given: Sequence[Tenso
             port = ports[tensor.name]
             sizes = port.get_partial_shape()  # kernels for AVX2 must know the channels
             free = library.PartialShape([-1] * len(tensor.shape))
-            made = library.op.Parameter(port.get_element_type(), free if sizes.rank.is_dynamic else sizes)
+            kind = port.get_element_type()
+            handed = library.Type.f32 if kind in (library.Type.bf16, library.Type.f16) else kind  # as they are told
+            made = library.op.Parameter(handed, free if sizes.rank.is_dynamic else sizes)
             made.set_friendly_name(f"{tensor.name}/given")
+            read = made if handed == kind else library.opset13.convert(made, kind)
             for reader in list(port.get_target_inputs()):
                 if reader.get_node().get_type_name() != "Result":
-                    reader.replace_source_output(made.output(0))
+                    reader.replace_source_output(read.output(0))
             names = set(port.get_names())
             port.get_tensor().set_names(set())
             made.output(0).get_tensor().set_names({tensor.name} | names)
