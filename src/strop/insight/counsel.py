@@ -135,7 +135,7 @@ def _ways(
             best.setdefault(route.steps, route)
     for route in best.values():
         label = " + ".join(step.label() for step in route.steps) or route.end
-        yield _weighed(label, f"Run through {route.end}", route, target, found)
+        yield _weighed(label, f"Run through {route.candidate().runtime}", route, target, found)
 
 
 def _alone(
