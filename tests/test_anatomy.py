@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,12 @@ from strop.data import Data
 from strop.dataflow import Group
 from strop.formats._onnx_unfused import unfused
 from strop.insight import Peaks
+from strop.insight.opened import Faithful
 from strop.plan import Candidate
 from strop.reading import read_for
 from strop.report.why import why
 from strop.runtimes import find
-from strop.server import Hosted
+from strop.server import Hosted, first_feeds
 from strop.target import Target
 from strop.technique import Context, apply
 from strop.techniques import OptimizeOnnx, StaticInt8
@@ -132,10 +134,24 @@ def test_what_time_does_not_suffice_for_or_fails_is_left_out_with_the_reason(
 ) -> None:
     found = take_apart(*sides, seconds=0.5)
     assert (found["explained"], found["profile"]) == (None, None)
-    assert found["why_not"][0].startswith("where the error comes from: the budget left too little time")
+    assert found["why_not"][0].startswith("where the time of a call goes: the budget left too little time")
+    assert found["why_not"][1].startswith("where the error comes from: the budget left too little time")
     assert "What was not told" in why(MANIFEST, found)
     broken = take_apart(*sides[:3], tmp_path / "nowhere", seconds=600)
     assert "could not be told" in broken["why_not"][0]
+
+
+def test_values_for_which_there_is_no_time_are_left_and_those_that_change_the_answer_lost(
+    sides: tuple[Hosted, Hosted, Candidate, Path], tmp_path: Path
+) -> None:
+    original, _, _, data = sides
+    flow = formats.format_of(original.model.format).dataflow(original.model)
+    values = [name for one in flow.operators for name in one.outputs][:4]
+    feed = first_feeds(original.model.signature, Data.load(data), 1)[1][0]
+    right = original.runtime.load(original.model, original.target)(feed)
+    for until, slack, copies, lost, left in ((inf, 1e-8, 1, 0, 0), (0.0, -1.0, 0, 0, 4), (inf, -1.0, 0, 4, 0)):
+        made = Faithful(original, values, tmp_path / f"{until}{slack}", feed, right, slack, until)
+        assert (len(made.copies), len(made.lost), len(made.left)) == (copies, lost, left)
 
 
 def test_how_layers_bear_int8_is_told_and_drawn(

@@ -68,7 +68,8 @@ def test_a_candidate_is_explained_on_the_command_line(pair: Path) -> None:
     assert [one["value"] for one in found["layers"]] == ["r", "p", "s", "f", "scores"]
     first = found["layers"][0]
     assert set(first) == {
-        "name", "operator", "node", "value", "precision", "bytes", "introduced", "accumulated", "share", "seconds",
+        "name", "operator", "node", "others", "value", "precision", "bytes", "introduced", "accumulated", "share",
+        "seconds",
     }  # fmt: skip
     assert set(first["introduced"]) == {"sqnr", "cosine", "error", "lost"}
     assert sum(one["share"] for one in found["layers"]) == pytest.approx(1)

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from . import jobs
+from . import explanation, jobs
 from .clock import LEAST_TO_TELL
 from .data import Data
-from .explanation import explained, spared, within
+from .explanation import spared, within
 from .insight import mixers, observe, peaks, sensitivity
 from .plan import Candidate
 from .profiling import timed
@@ -23,7 +23,7 @@ from .report.why import EXPLAINED, SENSITIVITY
 from .server import Hosted
 
 SHARE = 0.25  # of what the search took
-EXPLAINING = 0.8  # of it, where that is more
+EXPLAINING = 0.8  # of what is left then, where that is more
 BEARING = 0.8  # of what is left then, how layers bear int8 is measured in: a process must begin
 TO_MEASURE_PEAKS = 20.0  # seconds, where this machine's are not known yet
 SAMPLES = 256
@@ -46,14 +46,14 @@ def take_apart(original: Hosted, made: Hosted, candidate: Candidate, data: Path,
         where it could not be told, and `why_not` says why. Of a mix of precisions also `mix`, its groups.
     """
     until, why_not = time.monotonic() + seconds, []
-    explaining = until - seconds + max(LEAST_TO_TELL, EXPLAINING * seconds)
 
     def attempt(what: str, tell: Callable[[], dict[str, Any]], how: str, end: float = until) -> dict[str, Any] | None:
-        why = f"{what}: the budget left too little time for it; {how} tells"
-        if until - time.monotonic() >= LEAST_TO_TELL:
+        why, begun = f"{what}: the budget left too little time for it; {how} tells", time.monotonic()
+        if until - begun >= LEAST_TO_TELL:
             try:
                 return tell()
             except (Exception, KeyboardInterrupt) as error:  # whatever it is, the search has its result
+                why = f"{what}: it would have taken longer than the {end - begun:.0f} s that were left; {how} tells"
                 if time.monotonic() < end:
                     why = f"{what} could not be told: {str(error).strip() or type(error).__name__}"
         why_not.append(why)
@@ -61,16 +61,13 @@ def take_apart(original: Hosted, made: Hosted, candidate: Candidate, data: Path,
 
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
-        told = {
-            "explained": attempt(
-                EXPLAINED,
-                lambda: _explained(original, made, candidate, data, folder, explaining),
-                EXPLAIN,
-                explaining,
-            ),
-            "profile": attempt("where the time of a call goes", lambda: _profile(made, data, until), PROFILE),
-            "sensitivity": None,
-        }
+        profile = attempt("where the time of a call goes", lambda: _profile(made, data, until), PROFILE)
+        left = until - time.monotonic()
+        explaining = until - left + max(LEAST_TO_TELL, EXPLAINING * left)
+        explained = attempt(
+            EXPLAINED, lambda: _explained(original, made, candidate, data, folder, explaining), EXPLAIN, explaining
+        )
+        told: dict[str, Any] = {"explained": explained, "profile": profile, "sensitivity": None}
         if mixers(original.model.format):
             told["sensitivity"] = attempt(
                 "how each layer bears int8", lambda: _borne(original, data, folder, until), SENSITIVITY
@@ -83,7 +80,7 @@ def _explained(
     original: Hosted, made: Hosted, candidate: Candidate, data: Path, scratch: Path, until: float
 ) -> dict[str, Any]:
     reasons = spared(candidate.steps, made.model)
-    return explained(original, made, _few(data, scratch), scratch, reasons=reasons, until=until)
+    return explanation.explained(original, made, _few(data, scratch), scratch, reasons=reasons, until=until)
 
 
 def _few(data: Path, scratch: Path) -> Path:

@@ -91,7 +91,8 @@ def finalists(tried: Sequence[tuple[Candidate, Outcome]], goal: Goal) -> list[tu
     ranked = list(alike.values())
     if ranked and spent(ranked[0][1], goal) > 1:
         best = score(ranked[0][1].report, goal)
-        likely = min((e for e in ranked if at_best(e[1].report, goal) <= best), key=lambda e: spent(e[1], goal))
+        as_fast = [entry for entry in ranked if at_best(entry[1].report, goal) <= best]
+        likely = min(as_fast, key=lambda entry: spent(entry[1], goal), default=ranked[0])
         ranked.remove(likely)
         ranked.insert(0, likely)
     chosen = ranked[:FINALISTS]

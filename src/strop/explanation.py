@@ -70,18 +70,18 @@ def explain(
     Returns:
         Plain data, which a notebook shows.
         `said`, what it comes to in sentences; `layers`, in the original's order, each with its `name`, `operator`,
-        `node` and `value` as the original's file has them, `precision` in the candidate, `bytes` and `seconds` (None
-        where not known, or where another layer, with which it was computed, has both times) of `original` and
-        `candidate`, errors `introduced` there (the candidate's layer is given what the original's is given) and
-        `accumulated` up to there, each with `sqnr` in dB (None where nothing differs), `cosine`, `error` (root mean
-        square over that of the original's values) and `lost` (numbers not finite any more), and `share` of what all
-        layers, one by one, do to the outputs; `outputs`, the same of each output; `rest`, bytes that belong to no
-        layer; `floats`, the layers that stayed in floats, and `why` (of a mix of precisions, also the share of the
-        error that they do `alone` in int8); `samples`, what changed there: of a classifier
-        `decisions`, how many are `changed`, `to_wrong`, `to_right`, the `rows` where, and the `worst` (`row`, `label`,
-        prediction of `original` and `candidate`, `margin`); of others the farthest; `forest`, of trees, in place of
-        layers; `original` and `candidate`: `format`, `runtime` and `size`; `looked_at` and `tried`, counts of samples;
-        and `notes`.
+        `node` and `value` as the original's file has them, how many `others` it is told of as one with, `precision` in
+        the candidate, `bytes` and `seconds` (None where not known, or where another layer, with which it was computed,
+        has both times) of `original` and `candidate`, errors `introduced` there (the candidate's layer is given what
+        the original's is given) and `accumulated` up to there, each with `sqnr` in dB (None where nothing differs),
+        `cosine`, `error` (root mean square over that of the original's values) and `lost` (numbers not finite any
+        more), and `share` of what all layers, one by one, do to the outputs; `outputs`, the same of each output;
+        `rest`, bytes that belong to no layer; `floats`, the layers that stayed in floats, and `why` (of a mix of
+        precisions, also the share of the error that they do `alone` in int8); `samples`, what changed there: of a
+        classifier `decisions`, how many are `changed`, `to_wrong`, `to_right`, the `rows` where, and the `worst`
+        (`row`, `label`, prediction of `original` and `candidate`, `margin`); of others the farthest; `forest`, of
+        trees, in place of layers; `original` and `candidate`: `format`, `runtime` and `size`; `looked_at` and `tried`,
+        counts of samples; and `notes`.
 
     Raises:
         StropError: A model or the data can't be used; the message says why. Of models that can't be looked into, or

@@ -17,6 +17,7 @@ Core: TypeAlias = tuple[tuple[str, ...], str]
 
 MARGIN = 0.1  # by which an estimate may be wrong
 BROKEN = 1e6  # ranks a candidate that seems to break a limit behind all that seem to keep them
+LEAST_KEPT, MOST_KEPT = 0.1, 2.0  # of a gain that was promised, on a logarithmic scale: the rest is chance
 FAR = 1.0  # the violation that stands for a limit that was not measured
 
 
@@ -96,7 +97,7 @@ class Forecast:
                     (math.log(self._promised(candidate, route)), math.log(gained if value > 0 else 1 / gained))
                 )
         squares = sum(promised**2 for promised, _ in points)
-        return max(0.1, sum(p * found for p, found in points) / squares) if squares else 1.0
+        return min(max(LEAST_KEPT, sum(p * found for p, found in points) / squares), MOST_KEPT) if squares else 1.0
 
     def worth(self, candidate: Candidate, route: Route) -> bool:
         """Whether it could become the best, by what is told before: nothing is shrunk that could not."""

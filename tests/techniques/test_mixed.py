@@ -207,6 +207,8 @@ def test_of_distributions_the_logarithms_are_compared_for_there_harm_adds_up() -
     assert nmse(moved[1], right) / nmse(moved[0], right) > 20
     masked = {"y": np.array([[1.0, 0.0, 0.0]], np.float32)}
     assert distance({"y": np.array([[1.0, 1e-9, 0.0]], np.float32)}, masked) == 0.0
+    for odd in (np.nan, np.inf, -np.inf):
+        assert distance({"y": np.array([[odd, 1.0, 0.0]], np.float32)}, masked) == math.inf
     for array in (np.ones((4, 1)), np.array([[0.5, 0.6]]), np.array([[1.5, -0.5]]), np.array([[1, 0]]), np.array(1.0)):
         assert distance({"y": array + array}, {"y": array}) == nmse({"y": array + array}, {"y": array})
 

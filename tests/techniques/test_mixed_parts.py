@@ -22,8 +22,9 @@ from strop.nmse import nmse
 from strop.prefix import Prefix
 from strop.target import Target
 from strop.technique import Context, Technique, apply
-from strop.techniques import DynamicInt8, MixedDynamic, MixedOnnx, MixedOpenvino, StaticInt8, ToOpenvino
+from strop.techniques import DynamicInt8, MixedDynamic, MixedOnnx, MixedOpenvino, OpenvinoInt8, StaticInt8, ToOpenvino
 from strop.techniques._onnx_floats import keep_floats
+from techniques.test_all import run
 
 TARGET = Target(threads=1)
 IDS = models.RNG(2).integers(0, 50, (models.SAMPLES, 6))
@@ -139,8 +140,6 @@ def test_each_layer_alone_and_all_but_each_lie_between_float_and_int8(
     plain: type[Technique],
     tmp_path: Path,
 ) -> None:
-    from techniques.test_all import run
-
     onnx.save(build(), tmp_path / "model.onnx")
     model, data = formats.open(tmp_path / "model.onnx"), Data(arrays)
     made = apply(plain(), model, Context(data, model, TARGET, 0, tmp_path / "plain"))
@@ -212,7 +211,9 @@ def test_what_only_moves_values_is_computed_as_what_reads_it(exact: str, tmp_pat
     parts = MixedOpenvino().parts(converted, replace(given, folder=tmp_path / "parts"))
     group_of = {name.partition("/")[0]: group for group, names in parts.members.items() for name in names}
     mix = {group: "f32" if group == group_of[exact] else "int8" for group in parts.members}
-    layers = time_layers(TARGET, data, parts.save(mix, tmp_path / "mix"))
+    made = parts.save(mix, tmp_path / "mix")
+    assert nmse(run(made, data), run(model, data)) < 3e-3
+    layers = time_layers(TARGET, data, made)
     computed = {group: layer.precision for layer in layers for group in parts.members if group in layer.layers}
     assert computed == mix
 
@@ -230,6 +231,35 @@ def test_a_mix_of_int8_and_bf16_is_explained_layer_by_layer(tmp_path: Path) -> N
     convolutions = [layer for layer in found["layers"] if layer["operator"] == "Conv"]
     assert [layer["precision"] for layer in convolutions] == ["int8", "bf16", "int8", "bf16"]
     assert all(0 < layer["introduced"]["error"] < 0.05 for layer in convolutions)
+
+
+READ_TWICE = {
+    "added": "a = Conv(x, w1) b = Conv(a, w2) s = Add(b, a) y = Conv(s, w3)",
+    "after a relu": "a = Conv(x, w1) r = Relu(a) b = Conv(r, w2) s = Add(b, a) y = Conv(s, w3)",
+    "transposed": "a = Conv(x, w1) t = Transpose <perm = [0, 1, 3, 2]> (a) b = Conv(a, w2) y = Add(b, t)",
+    "joined": "a = Conv(x, w1) b = Conv(a, w2) j = Concat <axis = 2> (a, b) k, l = Split <axis = 2> (j) y = Add(k, l)",
+    "softmax": "a = Conv(x, w1) z = Softmax <axis = 1> (a) b = Conv(a, w2) s = Add(b, z) y = Conv(s, w3)",
+    "an output": "a = Conv(x, w1) r = Relu(a) y = Conv(r, w2)",
+}
+
+
+@pytest.mark.parametrize("body", list(READ_TWICE))
+def test_what_several_read_where_sizes_are_free_is_right_in_int8(body: str, tmp_path: Path) -> None:
+    """OpenVINO multiplies by the scale of a convolution twice, or not at all, where its readers take it otherwise."""
+    outputs = "float[N, 8, 6, 6] r, float[N, 8, 6, 6] y" if body == "an output" else "float[N, 8, 6, 6] y"
+    weights = [models.weight(name, 8, 8, 1, 1) for name in ("w1", "w2", "w3")]
+    onnx.save(models.build(f"g (float[N, 8, 6, 6] x) => ({outputs}) {{ {READ_TWICE[body]} }}", weights),
+              tmp_path / "model.onnx")  # fmt: skip
+    model, data = formats.open(tmp_path / "model.onnx"), Data(IMAGES)
+    given = Context(data, model, TARGET, 0, tmp_path / "made")
+    converted = apply(ToOpenvino(), model, given)
+    parts = MixedOpenvino().parts(converted, replace(given, folder=tmp_path / "parts"))
+    right = run(model, data)
+    assert nmse(run(apply(OpenvinoInt8(), converted, replace(given, folder=tmp_path / "int8")), data), right) < 3e-3
+    for number, group in enumerate(parts.members):
+        for lowest, other in (("int8", "f32"), ("f32", "int8")):
+            mix = {**dict.fromkeys(parts.members, lowest), group: other}
+            assert nmse(run(parts.save(mix, tmp_path / f"{number}{lowest}"), data), right) < 3e-3, mix
 
 
 def optimized(model: Model, folder: Path) -> onnx.GraphProto:

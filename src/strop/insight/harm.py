@@ -74,7 +74,7 @@ def _shifted(pair: Pair) -> tuple[Runner, tuple[str, ...]] | None:
 def _difference(first: Array, second: Array) -> Array:
     """What two arrays are apart where both are finite, and 0 elsewhere."""
     with np.errstate(invalid="ignore", over="ignore"):
-        apart: Array = first - second
+        apart: Array = np.asarray(first - second)  # of single numbers, numpy makes no array
     apart[~np.isfinite(apart)] = 0
     return apart
 

@@ -18,6 +18,7 @@ from .pair import Pair
 from .parts import products
 from .seen import Inside, Seen
 
+OPENING = 0.4  # of the time, in which values are laid open
 LEAST = 0.2  # seconds of calls, by which layers are timed
 ROOM = 6  # times that, which both models take, with loading and where something disturbs
 
@@ -36,14 +37,14 @@ def look(
         data: Folder of stored samples.
         folder: An empty one, to write into.
         effort: By whose lock to wait, to tell what each layer takes; None to leave that out.
-        seconds: That it may take, or so: fewer samples are looked into where that is little.
+        seconds: That it may take, or so: fewer values and samples are looked into where that is little.
 
     Raises:
         UnsupportedModel: A format can't be looked into, or no value is known to both models.
         RunFailed: A runtime refuses a model that is laid open.
     """
     until = monotonic() + seconds
-    pair = Pair(original, candidate, Data.load(data), folder)
+    pair = Pair(original, candidate, Data.load(data), folder, OPENING * seconds)
     inside = compare(pair, (until - monotonic()) / 3)
     harm(pair, inside, (until - monotonic()) / 2)
     if effort is not None:

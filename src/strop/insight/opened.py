@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -57,20 +59,27 @@ class Faithful:
         feed: Of one call.
         right: What the model answers to it.
         slack: By how much a copy may be off, as power over that of the right answer.
+        until: `time.monotonic()` after which no further copy is made.
 
     Attributes:
         lost: Places of values that can't be asked for at all without changing the answer.
+        left: Places of those for which there was no time.
     """
 
     def __init__(
-        self, hosted: Hosted, values: Sequence[str], folder: Path, feed: Feed, right: Mapping[str, Array], slack: float
-    ):
-        self.hosted, self.copies, self.lost = hosted, list[tuple[list[int], Opened]](), list[int]()
+        self, hosted: Hosted, values: Sequence[str], folder: Path, feed: Feed, right: Mapping[str, Array], slack: float,
+        until: float = inf,
+    ):  # fmt: skip
+        self.hosted, self.copies, self._until = hosted, list[tuple[list[int], Opened]](), until
+        self.lost, self.left = list[int](), list[int]()
         self._values, self._folder, self._feed, self._right, self._slack = values, folder, feed, right, slack
         self._lay(list(range(len(values))))
-        self._kept = [place for place in range(len(values)) if place not in self.lost]
+        self._kept = [place for place in range(len(values)) if place not in {*self.lost, *self.left}]
 
     def _lay(self, places: list[int]) -> None:
+        if len(places) < len(self._values) and monotonic() > self._until:
+            self.left += places
+            return
         folder = self._folder / f"{len(self.copies)}"
         made = Opened(self.hosted, [self._values[place] for place in places], folder)
         if apart(self._right, made(self._feed)[0]) <= self._slack:

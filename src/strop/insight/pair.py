@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ Array = np.ndarray[Any, Any]
 SAMPLES = 64
 """At the most, that are looked into: sums over more hardly change."""
 LEAST = 8
+NAMED = 5  # values in a note
 MOVED = 1 << 34
 """Bytes of values in between, in all samples together, above which fewer samples are looked into."""
 HELD = 1 << 30
@@ -41,6 +44,7 @@ class Pair:
         candidate: Another one, of the same inputs and outputs.
         data: Samples that fit both.
         folder: An empty one, to write into.
+        seconds: In which values are laid open; those that are left are not looked at.
 
     Attributes:
         parts: Their layers, in the original's order.
@@ -53,7 +57,7 @@ class Pair:
         RunFailed: A runtime refuses a model that is laid open.
     """
 
-    def __init__(self, original: Hosted, candidate: Hosted, data: Data, folder: Path):
+    def __init__(self, original: Hosted, candidate: Hosted, data: Data, folder: Path, seconds: float = inf):
         self.sides, self.data, self.folder, self.notes = (original, candidate), data, folder, list[str]()
         self.original, self.candidate = original, candidate
         self.flows = [formats.format_of(side.model.format).dataflow(side.model) for side in self.sides]
@@ -66,8 +70,9 @@ class Pair:
         _, steps = next(calls(original.model.signature, data, original.target.batch))
         feed = dict(next(steps))
         self.right = [_answer(side, feed) for side in self.sides]
+        until = monotonic() + seconds
         self._choose(feed)
-        self._open(feed)
+        self._open(feed, until)
         self.parts = parts(self.flows[0], self.flows[1], self.values)
         self.alone = Opened(candidate, [found for _, found in self.values], folder / "alone", self.tensors)
 
@@ -98,13 +103,14 @@ class Pair:
         self.count = min(len(self.data), SAMPLES, max(LEAST, MOVED // (held // carried + 1)))
         self.values, self.tensors = [pair for pair, *_ in kept], [tensor for _, tensor, _ in kept]
 
-    def _open(self, feed: Mapping[str, Array]) -> None:
+    def _open(self, feed: Mapping[str, Array], until: float) -> None:
         """Lay both models open, and leave out what can't be asked for without changing what they answer."""
+        begun = monotonic()
         slack = max(EXACT, SLACK * min(1.0, apart(*self.right)))
         self.opened = [
             Faithful(
                 side, [pair[place] for pair in self.values], self.folder / f"opened{place}", fed(side, feed),
-                self.right[place], slack,
+                self.right[place], slack, begun + (until - begun) * (place + 1) / 2,
             )
             for place, side in enumerate(self.sides)
         ]  # fmt: skip
@@ -115,10 +121,16 @@ class Pair:
                     f"read in {len(one.copies)} runs, in which it does not"
                 )
         lost = {place for one in self.opened for place in one.lost}
-        if lost:
-            named = ", ".join(self.values[place][0] for place in sorted(lost)[:5])
-            self.notes.append(f"not looked at, since asking for it changes what is answered: {named}")
-            kept = [place for place in range(len(self.values)) if place not in lost]
+        left = {place for one in self.opened for place in one.left} - lost
+        for places, why in ((lost, "since asking for it changes what is answered"), (left, "for want of time")):
+            if places:
+                named = ", ".join(self.values[place][0] for place in sorted(places)[:NAMED])
+                more = f" and {len(places) - NAMED} more" if len(places) > NAMED else ""
+                self.notes.append(f"values that are not looked at, {why}: {named}{more}")
+        if gone := lost | left:
+            kept = [place for place in range(len(self.values)) if place not in gone]
+            if not kept:
+                raise UnsupportedModel("There was no time to look at any value in between. Give it more.")
             for one in self.opened:
                 one.keep(kept)
             self.values, self.tensors = [self.values[at] for at in kept], [self.tensors[at] for at in kept]

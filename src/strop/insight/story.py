@@ -31,6 +31,7 @@ def layers(found: Inside) -> list[dict[str, Any]]:
             "name": label,
             "operator": seen.part.main.kind,
             "node": seen.part.main.name,
+            "others": len(_others(seen)),
             "value": seen.part.value,
             "precision": seen.precision,
             "bytes": dict(zip(("original", "candidate"), seen.part.bytes, strict=True)),
@@ -70,12 +71,17 @@ def untold(found: Inside) -> list[str]:
     if found.outside:
         said.append(f"not looked at, since it ends in no value that both models know: {_called(found.outside)}")
     for label, seen in zip(labelled(found.layers), found.layers, strict=True):
-        if others := [one for one in products(seen.part.original) if one is not seen.part.main]:
+        if others := _others(seen):
             said.append(
                 f"told of as one with {label}, since the candidate has no value of the original's between them: "
                 f"{_called(others)}"
             )
     return said
+
+
+def _others(seen: Seen) -> list[Operator]:
+    """The other products that are told of as one with a layer."""
+    return [one for one in products(seen.part.original) if one is not seen.part.main]
 
 
 def _called(operators: Sequence[Operator]) -> str:
@@ -176,7 +182,11 @@ def changed(found: Mapping[str, Any]) -> list[str]:
 
 
 def _named(some: Sequence[Mapping[str, Any]]) -> str:
-    return ", ".join(f"{one['name']} ({one['operator']} in {one['precision']}, {share(one['share'])})" for one in some)
+    names = [f"{one['name']} and {one['others']} more as one" if one["others"] else one["name"] for one in some]
+    return ", ".join(
+        f"{name} ({one['operator']} in {one['precision']}, {share(one['share'])})"
+        for name, one in zip(names, some, strict=True)
+    )
 
 
 def _sum(some: Sequence[Mapping[str, Any]]) -> str:

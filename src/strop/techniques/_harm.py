@@ -104,7 +104,9 @@ def distance(found: Batch, right: Batch) -> float:
 
 
 def _logarithms(outputs: Batch, names: Sequence[str]) -> Batch:
-    return {name: np.log(np.maximum(outputs[name], LEAST)) for name in names}
+    """A number that is not finite stays as it is."""
+    found = {name: outputs[name] for name in names}
+    return {name: np.where(np.isneginf(a), a, np.log(np.maximum(a, LEAST))) for name, a in found.items()}
 
 
 def _is_distribution(array: np.ndarray[Any, Any]) -> bool:

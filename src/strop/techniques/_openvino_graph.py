@@ -48,6 +48,9 @@ def tell(graph: Any, values: Iterable[str]) -> None:
     for value in values:
         name, _, place = value.rpartition(":")
         output = nodes[name].output(int(place))
+        if any(port.get_node().get_type_name() == "Result" for port in output.get_target_inputs()):
+            output = openvino().opset13.convert(output, output.get_element_type()).output(0)  # has its own names
+            output.get_tensor().set_names({value})
         output.get_tensor().add_names({value})
         graph.add_outputs(output)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -22,13 +22,6 @@ HALVED = frozenset({
     "VariadicSplit",
 })  # fmt: skip
 """What may be computed in bf16, all floats that go in being of one type."""
-MOVING = frozenset({
-    "AvgPool", "Clamp", "DepthToSpace", "MaxPool", "PRelu", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "Relu",
-    "Reshape", "Split", "Squeeze", "StridedSlice", "Transpose", "Unsqueeze", "VariadicSplit",
-})  # fmt: skip
-"""What OpenVINO moves the scale of integers past."""
-
-
 OUTSIDE = frozenset({"Constant", "Parameter", "Result"})  # of all groups
 
 
@@ -183,7 +176,9 @@ class Grouped:
     def throughout(self) -> Any:
         """The graph in int8, its weights stored as such: what is in no group is rounded, too."""
         graph = self.graph.clone()
-        _fit({node.get_friendly_name(): node for node in graph.get_ordered_ops()}, self.fitted["int8"].values())
+        nodes = {node.get_friendly_name(): node for node in graph.get_ordered_ops()}
+        _fit(nodes, self.fitted["int8"].values())
+        _hold(nodes, {name for names in self.members.values() for name in names})
         return _compressed(graph)
 
     def mixed(self, precisions: Mapping[str, str], compressed: bool = False) -> Any:
@@ -203,7 +198,7 @@ class Grouped:
                     if wanted.get(port.get_node().get_friendly_name()) != "int8":
                         port.replace_source_output(node.input_value(0))
         _widen((nodes[name], width) for name, width in self.widths.items() if name in nodes)
-        _hold(node for name, node in nodes.items() if wanted.get(name) == "int8")
+        _hold(nodes, {name for name in nodes if wanted.get(name) == "int8"})
         halved = {name for name, node in nodes.items() if wanted.get(name) == "bf16" and node.get_type_name() in HALVED}
         _halve(graph, nodes, halved)
         graph.validate_nodes_and_infer_types()
@@ -221,13 +216,7 @@ def _rounded_for(nodes: Sequence[Any], group_of: Mapping[str, str], order: Mappi
         group_of: By operator, the group that it follows.
         order: By group, its place.
     """
-    handing, found = set[str](), dict[str, str]()
-    for node in nodes:
-        name, inputs = node.get_friendly_name(), [value.get_node() for value in node.input_values()]
-        read = [one for one in inputs if one.get_type_name() != "Constant"]
-        rounded = [one.get_type_name() == FAKE or one.get_friendly_name() in handing for one in read]
-        if rounded and all(rounded) and node.get_type_name() != FAKE and name not in group_of.values():
-            handing.add(name)
+    handing, found = _handing(nodes), dict[str, str]()
     for node in reversed(nodes):
         name = node.get_friendly_name()
         ports = (port for output in node.outputs() for port in output.get_target_inputs())
@@ -236,6 +225,23 @@ def _rounded_for(nodes: Sequence[Any], group_of: Mapping[str, str], order: Mappi
         if name in handing and later and group_of[name] not in later:
             found[name] = min(later, key=order.__getitem__)
     return found
+
+
+def _handing(nodes: Iterable[Any]) -> set[str]:
+    """The operators without weights all of whose inputs are rounded: they hand integers on.
+
+    Args:
+        nodes: In the order in which they run.
+    """
+    handing = set[str]()
+    for node in nodes:
+        inputs = [value.get_node() for value in node.input_values()]
+        read = [one for one in inputs if one.get_type_name() != "Constant"]
+        rounded = [one.get_type_name() == FAKE or one.get_friendly_name() in handing for one in read]
+        weighs = any(is_weight(value) for value in node.input_values())
+        if rounded and all(rounded) and node.get_type_name() != FAKE and not weighs:
+            handing.add(node.get_friendly_name())
+    return handing
 
 
 def _fit(nodes: Mapping[str, Any], fitted: Iterable[Mapping[str, np.ndarray[Any, Any]]]) -> None:
@@ -263,27 +269,22 @@ def _widen(roundings: Iterable[tuple[Any, float]]) -> None:
             port.replace_source_output(openvino().opset13.constant(bound).output(0))
 
 
-def _hold(nodes: Iterable[Any]) -> None:
-    """Let what only moves or reduces values read them through a power of one where another operator reads them, too.
+def _hold(nodes: Mapping[str, Any], names: Collection[str]) -> None:
+    """Let several operators read an output of these through a power of one, unless it is integers.
 
-    OpenVINO (2026.4) multiplies by the scale of a convolution in int8 behind such an operator. Where sizes are free it
-    does so with what another reader had it multiply already: a mean, say, is ten thousandth of what it was.
+    OpenVINO (2026.4) moves the scale of a convolution in int8 to those that read it. Where sizes are free and one of
+    several takes it otherwise than the others, it is multiplied by twice, or left out: a mean, say, is ten thousandth
+    of what it was. The power is fused into what makes the output, and takes no time.
     """
-    library = openvino()
-    for output in (output for node in nodes for output in node.outputs() if output.get_partial_shape().is_dynamic):
+    library, handing = openvino(), _handing(nodes.values())
+    made = [node for name, node in nodes.items() if name in names and name not in handing]
+    for output in (output for node in made for output in node.outputs() if output.get_partial_shape().is_dynamic):
         ports = output.get_target_inputs()
-        movers = [port for port in ports if _moves(port.get_node())]
-        if len(ports) > 1 and movers and output.get_element_type() == library.Type.f32:
+        if len(ports) > 1 and output.get_element_type() == library.Type.f32:
             held = library.opset13.power(output, library.opset13.constant(np.float32(1)))
             held.set_friendly_name(f"{output.get_node().get_friendly_name()}/held")
-            for port in movers:
+            for port in ports:
                 port.replace_source_output(held.output(0))
-
-
-def _moves(node: Any) -> bool:
-    if node.get_type_name() == FAKE:
-        return any(_moves(port.get_node()) for port in node.output(0).get_target_inputs())
-    return node.get_type_name() in MOVING
 
 
 def _unrounded(value: Any) -> str:

@@ -54,7 +54,7 @@ class OpenvinoInt8(Technique):
     half_range: str = choice("auto", "first", "none")
     samples: int = choice(300, 100)
 
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     accepts: ClassVar[frozenset[Format]] = frozenset({OPENVINO})
     phase: ClassVar[Phase] = Phase.QUANTIZE
     quantizes: ClassVar[bool] = True
