@@ -135,7 +135,7 @@ def test_text_of_little_and_of_much() -> None:
     said = summarize(much)
     for words in (
         "and 2 columns more", "u11 and 3 more", " 50%  melt", "It is hot.",
-        "no faster by, for what most of the time goes to then: cool: overhead,",
+        "no faster by these; what most of the time would go to with each: cool: overhead,",
         "90% of a call, 1x",
         "it rained.",
         "not bend: it is stiff", "call  under 200 ns", "most of it is spent around the model",

@@ -135,7 +135,8 @@ def _ways(
             best.setdefault(route.steps, route)
     for route in best.values():
         label = " + ".join(step.label() for step in route.steps) or route.end
-        yield _weighed(label, f"Run through {route.candidate().runtime}", route, target, found)
+        losing = [f"{_about(step)}. " for step in route.steps if step.quantizes]
+        yield _weighed(label, f"{''.join(losing)}Run through {route.candidate().runtime}", route, target, found)
 
 
 def _alone(
@@ -158,13 +159,18 @@ def _alone(
             check(step, ready.model if as_run else model, target)
         except StropError:  # of one for a format in between: it can't be asked about this file
             continue
-        about = (technique.__doc__ or "").split("\n")[0].rstrip(".")
+        about = _about(technique)
         settings = ", ".join(f"{name} {value}" for name, value in step.settings().items() if name in step.strengths())
         about += f" ({settings}{_MOST if step != technique() else ''})" if settings else ""
         if technique.shrinks and technique.shrinks in model.counts:
             count, amount = model.counts[technique.shrinks], step.settings()["amount"]
             about += f", with {max(1, round(count * (1 - amount))):,} of its {count:,} {technique.shrinks}"
         yield _weighed(technique.label(), about, route, target, found)
+
+
+def _about(technique: type[Technique]) -> str:
+    """What it does, in its own words, without a full stop."""
+    return (technique.__doc__ or "").split("\n")[0].rstrip(".")
 
 
 def _weighed(label: str, about: str, route: Route, target: Target, found: Found) -> tuple[float, Advice]:

@@ -196,10 +196,10 @@ def _advise(page: _Page, advice: Sequence[Mapping[str, Any]], unfit: Mapping[str
     small = [one for one in advice if one["gain"] < WORTH]
     for said, some in (
         (f"under {WORTH:.0%} each", [one for one in small if one["gain"] > 0]),
-        ("no faster by", [one for one in small if not one["gain"] > 0]),
+        ("no faster by these", [one for one in small if not one["gain"] > 0]),
     ):
         if some:
-            page.add(f"  {said}, for what most of the time goes to then:")
+            page.add(f"  {said}; what most of the time would go to with each:")
         for one in some:
             page.fill(one_line(f"{one['technique']}: {one['rest']}"), "    ", " " * 8)
     for name, why in list(unfit.items())[:NOT_FITTING]:
