@@ -402,11 +402,12 @@ def test_a_smaller_type_of_float_is_a_route_where_nothing_quantizes(
 
 
 def test_what_another_machine_served_a_runtime_is_left_out_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = Candidate((ToOpenvino(),), Openvino("bf16"))
+    two, found = Target(threads=2), Candidate((ToOpenvino(),), Openvino("bf16", 1))
     monkeypatch.setattr("strop.target.instruction_sets", lambda: frozenset({"avx512_bf16"}))
-    assert served(found, TARGET) == (found, "")
+    assert served(found, two) == (found, "")
     monkeypatch.setattr("strop.target.instruction_sets", frozenset)
-    assert served(found, TARGET) == (Candidate((ToOpenvino(),), Openvino()), "this CPU has no bf16 arithmetic")
+    plain = Candidate((ToOpenvino(),), Openvino("f32", 1))
+    assert served(found, two) == (plain, "this CPU has no bf16 arithmetic"), "what it can serve stays"
 
 
 def test_a_mix_runs_where_it_was_measured(tmp_path: Any) -> None:

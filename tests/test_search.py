@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 
 from engine import ACCURACY, SIZE, figure, judged, outcome, report
 from strop import runtimes, techniques
-from strop.forecast import losing, rank
+from strop.forecast import Forecast, losing, rank
 from strop.goal import Goal
+from strop.judge import Report
 from strop.plan import Candidate, Route, routes
 from strop.rundir import JOURNAL
 from strop.search import PATIENCE, Proposal, Replay, RouteSearch
@@ -552,6 +554,20 @@ def test_nothing_is_trained_that_promises_less_than_what_is_there(tmp_path: Path
     given = [route(FakePrune), route(FakeCalibrate), route(FakeCompile)]
     asked = names(go_on(search(tmp_path, *given), lambda c: outcome(0.2 if "calibrate" in str(c) else 0.9)))
     assert not [name for name in asked if "prune" in name], "half of 0.9 at best"
+
+
+def test_a_step_that_promises_next_to_nothing_says_nothing_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice as fast for a promise of a three-thousandth would be a factor beyond all numbers for what promises much."""
+    goal = Goal.parse(f"maximize throughput; {ACCURACY}")
+    forecast = Forecast(goal, TARGET)
+    monkeypatch.setattr(forecast, "_promised", lambda made, _: 0.9997 if amount(made) == 0.5 else 0.01)
+    monkeypatch.setattr(forecast, "_whole", lambda _: -0.445)
+    pruned = route(FakePrune)
+    figures = {"throughput": figure(0.999)}
+    done = Outcome("done", report=Report(figures, ()))
+    forecast.note(pruned, pruned.candidate(), done)
+    assert amount(pruned.candidate()) == 0.5
+    assert math.isfinite(forecast.estimate(pruned.candidate({"fake-prune.amount": 0.9}), pruned))
 
 
 def test_what_training_promises_is_held_to_what_it_kept_elsewhere(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from . import explanation, jobs
+from . import jobs
 from .clock import LEAST_TO_TELL
 from .data import Data
-from .explanation import spared, within
+from .explanation import explained, spared, within
 from .insight import mixers, observe, peaks, sensitivity
 from .plan import Candidate
 from .profiling import timed
@@ -64,10 +64,10 @@ def take_apart(original: Hosted, made: Hosted, candidate: Candidate, data: Path,
         profile = attempt("where the time of a call goes", lambda: _profile(made, data, until), PROFILE)
         left = until - time.monotonic()
         explaining = until - left + max(LEAST_TO_TELL, EXPLAINING * left)
-        explained = attempt(
+        origin = attempt(
             EXPLAINED, lambda: _explained(original, made, candidate, data, folder, explaining), EXPLAIN, explaining
         )
-        told: dict[str, Any] = {"explained": explained, "profile": profile, "sensitivity": None}
+        told: dict[str, Any] = {"explained": origin, "profile": profile, "sensitivity": None}
         if mixers(original.model.format):
             told["sensitivity"] = attempt(
                 "how each layer bears int8", lambda: _borne(original, data, folder, until), SENSITIVITY
@@ -80,7 +80,7 @@ def _explained(
     original: Hosted, made: Hosted, candidate: Candidate, data: Path, scratch: Path, until: float
 ) -> dict[str, Any]:
     reasons = spared(candidate.steps, made.model)
-    return explanation.explained(original, made, _few(data, scratch), scratch, reasons=reasons, until=until)
+    return explained(original, made, _few(data, scratch), scratch, reasons=reasons, until=until)
 
 
 def _few(data: Path, scratch: Path) -> Path:

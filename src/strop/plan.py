@@ -86,7 +86,9 @@ def served(candidate: Candidate, target: Target) -> tuple[Candidate, str]:
     try:
         candidate.runtime.requires(target)
     except NotApplicable as error:
-        return dataclasses.replace(candidate, runtime=type(candidate.runtime)()), str(error)
+        kind, options = type(candidate.runtime), candidate.runtime.settings()
+        kept = {name: value for name, value in options.items() if _serves(kind, name, value, target)}
+        return dataclasses.replace(candidate, runtime=kind.of(kept)), str(error)
     return candidate, ""
 
 

@@ -233,6 +233,16 @@ def test_a_mix_of_int8_and_bf16_is_explained_layer_by_layer(tmp_path: Path) -> N
     assert all(0 < layer["introduced"]["error"] < 0.05 for layer in convolutions)
 
 
+@pytest.mark.parametrize("precision", ["int8", "f32"])
+def test_a_value_that_is_a_single_number_is_explained(precision: str, tmp_path: Path) -> None:
+    onnx.save(branching(), tmp_path / "model.onnx")
+    model, data = formats.open(tmp_path / "model.onnx"), Data(WIDE)
+    parts = MixedOnnx().parts(model, Context(data, model, TARGET, 0, tmp_path / "parts"))
+    made = parts.save({**dict.fromkeys(parts.members, "int8"), [*parts.members][-1]: precision}, tmp_path / "mix")
+    found = explain(tmp_path / "model.onnx", made.path, WIDE, target=TARGET)
+    assert "ReduceMean" in [layer["operator"] for layer in found["layers"]]
+
+
 READ_TWICE = {
     "added": "a = Conv(x, w1) b = Conv(a, w2) s = Add(b, a) y = Conv(s, w3)",
     "after a relu": "a = Conv(x, w1) r = Relu(a) b = Conv(r, w2) s = Add(b, a) y = Conv(s, w3)",
