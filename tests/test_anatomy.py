@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -25,10 +27,12 @@ from strop.plan import Candidate
 from strop.reading import read_for
 from strop.report.why import why
 from strop.runtimes import find
-from strop.server import Hosted, first_feeds
+from strop.server import Hosted
 from strop.target import Target
 from strop.technique import Context, apply
 from strop.techniques import OptimizeOnnx, StaticInt8
+
+Array = np.ndarray[Any, Any]
 
 pytestmark = pytest.mark.usefixtures("quick_looks")
 MANIFEST = {"without": [], "goal": {"objective": "latency.p50"}}
@@ -141,17 +145,52 @@ def test_what_time_does_not_suffice_for_or_fails_is_left_out_with_the_reason(
     assert "could not be told" in broken["why_not"][0]
 
 
-def test_values_for_which_there_is_no_time_are_left_and_those_that_change_the_answer_lost(
-    sides: tuple[Hosted, Hosted, Candidate, Path], tmp_path: Path
-) -> None:
-    original, _, _, data = sides
-    flow = formats.format_of(original.model.format).dataflow(original.model)
-    values = [name for one in flow.operators for name in one.outputs][:4]
-    feed = first_feeds(original.model.signature, Data.load(data), 1)[1][0]
-    right = original.runtime.load(original.model, original.target)(feed)
-    for until, slack, copies, lost, left in ((inf, 1e-8, 1, 0, 0), (0.0, -1.0, 0, 0, 4), (inf, -1.0, 0, 4, 0)):
-        made = Faithful(original, values, tmp_path / f"{until}{slack}", feed, right, slack, until)
-        assert (len(made.copies), len(made.lost), len(made.left)) == (copies, lost, left)
+class Copy:
+    """A model laid open: what it answers where these values are asked for."""
+
+    answers: Callable[[Sequence[str], float], Array]
+
+    def __init__(self, hosted: Hosted, values: Sequence[str], folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self.values, self.runner = values, self
+
+    def __call__(self, feed: Mapping[str, Array]) -> tuple[dict[str, Array], list[Array]]:
+        return {"y": type(self).answers(self.values, float(feed["x"]))}, [np.zeros(1) for _ in self.values]
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("answers", "until", "copies", "lost", "left", "errs"),
+    [
+        (lambda values, x: noisy(0.1, x), inf, [4], 0, 0, 0),  # what the model answers, to the bit
+        (lambda values, x: noisy(0.1, x + 50), inf, [4], 0, 0, 1),  # another draw of the same noise
+        (lambda values, x: noisy(0.02, x + 50), inf, [], 4, 0, 0),  # it errs less than what is to be explained
+        (lambda values, x: noisy(0.2, x), inf, [], 4, 0, 0),  # more
+        (lambda values, x: -noisy(0.1, x), inf, [], 4, 0, 0),
+        (lambda values, x: noisy(0.2 if len(values) > 2 else 0.1, x), inf, [2, 2], 0, 0, 0),
+        (lambda values, x: noisy(0.2 if "b" in values else 0.1, x), inf, [2, 1], 1, 0, 0),
+        (lambda values, x: noisy(0.2 if len(values) > 2 else 0.1, x), 0.0, [], 0, 4, 0),
+    ],
+)
+def test_values_are_read_where_the_model_errs_as_it_does(
+    answers: Callable[[Sequence[str], float], Array], until: float, copies: list[int], lost: int, left: int, errs: int,
+    sides: tuple[Hosted, Hosted, Candidate, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """One value may be the reason, several together, or there is no time to find out."""
+    monkeypatch.setattr(Copy, "answers", staticmethod(answers), raising=False)
+    monkeypatch.setattr("strop.insight.opened.Opened", Copy)
+    feeds = [{"x": np.array(x)} for x in range(8)]
+    right, others = ([{"y": noisy(size, x)} for x in range(8)] for size in (0.1, 0.0))
+    made = Faithful(sides[0], list("abcd"), tmp_path, feeds, right, others, until)
+    found = [len(places) for places, _ in made.copies], len(made.lost), len(made.left), len(made.errs)
+    assert found == (copies, lost, left, errs)
+    assert len(made(feeds[0])[1]) == sum(copies)
+
+
+def noisy(size: float, x: float) -> Array:
+    return np.asarray(np.arange(1, 33) / 16 + size * RNG(int(x)).normal(size=32))
 
 
 def test_how_layers_bear_int8_is_told_and_drawn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from pathlib import Path
@@ -18,6 +19,11 @@ from .likeness import Likeness
 
 Array = np.ndarray[Any, Any]
 Feed = Mapping[str, Array]
+
+EXACT = 1e-8
+"""How far a model that is laid open may be off its own answers: power of the differences over that of the answers."""
+ALIKE = 2.0
+"""Where it is off by more, the factor by which the power of its error may be more, or less."""
 
 
 class Opened:
@@ -49,30 +55,34 @@ class Opened:
 class Faithful:
     """A model laid open, in as many copies as it takes to leave what it answers as it is.
 
-    A runtime fuses operators, and fuses others where a value between them is asked for. That may change the last bits;
-    where it changes more, neighbouring values are asked of different copies.
+    A runtime fuses operators, and fuses others where a value between them is asked for; then it rounds elsewhere. What
+    integers and bfloat16 make of that is another draw of the same noise, as large as the error that is looked into.
+    So a copy may answer otherwise as long as it errs as much as the model does; where it errs more, or less,
+    neighbouring values are asked of different copies.
 
     Args:
         hosted: The model and what runs it.
         values: Names of values, as its format has them.
         folder: Where to write.
-        feed: Of one call.
-        right: What the model answers to it.
-        slack: By how much a copy may be off, as power over that of the right answer.
+        feeds: Of a few calls.
+        right: What the model answers to them.
+        others: What the model answers that it is held to.
         until: `time.monotonic()` after which no further copy is made.
 
     Attributes:
         lost: Places of values that can't be asked for at all without changing the answer.
         left: Places of those for which there was no time.
+        errs: By how much each copy errs that answers otherwise, as power over that of the model's error.
     """
 
     def __init__(
-        self, hosted: Hosted, values: Sequence[str], folder: Path, feed: Feed, right: Mapping[str, Array], slack: float,
-        until: float = inf,
+        self, hosted: Hosted, values: Sequence[str], folder: Path, feeds: Sequence[Feed],
+        right: Sequence[Mapping[str, Array]], others: Sequence[Mapping[str, Array]], until: float = inf,
     ):  # fmt: skip
         self.hosted, self.copies, self._until = hosted, list[tuple[list[int], Opened]](), until
-        self.lost, self.left = list[int](), list[int]()
-        self._values, self._folder, self._feed, self._right, self._slack = values, folder, feed, right, slack
+        self.lost, self.left, self.errs = list[int](), list[int](), list[float]()
+        self._values, self._folder, self._feeds, self._right, self._others = values, folder, feeds, right, others
+        self._error = apart(others, right)
         self._lay(list(range(len(values))))
         self._kept = [place for place in range(len(values)) if place not in {*self.lost, *self.left}]
 
@@ -82,7 +92,7 @@ class Faithful:
             return
         folder = self._folder / f"{len(self.copies)}"
         made = Opened(self.hosted, [self._values[place] for place in places], folder)
-        if apart(self._right, made(self._feed)[0]) <= self._slack:
+        if self._errs_as_much([made(feed)[0] for feed in self._feeds]):
             self.copies.append((places, made))
             return
         made.runner.close()
@@ -92,6 +102,14 @@ class Faithful:
             return
         for half in (places[::2], places[1::2]):
             self._lay(half)
+
+    def _errs_as_much(self, found: Sequence[Mapping[str, Array]]) -> bool:
+        if apart(self._right, found) <= EXACT:
+            return True
+        errs = apart(self._others, found) / self._error if self._error else inf
+        alike = 1 / ALIKE <= errs <= ALIKE
+        self.errs += [errs] if alike else []
+        return alike
 
     def keep(self, places: Iterable[int]) -> None:
         """Give the values at these places only."""
@@ -106,15 +124,14 @@ class Faithful:
         return outputs, [found[place] for place in self._kept]
 
 
-def apart(right: Mapping[str, Array], found: Mapping[str, Array]) -> float:
+def apart(right: Sequence[Mapping[str, Array]], found: Sequence[Mapping[str, Array]]) -> float:
     """Power of the differences over that of the right answers, the most over all outputs that are floats."""
-    shares = [0.0]
-    for name, value in right.items():
-        if value.dtype.kind == "f" and name in found and found[name].shape == value.shape:
-            likeness = Likeness()
-            likeness.add(value, found[name])
-            shares.append(float("inf") if likeness.lost else likeness.share)
-    return max(shares)
+    sums: defaultdict[str, Likeness] = defaultdict(Likeness)
+    for answers, others in zip(right, found, strict=True):
+        for name, value in answers.items():
+            if value.dtype.kind == "f" and name in others and others[name].shape == value.shape:
+                sums[name].add(value, others[name])
+    return max([0.0, *(inf if one.lost else one.share for one in sums.values())])
 
 
 def fed(hosted: Hosted, feed: Feed) -> dict[str, Array]:

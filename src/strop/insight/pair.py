@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf
@@ -17,7 +18,7 @@ from ..errors import UnsupportedModel
 from ..model import Tensor
 from ..runtime import calls
 from ..server import Hosted
-from .opened import Faithful, Opened, apart, fed
+from .opened import Faithful, Opened, fed
 from .parts import PRODUCTS, parts, plain, shared
 
 Array = np.ndarray[Any, Any]
@@ -30,10 +31,10 @@ MOVED = 1 << 34
 """Bytes of values in between, in all samples together, above which fewer samples are looked into."""
 HELD = 1 << 30
 """Bytes of the values in between of one call above which only those behind matrix products are looked at."""
-EXACT = 1e-8
-"""How far a model that is laid open may be off its own answers: power of the differences over that of the answers."""
-SLACK = 0.02
-"""The same, as a share of the error that is to be explained, where that is more."""
+FEW = 16
+"""Calls, at the most, by which is told whether a model that is laid open errs as it did."""
+CALLING = 1.0
+"""Seconds of them, in either model."""
 
 
 class Pair:
@@ -67,12 +68,11 @@ class Pair:
                 self.notes.append(
                     f"the {whose} has control flow ({', '.join(flow.opaque[:3])}): what is within is not looked into"
                 )
-        _, steps = next(calls(original.model.signature, data, original.target.batch))
-        feed = dict(next(steps))
-        self.right = [_answer(side, feed) for side in self.sides]
         until = monotonic() + seconds
-        self._choose(feed)
-        self._open(feed, until)
+        firsts = (next(steps) for _, steps in calls(original.model.signature, data, original.target.batch))
+        self.feeds = [dict(feed) for feed in itertools.islice(firsts, FEW)]
+        self._choose(self.feeds[0])
+        self._open(until)
         self.parts = parts(self.flows[0], self.flows[1], self.values)
         self.alone = Opened(candidate, [found for _, found in self.values], folder / "alone", self.tensors)
 
@@ -103,22 +103,31 @@ class Pair:
         self.count = min(len(self.data), SAMPLES, max(LEAST, MOVED // (held // carried + 1)))
         self.values, self.tensors = [pair for pair, *_ in kept], [tensor for _, tensor, _ in kept]
 
-    def _open(self, feed: Mapping[str, Array], until: float) -> None:
+    def _open(self, until: float) -> None:
         """Lay both models open, and leave out what can't be asked for without changing what they answer."""
-        begun = monotonic()
-        slack = max(EXACT, SLACK * min(1.0, apart(*self.right)))
+        begun, right = monotonic(), [_answers(side, self.feeds) for side in self.sides]
+        right = [answers[: min(map(len, right))] for answers in right]
         self.opened = [
             Faithful(
-                side, [pair[place] for pair in self.values], self.folder / f"opened{place}", fed(side, feed),
-                self.right[place], slack, begun + (until - begun) * (place + 1) / 2,
+                side, [pair[place] for pair in self.values], self.folder / f"opened{place}",
+                [fed(side, feed) for feed in self.feeds[: len(right[place])]], right[place], right[1 - place],
+                begun + (until - begun) * (place + 1) / 2,
             )
             for place, side in enumerate(self.sides)
         ]  # fmt: skip
         for one in self.opened:
-            if len(one.copies) > 1:
+            copies = f"in {len(one.copies)} runs" if len(one.copies) > 1 else "together"
+            if one.errs:
+                most, least = max(one.errs), min(one.errs)
+                by = f"{least:.2g}x" if f"{least:.2g}" == f"{most:.2g}" else f"{least:.2g}x to {most:.2g}x"
+                self.notes.append(
+                    f"where values between layers are asked for, {one.hosted.runtime} rounds others; they were read "
+                    f"{copies}, in which the outputs' error is {by} what it is otherwise"
+                )
+            elif len(one.copies) > 1:
                 self.notes.append(
                     f"reading all values between layers at once changes what {one.hosted.runtime} answers; they were "
-                    f"read in {len(one.copies)} runs, in which it does not"
+                    f"read {copies}, in which it does not"
                 )
         lost = {place for one in self.opened for place in one.lost}
         left = {place for one in self.opened for place in one.left} - lost
@@ -156,9 +165,14 @@ class Pair:
                 yield feeds[0], found[0], found[1]
 
 
-def _answer(hosted: Hosted, feed: Mapping[str, Array]) -> dict[str, Array]:
-    runner = hosted.runtime.load(hosted.model, hosted.target)
+def _answers(hosted: Hosted, feeds: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+    """What a model answers, to as many as there is time for, and to one at the least."""
+    runner, found, begun = hosted.runtime.load(hosted.model, hosted.target), list[dict[str, Array]](), monotonic()
     try:
-        return dict(runner(fed(hosted, feed)))
+        for feed in feeds:
+            found.append(dict(runner(fed(hosted, feed))))
+            if monotonic() - begun > CALLING:
+                break
+        return found
     finally:
         runner.close()
