@@ -26,6 +26,13 @@ def test_a_share_that_broke_is_followed_by_less_and_one_that_left_much_by_more()
     assert aim({0.03: 0.1, 0.035: 3.0}, 10.0, SHARES) is None, "there is nothing between them"
 
 
+def test_what_keeps_the_limit_is_followed_by_one_that_comes_closer() -> None:
+    """EfficientNet-Lite0 through OpenVINO, a limit of 0.999: a mix kept it by 0.8 of what is allowed."""
+    assert aim({0.36: 0.8}, 2.2, SHARES) == pytest.approx(0.42)
+    assert aim({0.36: 0.8, 0.42: 1.1}, 2.2, SHARES) is None, "it came too close, and there is nothing between"
+    assert aim({0.36: 0.8, 0.42: 0.9}, 2.2, SHARES) is None
+
+
 def test_losses_of_few_samples_are_followed_by_their_power() -> None:
     """PP-OCRv4 rec through OpenVINO, a limit of 0.99: int8 lost 2.64 times what is allowed, three tenths of its error
     1.41 times. Half of that (0.15) lost 1.15 times, where in proportion it would have kept the limit."""

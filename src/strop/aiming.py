@@ -11,9 +11,10 @@ from .settings import Span
 from .trial import Outcome
 
 AIM = 0.8  # of what is allowed: losses are in proportion about as well as that
-ENOUGH = 0.7  # of it, that a candidate has made use of: what is left brings little
+CLOSE = 0.92  # of it, where there is a candidate to fall back on: what loses more may not be proven
+ENOUGH = 0.87  # of it, that a candidate has made use of: what is left brings little
 LEAST_POWER = 0.3  # with which losses go: less would be guessing far from what is known
-STEP = 1.2  # between two shares, under which no third is tried
+STEP = 1.1  # between two shares, under which no third is tried
 
 
 def spent(outcome: Outcome, goal: Goal) -> float:
@@ -60,7 +61,8 @@ def aim(tried: Mapping[float, float], whole: float, domain: Span) -> float | Non
     if kept >= domain.high or tried.get(kept, 0.0) >= ENOUGH:
         return None
     nearest = broken if broken < math.inf else kept
-    share = nearest * (AIM / max(known[nearest], 1e-9)) ** (1 / _power(known, nearest))
+    wanted = CLOSE if kept else AIM
+    share = nearest * (wanted / max(known[nearest], 1e-9)) ** (1 / _power(known, nearest))
     if not kept * STEP < share < broken / STEP:  # nor with that power: halfway, then
         share = math.sqrt(kept * broken) if kept and broken < math.inf else share
     share = float(f"{min(max(share, domain.low), domain.high):.2g}")

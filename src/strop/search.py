@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from . import metrics
 from ._lazy import lazy
-from .aiming import ENOUGH, spent
+from .aiming import AIM, spent
 from .forecast import BROKEN, Core, Forecast, core, losing, rank
 from .goal import Goal
 from .journal import restored, told
@@ -193,7 +193,7 @@ class RouteSearch:
         best = self._best() if metrics.find(self.goal.objective).scenario else None  # a faster one is no smaller
         whole = self.forecast.route_of[best[0].key].whole if best else None
         best = self._best(core(whole)) if whole else best
-        if best is None or spent(best[1], self.goal) >= ENOUGH:
+        if best is None or spent(best[1], self.goal) >= AIM:
             return None
         route = self.forecast.route_of[best[0].key]
         known = best[0].settings
