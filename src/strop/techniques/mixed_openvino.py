@@ -29,7 +29,7 @@ class MixedOpenvino(Mixed, OpenvinoInt8):
     what its own outputs are.
     """
 
-    version: ClassVar[int] = 10
+    version: ClassVar[int] = 11
     whole: ClassVar[type[Technique] | None] = OpenvinoInt8
 
     def exact(self) -> float:
