@@ -1,4 +1,5 @@
-"""Int4 weights: an eighth of the size where matrix products are most of it; others are refused."""
+"""Int4 weights, for OpenVINO and for ONNX Runtime: an eighth of the size where matrix products are most of it; others
+are refused."""
 
 from __future__ import annotations
 
@@ -7,16 +8,20 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 import models
 from strop import formats
 from strop.data import Data
 from strop.errors import NotApplicable
+from strop.formats.onnx import OnnxFormat
 from strop.model import Model
+from strop.nmse import nmse
 from strop.target import Target
 from strop.technique import Context, apply
-from strop.techniques import OpenvinoInt4Weights, OpenvinoInt8Weights, ToOpenvino
+from strop.techniques import Int4Weights, OpenvinoInt4Weights, OpenvinoInt8Weights, ToOpenvino
 from strop.testing import Example, TechniqueCase
+from techniques.test_all import run
 
 pytest.importorskip("openvino")
 TARGET = Target(threads=1)
@@ -36,7 +41,23 @@ def products(folder: Path, width: int = WIDTH) -> Example:
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(models.build(text, weights), folder / "products.onnx")
     x = np.random.default_rng(0).normal(size=(40, width)).astype(np.float32)
-    return Example(converted(formats.open(folder / "products.onnx"), folder / "converted"), Data({"x": x}))
+    return Example(formats.open(folder / "products.onnx"), Data({"x": x}))
+
+
+def for_openvino(folder: Path, width: int = WIDTH) -> Example:
+    given = products(folder, width)
+    return Example(converted(given.model, folder / "converted"), given.data)
+
+
+class TestInt4Weights(TechniqueCase):
+    technique = Int4Weights
+    tolerance = 0.2
+
+    def example(self, folder: Path) -> Example:
+        return products(folder)
+
+    def misfit(self, folder: Path) -> Model | None:
+        return models.case("cnn", folder / "cnn").model
 
 
 class TestOpenvinoInt4Weights(TechniqueCase):
@@ -44,14 +65,14 @@ class TestOpenvinoInt4Weights(TechniqueCase):
     tolerance = 0.15
 
     def example(self, folder: Path) -> Example:
-        return products(folder)
+        return for_openvino(folder)
 
     def misfit(self, folder: Path) -> Model | None:
         return converted(models.case("cnn", folder / "cnn").model, folder / "converted")
 
 
 def test_a_greater_share_is_smaller(tmp_path: Path) -> None:
-    given = products(tmp_path)
+    given = for_openvino(tmp_path)
     sizes = []
     for number, technique in enumerate((OpenvinoInt8Weights(), *map(OpenvinoInt4Weights, (0.4, 0.7, 1.0)))):
         folder = tmp_path / str(number)
@@ -64,7 +85,7 @@ def test_a_greater_share_is_smaller(tmp_path: Path) -> None:
 
 
 def test_rows_that_a_group_does_not_divide_have_smaller_ones(tmp_path: Path) -> None:
-    given, sizes = products(tmp_path, width=288), []
+    given, sizes = for_openvino(tmp_path, width=288), []
     for technique in (OpenvinoInt8Weights(), OpenvinoInt4Weights(1.0, group=128)):
         (folder := tmp_path / technique.label()).mkdir()
         sizes.append(apply(technique, given.model, Context(given.data, given.model, TARGET, 0, folder)).size)
@@ -85,3 +106,35 @@ def test_a_model_whose_products_are_its_last_layer_is_refused(tmp_path: Path) ->
     (folder := tmp_path / "made").mkdir()
     with pytest.raises(NotApplicable, match=r"no weights for int4 at a share of 0\.6: NNCF leaves those of the last"):
         apply(OpenvinoInt4Weights(), model, Context(data, model, TARGET, 0, folder))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 1.0])
+def test_products_that_are_moved_least_are_in_int4_and_the_rest_in_int8(share: float, tmp_path: Path) -> None:
+    """Of four, one has an outlier in each block, and is the last to be rounded so far."""
+    given = products(tmp_path)
+    proto = onnx.load(given.model.path)
+    wide = next(tensor for tensor in proto.graph.initializer if tensor.name == "w1")
+    values = numpy_helper.to_array(wide).copy()
+    values[::32] *= 20
+    wide.CopyFrom(numpy_helper.from_array(values, "w1"))
+    onnx.save(proto, tmp_path / "wide.onnx")
+    model = formats.open(tmp_path / "wide.onnx")
+    made = apply(Int4Weights(share), model, Context(given.data, model, TARGET, 0, tmp_path / "made"))
+    precisions = [one.precision for one in OnnxFormat().dataflow(made).operators if one.kind == "MatMulNBits"]
+    count = int(share * DEEP)
+    assert precisions.count("int4 weights") == count and len(precisions) == DEEP
+    assert (precisions[1] == "int4 weights") == (share == 1)
+    assert made.size < model.size * (0.3 - 0.13 * count / DEEP)
+
+
+def test_gemms_keep_their_bias_and_what_reads_weights_transposed_is_right(tmp_path: Path) -> None:
+    text = """g (float[N, 80] x) => (float[N, 48] y) {
+        h = Gemm <transB = 1, alpha = 0.5> (x, v, b) r = Relu(h) p = MatMul(r, w) y = Gemm <beta = 2.0> (p, u, c)
+    }"""
+    shapes = {"v": (72, 80), "b": (72,), "w": (72, 48), "u": (48, 48), "c": (48,)}
+    weights = [models.weight(name, *shape) for name, shape in shapes.items()]
+    onnx.save(models.build(text, weights), tmp_path / "model.onnx")
+    model, data = formats.open(tmp_path / "model.onnx"), Data({"x": models.floats(80)})
+    made = apply(Int4Weights(1.0), model, Context(data, model, TARGET, 0, tmp_path / "made"))
+    assert 0 < nmse(run(made, data), run(model, data)) < 0.03
+    assert not any(node.op_type in ("MatMul", "Gemm") for node in onnx.load(made.path).graph.node)

@@ -37,6 +37,7 @@ _ROOM: Room[type[Technique]] = Room(
         "optimize_onnx:OptimizeOnnx",
         "quantize_onnx:DynamicInt8",
         "quantize_onnx:StaticInt8",
+        "int4_onnx:Int4Weights",
         "mixed_onnx:MixedOnnx",
         "mixed_dynamic:MixedDynamic",
         "to_openvino:ToOpenvino",
