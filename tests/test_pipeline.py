@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -129,6 +129,7 @@ def test_a_hang_costs_that_candidate_only(tmp_path: Path, monkeypatch: pytest.Mo
 class OneCandidate:
     """A searcher that has one."""
 
+    exhausted: ClassVar[str] = "there is one"
     tried: list[Any] = dataclasses.field(default_factory=list)
 
     def ask(self) -> Any:
@@ -226,8 +227,10 @@ def test_interrupt_keeps_the_best_so_far(tmp_path: Path) -> None:
 def test_a_recipe_is_replayed_on_a_retrained_model_and_proven_anew(tmp_path: Path) -> None:
     first = optimize(make(tmp_path / "m", seconds=0.002), "accuracy >= 90% of original", trials=1)
     bundle = first.save(tmp_path / "bundle")
-    again = optimize(make(tmp_path / "m2", seconds=0.002, seed=7), "accuracy >= 90% of original", recipe=bundle.folder)
+    made, goal, seen = make(tmp_path / "m2", seconds=0.002, seed=7), "accuracy >= 90% of original", list[Event]()
+    again = optimize(made, goal, recipe=bundle.folder, listener=seen.append)
     assert again.verdict == "met"
+    assert Stopped("the recipe was replayed") in seen
     assert [str(candidate) for candidate, _ in again.tried] == [str(first.winner.candidate)]  # type: ignore[union-attr]
     assert again.manifest["hashes"]["original"] != first.manifest["hashes"]["original"]
 

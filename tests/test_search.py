@@ -88,6 +88,12 @@ def test_every_route_is_tried_at_its_defaults_first_the_most_promising_before(tm
     assert {proposal.why for proposal in asked} == {"its defaults"}
 
 
+def test_what_such_models_are_known_to_lose_much_by_is_tried_last(tmp_path: Path) -> None:
+    doubted = replace(route(FakeCalibrate), doubts="they lose much by it")
+    asked = go_on(search(tmp_path, doubted, route(FakeCompile), route()), lambda candidate: outcome(0.5), most=3)
+    assert names(asked) == ["fake-compile", "plain", "fake-calibrate"]
+
+
 def test_lossless_variants_of_what_took_too_long_or_breaks_a_limit_by_far_wait_for_other_routes(tmp_path: Path) -> None:
     given = [route(FakeCalibrate), route(FakeStrip, FakeCalibrate), route(FakeCompile)]
     large = Outcome("done", report=replace(report(0.3), judged=(judged(SIZE, "broken", violation=0.5),)))

@@ -293,7 +293,7 @@ def _explore(searcher: Searcher, setting: Setting, clock: Clock, floor: float, t
         while not (end := clock.end(sum(outcome.counts for _, outcome in searcher.tried))):
             proposal = searcher.ask()
             if proposal is None:
-                end = End("nothing is left that promises more")
+                end = End(searcher.exhausted)
                 break
             if shutil.disk_usage(setting.root).free < LEAST_DISK:
                 end = End(f"less than {LEAST_DISK / 1e6:.0f} MB are free on the disk of {setting.root}")

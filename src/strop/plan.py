@@ -103,6 +103,7 @@ class Route:
         ratio: Of latency, that these are expected to bring.
         start: Settings that it begins with where these are not the defaults, by `technique.setting`.
         fixed: Settings that the user has chosen, by `technique.setting`.
+        doubts: What the model is likely to lose by its steps, where that is much (`Technique.doubts`).
     """
 
     steps: tuple[type[Technique], ...]
@@ -113,6 +114,7 @@ class Route:
     ratio: float = 1.0
     start: tuple[tuple[str, Any], ...] = ()
     fixed: tuple[tuple[str, Any], ...] = ()
+    doubts: str = ""
 
     @cached_property
     def label(self) -> str:
@@ -291,13 +293,26 @@ def routes(
         else:
             ends.append(runtime)
     burden = burden or told(model, target)
+    doubts = {
+        one: one.of(fixed.get(one.label(), {})).doubts(model) for one in usable if model.format in one.accepts
+    }  # fmt: skip
     found = [
         route
         for steps, format in _chains(usable, model.format, ())
         if _complete(steps)
         for runtime in ends
         if format in runtime.loads and target.allows(format)
-        for route in _in_floats(Route(steps, runtime, most, burden, fixed=_flat(fixed, steps)), target)
+        for route in _in_floats(
+            Route(
+                steps,
+                runtime,
+                most,
+                burden,
+                fixed=_flat(fixed, steps),
+                doubts=next((doubts[step] for step in steps if doubts.get(step)), ""),
+            ),
+            target,
+        )
     ]
     return sorted(found, key=lambda route: (route.expects(target), len(route.steps))), refused
 

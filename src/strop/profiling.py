@@ -76,7 +76,8 @@ def profile(
         it, by their names in the file; `bound_by`: `compute`, `memory`, `conversion` or `overhead`, and `shares`, the
         share of a call that each binds; where the runtime has no profiler, `overhead` or `model`, and none; `memory` in
         bytes, and `held`, how much of it are weights and values between layers, and where they are most; `peaks` of
-        this machine; `energy`; `advice`, the most expected gain first; `unfit`, the techniques that do not fit, and
+        this machine; `energy`; `advice`, the most expected gain first, and last
+        what such models are known to lose much by; `unfit`, the techniques that do not fit, and
         why; `guide`, what fits each use and the data; `sensitivity`, the most harmful layers first, or None;
         `structure`, what the format tells of the model; `told`, the same in words; and `model`, `calls` and `notes`.
         Times and shares have `value`, `low` and `high` (layers that a profiler tells of have no bounds); operations are

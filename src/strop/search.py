@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from . import metrics
 from ._lazy import lazy
@@ -46,9 +46,11 @@ class Searcher(Protocol):
     """Says what to try next, and is told what came of it.
 
     Attributes:
+        exhausted: What is said where `ask` has no more.
         tried: Every finished candidate and its outcome, in order; those of an earlier session first.
     """
 
+    exhausted: ClassVar[str]
     tried: list[tuple[Candidate, Outcome]]
 
     def ask(self) -> Proposal | None:
@@ -77,6 +79,8 @@ class Proposal:
 class Replay:
     """One candidate and nothing else: a recipe on a retrained model."""
 
+    exhausted: ClassVar[str] = "the recipe was replayed"
+
     def __init__(self, candidate: Candidate):
         self.candidate = candidate
         self.tried: list[tuple[Candidate, Outcome]] = []
@@ -99,6 +103,8 @@ class RouteSearch:
         routes: Most promising first.
         journal: The journal's file.
     """
+
+    exhausted: ClassVar[str] = "nothing is left that promises more"
 
     def __init__(self, routes: Sequence[Route], goal: Goal, target: Target, seed: int, journal: Path):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -354,9 +360,10 @@ class RouteSearch:
         return any(core(self.forecast.route_of[key]) == core(route) for key in self._spoiled)
 
     def _waits(self, route: Route) -> bool:
-        """Whether others go first: a step of it failed elsewhere, one that quantizes, or a gentler one than it, broke a
-        limit on quality, or what differs from it by lossless steps only took too long or breaks a limit by far."""
-        if core(route) in self._put_off:
+        """Whether others go first: such models are known to lose much by it, a step of it failed elsewhere, one that
+        quantizes, or a gentler one than it, broke a limit on quality, or what differs from it by lossless steps only
+        took too long or breaks a limit by far."""
+        if route.doubts or core(route) in self._put_off:
             return True
         if any(step.label() in self._failed for step in route.steps):
             return True

@@ -216,6 +216,11 @@ class Technique(Settings):
             NotApplicable: Why not, in one sentence.
         """
 
+    def doubts(self, model: Model) -> str:
+        """What such models are known to lose by it, where that is more than most limits bear, as half a sentence with
+        its source; empty where nothing is known. Routes with such a step are tried last."""
+        return ""
+
     def spared(self, made: Dataflow) -> Mapping[str, str]:
         """Which operators of a model that it made these settings left in float, and why, as half a sentence.
 

@@ -33,6 +33,21 @@ def is_quantized(proto: onnx.ModelProto) -> bool:
     return any(node.op_type in QUANTIZED for node in proto.graph.node)
 
 
+PASSING = frozenset({"Cast", "Dropout", "Identity", "Mul", "Reshape", "Transpose"})
+
+
+def has_attention(proto: onnx.ModelProto) -> bool:
+    """Whether a softmax weighs values in a matrix product, as in transformers."""
+    weights = set[str]()  # in the order of the nodes, which is that of what they make
+    for node in proto.graph.node:
+        read = not weights.isdisjoint(node.input)
+        if node.op_type.endswith("Attention") or (node.op_type == "MatMul" and read):
+            return True
+        if node.op_type == "Softmax" or (node.op_type in PASSING and read):
+            weights.update(node.output)
+    return False
+
+
 def opset(proto: onnx.ModelProto) -> int:
     """The version of ONNX's own operators."""
     return max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=1)

@@ -126,7 +126,7 @@ def _base(known: Iterable[Route], runtime: Runtime, target: Target) -> float:
 
 def _ways(
     known: Iterable[Route], runtime: type[Runtime], target: Target, found: Found
-) -> Iterator[tuple[float, Advice]]:
+) -> Iterator[tuple[tuple[bool, float], Advice]]:
     """Other ways to run the same model: each chain with the runtime from which most is expected."""
     best: dict[tuple[type[Technique], ...], Route] = {}
     for route in sorted(known, key=lambda route: (route.expects(target), len(route.steps))):
@@ -141,7 +141,7 @@ def _ways(
 
 def _alone(
     known: Iterable[Route], burden: Burden, model: Model, ready: Hosted, target: Target, found: Found, most: float
-) -> Iterator[tuple[float, Advice]]:
+) -> Iterator[tuple[tuple[bool, float], Advice]]:
     """What makes the model itself smaller, in the format it has, was measured in, or in one that holds the same.
 
     A student is not there yet, so that nothing can be said of its time.
@@ -157,6 +157,7 @@ def _alone(
         as_run = model.format not in technique.accepts and ready.model.format in technique.accepts
         try:
             check(step, ready.model if as_run else model, target)
+            route = replace(route, doubts=step.doubts(ready.model if as_run else model))
         except StropError:  # of one for a format in between: it can't be asked about this file
             continue
         about = _about(technique)
@@ -170,11 +171,12 @@ def _alone(
 
 def _about(technique: type[Technique]) -> str:
     """What it does, in its own words, without a full stop."""
-    return (technique.__doc__ or "").split("\n")[0].rstrip(".")
+    first = " ".join((technique.__doc__ or "").split("\n\n")[0].split())
+    return first.split(". ")[0].rstrip(".")
 
 
-def _weighed(label: str, about: str, route: Route, target: Target, found: Found) -> tuple[float, Advice]:
-    """What is expected of a route, and the advice that says so with its reasons."""
+def _weighed(label: str, about: str, route: Route, target: Target, found: Found) -> tuple[tuple[bool, float], Advice]:
+    """What to sort a route by, what is doubted last; and the advice that tells what is expected, with its reasons."""
     before, after = route.burden.shares(), route.left(target)
     told = [work for work, share in before.items() if share >= TOLD]
     ratios = {work: after[work] / before[work] for work in told}
@@ -185,10 +187,11 @@ def _weighed(label: str, about: str, route: Route, target: Target, found: Found)
         why += "; less than with VNNI"
     lacking = needed(functools.reduce(operator.or_, (step.needs for step in route.steps), Needs.NOTHING))
     why += f"; it needs {lacking}" if lacking else ""
+    why += f"; but {route.doubts}" if route.doubts else ""
     left = sum(after.values())
     work = max(told, key=after.__getitem__)
     rest = f"{WORDS[work]}, {before[work]:.0%} of a call, {_times(ratios[work])}"
-    return left, Advice(label, max(0.0, 1 - left), why, rest)
+    return (bool(route.doubts), left), Advice(label, max(0.0, 1 - left), why, rest)
 
 
 def _part(work: Work, share: float, ratio: float, seconds: float) -> str:
