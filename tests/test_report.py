@@ -347,6 +347,8 @@ def test_the_page_of_nothing_at_all(fake_run: FakeRun) -> None:
         (share(Interval(0.43, 0.41, float("inf"))), "0.43x (0.41 to ?)"),
         (share(Interval(float("inf"), 0.41, 1)), "not known"),
         (share(Interval(1.0004, 0.9964, 1.0031)), "1x (0.996 to 1.003)"),
+        (share(Interval(0.99914, 0.99896, 0.99931)), "0.9991x (0.999 to 0.9993)"),
+        (share(Interval(1.0, 0.99993, 1.0)), "1x (0.9999 to 1)"),
         (percent(Interval(0.012, 0.009, float("inf"))), "1.20% (0.90% to ?)"),
         (percent(Interval(float("nan"), 0, 1)), "not known"),
         (counted(1, "candidate"), "1 candidate"),

@@ -236,10 +236,11 @@ def explain(
         from .insight.printed import WIDEST, printed
         from .terminal import console
 
-        with aside(), console().status("looking into both models"):
+        with aside(), console().status("looking into both models") as status:
             found = look(
                 original, candidate, data, metric=metric, label=label, target=target_of(threads, batch),
                 trust_pickle=trust_pickle, weights=weights,
+                tell=lambda share, words: status.update(f"{share:.0%}, {words}"),
             )  # fmt: skip
         print_json(found) if as_json else say(printed(found, get_terminal_size((WIDEST, 24)).columns))
         return Exit.MET

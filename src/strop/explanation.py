@@ -21,13 +21,14 @@ from .images import Preprocessing
 from .insight import forest_story, spare, story
 from .insight.forests import SAMPLES, compare
 from .insight.harm import TRIED
-from .insight.inside import look
+from .insight.inside import PROGRESS, look
 from .insight.samples import samples
 from .insight.seen import Inside
 from .insight.spare import Reason, kept
 from .model import Model
 from .outputs import load_outputs
 from .prepare import check_target
+from .progress import Tell, passed_on
 from .reading import read_for
 from .server import Hosted
 from .showing import Explanation
@@ -53,6 +54,7 @@ def explain(
     trust_pickle: bool = False,
     weights: str | Path | None = None,
     preprocessing: Preprocessing | None = None,
+    tell: Tell = lambda share, words: None,
 ) -> Explanation:
     """Say where the error of a candidate comes from: layer by layer, and sample by sample.
 
@@ -66,6 +68,7 @@ def explain(
         trust_pickle: Whether pickles may be read, which runs the code in them.
         weights: A file of weights for the original, where that is a PyTorch module.
         preprocessing: Of images; by default as the bundle has it.
+        tell: Called with the share done (0 to 1) and a few words, while both are looked into.
 
     Returns:
         Plain data, which a notebook shows.
@@ -99,7 +102,7 @@ def explain(
         models = first.model, second.model
         first, second = fit(given, first, second, folder / "data")
         reasons = _reasons(Bundle.load(str(candidate)), second.model) if is_bundle(candidate) else None
-        return Explanation(explained(first, second, folder / "data", folder, metric, reasons, models))
+        return Explanation(explained(first, second, folder / "data", folder, metric, reasons, models, tell=tell))
 
 
 def explained(
@@ -111,6 +114,7 @@ def explained(
     reasons: Mapping[str, Reason] | None = None,
     models: tuple[Model, Model] | None = None,
     until: float = math.inf,
+    tell: Tell = lambda share, words: None,
 ) -> dict[str, Any]:
     """The same of two models that are ready to run.
 
@@ -123,6 +127,7 @@ def explained(
         reasons: Why operators of the candidate were left in floats; None where it is not known what made it.
         models: Both as they were given, where samples had to be fitted to them.
         until: `time.monotonic()` at which it is to end.
+        tell: As of `explain`.
 
     Raises:
         StropError: As of `explain`; also where time was over.
@@ -130,6 +135,7 @@ def explained(
     models = models or (first.model, second.model)
     trees = "trees" in models[0].counts
     for name, side in (("original", first), ("candidate", second)):
+        tell(0.0, f"running the {name} on all samples")
         run_samples(side, data, scratch / f"{name}.npz", within(until).seconds)
     changed = _samples(first, data, scratch, metric)
     whole = _plain((first, second), changed)
@@ -137,13 +143,13 @@ def explained(
         if trees:
             forest = _done(jobs.run(_trees, *models, data, limits=within(until)))
             return {**whole, **forest, "said": [*forest["said"], *story.changed(changed)]}
-        inside = _inside(first, second, data, scratch / "opened", until)
+        inside = _inside(first, second, data, scratch / "opened", until, tell)
     except (NotApplicable, UnsupportedModel) as error:
         return {**whole, "said": story.changed(changed), "notes": [f"only samples are compared: {error}"]}
     return {**whole, **_layers(inside, changed, reasons)}
 
 
-def _inside(first: Hosted, second: Hosted, data: Path, scratch: Path, until: float) -> Inside:
+def _inside(first: Hosted, second: Hosted, data: Path, scratch: Path, until: float, tell: Tell) -> Inside:
     """Both layer by layer.
 
     Raises:
@@ -154,7 +160,8 @@ def _inside(first: Hosted, second: Hosted, data: Path, scratch: Path, until: flo
     scratch.mkdir()
     limits = within(until)
     seconds = limits.seconds * TO_LOOK if until < math.inf else math.inf
-    return _done(jobs.run(look, first, second, data, scratch, EXPLAINING, seconds, limits=limits))
+    with passed_on(scratch / PROGRESS, tell):
+        return _done(jobs.run(look, first, second, data, scratch, EXPLAINING, seconds, limits=limits))
 
 
 def within(until: float) -> jobs.Limits:

@@ -11,6 +11,9 @@ from .stats import Interval
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
+BESIDE = 0.1  # of 1
+NARROW = 5e-3  # bounds, within which four decimals tell something
+
 _SCALES = {
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
     "bytes": ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B")),
@@ -40,7 +43,8 @@ def share(interval: Interval) -> str:
     """A ratio with its bounds: `0.43x (0.41 to 0.45)`."""
     if not math.isfinite(interval.value):
         return "not known"
-    value, low, high = map(_times, (interval.value, interval.low, interval.high))
+    exact = interval.low < interval.high < interval.low + NARROW
+    value, low, high = (_times(number, exact) for number in (interval.value, interval.low, interval.high))
     return f"{value}x" if interval.low == interval.high else f"{value}x ({low} to {high})"
 
 
@@ -79,9 +83,13 @@ def _scale(value: float, unit: str) -> tuple[float, str]:
     return next(((scale, name) for scale, name in scales if abs(value) >= scale), scales[-1])
 
 
-def _times(value: float) -> str:
-    """Three digits; beside 1, as many decimals on either side of it."""
-    return f"{value:.{4 if 1 <= value < 1.1 else 3}g}" if math.isfinite(value) else "?"
+def _times(value: float, exact: bool) -> str:
+    """Three digits; beside 1, as many decimals on either side of it, and one more where it is known that well."""
+    if not math.isfinite(value):
+        return "?"
+    if exact and abs(value - 1) < BESIDE:
+        return f"{value:.4f}".rstrip("0").rstrip(".")
+    return f"{value:.{4 if 1 <= value < 1.1 else 3}g}"
 
 
 def _digits(value: float, unit: str) -> str:

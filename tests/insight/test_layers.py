@@ -19,7 +19,7 @@ import models
 from strop import formats
 from strop.cli import app
 from strop.formats._onnx_tensors import stored_bytes
-from strop.insight import Peaks, bound_by, summarize
+from strop.insight import Peaks, bound_by, shares_of, summarize
 from strop.insight.memory import held
 from strop.insight.roofline import rows
 from strop.insight.table import layer_table
@@ -273,6 +273,9 @@ def test_the_roof_that_is_lowest_binds() -> None:
     assert rows(times, structure, None, 1)[0].bound_by is None
     unknown = rows(times[:1], Structure(layers, values={"x": 100.0}, results=("d",)), PEAKS, 1)[0]
     assert unknown.bound_by is unknown.attainable is None, "what it computes is of no size that is known"
+    most = shares_of([*found[1:], unknown], 0.0)
+    assert most["compute"] == 0 and sum(most.values()) == pytest.approx(5 / 6), "of the rest it is told"
+    assert shares_of([found[0], unknown, unknown], 0.0) == {}, "it is not known of most"
 
 
 def test_names_that_would_move_the_cursor_are_spelled_out(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from strop.profiling import profile
 from strop.target import Target
 from strop.techniques import MixedOnnx
 from strop.techniques import _harm as harm
+from techniques.test_all import run
 from techniques.test_mixed import BAD, LAYERS, converted, deep
 
 TARGET = Target(threads=1)
@@ -41,7 +42,8 @@ def kept(cache: Path) -> list[dict[str, Any]]:
 
 def found(kind: object, folder: Path, metric: str = "", seconds: float = 120.0) -> Sensitivity:
     example = kind(folder / "example")  # type: ignore[operator]
-    labels = example.data.inputs["x"].argmax(1)
+    (outputs,) = run(example.model, example.data).values()
+    labels = outputs.argmax(1)  # so that each layer's harm shows
     replace(example.data, labels=labels).save(folder / "data")
     return sensitivity(example.model, folder / "data", metric, TARGET, 0, folder / "progress.json", seconds)
 
@@ -58,12 +60,17 @@ def test_the_one_bad_layer_of_twenty_comes_first(kind: object, tmp_path: Path) -
     assert result.original.error < 1e-9
 
 
-def test_a_metric_is_told_besides(tmp_path: Path) -> None:
-    result = found(deep, tmp_path, "accuracy")
+@pytest.mark.parametrize("metric", ["accuracy", "fidelity"])
+def test_a_metric_is_told_besides(metric: str, tmp_path: Path) -> None:
+    result = found(deep, tmp_path, metric)
     values = {group.name: (group.alone.metric, group.spared.metric) for group in result.groups}
     assert all(0 <= value <= 1 for pair in values.values() for value in pair if value is not None)
-    assert result.original.metric is not None
+    assert result.original.metric == pytest.approx(1)
     assert result.whole.metric is not None
+    (bad,) = (pair for name, pair in values.items() if f"m{BAD}" in name)
+    assert bad[0] == min(alone for alone, _ in values.values())
+    assert bad[1] == max(spared for _, spared in values.values()), "without it most is as it was"
+    assert metric == "accuracy" or bad[0] < 1 - 1e-4 < sorted(alone for alone, _ in values.values())[1]  # type: ignore
 
 
 def test_what_is_known_is_kept_and_so_is_the_number_of_samples(tmp_path: Path, own_cache: Path) -> None:

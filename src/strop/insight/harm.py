@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import formats
 from ..errors import NotApplicable, RunFailed
+from ..progress import Tell
 from ..runtime import Runner
 from .pair import Pair
 from .seen import Inside
@@ -17,11 +18,12 @@ Array = np.ndarray[Any, Any]
 
 TRIED = 8
 """Samples, at the most, by which is told what the error of one layer does to the outputs."""
+BEGUN, ENDED = 0.5, 0.9  # of all that is done, where this begins and ends
 TRYING = 60.0
 """Seconds that this may take, if that leaves one sample."""
 
 
-def harm(pair: Pair, inside: Inside, seconds: float = TRYING) -> None:
+def harm(pair: Pair, inside: Inside, seconds: float = TRYING, tell: Tell = lambda share, words: None) -> None:
     """Tell what each layer's error does to the outputs: it is added to the original's value, and nothing else.
 
     The largest errors come first, as far as time allows.
@@ -34,8 +36,9 @@ def harm(pair: Pair, inside: Inside, seconds: float = TRYING) -> None:
     harmful = [place for place, seen in enumerate(inside.layers) if seen.own.noise or seen.own.lost]
     harmful.sort(key=lambda place: -inside.layers[place].own.share)
     noise, signal = np.zeros((len(inside.layers), len(names))), np.zeros(len(names))
-    tried = set(range(len(inside.layers))) - set(harmful)
-    for feed, (_, values), _ in pair.runs(min(TRIED, pair.count)):
+    tried, counted, samples = set(range(len(inside.layers))) - set(harmful), 0, min(TRIED, pair.count)
+    calls = samples * len(harmful)
+    for feed, (_, values), _ in pair.runs(samples):
         own = pair.own(feed, values)
         still = {name: np.zeros(value.shape, np.float32) for name, value in zip(added, values, strict=True)}
         results = runner({**feed, **still})
@@ -45,6 +48,9 @@ def harm(pair: Pair, inside: Inside, seconds: float = TRYING) -> None:
             moved = runner({**feed, **still, added[place]: shift})
             noise[place] += [_power(_difference(moved[name], results[name])) for name in names]
             tried.add(place)
+            counted += 1
+            done = max(counted / calls, (time.monotonic() - begun) / seconds)
+            tell(BEGUN + (ENDED - BEGUN) * done, f"errors of {len(harmful)} layers tried, one by one")
             if not inside.tried and time.monotonic() - begun > seconds:
                 break
         inside.tried += 1

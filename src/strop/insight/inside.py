@@ -9,6 +9,7 @@ from time import monotonic
 
 from ..data import Data
 from ..errors import NotApplicable, RunFailed
+from ..progress import Tell, Teller
 from ..runtime import SECONDS, LayerTime
 from ..server import Hosted, first_feeds
 from ..timing import Effort, one_at_a_time
@@ -20,6 +21,8 @@ from .seen import Inside, Seen
 
 OPENING = 0.4  # of the time, in which values are laid open
 LEAST = 0.2  # seconds of calls, by which layers are timed
+COMPARED, TIMED = 0.5, 0.9  # of all that is done, when layers were compared, and where timing begins
+PROGRESS = "progress.json"
 ROOM = 6  # times that, which both models take, with loading and where something disturbs
 
 
@@ -35,7 +38,7 @@ def look(
         original: A model whose format tells what it computes.
         candidate: Another one, of the same inputs and outputs.
         data: Folder of stored samples.
-        folder: An empty one, to write into.
+        folder: An empty one, to write into: also how far it is, as `PROGRESS`.
         effort: By whose lock to wait, to tell what each layer takes; None to leave that out.
         seconds: That it may take, or so: fewer values and samples are looked into where that is little.
 
@@ -43,10 +46,12 @@ def look(
         UnsupportedModel: A format can't be looked into, or no value is known to both models.
         RunFailed: A runtime refuses a model that is laid open.
     """
-    until = monotonic() + seconds
+    until, tell = monotonic() + seconds, Teller(folder / PROGRESS)
+    tell(0.0, "laying both models open")
     pair = Pair(original, candidate, Data.load(data), folder, OPENING * seconds)
-    inside = compare(pair, (until - monotonic()) / 3)
-    harm(pair, inside, (until - monotonic()) / 2)
+    inside = compare(pair, (until - monotonic()) / 3, tell)
+    harm(pair, inside, (until - monotonic()) / 2, tell)
+    tell(TIMED, "timing layers")
     if effort is not None:
         try:
             with one_at_a_time(effort.lock, (until - monotonic()) / 2):
@@ -56,7 +61,7 @@ def look(
     return inside
 
 
-def compare(pair: Pair, seconds: float = inf) -> Inside:
+def compare(pair: Pair, seconds: float = inf, tell: Tell = lambda share, words: None) -> Inside:
     """Add up errors over all samples, or as many as there is time for."""
     until = monotonic() + seconds
     layers = [Seen(part, place) for place, part in enumerate(pair.parts)]
@@ -69,8 +74,10 @@ def compare(pair: Pair, seconds: float = inf) -> Inside:
         for name, likeness in outputs.items():
             if results[name].dtype.kind == "f" and results[name].shape == others[name].shape:
                 likeness.add(results[name], others[name])
+        carried = min(pair.count, done * pair.original.target.batch)
+        tell(COMPARED * carried / pair.count, f"layers compared on {carried} of {pair.count} samples")
         if monotonic() > until:
-            pair.count = min(pair.count, done * pair.original.target.batch)
+            pair.count = carried
             break
     covered = {one.name for part in pair.parts for one in part.original}
     before, after = (

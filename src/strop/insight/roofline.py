@@ -26,6 +26,7 @@ CONVERTING = (
 )
 """How operators begin that change types and layouts and compute nothing, in small letters."""
 KINDS = ("compute", "memory", "overhead", "conversion")
+KNOWN = 0.5  # of the time of all layers, that those take of which it must be known what binds them
 
 
 @dataclass(frozen=True)
@@ -144,10 +145,11 @@ def bound_by(rows: Sequence[Row], overhead: float) -> str | None:
 
 
 def shares_of(rows: Sequence[Row], overhead: float) -> dict[str, float]:
-    """The share of a call's time that each of `KINDS` binds; empty where the peaks are not known."""
-    if not rows or any(row.bound_by is None for row in rows):
-        return {}
+    """The share of a call's time that each of `KINDS` binds; empty where it is not known of most of it, as where the
+    peaks are not known."""
     whole = sum(row.seconds for row in rows) + overhead
+    if not rows or sum(row.seconds for row in rows if row.bound_by) < KNOWN * (whole - overhead):
+        return {}
     found = {kind: sum(row.seconds for row in rows if row.bound_by == kind) / whole for kind in KINDS}
     found["overhead"] += overhead / whole
     return found

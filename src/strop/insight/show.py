@@ -11,6 +11,7 @@ from .guidance import WORTH
 from .table import layer_table, one_line, table
 
 WIDTH = 110  # characters of a line, at the most
+TOLD = 0.005  # of a call, from which on it is told what binds a part
 COLUMNS = 10  # of a table, that are listed
 UNUSED = 12  # columns, that are named
 HARMFUL = 10  # layers, whose harm in int8 is listed
@@ -103,8 +104,10 @@ def _time(found: Mapping[str, Any]) -> str:
 
 def _bound(found: Mapping[str, Any]) -> str:
     shares = found.get("shares") or {}
-    known = sorted(((share, kind) for kind, share in shares.items() if share >= 0.005), reverse=True)
-    return ", ".join(f"{share:.0%} {BOUND[kind]}" for share, kind in known)
+    known = sorted(((share, kind) for kind, share in shares.items() if share >= TOLD), reverse=True)
+    left = 1 - sum(shares.values())
+    said = [f"{share:.0%} {BOUND[kind]}" for share, kind in known]
+    return ", ".join([*said, f"{left:.0%} of unknown sizes"] if shares and left >= TOLD else said)
 
 
 def _memory(found: Mapping[str, Any]) -> str:
