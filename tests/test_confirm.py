@@ -97,19 +97,29 @@ def test_one_finalist_is_safe_where_any_is(fake_run: FakeRun) -> None:
     assert [c for c, _ in finalists(tried, fake_run.setting.goal)] == [A, B, D]
 
 
-def test_of_those_as_fast_as_the_best_the_likeliest_to_be_proven_comes_first(fake_run: FakeRun) -> None:
-    def lost(ratio: float, low: float) -> Outcome:
-        verdict = "met" if low >= 0.891 else "inconclusive"
-        found = replace(judged(ACCURACY, verdict, 0.895), low=low)
-        return Outcome("done", report=replace(report(ratio, accuracy=0.895 / 0.9), judged=(found,)))
+def lost(ratio: float, value: float, low: float) -> Outcome:
+    """A candidate of that latency, accuracy, and bound of it; the original has 0.9, and 0.891 is asked for."""
+    found = replace(judged(ACCURACY, "met" if low >= 0.891 else "inconclusive", value), low=low)
+    return Outcome("done", report=replace(report(ratio, accuracy=value / 0.9), judged=(found,)))
 
-    goal = fake_run.setting.goal
-    near, far = (B, lost(0.302, 0.888)), (B, lost(0.31, 0.888))
-    best, safe = (A, lost(0.3, 0.885)), (C, lost(0.5, 0.895))
-    assert [c for c, _ in finalists([best, near, safe], goal)] == [B, A, C]
-    assert [c for c, _ in finalists([best, far, safe], goal)] == [A, B, C], "it is slower, beyond the spread"
-    proven = (A, lost(0.3, 0.892))
-    assert [c for c, _ in finalists([proven, (B, lost(0.302, 0.897)), safe], goal)] == [A, B, C]
+
+def test_what_is_likelier_to_be_proven_is_looked_at_first_where_it_gains_about_as_much(fake_run: FakeRun) -> None:
+    goal, safe = fake_run.setting.goal, (C, lost(0.5, 0.8995, 0.899))
+    best = (A, lost(0.3, 0.895, 0.885))
+    assert [c for c, _ in finalists([best, (B, lost(0.31, 0.895, 0.888)), safe], goal)] == [B, A, C]
+    assert [c for c, _ in finalists([best, (B, lost(0.49, 0.895, 0.888)), safe], goal)] == [A, B, C], "it gains less"
+    proven = (A, lost(0.3, 0.898, 0.897))
+    assert [c for c, _ in finalists([proven, (B, lost(0.31, 0.899, 0.898)), safe], goal)] == [A, B, C]
+
+
+def test_finalists_are_those_of_which_most_is_to_be_expected(fake_run: FakeRun) -> None:
+    """PP-OCRv4 rec at 0.995: the fastest kept the limit by its estimate only, by next to nothing; what is a little
+    slower than it kept it by more, and was never looked at."""
+    hopeless = [(Candidate((FakeRound(at),), FakeRuntime()), lost(0.3, 0.8911, 0.887)) for at in range(3)]
+    likely = (Candidate((FakeRound(5),), FakeRuntime()), lost(0.33, 0.893, 0.8905))
+    safe = (D, lost(0.65, 0.8997, 0.899))
+    chosen = [c for c, _ in finalists([*hopeless, likely, safe], fake_run.setting.goal, narrower=0.7)]
+    assert chosen[0] == likely[0] and D in chosen
 
 
 def test_of_those_that_answer_alike_the_best_is_a_finalist(fake_run: FakeRun) -> None:
@@ -129,6 +139,15 @@ def test_time_for_a_second_look_is_kept_unless_the_best_seems_proven(
 ) -> None:
     """0.995 may be 1 by its bounds, and 0.9 is less than the noise floor."""
     assert looks_to_keep(stage.tried(*tried), stage.fake.setting.goal, noise=0.1) == looks
+
+
+@pytest.mark.parametrize(("low", "narrower", "looks"), [(0.8925, 1.0, 2), (0.8925, 0.3, 1), (0.897, 1.0, 1)])
+def test_time_for_a_second_look_is_kept_where_the_best_seems_proven_by_little(
+    fake_run: FakeRun, low: float, narrower: float, looks: int
+) -> None:
+    """MiniLM-L6 at 0.999: a mix that seemed proven was not, and nothing was left but the original."""
+    tried = [(A, lost(0.35, low + 0.003, low)), (B, lost(0.4, 0.8995, 0.899))]
+    assert looks_to_keep(tried, fake_run.setting.goal, 0.01, narrower) == looks
 
 
 def test_the_first_that_is_proven_ends_it(stage: Stage) -> None:

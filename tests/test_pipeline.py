@@ -157,7 +157,7 @@ def test_waiting_for_another_strop_is_told_and_counts_for_the_budget_alone(
     monkeypatch.setattr(pipeline, "try_candidate", tried)
     searcher, told = OneCandidate(), []
     workshop = SimpleNamespace(remember=lambda *_: None, failure=lambda *_: None)
-    setting = SimpleNamespace(root=tmp_path, goal=Goal(()), workshop=workshop)
+    setting = SimpleNamespace(root=tmp_path, goal=Goal(()), workshop=workshop, narrower=1.0)
     pipeline._explore(searcher, setting, clock, 0.0, told.append)  # type: ignore[arg-type]
     said = [event.text for event in told if isinstance(event, Said)]
     assert len(said) == 1 and "waited 42 s for another strop" in said[0] and "time budget" in said[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from . import metrics
 from .goal import Goal
@@ -22,7 +22,12 @@ def spent(outcome: Outcome, goal: Goal) -> float:
 
     It is told by the bound that has to keep the limit, since what is only met by a point estimate is not proven.
     """
-    found = [0.0]
+    return max([0.0, *(most if lost <= 1 or most > 1 else math.inf for lost, most in losses(outcome, goal))])
+
+
+def losses(outcome: Outcome, goal: Goal) -> Iterator[tuple[float, float]]:
+    """For each limit on quality, how much of what it allows was lost: by the estimate, and by the bound that has to
+    keep it."""
     for limit in goal.limits:
         metric = metrics.find(limit.metric)
         judged = next((judged for judged in outcome.report.judged if judged.limit == str(limit)), None)
@@ -31,12 +36,14 @@ def spent(outcome: Outcome, goal: Goal) -> float:
             continue
         right, drop = figure.original.value, limit.scope == "drop"
         bound = judged.low if metric.better == "higher" and not drop else judged.high
-        seen = bound if math.isfinite(bound) else judged.value
-        lost = seen if drop else right - seen
         allowed = limit.value if drop else right - limit.value * (right if limit.relative else 1.0)
-        known = lost / allowed if allowed else math.copysign(math.inf, lost) if lost else 0.0
-        found.append(known if judged.violation <= 0 or known > 1 else math.inf)
-    return max(found)
+        lost, most = (seen if drop else right - seen for seen in (judged.value, bound))
+        most = most if math.isfinite(most) else lost
+        yield _share(lost, allowed), _share(most, allowed)
+
+
+def _share(lost: float, allowed: float) -> float:
+    return lost / allowed if allowed else math.copysign(math.inf, lost) if lost else 0.0
 
 
 def aim(tried: Mapping[float, float], whole: float, domain: Span) -> float | None:

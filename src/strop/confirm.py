@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any, Self
 
 from . import jobs
-from .aiming import spent
 from .clock import LOOKS, Clock
 from .events import Confirmed, Confirming, Event, Said, Stopped
 from .forecast import rank
 from .goal import Goal
-from .judge import Report, at_best, better_than_original, score
+from .judge import Report, better_than_original
 from .looks import looks_at, note_look, used_before
+from .odds import gain, odds, worth
 from .plan import Candidate
 from .rundir import RunDir, read_json, write_json
 from .server import Hosted
 from .trial import Outcome, Setting, measure
 
 FINALISTS = 3
+POOL = 12  # of the best, that finalists are chosen among
+SURE = 0.95  # odds, from which on no time for another look is kept
 ERROR_RATE = 0.05
 SLACK = 3  # looks that there must be room for, to take one at what does not seem proven: some take longer than others
 CONFIRMED = "confirmed.json"
@@ -74,14 +77,18 @@ class Finding:
         return cls(**{**json, "candidate": Candidate.of(json["candidate"]), "report": Report.of(json["report"])})
 
 
-def finalists(tried: Sequence[tuple[Candidate, Outcome]], goal: Goal) -> list[tuple[Candidate, Outcome]]:
-    """At most three, the best first: the two with the best objective, and the best whose limits all seem proven.
-
-    Where the best may not be proven, of those that may be as good as it by their objective's bound the one that makes
-    the least use of what the limits allow comes first: it is the likeliest to be.
+def finalists(
+    tried: Sequence[tuple[Candidate, Outcome]], goal: Goal, narrower: float = 1.0
+) -> list[tuple[Candidate, Outcome]]:
+    """At most three, of which most is to be expected: by what each gains, and how likely it is to be proven. One of
+    them seems proven already, where any does. What to look at first is told by two looks, for which time is kept; the
+    others come in the order of their objective.
 
     Of those that answer alike, since they differ in lossless steps only, the best: where its quality is not proven, no
     other's is.
+
+    Args:
+        narrower: Bounds on the confirm split over those on the search split.
     """
     usable = [(c, o) for c, o in tried if o.usable]
     alike: dict[tuple[str, ...], tuple[Candidate, Outcome]] = {}
@@ -89,25 +96,31 @@ def finalists(tried: Sequence[tuple[Candidate, Outcome]], goal: Goal) -> list[tu
         lossy = (str(step) for step in candidate.steps if not step.lossless)
         alike.setdefault((*lossy, str(candidate.runtime)), (candidate, outcome))
     ranked = list(alike.values())
-    if ranked and spent(ranked[0][1], goal) > 1:
-        best = score(ranked[0][1].report, goal)
-        as_fast = [entry for entry in ranked if at_best(entry[1].report, goal) <= best]
-        likely = min(as_fast, key=lambda entry: spent(entry[1], goal), default=ranked[0])
-        ranked.remove(likely)
-        ranked.insert(0, likely)
-    chosen = ranked[:FINALISTS]
-    safe = [entry for entry in ranked if all(j.verdict == "met" for j in entry[1].report.judged)]
-    if safe and not any(entry in chosen for entry in safe):
-        chosen[-1] = safe[0]
-    return chosen
+    safe = [place for place, (_, outcome) in enumerate(ranked) if _seems_proven(outcome)]
+    count = min(FINALISTS, len(ranked))
+    looks = [(odds(o, goal, narrower, 1 - ERROR_RATE / max(1, count)), gain(o, goal)) for _, o in ranked]
+    pool = sorted({*range(min(POOL, len(ranked))), *safe[:1]})
+    chosen = max(
+        (some for some in combinations(pool, count) if not safe or not set(safe).isdisjoint(some)),
+        key=lambda some: worth(looks[place] for place in some),
+    )
+    first = max(chosen, key=lambda one: max(
+        (worth((looks[one], looks[other])) for other in chosen if other != one), default=looks[one][0]
+    ), default=None)  # fmt: skip
+    return [ranked[place] for place in sorted(chosen, key=lambda place: (place != first, place))]
 
 
-def looks_to_keep(tried: Sequence[tuple[Candidate, Outcome]], goal: Goal, noise: float) -> int:
-    """How many looks to keep time for: one at the original, or at the best so far; and another one, where the best does
-    not seem proven already."""
-    best = finalists(tried, goal)[:1]
+def _seems_proven(outcome: Outcome) -> bool:
+    return all(judged.verdict == "met" for judged in outcome.report.judged)
+
+
+def looks_to_keep(tried: Sequence[tuple[Candidate, Outcome]], goal: Goal, noise: float, narrower: float = 1.0) -> int:
+    """How many looks to keep time for: one at the original, or at the best so far; and another one, where the best may
+    not be proven."""
+    best = finalists(tried, goal, narrower)[:1]
     sure = all(
-        better_than_original(outcome.report, goal, noise) and all(j.verdict == "met" for j in outcome.report.judged)
+        better_than_original(outcome.report, goal, noise)
+        and odds(outcome, goal, narrower, 1 - ERROR_RATE / FINALISTS) >= SURE
         for _, outcome in best
     )
     return 1 if sure else LOOKS
@@ -130,7 +143,7 @@ def confirm(
     Returns:
         What was found, in the order in which it was looked at; the last one is proven, or none is.
     """
-    chosen = finalists(tried, setting.goal)
+    chosen = finalists(tried, setting.goal, setting.narrower)
     path = run / CONFIRMED
     findings = read_json(path, lambda plain: [Finding.of(entry) for entry in plain]) if path.exists() else []
     known = {finding.candidate.key for finding in findings}
@@ -159,8 +172,8 @@ def confirm(
 
 
 def _next(left: Sequence[tuple[Candidate, Outcome]], last: bool) -> tuple[Candidate, Outcome]:
-    """The best; where it is the last that there is time for, the best whose limits all seem proven, if any does."""
-    safe = [entry for entry in left if all(judged.verdict == "met" for judged in entry[1].report.judged)]
+    """The first; where it is the last that there is time for, the best whose limits all seem proven, if any does."""
+    safe = [entry for entry in left if _seems_proven(entry[1])]
     return safe[0] if last and safe else left[0]
 
 

@@ -231,15 +231,6 @@ def score(report: Report, goal: Goal) -> float:
     return value if goal.direction == "minimize" else -value
 
 
-def at_best(report: Report, goal: Goal) -> float:
-    """The score that the objective's bound would make: how good it may be, by its spread."""
-    found = report.figures.get(metrics.find(goal.objective).name)
-    if found is None:
-        return math.inf
-    side = found.ratio if found.original.value > 0 else found.candidate
-    return side.low if goal.direction == "minimize" else -side.high
-
-
 def better_than_original(report: Report, goal: Goal, noise: float) -> bool:
     """Whether the objective is proven better than the original's, at 95 %, and by more than the noise floor.
 

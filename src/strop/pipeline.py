@@ -288,7 +288,7 @@ def _searcher(
 
 def _explore(searcher: Searcher, setting: Setting, clock: Clock, floor: float, tell: Listener) -> End:
     """Try candidates until the searcher has no more, the budget is spent, or somebody stops it; says which."""
-    _keep_for_looks(clock, searcher.tried, setting.goal, floor)
+    _keep_for_looks(clock, searcher.tried, setting.goal, floor, setting.narrower)
     try:
         while not (end := clock.end(sum(outcome.counts for _, outcome in searcher.tried))):
             proposal = searcher.ask()
@@ -317,7 +317,7 @@ def _explore(searcher: Searcher, setting: Setting, clock: Clock, floor: float, t
                 blamed = setting.workshop.remember(proposal.candidate.steps, failure)
                 outcome = dataclasses.replace(outcome, blamed=blamed.label() if blamed else "")
             searcher.tell(proposal, outcome)
-            _keep_for_looks(clock, searcher.tried, setting.goal, floor)
+            _keep_for_looks(clock, searcher.tried, setting.goal, floor, setting.narrower)
             clock.keep()
             if news:
                 tell(Tried(number, name, outcome, _best(searcher, setting.goal)))
@@ -330,8 +330,13 @@ def _explore(searcher: Searcher, setting: Setting, clock: Clock, floor: float, t
     return end
 
 
-def _keep_for_looks(clock: Clock, tried: Sequence[tuple[Candidate, Outcome]], goal: Goal, floor: float) -> None:
-    clock.finalists, clock.looks = sum(outcome.usable for _, outcome in tried), looks_to_keep(tried, goal, floor)
+def _keep_for_looks(
+    clock: Clock, tried: Sequence[tuple[Candidate, Outcome]], goal: Goal, floor: float, narrower: float
+) -> None:
+    clock.finalists, clock.looks = (
+        sum(outcome.usable for _, outcome in tried),
+        looks_to_keep(tried, goal, floor, narrower),
+    )
 
 
 def _best(searcher: Searcher, goal: Goal) -> str | None:

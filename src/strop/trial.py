@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +16,7 @@ from ._plain import restore
 from .bench import Bench
 from .build import Workshop, within
 from .crew import run_here
+from .data import Data
 from .decision import Decision
 from .fixed import Fixed, begun
 from .goal import Goal
@@ -119,6 +122,12 @@ class Setting:
     fixed: Fixed = field(default_factory=dict)
     searching: Effort = field(default_factory=lambda: SEARCHING)
     confirming: Effort = field(default_factory=lambda: CONFIRMING)
+
+    @cached_property
+    def narrower(self) -> float:
+        """Bounds on the confirm split over those on the search split, by their numbers of samples."""
+        searched, confirmed = (len(Data.load(folder)) for folder in (self.search, self.confirm))
+        return math.sqrt(searched / confirmed)
 
     def model(self, plain: Mapping[str, Any] | None) -> Model:
         """The model that the run's files speak of: the original, or one that the run made.

@@ -23,6 +23,9 @@ GLOSS = {
     "activations": "activations: the values between layers.",
     "ranges": "ranges: the least and greatest that they take, which the 256 steps of int8 have to span.",
     "error": "error 0.3: the mix may have 0.3 of the error (its mean square) that int8 throughout has.",
+    "NNCF": "NNCF: Intel's library that rounds models for OpenVINO.",
+    "SVD": "SVD: a matrix as the product of two that have fewer numbers.",
+    "Tucker-2": "Tucker-2: a convolution as three that have fewer numbers.",
     "VNNI": "VNNI: instructions for products of 8 bits, which this CPU has not.",
 }
 """What words in the advice mean, by the word."""
