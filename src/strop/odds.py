@@ -12,6 +12,8 @@ from .judge import score
 from .trial import Outcome
 
 SEARCHED = NormalDist().inv_cdf(0.95)  # standard errors of the bounds that the search has
+WIDER = 1.5
+"""Times the spread that the search tells of: of few samples, those that lose most are rarely among them."""
 EVENS = 0.5  # of a limit that the search leaves open, at the most
 LEAST = 1e-9  # that a candidate is worth
 
@@ -29,7 +31,7 @@ def odds(outcome: Outcome, goal: Goal, narrower: float, confidence: float) -> fl
     found += [EVENS for judged in outcome.report.judged if judged.verdict == "inconclusive"]
     for lost, most in losses(outcome, goal):
         if math.isfinite(most):
-            spread = max(0.0, most - lost) / SEARCHED
+            spread = WIDER * max(0.0, most - lost) / SEARCHED
             room, apart = 1 - lost - wide * spread * narrower, spread * math.hypot(1, narrower)
             found.append(NormalDist().cdf(room / apart) if apart else float(room >= 0))
     return min(found)
