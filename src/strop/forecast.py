@@ -54,10 +54,14 @@ class Forecast:
     def estimate(self, candidate: Candidate, route: Route) -> float:
         """What to expect of a candidate: what its route came to without the steps that shrink, times what they promise.
 
-        What they promise is held to what they kept of it elsewhere.
+        What they promise is held to what they kept of it elsewhere. Where a step takes a share of what another loses,
+        it is what that one came to, times what is left of its promise.
         """
         if not route.shrinking:
             return self.expected(route)
+        if route.whole and (known := self._measured(route.whole)):
+            promised, full = self._promised(candidate, route), self.expected(route.whole)
+            return min(known) * (promised / full if min(known) > 0 else full / promised)
         value, kept = self._whole(route), math.pow(self._promised(candidate, route), self._slope())
         return value * kept if value > 0 else value / kept
 
@@ -72,11 +76,15 @@ class Forecast:
         plain = route.only(
             (step for step in route.steps if step not in route.shrinking), route.burden.after(shrunk, self.target)
         )
-        found = [
+        return min(self._measured(plain), default=self.expected(plain))
+
+    def _measured(self, route: Route) -> list[float]:
+        """The scores of routes that differ from one by lossless steps only, limits that they broke aside."""
+        found = (
             score(outcome.report, self.goal) for candidate, outcome in self.tried
-            if outcome.cause == "done" and core(self.route_of[candidate.key]) == core(plain)
-        ]  # fmt: skip
-        return min(filter(math.isfinite, found), default=self.expected(plain))
+            if outcome.cause == "done" and core(self.route_of[candidate.key]) == core(route)
+        )  # fmt: skip
+        return [one for one in found if math.isfinite(one)]
 
     def expected(self, route: Route) -> float:
         """What is expected of a route before anything is measured, as a score: of what is maximized, negative."""
