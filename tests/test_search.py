@@ -88,6 +88,13 @@ def test_every_route_is_tried_at_its_defaults_first_the_most_promising_before(tm
     assert {proposal.why for proposal in asked} == {"its defaults"}
 
 
+def test_lossless_variants_of_what_seems_to_break_a_limit_come_after_news(tmp_path: Path) -> None:
+    given = [route(FakeCalibrate), route(FakeStrip, FakeCalibrate), route(FakeCompile)]
+    open_ = Outcome("done", report=replace(report(0.3), judged=(judged(ACCURACY, "inconclusive", violation=0.01),)))
+    asked = go_on(search(tmp_path, *given), lambda c: open_ if "calibrate" in str(c) else outcome(0.9), most=2)
+    assert "fake-compile" in names(asked)[1] and "calibrate" not in names(asked)[1]
+
+
 def test_what_such_models_are_known_to_lose_much_by_is_tried_last(tmp_path: Path) -> None:
     doubted = replace(route(FakeCalibrate), doubts="they lose much by it")
     asked = go_on(search(tmp_path, doubted, route(FakeCompile), route()), lambda candidate: outcome(0.5), most=3)

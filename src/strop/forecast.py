@@ -59,7 +59,7 @@ class Forecast:
         """
         if not route.shrinking:
             return self.expected(route)
-        if route.whole and (known := self._measured(route.whole)):
+        if route.whole and (known := self.measured(route.whole)):
             promised, full = self._promised(candidate, route), self.expected(route.whole)
             return min(known) * (promised / full if min(known) > 0 else full / promised)
         value, kept = self._whole(route), math.pow(self._promised(candidate, route), self._slope())
@@ -76,9 +76,9 @@ class Forecast:
         plain = route.only(
             (step for step in route.steps if step not in route.shrinking), route.burden.after(shrunk, self.target)
         )
-        return min(self._measured(plain), default=self.expected(plain))
+        return min(self.measured(plain), default=self.expected(plain))
 
-    def _measured(self, route: Route) -> list[float]:
+    def measured(self, route: Route) -> list[float]:
         """The scores of routes that differ from one by lossless steps only, limits that they broke aside."""
         found = (
             score(outcome.report, self.goal) for candidate, outcome in self.tried

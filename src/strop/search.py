@@ -279,7 +279,9 @@ class RouteSearch:
         """What to expect of a route, to sort it by: one that differs by lossless steps only from what was measured
         comes after what promises a little less, for it is no news; nor is a mix that may lose all that int8 did."""
         expected, whole = self.forecast.predict(route), route.whole
-        known = self.forecast.knows(route) or bool(whole and self.forecast.knows(whole) and self._loses_all(route))
+        known = bool(self.forecast.measured(route)) or bool(
+            whole and self.forecast.knows(whole) and self._loses_all(route)
+        )
         return expected + AGAIN * abs(expected) if known else expected
 
     def _loses_all(self, route: Route) -> bool:
