@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strop.aiming import ENOUGH, STEP, aim
+from engine import judged, report
+from strop.aiming import ENOUGH, STEP, aim, spent
+from strop.goal import Goal
+from strop.odds import odds
 from strop.settings import Span
+from strop.trial import Outcome
 
 SHARES = Span(3e-3, 1.0, log=True, strength=True)
 
@@ -49,3 +55,13 @@ def test_losses_that_are_about_in_proportion_are_aimed_at_in_few_steps(whole: fl
         best = max(used for used in tried.values() if used <= 1)
         no_room = any(used > 1 for used in tried.values()) or max(tried) * STEP**2 > 1
         assert best >= ENOUGH or no_room
+
+
+@pytest.mark.parametrize(("accuracy", "used"), [(0.96, 0.8), (0.95, 1.0), (0.94, 1.2)])
+def test_of_a_gain_that_is_asked_for_more_is_better(accuracy: float, used: float) -> None:
+    """The original has 0.9."""
+    goal = Goal.parse("minimize latency.p50; accuracy >= 0.95")
+    found = replace(judged("accuracy >= 0.95", "met", accuracy), low=accuracy - 0.001)
+    seen = Outcome("done", report=replace(report(0.5, accuracy=accuracy / 0.9), judged=(found,)))
+    assert spent(seen, goal) == pytest.approx(used + 0.02)
+    assert (odds(seen, goal, 1.0, 0.95) > 0.5) == (used < 1)

@@ -43,7 +43,10 @@ def losses(outcome: Outcome, goal: Goal) -> Iterator[tuple[float, float]]:
 
 
 def _share(lost: float, allowed: float) -> float:
-    return lost / allowed if allowed else math.copysign(math.inf, lost) if lost else 0.0
+    """What was lost over what is allowed; where a gain is asked for, 1 is that gain, and more is less than it."""
+    if not allowed:
+        return math.copysign(math.inf, lost) if lost else 0.0
+    return 1 + (lost - allowed) / abs(allowed)
 
 
 def aim(tried: Mapping[float, float], whole: float, domain: Span) -> float | None:

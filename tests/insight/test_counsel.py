@@ -12,6 +12,7 @@ import models
 from estimators import digits, stored
 from forests import grown
 from strop.formats.forest import save
+from strop.formats.onnx_graph import has_attention
 from strop.insight import Advice, Found, advise, unfit
 from strop.model import Model
 from strop.runtime import Runtime
@@ -117,3 +118,10 @@ def test_of_a_transformer_what_it_loses_much_by_comes_last_with_the_source(tmp_p
         last = [one.technique for one in advice if "outputs' power" in one.why]
         assert last == [one.technique for one in advice[len(advice) - len(last) :]]
         assert ("static-int8" in [one.technique for one in advice[:3]]) != doubted
+
+
+def test_shares_that_are_summed_up_are_no_attention() -> None:
+    """As of a distribution over bins, of which a product with stored numbers takes the mean."""
+    text = "g (float[N, 4, 16] x) => (float[N, 4, 1] y) { p = Softmax(x) y = MatMul(p, w) }"
+    assert not has_attention(models.build(text, [models.weight("w", 16, 1)]))
+    assert has_attention(models.transformer())

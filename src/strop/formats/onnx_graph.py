@@ -38,10 +38,11 @@ PASSING = frozenset({"Cast", "Dropout", "Identity", "Mul", "Reshape", "Transpose
 
 def has_attention(proto: onnx.ModelProto) -> bool:
     """Whether a softmax weighs values in a matrix product, as in transformers."""
+    stored = {tensor.name for tensor in proto.graph.initializer}
     weights = set[str]()  # in the order of the nodes, which is that of what they make
     for node in proto.graph.node:
         read = not weights.isdisjoint(node.input)
-        if node.op_type.endswith("Attention") or (node.op_type == "MatMul" and read):
+        if node.op_type.endswith("Attention") or (node.op_type == "MatMul" and read and stored.isdisjoint(node.input)):
             return True
         if node.op_type == "Softmax" or (node.op_type in PASSING and read):
             weights.update(node.output)
