@@ -221,8 +221,8 @@ def found_after(run: Path) -> float | None:
         report = told["outcome"].get("report") or {}
         if "latency.p50" in report.get("figures", {}) and not any(one["violation"] for one in report["judged"]):
             ratios[told["candidate"]] = report["figures"]["latency.p50"]["ratio"]["value"]
-    as_fast = {name for name, ratio in ratios.items() if ratio <= ALIKE * ratios[proven[-1]]}
-    first = min(e["at"] for e in tried if e["told"]["candidate"] in as_fast)
+    as_fast = {name for name, ratio in ratios.items() if ratio <= ALIKE * ratios.get(proven[-1], 0.0)}
+    first = min(e["at"] for e in tried if e["told"]["candidate"] in {proven[-1], *as_fast})
     return float(first - events[0]["begun"]["since"])
 
 

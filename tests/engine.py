@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,13 @@ def judged(limit: str, verdict: Any = "met", value: float = 1.0, violation: floa
     if violation is None:
         violation = 0.1 if verdict == "broken" else 0.0
     return Judged(limit, verdict, value, value * 0.99, value * 1.01, violation, **more)
+
+
+def bounded(found: Judged, low: float, original: float = 0.9, least: float = 0.891) -> Judged:
+    """The same with that lower bound, of an original and what is asked for."""
+    allowed = abs(original - least)
+    lost, most = (1 - (seen - least) / allowed for seen in (found.value, low))
+    return replace(found, low=low, lost=lost, most=most)
 
 
 def report(latency: float = 0.5, limits: Mapping[str, Any] | None = None, accuracy: float = 1.0) -> Report:

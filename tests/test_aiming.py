@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import judged, report
+from engine import bounded, judged, report
 from strop.aiming import ENOUGH, STEP, aim, spent
 from strop.goal import Goal
 from strop.odds import odds
@@ -61,7 +61,7 @@ def test_losses_that_are_about_in_proportion_are_aimed_at_in_few_steps(whole: fl
 def test_of_a_gain_that_is_asked_for_more_is_better(accuracy: float, used: float) -> None:
     """The original has 0.9."""
     goal = Goal.parse("minimize latency.p50; accuracy >= 0.95")
-    found = replace(judged("accuracy >= 0.95", "met", accuracy), low=accuracy - 0.001)
+    found = bounded(judged("accuracy >= 0.95", "met", accuracy), accuracy - 0.001, least=0.95)
     seen = Outcome("done", report=replace(report(0.5, accuracy=accuracy / 0.9), judged=(found,)))
     assert spent(seen, goal) == pytest.approx(used + 0.02)
     assert (odds(seen, goal, 1.0, 0.95) > 0.5) == (used < 1)

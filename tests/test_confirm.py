@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine import ACCURACY, SIZE, FakeRun, judged, outcome, report
+from engine import ACCURACY, SIZE, FakeRun, bounded, judged, outcome, report
 from strop import jobs
 from strop.clock import Clock
 from strop.confirm import CONFIRMED, Finding, confirm, finalists, looks_to_keep
@@ -99,7 +99,7 @@ def test_one_finalist_is_safe_where_any_is(fake_run: FakeRun) -> None:
 
 def lost(ratio: float, value: float, low: float) -> Outcome:
     """A candidate of that latency, accuracy, and bound of it; the original has 0.9, and 0.891 is asked for."""
-    found = replace(judged(ACCURACY, "met" if low >= 0.891 else "inconclusive", value), low=low)
+    found = bounded(judged(ACCURACY, "met" if low >= 0.891 else "inconclusive", value), low)
     return Outcome("done", report=replace(report(ratio, accuracy=value / 0.9), judged=(found,)))
 
 

@@ -386,3 +386,15 @@ def test_of_a_baseline_of_zero_nothing_worse_is_within_a_share() -> None:
     assert verdicts(judged(regression(truth, truth + 1e-4, truth), limit)) == {limit: "broken"}
     wrong = Probe(wrong=lambda rows: rows)
     assert verdicts(judged(wrong, "log_loss <= 101% of original")) == {"log_loss <= 101% of original": "broken"}
+
+
+@pytest.mark.parametrize("limit", ["accuracy >= 99% of original", "drop(accuracy) <= 0.01", "accuracy >= 0.99"])
+def test_what_was_lost_is_told_as_a_share_of_what_is_allowed(limit: str) -> None:
+    """The original is always right; a quarter of a per cent of 2,000 samples are five."""
+    for every, lost in ((400, 0.25), (50, 2.0)):
+        bench = Probe(wrong=lambda rows, every=every: rows[rows % every == 0])
+        (found,) = judge(bench, Goal.parse(f"minimize size; {limit}"), confidence=0.95, whole=True).judged
+        assert found.lost == pytest.approx(lost) and found.most is not None and found.lost < found.most < 2.1 * lost
+    (same,) = judge(Probe(), Goal.parse(f"minimize size; {limit}"), confidence=0.95, whole=True).judged
+    assert same.lost == pytest.approx(0, abs=1e-9) and same.most is not None and 0 < same.most < 0.5
+    assert not {"lost", "most"} & same.to_json().keys()

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from engine import ACCURACY, SIZE, figure, judged, outcome, report
+from engine import ACCURACY, SIZE, bounded, figure, judged, outcome, report
 from strop import runtimes, techniques
 from strop.forecast import Forecast, losing, rank
 from strop.goal import Goal
@@ -369,7 +369,7 @@ def test_a_mix_waits_for_what_keeps_the_limits_and_begins_with_what_they_bear(tm
         share = step.error if isinstance(step, FakeMix) else float(isinstance(step, FakeCalibrate))
         lost = 0.09 * share**0.8
         found = judged(ACCURACY, "broken" if lost > 0.009 else "met", 0.9 - lost, max(0.0, lost - 0.009))
-        found = replace(found, low=0.9 - lost)
+        found = bounded(found, 0.9 - lost)
         return Outcome("done", report=replace(report(1 - 0.5 * share, accuracy=1 - lost / 0.9), judged=(found,)))
 
     goal = Goal.parse(f"minimize latency.p50; {ACCURACY}")
@@ -381,13 +381,24 @@ def test_a_mix_waits_for_what_keeps_the_limits_and_begins_with_what_they_bear(tm
     assert {proposal.why for proposal in asked[2:4]} == {"as much as the limits bear"}
 
 
-def test_of_a_mix_is_expected_what_came_of_what_it_is_a_share_of(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("objective", "seen"), [("minimize latency.p50", 0.03), ("maximize throughput", 30.0)])
+def test_of_a_mix_is_expected_what_came_of_what_it_is_a_share_of(
+    objective: str, seen: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """PP-OCRv4 rec at 0.99: int8 took 0.28x, and of a mix 0.45x was expected, so that three others came first."""
-    mix = route(FakeMix)
-    searcher = search(tmp_path, route(FakeCalibrate), mix, route(FakeCompile), route())
-    prior = {name: one.expects(TARGET) for name, one in (("whole", route(FakeCalibrate)), ("mix", mix))}
-    go_on(searcher, lambda candidate: outcome(0.1 * prior["whole"], limits=BROKEN), most=1)
-    assert searcher.forecast.estimate(mix.candidate(), mix) == pytest.approx(0.1 * prior["mix"])
+
+    def answer(candidate: Candidate) -> Outcome:
+        made = report(seen, limits=BROKEN)
+        return Outcome("done", report=replace(made, figures={**made.figures, "throughput": figure(seen, 100.0, "1/s")}))
+
+    monkeypatch.setattr(FakeMix, "expects", lambda self, target: 0.95)
+    mix, whole = route(FakeMix), route(FakeCalibrate)
+    searcher = search(tmp_path, whole, mix, route(FakeCompile), route(), goal=Goal.parse(f"{objective}; {ACCURACY}"))
+    go_on(searcher, answer, most=1)
+    slower = mix.expects(TARGET) / whole.expects(TARGET)
+    expected = seen * slower if "minimize" in objective else -seen / slower
+    assert slower > 1
+    assert searcher.forecast.estimate(mix.candidate(), mix) == pytest.approx(expected)
 
 
 @dataclass(frozen=True)
@@ -407,7 +418,7 @@ def test_where_the_limits_leave_room_a_faster_setting_comes_before_what_promises
 ) -> None:
     def answer(candidate: Candidate) -> Outcome:
         quick = sum(isinstance(step, FakeHasty) and step.preset == "fast" for step in candidate.steps)
-        found = replace(judged(ACCURACY, "met", 0.9 - lost), low=0.9 - lost)
+        found = bounded(judged(ACCURACY, "met", 0.9 - lost), 0.9 - lost)
         ratio = 0.4 - 0.02 * quick if any(isinstance(step, FakeHasty) for step in candidate.steps) else 0.8
         return Outcome("done", report=replace(report(ratio, accuracy=1 - lost / 0.9), judged=(found,)))
 
@@ -424,7 +435,7 @@ def test_a_mix_that_is_not_proven_is_weakened_before_its_lossless_variants_are_t
         share = step.error if isinstance(step, FakeMix) else float(isinstance(step, FakeCalibrate))
         lost = 0.09 * share
         found = judged(ACCURACY, "broken" if lost > 0.02 else "inconclusive", 0.9 - lost, max(0.0, lost - 0.009))
-        found = replace(found, low=0.9 - (1.8 if isinstance(step, FakeMix) else 1.0) * lost)
+        found = bounded(found, 0.9 - (1.8 if isinstance(step, FakeMix) else 1.0) * lost)
         return Outcome("done", report=replace(report(1 - 0.5 * share**0.5, accuracy=1 - lost / 0.9), judged=(found,)))
 
     goal = Goal.parse(f"minimize latency.p50; {ACCURACY}")
@@ -442,7 +453,7 @@ def test_a_mix_is_not_made_anew_for_a_lossless_step(tmp_path: Path, cause: str) 
             return Outcome("refused", "the fastest mix is exact throughout", "fake-mix")
         lost = {FakeMix: 0.008, FakeCalibrate: 0.09, FakeRound: 0.0}.get(type(step), 0.0)
         found = judged(ACCURACY, "broken" if lost > 0.009 else "met", 0.9 - lost, max(0.0, lost - 0.009))
-        found = replace(found, low=0.9 - lost)
+        found = bounded(found, 0.9 - lost)
         ratio = 0.95 if isinstance(step, FakeMix) else 0.9
         return Outcome("done", report=replace(report(ratio, accuracy=1 - lost / 0.9), judged=(found,)))
 
@@ -464,7 +475,7 @@ def test_what_may_not_be_proven_has_a_safer_mix_beside_it(
     def answer(candidate: Candidate) -> Outcome:
         step = candidate.steps[-1]
         share = step.error if isinstance(step, FakeMix) else float(isinstance(step, FakeCalibrate))
-        found = replace(judged(ACCURACY, "inconclusive", 0.9 - 0.007 * share), low=0.9 - (0.9 - low) * share)
+        found = bounded(judged(ACCURACY, "inconclusive", 0.9 - 0.007 * share), 0.9 - (0.9 - low) * share)
         return Outcome(
             "done", report=replace(report(1 - 0.8 * share**0.5, accuracy=1 - 0.008 * share), judged=(found,))
         )
@@ -488,7 +499,7 @@ def test_a_safer_mix_that_may_not_be_proven_either_is_made_safer_still(
     def answer(candidate: Candidate) -> Outcome:
         step = candidate.steps[-1]
         share = step.error if isinstance(step, FakeMix) else float(isinstance(step, FakeCalibrate))
-        found = replace(judged(ACCURACY, "inconclusive", 0.9 - 0.007 * share**0.5), low=0.9 - 0.015 * share**0.5)
+        found = bounded(judged(ACCURACY, "inconclusive", 0.9 - 0.007 * share**0.5), 0.9 - 0.015 * share**0.5)
         told = report(0.2 if isinstance(step, FakeMix) else 1 - 0.7 * share, accuracy=1 - 0.008 * share)
         return Outcome("done", report=replace(told, judged=(found,)))
 
@@ -503,7 +514,7 @@ def test_a_mix_is_no_news_where_int8_throughout_keeps_the_limits(tmp_path: Path)
     """What it could still gain is little: others come first."""
 
     def answer(candidate: Candidate) -> Outcome:
-        found = replace(judged(ACCURACY, "met", 0.899), low=0.898)
+        found = bounded(judged(ACCURACY, "met", 0.899), 0.898)
         return Outcome("done", report=replace(report(0.5, accuracy=0.999), judged=(found,)))
 
     goal = Goal.parse(f"minimize latency.p50; {ACCURACY}")
@@ -536,7 +547,7 @@ def test_int8_throughout_comes_before_its_mixes_also_where_more_is_expected_of_t
     def answer(candidate: Candidate) -> Outcome:
         share = sum(getattr(step, "error", 1.0) for step in candidate.steps if step.quantizes)
         found = judged(ACCURACY, "broken" if share > 0.1 else "met", 0.9 - 0.09 * share, max(0.0, 0.09 * share - 0.009))
-        found = replace(found, low=0.9 - 0.09 * share)
+        found = bounded(found, 0.9 - 0.09 * share)
         return Outcome("done", report=replace(report(0.9, accuracy=1 - 0.1 * share), judged=(found,)))
 
     given = [route(FakeMix), route(FakeCompile), route(FakeCalibrate)]
@@ -549,7 +560,7 @@ def test_a_mix_is_aimed_by_what_its_whole_lost_through_another_runtime(tmp_path:
         lost = 0.09 * (candidate.steps[0].error if isinstance(candidate.steps[0], FakeMix) else 1.0)
         lost = lost if candidate.steps[0].quantizes else 0.0
         found = judged(ACCURACY, "broken" if lost > 0.009 else "met", 0.9 - lost, max(0.0, lost - 0.009))
-        found = replace(found, low=0.9 - lost)
+        found = bounded(found, 0.9 - lost)
         return Outcome("done", report=replace(report(0.9, accuracy=1 - lost / 0.9), judged=(found,)))
 
     given = [route(FakeCalibrate), route(FakeCompile), Route((FakeMix,), FakeRuntime)]

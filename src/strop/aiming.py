@@ -26,27 +26,12 @@ def spent(outcome: Outcome, goal: Goal) -> float:
 
 
 def losses(outcome: Outcome, goal: Goal) -> Iterator[tuple[float, float]]:
-    """For each limit on quality, how much of what it allows was lost: by the estimate, and by the bound that has to
-    keep it."""
-    for limit in goal.limits:
-        metric = metrics.find(limit.metric)
-        judged = next((judged for judged in outcome.report.judged if judged.limit == str(limit)), None)
-        figure = outcome.report.figures.get(limit.metric)
-        if not metric.quality or judged is None or figure is None:
-            continue
-        right, drop = figure.original.value, limit.scope == "drop"
-        bound = judged.low if metric.better == "higher" and not drop else judged.high
-        allowed = limit.value if drop else right - limit.value * (right if limit.relative else 1.0)
-        lost, most = (seen if drop else right - seen for seen in (judged.value, bound))
-        most = most if math.isfinite(most) else lost
-        yield _share(lost, allowed), _share(most, allowed)
-
-
-def _share(lost: float, allowed: float) -> float:
-    """What was lost over what is allowed; where a gain is asked for, 1 is that gain, and more is less than it."""
-    if not allowed:
-        return math.copysign(math.inf, lost) if lost else 0.0
-    return 1 + (lost - allowed) / abs(allowed)
+    """For each limit on quality of which it is known, how much of what it allows was lost: by the estimate, and by the
+    bound that has to keep it (by the estimate, too, where there is none)."""
+    limits = {str(limit) for limit in goal.limits if metrics.find(limit.metric).quality}
+    for judged in outcome.report.judged:
+        if judged.limit in limits and judged.lost is not None and judged.most is not None:
+            yield judged.lost, judged.most if math.isfinite(judged.most) else judged.lost
 
 
 def aim(tried: Mapping[float, float], whole: float, domain: Span) -> float | None:

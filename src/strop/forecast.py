@@ -60,8 +60,11 @@ class Forecast:
         if not route.shrinking:
             return self.expected(route)
         if route.whole and (known := self.measured(route.whole)):
-            promised, full = self._promised(candidate, route), self.expected(route.whole)
-            return min(known) * (promised / full if min(known) > 0 else full / promised)
+            full = sum(
+                route.burden.left([step.whole() for step in candidate.steps if step.whole], self.target).values()
+            )
+            left = self._promised(candidate, route) / full
+            return min(known) * left if min(known) > 0 else min(known) / left
         value, kept = self._whole(route), math.pow(self._promised(candidate, route), self._slope())
         return value * kept if value > 0 else value / kept
 

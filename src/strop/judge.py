@@ -73,6 +73,9 @@ class Judged:
         slice: The slice that decides, for `worst_slice`.
         source: What the metric is had from, where that must be said.
         why: Why that slice can't be judged, where it can't.
+        lost: Of what the limit allows, the share that was lost, by the point estimate: more than 1 breaks it. Where it
+            asks for a gain, 1 is that gain, and more is less of it. None where it is not known.
+        most: The same by the bound that has to keep it.
     """
 
     limit: str
@@ -85,13 +88,15 @@ class Judged:
     slice: str | None = None
     source: str = ""
     why: str = ""
+    lost: float | None = None
+    most: float | None = None
 
     def __str__(self) -> str:
         return named(self.limit, self.source)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as a manifest has it."""
-        left_out = {"violation"} if self.source else {"violation", "source"}
+        left_out = {"violation", "lost", "most"} | (set() if self.source else {"source"})
         return {key: value for key, value in asdict(self).items() if key not in left_out}
 
 
@@ -319,8 +324,16 @@ def _judge_one(
     if needed:  # of a slice, or of decisions of which a sample holds several
         needed = math.ceil(needed * samples / comparison.n)
     candidate = comparison.candidate(confidence)
-    wrong = -margin.value if side == "at_least" else margin.value
-    scale = abs(factor * original + constant) or 1.0
+    kept, least = (margin.value, margin.low) if side == "at_least" else (-margin.value, -margin.high)
+    scale, allowed = abs(factor * original + constant) or 1.0, abs(original - factor * original - constant)
     return Judged(
-        str(limit), found, candidate.value, candidate.low, candidate.high, max(0.0, wrong / scale), needed, slice
-    )
+        str(limit), found, candidate.value, candidate.low, candidate.high, max(0.0, -kept / scale), needed, slice,
+        lost=_share(kept, allowed), most=_share(least, allowed),
+    )  # fmt: skip
+
+
+def _share(kept: float, allowed: float) -> float:
+    """What was lost over what is allowed, told by what is left to the limit, and what the original has left to it."""
+    if not allowed:
+        return 0.0 if kept >= 0 else math.inf
+    return 1 - kept / allowed

@@ -30,19 +30,20 @@ def odds(outcome: Outcome, goal: Goal, narrower: float, confidence: float) -> fl
     wide, found = NormalDist().inv_cdf(confidence), [1.0]
     found += [EVENS for judged in outcome.report.judged if judged.verdict == "inconclusive"]
     for lost, most in losses(outcome, goal):
-        if math.isfinite(most):
-            spread = WIDER * max(0.0, most - lost) / SEARCHED
-            room, apart = 1 - lost - wide * spread * narrower, spread * math.hypot(1, narrower)
-            found.append(NormalDist().cdf(room / apart) if apart else float(room >= 0))
+        spread = WIDER * max(0.0, most - lost) / SEARCHED if math.isfinite(lost) else 0.0
+        room, apart = 1 - lost - wide * spread * narrower, spread * math.hypot(1, narrower)
+        found.append(NormalDist().cdf(room / apart) if apart else float(room >= 0))
     return min(found)
 
 
 def gain(outcome: Outcome, goal: Goal) -> float:
-    """The logarithm of how many times as good as the original's the objective is."""
-    ratio = abs(score(outcome.report, goal))
+    """The logarithm of how many times as good as the original's the objective is; next to nothing where that can't be
+    told."""
+    less = goal.direction == "minimize"
+    ratio = score(outcome.report, goal) * (1 if less else -1)
     if not 0 < ratio < math.inf:
         return LEAST
-    return max(LEAST, -math.log(ratio) if goal.direction == "minimize" else math.log(ratio))
+    return max(LEAST, -math.log(ratio) if less else math.log(ratio))
 
 
 def worth(looks: Iterable[tuple[float, float]]) -> float:

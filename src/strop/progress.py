@@ -16,15 +16,15 @@ EVERY = 0.5  # seconds
 
 
 class Teller:
-    """Writes where a step is, not more often than is looked."""
+    """Writes where a step is, and, while it says the same, not more often than is looked."""
 
     def __init__(self, path: Path):
-        self._path, self._last = path, 0.0
+        self._path, self._last, self._words = path, 0.0, ""
 
     def __call__(self, share: float, words: str) -> None:
-        if time.monotonic() - self._last < EVERY:
+        if words == self._words and time.monotonic() - self._last < EVERY:
             return
-        self._last = time.monotonic()
+        self._last, self._words = time.monotonic(), words
         part = self._path.with_suffix(".new")
         with contextlib.suppress(OSError):  # of a full disk: what is told is not worth failing for
             part.write_text(json.dumps([share, words]))

@@ -171,8 +171,7 @@ def _alone(
 
 def _about(technique: type[Technique]) -> str:
     """What it does, in its own words, without a full stop."""
-    first = " ".join((technique.__doc__ or "").split("\n\n")[0].split())
-    return first.split(". ")[0].rstrip(".")
+    return (technique.__doc__ or "").split("\n")[0].rstrip(".")
 
 
 def _weighed(label: str, about: str, route: Route, target: Target, found: Found) -> tuple[tuple[bool, float], Advice]:

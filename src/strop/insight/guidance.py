@@ -143,7 +143,7 @@ def _fastest(model: Model, worth: Sequence[Advice]) -> str:
     quantizing = [one for one in worth if any(step.quantizes for step in _steps(one))]
     converting = [one for one in worth if one not in quantizing and any(step.returns for step in _steps(one))]
     ways, most = [], {"quantize": quantizing, "convert": converting}
-    for way, some in sorted(most.items(), key=lambda one: -max([0.0, *(advice.gain for advice in one[1])])):
+    for way, some in sorted(most.items(), key=lambda one: -one[1][0].gain if one[1] else 0.0):
         told = f"{some[0].technique}, {some[0].gain:.0%}" if some else "nothing is expected of it here"
         ways.append(f"{way} ({told})")
     teaches = [one for one in techniques.all_techniques() if Needs.STUDENT in one.needs]

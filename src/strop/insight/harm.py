@@ -49,7 +49,8 @@ def harm(pair: Pair, inside: Inside, seconds: float = TRYING, tell: Tell = lambd
             noise[place] += [_power(_difference(moved[name], results[name])) for name in names]
             tried.add(place)
             counted += 1
-            done = max(counted / calls, (time.monotonic() - begun) / seconds)
+            done = max(counted / calls, (time.monotonic() - begun) / max(seconds, 1e-3))
+            done = min(1.0, done)  # a sample may take several calls
             tell(BEGUN + (ENDED - BEGUN) * done, f"errors of {len(harmful)} layers tried, one by one")
             if not inside.tried and time.monotonic() - begun > seconds:
                 break

@@ -1,4 +1,4 @@
-"""Opened: models whose values in between can be had, without a change of what they answer."""
+"""Opened: models whose values in between can be had, while they answer as they did, or err as much."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Opened:
 
 
 class Faithful:
-    """A model laid open, in as many copies as it takes to leave what it answers as it is.
+    """A model laid open, in as many copies as it takes to leave what it answers, or how much it errs, as it is.
 
     A runtime fuses operators, and fuses others where a value between them is asked for; then it rounds elsewhere. What
     integers and bfloat16 make of that is another draw of the same noise, as large as the error that is looked into.
@@ -106,7 +106,8 @@ class Faithful:
     def _errs_as_much(self, found: Sequence[Mapping[str, Array]]) -> bool:
         if apart(self._right, found) <= EXACT:
             return True
-        errs = apart(self._others, found) / self._error if self._error else inf
+        error = apart(self._others, found)
+        errs = 1.0 if error == self._error else error / self._error if self._error else inf  # both may be infinite
         alike = 1 / ALIKE <= errs <= ALIKE
         self.errs += [errs] if alike else []
         return alike

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf
@@ -118,7 +119,7 @@ class Pair:
         for one in self.opened:
             copies = f"in {len(one.copies)} runs" if len(one.copies) > 1 else "together"
             if one.errs:
-                most, least = max(one.errs), min(one.errs)
+                most, least = math.sqrt(max(one.errs)), math.sqrt(min(one.errs))
                 by = f"{least:.2g}x" if f"{least:.2g}" == f"{most:.2g}" else f"{least:.2g}x to {most:.2g}x"
                 self.notes.append(
                     f"where values between layers are asked for, {one.hosted.runtime} rounds others; they were read "

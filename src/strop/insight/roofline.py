@@ -148,7 +148,7 @@ def shares_of(rows: Sequence[Row], overhead: float) -> dict[str, float]:
     """The share of a call's time that each of `KINDS` binds; empty where it is not known of most of it, as where the
     peaks are not known."""
     whole = sum(row.seconds for row in rows) + overhead
-    if not rows or sum(row.seconds for row in rows if row.bound_by) < KNOWN * (whole - overhead):
+    if sum(row.seconds for row in rows if row.bound_by) <= KNOWN * (whole - overhead):
         return {}
     found = {kind: sum(row.seconds for row in rows if row.bound_by == kind) / whole for kind in KINDS}
     found["overhead"] += overhead / whole

@@ -32,8 +32,7 @@ KINDS = {4: "quantize_matmul_4bits", 8: "quantize_matmul_8bits"}
 
 @dataclass(frozen=True)
 class Int4Weights(Technique):
-    """Store weights of matrix products as int4 and multiply in int8: an eighth of the size, for what reads its weights
-    more than it computes.
+    """Store weights of products as int4, and multiply in int8: an eighth of the size, for what mostly reads them.
 
     A block of a column's weights shares a scale and a zero point (ONNX Runtime's MatMulNBits). Measured in
     `benchmarks/int4.md`: products that use each weight once are faster by it than by int8, others gain nothing but
@@ -107,16 +106,16 @@ class Int4Weights(Technique):
                 continue
             depth, width = straight[node.name].shape
             parts = _rounded(straight[node.name], bits[node.name], self.block)
-            names = [f"{node.name}/{part}" for part in ("weights", "scales", "zeros")]
+            names = [f"{node.output[0]}/{part}" for part in ("int4 weights", "int4 scales", "int4 zeros")]
             graph.initializer.extend(map(numpy_helper.from_array, parts, names))
             bias = node.input[2] if len(node.input) > 2 else ""
-            result = f"{node.name}/product" if bias else node.output[0]
+            result = f"{node.output[0]}/int4 product" if bias else node.output[0]
             nodes.append(helper.make_node(
                 "MatMulNBits", [node.input[0], *names], [result], node.name, domain="com.microsoft",
                 K=depth, N=width, bits=bits[node.name], block_size=self.block, accuracy_level=IN_INT8,
             ))  # fmt: skip
             if bias:
-                nodes.append(helper.make_node("Add", [result, bias], node.output, f"{node.name}/bias"))
+                nodes.append(helper.make_node("Add", [result, bias], node.output, f"{node.name}/int4 bias"))
         del graph.node[:]
         graph.node.extend(nodes)
         read = {value for node in graph.node for value in node.input} | {value.name for value in graph.output}
@@ -137,6 +136,8 @@ class Int4Weights(Technique):
 def _fits(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> bool:
     """Whether it is a product of float32 weights that are stored."""
     if node.op_type not in PRODUCTS or node.input[1] not in stored or _flag(node, "transA"):
+        return False
+    if any(one.name in ("alpha", "beta") and one.f != 1 for one in node.attribute):
         return False
     return len(stored[node.input[1]].dims) == 2 and stored[node.input[1]].data_type == 1
 

@@ -22,8 +22,7 @@ LEAST = 0.25  # of a model's parameters, that must be in matrix products: all ot
 
 @dataclass(frozen=True)
 class OpenvinoInt4Weights(Technique):
-    """Store weights of matrix products as int4 and compute in float: an eighth of the size, for what reads its weights
-    more than it computes.
+    """Store weights of products as int4, and compute in float: an eighth of the size, for what mostly reads them.
 
     A group of weights shares a scale. Which layers are the sensitive ones, NNCF tells by how rounding moves their
     weights and how much what they read varies. Measured in `benchmarks/int4.md`: products that use each weight once
