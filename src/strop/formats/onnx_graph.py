@@ -33,7 +33,7 @@ def is_quantized(proto: onnx.ModelProto) -> bool:
     return any(node.op_type in QUANTIZED for node in proto.graph.node)
 
 
-PASSING = frozenset({"Cast", "Dropout", "Identity", "Mul", "Reshape", "Transpose"})
+PASSING = frozenset({"Cast", "Dropout", "Identity", "Mul", "Reshape", "Transpose", "Where"})
 
 
 def has_attention(proto: onnx.ModelProto) -> bool:
@@ -42,7 +42,7 @@ def has_attention(proto: onnx.ModelProto) -> bool:
     weights = set[str]()  # in the order of the nodes, which is that of what they make
     for node in proto.graph.node:
         read = not weights.isdisjoint(node.input)
-        if node.op_type.endswith("Attention") or (node.op_type == "MatMul" and read and stored.isdisjoint(node.input)):
+        if node.op_type.endswith("Attention") or (node.op_type in ("MatMul", "Einsum") and read and stored.isdisjoint(node.input)):
             return True
         if node.op_type == "Softmax" or (node.op_type in PASSING and read):
             weights.update(node.output)
