@@ -42,7 +42,8 @@ def has_attention(proto: onnx.ModelProto) -> bool:
     weights = set[str]()  # in the order of the nodes, which is that of what they make
     for node in proto.graph.node:
         read = not weights.isdisjoint(node.input)
-        if node.op_type.endswith("Attention") or (node.op_type in ("MatMul", "Einsum") and read and stored.isdisjoint(node.input)):
+        weighs = node.op_type in ("MatMul", "Einsum") and read and stored.isdisjoint(node.input)
+        if weighs or node.op_type.endswith("Attention"):
             return True
         if node.op_type == "Softmax" or (node.op_type in PASSING and read):
             weights.update(node.output)
