@@ -20,6 +20,7 @@ from strop import explain, formats
 from strop.anatomy import take_apart
 from strop.data import Data
 from strop.dataflow import Group
+from strop.explanation import explained
 from strop.formats._onnx_unfused import unfused
 from strop.insight import Peaks
 from strop.insight.opened import Faithful
@@ -191,6 +192,22 @@ def test_values_are_read_where_the_model_errs_as_it_does(
 
 def noisy(size: float, x: float) -> Array:
     return np.asarray(np.arange(1, 33) / 16 + size * RNG(int(x)).normal(size=32))
+
+
+def test_samples_are_told_by_their_rows_in_the_data(
+    sides: tuple[Hosted, Hosted, Candidate, Path], tmp_path: Path
+) -> None:
+    """A search is on a split of what was given."""
+    original, made, _, folder = sides
+    rows = np.array([20, 3, 11, 30, 7])
+    Data.load(folder).take(rows).save(tmp_path / "split")
+    (tmp_path / "scratch").mkdir()
+    found = explained(original, made, tmp_path / "split", tmp_path / "scratch")["samples"]["worst"]
+    assert sorted(one["row"] for one in found) == sorted(rows)
+    (tmp_path / "whole").mkdir()
+    whole = explained(original, made, folder, tmp_path / "whole")["samples"]["worst"]
+    errors = {one["row"]: one["error"] for one in whole}
+    assert {one["row"]: one["error"] for one in found if one["row"] in errors}.items() <= errors.items()
 
 
 def test_how_layers_bear_int8_is_told_and_drawn(

@@ -189,10 +189,16 @@ def _trees(first: Model, second: Model, data: Path) -> dict[str, Any]:
 
 def _samples(first: Hosted, data: Path, folder: Path, metric: str | None) -> dict[str, Any]:
     outputs = [load_outputs(folder / f"{name}.npz") for name in ("original", "candidate")]
-    labels = Data.load(data).label_array()
+    given = Data.load(data)
+    labels = given.label_array()
     classes = next((tensor.classes for tensor in first.model.signature.outputs if tensor.classes), ())
     forced = metric is not None and metrics.find(metric).of_classes
-    return samples(outputs[0], outputs[1], labels, classes, forced)
+    found = samples(outputs[0], outputs[1], labels, classes, forced)
+    if given.rows is None:
+        return found
+    place = given.rows.tolist()  # a split holds some rows of the data, in an order of its own
+    rows = None if found["rows"] is None else sorted(place[row] for row in found["rows"])
+    return {**found, "rows": rows, "worst": [{**one, "row": place[one["row"]]} for one in found["worst"]]}
 
 
 def _reasons(bundle: Bundle, made: Model) -> Mapping[str, Reason]:

@@ -123,7 +123,7 @@ class Pair:
                 by = f"{least:.2g}x" if f"{least:.2g}" == f"{most:.2g}" else f"{least:.2g}x to {most:.2g}x"
                 self.notes.append(
                     f"where values between layers are asked for, {one.hosted.runtime} rounds others; they were read "
-                    f"{copies}, in which the outputs' error is {by} what it is otherwise"
+                    f"{copies}, in which the outputs' error is {by} as large as it is otherwise"
                 )
             elif len(one.copies) > 1:
                 self.notes.append(

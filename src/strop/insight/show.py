@@ -191,7 +191,10 @@ def _sensitivity(found: Mapping[str, Any] | None) -> list[str]:
 def _advise(page: _Page, advice: Sequence[Mapping[str, Any]], unfit: Mapping[str, str]) -> None:
     worth = [one for one in advice if one["gain"] >= WORTH]
     page.add("")
-    page.fill("What would help, and how much of a call's time it is expected to take away (strop optimize proves it)")
+    page.fill(
+        "What would help, and how much of a call's time it is expected to take away (strop optimize proves it); what "
+        "such models are known to lose much by comes last"
+    )
     for one in worth:
         page.add(f"  {one['gain']:>4.0%}  {one['technique']}")
         page.fill(one_line(f"{one['why']}."), " " * 8, " " * 8)

@@ -143,7 +143,7 @@ def _causes(found: Inside) -> list[str]:
             else:
                 said.append(
                     f"{goes}, and {share(source.small / source.whole)} of it is less than one step of 8 bits, "
-                    "1/255 of the range."
+                    "1/255 of the range, and becomes nothing or a whole step."
                 )
     return said
 
