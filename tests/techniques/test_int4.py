@@ -138,3 +138,13 @@ def test_gemms_keep_their_bias_and_what_reads_weights_transposed_is_right(tmp_pa
     made = apply(Int4Weights(1.0), model, Context(data, model, TARGET, 0, tmp_path / "made"))
     assert 0 < nmse(run(made, data), run(model, data)) < 0.03
     assert not any(node.op_type in ("MatMul", "Gemm") for node in onnx.load(made.path).graph.node)
+
+
+def test_names_that_are_taken_are_left_to_those_that_have_them(tmp_path: Path) -> None:
+    proto = models.build("g (float[N, 64] x) => (float[N, 32] y) { y = MatMul(x, w) }", [models.weight("w", 64, 32)])
+    proto.graph.node[0].name = "one"
+    proto.graph.node[0].input[1] = proto.graph.initializer[0].name = "one/weights"
+    onnx.save(proto, tmp_path / "model.onnx")
+    model, data = formats.open(tmp_path / "model.onnx"), Data({"x": models.floats(64)})
+    made = apply(Int4Weights(1.0), model, Context(data, model, TARGET, 0, tmp_path / "made"))
+    assert 0 < nmse(run(made, data), run(model, data)) < 0.03

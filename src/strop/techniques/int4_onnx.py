@@ -91,6 +91,14 @@ class Int4Weights(Technique):
         from onnx import helper, numpy_helper
 
         stored = {tensor.name: tensor for tensor in graph.initializer}
+        taken = {value for node in graph.node for value in (*node.input, *node.output)} | stored.keys()
+
+        def free(name: str) -> str:
+            while name in taken:
+                name += "'"
+            taken.add(name)
+            return name
+
         straight = dict[str, Array]()
         for node in graph.node:
             if _fits(node, stored):
@@ -98,7 +106,9 @@ class Int4Weights(Technique):
                 straight[node.name] = values.T if _flag(node, "transB") else values
         bits = self._bits(straight)
         if 4 not in bits.values():
-            raise NotApplicable(f"has no stored weights of a product that are within {self.share:.0%} of all of these")
+            raise NotApplicable(
+                f"has no matrix of stored float32 weights that is at most {self.share:.0%} of all such weights"
+            )
         nodes = []
         for node in graph.node:
             if node.name not in straight:
@@ -106,16 +116,16 @@ class Int4Weights(Technique):
                 continue
             depth, width = straight[node.name].shape
             parts = _rounded(straight[node.name], bits[node.name], self.block)
-            names = [f"{node.output[0]}/{part}" for part in ("int4 weights", "int4 scales", "int4 zeros")]
+            names = [free(f"{node.name}/{part}") for part in ("weights", "scales", "zeros")]
             graph.initializer.extend(map(numpy_helper.from_array, parts, names))
             bias = node.input[2] if len(node.input) > 2 else ""
-            result = f"{node.output[0]}/int4 product" if bias else node.output[0]
+            result = free(f"{node.name}/product") if bias else node.output[0]
             nodes.append(helper.make_node(
                 "MatMulNBits", [node.input[0], *names], [result], node.name, domain="com.microsoft",
                 K=depth, N=width, bits=bits[node.name], block_size=self.block, accuracy_level=IN_INT8,
             ))  # fmt: skip
             if bias:
-                nodes.append(helper.make_node("Add", [result, bias], node.output, f"{node.name}/int4 bias"))
+                nodes.append(helper.make_node("Add", [result, bias], node.output, f"{node.name}/bias"))
         del graph.node[:]
         graph.node.extend(nodes)
         read = {value for node in graph.node for value in node.input} | {value.name for value in graph.output}
