@@ -18,6 +18,7 @@ from strop.errors import UnsupportedModel
 from strop.formats._onnx_inside import place_of
 from strop.insight import inside, story
 from strop.insight.inside import look
+from strop.insight.likeness import Likeness
 from strop.insight.parts import Part
 from strop.insight.seen import Inside, Seen
 from strop.profiling import profile
@@ -389,3 +390,11 @@ def test_values_too_wide_for_8_bits_are_named_as_the_cause(tmp_path: Path) -> No
     found = seen(source, made(source, tmp_path / "made", inputs, step), inputs, tmp_path)
     said = " ".join(story.tell(found, story.layers(found)))
     assert "What goes into Softmax:p from MatMul:a reaches 1e+06, and 83 % of it is less than one step" in said
+
+
+def test_an_output_that_was_zero_is_told_without_a_share_of_nothing() -> None:
+    output = Likeness()
+    output.add(np.zeros(4), np.ones(4))
+    assert story.tell(Inside([], {"y": output}, 4, 0, (0, 0), (), []), []) == [
+        "The output is not zero, as all of the original's is."
+    ]

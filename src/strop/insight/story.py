@@ -97,6 +97,8 @@ def _outputs(found: Inside) -> list[str]:
                         "are finite.")  # fmt: skip
         elif seen.share <= NEGLIGIBLE:
             said.append(f"{whose} is the original's, up to the rounding of 32-bit floats.")
+        elif not seen.signal:
+            said.append(f"{whose} is not zero, as all of the original's is.")
         else:
             said.append(f"{whose} is off by {share(math.sqrt(seen.share))} of its size ({seen.sqnr:.1f} dB; cosine "
                         f"{seen.cosine:.4f}){'.' if seen.cosine > UNRELATED else UNLIKE}")  # fmt: skip
