@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from enum import Flag, IntEnum, StrEnum, auto
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -103,6 +104,8 @@ class Parts(Protocol):
         labels: By group, what a person calls it: where it came from, if the model tells.
         borders: Groups between which values pass, and the names of those that steps can tell (see `telling`).
         precisions: That a group may have, the most exact last.
+        weights: Precisions in which weights alone are rounded (`int8 weights`, `int4 weights`), and the groups that may
+            have these, too: all else is in floats.
         ranged: Groups in which values are rounded within ranges that samples taught, and that are theirs alone.
     """
 
@@ -110,6 +113,7 @@ class Parts(Protocol):
     labels: Mapping[str, str]
     borders: Sequence[tuple[str, str, Sequence[str]]]
     precisions: tuple[str, ...]
+    weights: Mapping[str, Collection[str]] = MappingProxyType({})
     ranged: Collection[str] = ()
 
     def step(self, precisions: Mapping[str, str]) -> Callable[[Batch], dict[str, Array]]:

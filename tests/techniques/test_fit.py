@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from strop.techniques import _openvino_fit as for_openvino
 from strop.techniques._calibration import Step
 from strop.techniques._fit import Layer, fitted
 from strop.techniques._onnxruntime import runner
-from strop.techniques._rounding import bf16, integers, loss, rounded
+from strop.techniques._rounding import Grid, bf16, factored, halves, integers, loss, rounded
 
 TARGET = Target(threads=1)
 CHANNELS = 8
@@ -38,6 +39,10 @@ def correlated(rng: np.random.Generator, groups: int, rows: int, inputs: int) ->
     return found
 
 
+def nearest(grid: Grid, weights: Array) -> Array:
+    return grid(weights, np.tile(np.arange(weights.shape[2]), (len(weights), 1)))
+
+
 @pytest.mark.parametrize(("groups", "outputs", "inputs", "most"), [(1, 12, 200, 64), (6, 1, 9, 64), (2, 3, 70, 7)])
 def test_integers_lose_less_than_the_nearest_and_keep_to_their_limits(
     groups: int, outputs: int, inputs: int, most: int
@@ -46,13 +51,13 @@ def test_integers_lose_less_than_the_nearest_and_keep_to_their_limits(
     weights, read = rng.normal(size=(groups, outputs, inputs)), correlated(rng, groups, 600, inputs)
     weights[..., 1] = 0
     moment, scales = read.transpose(0, 2, 1) @ read / 600, np.abs(weights).max(2) / most
-    grid = integers(scales, most)
-    found = rounded(weights, grid, moment)
+    grid = integers(scales[..., None], most)
+    found = rounded(weights, grid, factored(moment))
     steps = found / scales[..., None]
     np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)
     assert np.abs(np.rint(steps)).max() <= most
     assert not found[..., 1].any(), "what was pruned stays so"
-    assert loss(weights, found, moment) < 0.7 * loss(weights, grid(weights), moment)
+    assert loss(weights, found, moment) < 0.7 * loss(weights, nearest(grid, weights), moment)
     lost = np.square((weights - found) @ read.transpose(0, 2, 1)).sum() / 600
     assert loss(weights, found, moment) == pytest.approx(lost), "the mean over rows of what outputs lose"
 
@@ -67,7 +72,7 @@ def test_halves_are_those_of_torch_and_lose_less_than_the_nearest_where_a_bias_i
     weights, read = rng.normal(size=(2, 8, 60)), correlated(rng, 2, 600, 60)
     weights[..., 0], read[..., 0] = 20 + rng.random((2, 8)), 1  # the bias
     moment = read.transpose(0, 2, 1) @ read / 600
-    found = rounded(weights, bf16, moment, lead=1)
+    found = rounded(weights, halves, factored(moment, lead=1))
     assert np.array_equal(found, bf16(found)) and np.array_equal(found[..., 0], bf16(weights[..., 0]))
     assert loss(weights, found, moment) < 0.1 * loss(weights, bf16(weights), moment)
 
@@ -79,11 +84,11 @@ def test_hardly_any_integers_around_the_nearest_lose_less() -> None:
     for _ in range(20):
         weights, read = rng.normal(size=(1, 1, 7)), correlated(rng, 1, 50, 7)
         moment, scales = read.transpose(0, 2, 1) @ read / 50, np.abs(weights).max(2) / 7
-        grid = integers(scales, 7)
+        grid = integers(scales[..., None], 7)
         off = weights[0] - np.clip(np.rint(weights[0] / scales[0]) + around, -7, 7) * scales[0]
         best.append(np.einsum("ri,ij,rj->r", off, moment[0], off).min())
-        plain.append(loss(weights, grid(weights), moment))
-        found.append(loss(weights, rounded(weights, grid, moment), moment))
+        plain.append(loss(weights, nearest(grid, weights), moment))
+        found.append(loss(weights, rounded(weights, grid, factored(moment)), moment))
     assert all(one <= other * (1 + 1e-4) for one, other in zip(best, found, strict=True))
     assert sum(best) < sum(found) < 0.5 * (sum(best) + sum(plain)), "nearer to the best than to the nearest"
 
@@ -260,6 +265,30 @@ def test_samples_that_do_not_agree_leave_each_weight_at_its_nearest(tmp_path: Pa
     alike = np.broadcast_to(correlated(rng, 1, 100, 40), (8, 100, 40))
     fit = fitted([one], read(alike), given(8), context(tmp_path))["w"]
     assert not np.array_equal(fit.integers, np.rint(one.weights / one.scales[..., None]))
+
+
+def test_weights_alone_are_rounded_where_few_rows_read_them_for_what_is_read_before_it_was_multiplied(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    smoothed, plain = rng.uniform(0.1, 10, 64), rng.normal(size=(1, 6, 64))
+    rows = correlated(rng, 1, 256, 64).reshape(8, 32, 64) / smoothed
+    scales = np.abs(plain / smoothed).max(2) / 127
+    one = Layer("w", "x", plain / smoothed, scales, 127, None, shifts=True, smoothed=smoothed, alone=True)
+    fit = fitted([one], read(rows * smoothed), given(8), context(tmp_path))["w"]
+    assert np.abs(fit.four).max() <= 7 and fit.four.dtype == np.int8 and fit.four_steps.shape == (1, 6, 2)
+    x = rows.reshape(-1, 64)
+    known = {
+        "four": (fit.four.reshape(6, 2, 32) * fit.four_steps[0][..., None]).reshape(6, 64),
+        "eight": fit.eight[0] * fit.eight_steps[0],
+        "nearest": np.rint(plain[0] / (top := np.abs(plain[0]).max(1, keepdims=True) / 7)) * top,
+    }
+    off = {name: np.square((x - x.mean(0)) @ (weights - plain[0]).T).mean() for name, weights in known.items()}
+    assert off["eight"] < 0.05 * off["four"] < 0.05 * 0.15 * off["nearest"]
+    many = fitted([one], read(np.repeat(rows * smoothed, 2, axis=1)), given(8), context(tmp_path))["w"]
+    assert not many.four.size and not many.eight.size and many.integers.size
+    odd = replace(one, weights=one.weights[..., :40], smoothed=smoothed[:40])
+    assert not fitted([odd], read(rows[..., :40]), given(8), context(tmp_path))["w"].four.size, "40 are no whole blocks"
 
 
 def test_what_time_and_room_do_not_suffice_for_is_left_as_it_is(

@@ -148,3 +148,20 @@ def test_names_that_are_taken_are_left_to_those_that_have_them(tmp_path: Path) -
     model, data = formats.open(tmp_path / "model.onnx"), Data({"x": models.floats(64)})
     made = apply(Int4Weights(1.0), model, Context(data, model, TARGET, 0, tmp_path / "made"))
     assert 0 < nmse(run(made, data), run(model, data)) < 0.03
+
+
+def test_weights_that_branches_read_stay(tmp_path: Path) -> None:
+    text = """g (float[N, 64] x) => (float[N, 64] y) {
+        h = MatMul(x, w) s = ReduceMean <keepdims = 0> (h) c = Greater(s, zero)
+        u = If (c) <
+            then_branch = t () => (float[N, 64] ty) { ty = Add(h, v) },
+            else_branch = e () => (float[N, 64] ey) { ey = MatMul(h, w) }
+        >
+        y = MatMul(u, w)
+    }"""
+    weights = [models.weight("w", 64, 64), models.weight("v", 64)]
+    zero = onnx.numpy_helper.from_array(np.float32(0), "zero")
+    onnx.save(models.build(text, [*weights, zero]), tmp_path / "model.onnx")
+    model, data = formats.open(tmp_path / "model.onnx"), Data({"x": models.floats(64)})
+    made = apply(Int4Weights(1.0), model, Context(data, model, TARGET, 0, tmp_path / "made"))
+    assert 0 < nmse(run(made, data), run(model, data)) < 0.03

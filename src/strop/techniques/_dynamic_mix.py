@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..formats._onnx_inside import reads
 from ..formats.onnx_graph import named
+from ._mix import BITS, WEIGHTS
+from ._onnx_blocks import BLOCK, exchange, few, fits, plain
 
 if TYPE_CHECKING:
     import onnx
@@ -95,7 +97,7 @@ class Exchanged:
         return replace(self, exact=exact)
 
     def mixed(self, precisions: Mapping[str, str]) -> onnx.ModelProto:
-        """The graph with these precisions, by operator: `int8` or `f32`."""
+        """The graph with these precisions, by operator: `int8`, `f32`, `int8 weights` or `int4 weights`."""
         nodes = dict[tuple[str, ...], Any]()  # a table rounded for a product lies beside the one that others read
         for node in self.exact.graph.node:
             rounded = precisions.get(node.name) == "int8"
@@ -113,7 +115,9 @@ class Exchanged:
         made.graph.node.extend(reversed(used))
         stored = {one.name: one for model in (self.exact, self.rounded) for one in model.graph.initializer}
         made.graph.initializer.extend(one for name, one in stored.items() if name in read)
-        return named(made)
+        made = named(made)
+        exchange(made, {name: BITS[one] for name, one in precisions.items() if one in WEIGHTS}, BLOCK)
+        return made
 
     @property
     def ranged(self) -> Mapping[str, Sequence[str]]:
@@ -122,6 +126,17 @@ class Exchanged:
 
     def widened(self, widths: Mapping[str, float]) -> Exchanged:
         return self
+
+    @cached_property
+    def weights(self) -> Mapping[str, Collection[str]]:
+        """The operators whose weights may be rounded alone: by precision."""
+        stored = {one.name: one for one in self.exact.graph.initializer}
+        able = {
+            node.name for node in self.exact.graph.node
+            if node.name in self.members and fits(node) and plain(stored.get(node.input[1]))
+            and few(self._types.get(node.input[0]))
+        }  # fmt: skip
+        return dict.fromkeys(WEIGHTS, able)
 
     @cached_property
     def _order(self) -> Mapping[str, int]:

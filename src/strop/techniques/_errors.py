@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,11 +52,19 @@ class Errors:
     expected: Sequence[Batch]
 
 
-def errors(parts: Parts, given: Sequence[Batch], context: Context, kept: Path, until: float) -> Errors:
+def errors(
+    parts: Parts,
+    weights: Mapping[str, Sequence[str]],
+    given: Sequence[Batch],
+    context: Context,
+    kept: Path,
+    until: float,
+) -> Errors:
     """Measure them.
 
     Args:
         parts: The model, its ranges as they were learned.
+        weights: By precision in which weights alone are rounded, the groups of which that is to be known.
         given: Samples; groups are compared by as many of them as there is time for.
         context: For the target and the progress.
         kept: A folder for what is known so far.
@@ -74,6 +82,7 @@ def errors(parts: Parts, given: Sequence[Batch], context: Context, kept: Path, u
     each = _Each(parts, [given[place] for place in few], [expected[place] for place in few], context, kept)
     harms, alone = each.harms(begun + COMPARING * (until - begun))
     better = each.better(alone, time.monotonic() + RANGING * (until - begun))
+    further = {p: each.weights(p, names, time.monotonic() + RANGING * (until - begun)) for p, names in weights.items()}
 
     others, learned = {group: width for group, (width, _) in better.items()}, worst[lowest]
     widened = parts.widened(others) if others else parts
@@ -92,6 +101,7 @@ def errors(parts: Parts, given: Sequence[Batch], context: Context, kept: Path, u
     milder = {p: whole / worst[lowest] if worst[lowest] else 0.0 for p, whole in worst.items()}
     groups = {
         group: {p: known if p == lowest else finite[group] * milder[p] for p in parts.precisions}
+        | {p: known_of[group] for p, known_of in further.items() if group in known_of}
         for group, known in harms.items()
     }
     alone = {group: known / total for group, known in alone.items()}
@@ -110,18 +120,17 @@ class _Each:
 
     def only(self, groups: Sequence[str]) -> Step:
         """What runs the model in which these are in it."""
-        return self._only(groups, self.prefix)
+        return self._only(groups, self.parts.precisions[0], self.prefix)
 
     def wide(self, group: str, width: float) -> Step:
         """The same of one, whose ranges are so many times as wide."""
-        return self._only([group], self.prefix.over(self.parts.widened({group: width})))
+        return self._only([group], self.parts.precisions[0], self.prefix.over(self.parts.widened({group: width})))
 
     def harms(self, until: float) -> tuple[dict[str, float], dict[str, float]]:
         """What each does to the outputs; and of those that were tried by themselves, for of others it is known what
         blocks of them do."""
         record, names = self.kept / "harm.json", list(self.parts.members)
-        at_once = self.context.target.at_once
-        found = harm(names, self.only, self.given, self.expected, self.context, until, record, at_once)
+        found = self._harm(names, self.only, until, record)
         tried = json.loads(record.read_text()) if record.exists() else {}
         return found, {group: tried[group] for group in names if math.isfinite(tried.get(group, math.inf))}
 
@@ -131,8 +140,19 @@ class _Each:
         kept, at_once = self.kept / "widths.json", self.context.target.at_once
         return widths(ranged, self.wide, self.given, self.expected, self.context, until, kept, at_once)
 
-    def _only(self, groups: Sequence[str], prefix: Prefix) -> Step:
-        return prefix.step({**self.exact, **dict.fromkeys(groups, self.parts.precisions[0])})
+    def weights(self, precision: str, names: Sequence[str], until: float) -> dict[str, float]:
+        """What each of these does where its weights alone are rounded."""
+        record = self.kept / f"harm-{precision.replace(' ', '-')}.json"
+        return self._harm(names, lambda groups: self._only(groups, precision, self.prefix), until, record)
+
+    def _harm(
+        self, names: Sequence[str], made: Callable[[Sequence[str]], Step], until: float, record: Path
+    ) -> dict[str, float]:
+        at_once = self.context.target.at_once
+        return harm(names, made, self.given, self.expected, self.context, until, record, at_once)
+
+    def _only(self, groups: Sequence[str], precision: str, prefix: Prefix) -> Step:
+        return prefix.step({**self.exact, **dict.fromkeys(groups, precision)})
 
 
 def _worst(parts: Parts, given: Sequence[Batch], expected: Sequence[Batch], kept: Path) -> dict[str, float]:

@@ -5,16 +5,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from .._lazy import lazy
 from ..model import Batch
 from ..technique import Context, remaining
 from ._calibration import Step
-from ._rounding import Grid, bf16, integers, loss, rounded
+from ._onnx_blocks import FEW
+from ._rounding import Factored, Grid, bf16, factored, halves, integers, loss, rounded
+
+if TYPE_CHECKING:
+    import threadpoolctl
+else:
+    threadpoolctl = lazy("threadpoolctl")
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -24,6 +32,8 @@ READ = 8  # rows of a layer's inputs, as a multiple of their number: by few, wha
 FEWEST, MOST = 1024, 8192  # and the least and the most
 ROOM = 5e8  # bytes of sums at a time
 TIME = 0.5  # of what is left for the step
+BLOCK = 32  # weights that share a step of 4 bits
+CUT = (1.0, 0.9, 0.8, 0.7)  # of the largest weight of a block, what its steps may reach
 LITTLE = 0.05  # of what the integers lose: where bf16 loses no more, it is left as it is
 
 
@@ -54,6 +64,9 @@ class Layer:
         window: None for a product, of rows in the value's last dimension.
         shifts: Whether it has a bias, to which what its outputs lose on the mean can be added.
         bias: [groups, outputs], 0 without one, where weights and bias are wanted in bf16, too.
+        smoothed: [inputs], by which what it reads was multiplied, and its weights divided.
+        alone: Whether weights are wanted that are rounded alone, too, where they are read for few rows: for what it
+            reads before it was multiplied.
     """
 
     name: str
@@ -64,6 +77,8 @@ class Layer:
     window: Window | None
     shifts: bool
     bias: Array | None = None
+    smoothed: Array | None = None
+    alone: bool = False
 
     @property
     def bytes(self) -> int:
@@ -79,11 +94,19 @@ class Fit:
         integers: [groups, outputs, inputs], int8.
         mean: [groups, inputs], of what it reads.
         halves: [groups, outputs, 1 + inputs], the bias and the weights in bf16; empty for the nearest.
+        eight: [groups, outputs, inputs], int8, rounded alone; empty where that is not wanted.
+        eight_steps: [groups, outputs, 1], of these.
+        four: [groups, outputs, inputs], int8, of 4 bits.
+        four_steps: [groups, outputs, blocks], of these.
     """
 
     integers: Array
     mean: Array
     halves: Array
+    eight: Array = field(default_factory=lambda: np.zeros(0, np.int8))
+    eight_steps: Array = field(default_factory=lambda: np.zeros(0, np.float32))
+    four: Array = field(default_factory=lambda: np.zeros(0, np.int8))
+    four_steps: Array = field(default_factory=lambda: np.zeros(0, np.float32))
 
 
 def fitted(
@@ -106,13 +129,19 @@ def fitted(
     until = time.monotonic() + TIME * remaining(context)
     able = [layer for layer in layers if layer.weights.shape[-1] <= WIDEST]
     found: dict[str, Fit] = {}
-    for number, part in enumerate(parts := _parts(able)):
-        if time.monotonic() > until:
-            break
-        context.progress(number / len(parts), f"fitting the weights of {len(able)} layers to {len(given)} samples")
-        for layer, (chooses, holds) in zip(part, _sums(part, telling, given), strict=True):
-            if time.monotonic() < until and (fit := _fit(layer, chooses, holds)) is not None:
-                found[layer.name] = fit
+
+    def fit(layer: Layer, sums: tuple[_Sum, _Sum]) -> Fit | None:
+        return _fit(layer, *sums) if time.monotonic() < until else None
+
+    # Layers at once, each on one thread: threads that share a small matrix wait for each other where other work runs.
+    with ThreadPoolExecutor(context.target.at_once) as pool, threadpoolctl.threadpool_limits(1):
+        for number, part in enumerate(parts := _parts(able)):
+            if time.monotonic() > until:
+                break
+            context.progress(number / len(parts), f"fitting the weights of {len(able)} layers to {len(given)} samples")
+            for layer, one in zip(part, pool.map(fit, part, _sums(part, telling, given)), strict=True):
+                if one is not None:
+                    found[layer.name] = one
     return found
 
 
@@ -138,16 +167,17 @@ def _read(file: Path) -> dict[str, Fit]:
 
 
 class _Sum:
-    """Rows of inputs, summed up: how many, their sums, and those of their products."""
+    """Rows of inputs, summed up: how many, their sums, and those of their products; and the most of one call."""
 
     def __init__(self, groups: int, count: int):
-        self.rows, self.fresh = 0, list[Array]()
+        self.rows, self.most, self.fresh = 0, 0, list[Array]()
         self.first = np.zeros((groups, count), np.float32)
         self.second = np.zeros((groups, count, count), np.float32)
 
     def add(self, rows: Array) -> None:
         """Add [groups, rows, inputs]; sums are made of many at once, for they are as large as all of these."""
         self.fresh.append(rows.astype(np.float32))
+        self.most = max(self.most, rows.shape[1])
         if sum(rows.shape[1] for rows in self.fresh) >= rows.shape[2]:
             self.sum()
 
@@ -194,10 +224,40 @@ def _fit(layer: Layer, chooses: _Sum, holds: _Sum) -> Fit | None:
     if not (chooses.rows and holds.rows and np.isfinite(chooses.second).all() and np.isfinite(holds.second).all()):
         return None
     mean = (chooses + holds).mean
-    around, grid = mean if layer.shifts else None, integers(layer.scales, layer.most)
-    found, lost = _better(layer.weights, grid, chooses.moment(around), holds.moment(around))
-    halves = _halves(layer, lost, chooses, holds) if layer.bias is not None else np.zeros(0, np.float32)
-    return Fit(np.rint(found / layer.scales[..., None]).astype(np.int8), mean, halves)
+    around, grid = mean if layer.shifts else None, integers(layer.scales[..., None], layer.most)
+    moments = _factored(chooses.moment(around)), holds.moment(around)
+    found, lost = _better(layer.weights, grid, *moments)
+    halved = _halves(layer, lost, chooses, holds) if layer.bias is not None else np.zeros(0, np.float32)
+    made = Fit(np.rint(found / layer.scales[..., None]).astype(np.int8), mean, halved)
+    if not layer.alone or max(chooses.most, holds.most) > FEW or layer.weights.shape[2] % BLOCK:
+        return made
+    return replace(made, **_alone(layer, *moments))
+
+
+def _alone(layer: Layer, chooses: Factored | None, holds: Array) -> dict[str, Array]:
+    """Integers of 8 and of 4 bits and their steps, for what it reads as it was before it was multiplied."""
+    factors = 1.0 if layer.smoothed is None else layer.smoothed
+    found: dict[str, Array] = {}
+    for name, most, block in (("eight", 127, layer.weights.shape[2]), ("four", 7, BLOCK)):
+        steps = _steps(layer.weights * factors, most, block)
+        each = np.repeat(steps, block, axis=2) / factors
+        weights, _ = _better(layer.weights, integers(each, most), chooses, holds)
+        found |= {name: np.rint(weights / each).astype(np.int8), f"{name}_steps": steps.astype(np.float32)}
+    return found
+
+
+def _steps(weights: Array, most: int, block: int) -> Array:
+    """[groups, outputs, blocks], by which the squares of what weights are off by are least."""
+    blocks = weights.reshape(*weights.shape[:2], -1, block)
+    largest = np.abs(blocks).max(axis=3) / most
+    steps: Array = np.ones_like(largest)
+    least = np.full(largest.shape, np.inf)
+    for share in CUT:
+        tried = np.where(largest, share * largest, 1.0)
+        off = np.clip(np.rint(blocks / tried[..., None]), -most, most) * tried[..., None] - blocks
+        lost = np.square(off).sum(axis=3)
+        steps, least = np.where(lost < least, tried, steps), np.minimum(lost, least)
+    return steps
 
 
 def _halves(layer: Layer, lost: float, chooses: _Sum, holds: _Sum) -> Array:
@@ -207,26 +267,31 @@ def _halves(layer: Layer, lost: float, chooses: _Sum, holds: _Sum) -> Array:
     plain, held = bf16(weights), holds.beside_ones()
     if loss(weights, plain, held) < LITTLE * lost:
         return np.zeros(0, np.float32)
-    return _better(weights, bf16, chooses.beside_ones(), held, lead=1)[0]
+    return _better(weights, halves, _factored(chooses.beside_ones(), lead=1), held)[0]
 
 
-def _better(weights: Array, grid: Grid, chooses: Array, holds: Array, lead: int = 0) -> tuple[Array, float]:
+def _factored(moment: Array, lead: int = 0) -> Factored | None:
+    try:
+        return factored(moment, lead)
+    except np.linalg.LinAlgError:
+        return None
+
+
+def _better(weights: Array, grid: Grid, chooses: Factored | None, holds: Array) -> tuple[Array, float]:
     """What weights are by one half of the samples, where the other half loses less by it than by the nearest, and what
     that loses.
 
     Args:
         weights: [groups, outputs, inputs].
         grid: What they may be.
-        chooses: [groups, inputs, inputs], the mean of the products of inputs, of the half that chooses.
-        holds: The same of the other one.
-        lead: Inputs whose weights are rounded first.
+        chooses: Of the inputs of the half that chooses, if their moment has an inverse.
+        holds: [groups, inputs, inputs], the mean of the products of inputs, of the other one.
     """
-    plain = grid(weights)
+    plain = grid(weights, np.tile(np.arange(weights.shape[2]), (len(weights), 1)))
     known = loss(weights, plain, holds)
-    try:
-        found = rounded(weights, grid, chooses, lead)
-    except np.linalg.LinAlgError:
+    if chooses is None:
         return plain, known
+    found = rounded(weights, grid, chooses)
     lost = loss(weights, found, holds)
     return (found, lost) if lost < known else (plain, known)
 
@@ -251,13 +316,12 @@ def _sums(
     step, rng = telling(dict.fromkeys(layer.value for layer in layers)), np.random.default_rng(0)
     for number, feed in enumerate(given):
         known = {**feed, **step(feed)}
-        for layer, halves in zip(layers, found, strict=True):
+        for layer, sums in zip(layers, found, strict=True):
             count = min(MOST, max(FEWEST, READ * layer.weights.shape[-1]))
             rows = _rows(layer, known[layer.value], -(-count // len(given)), rng)
-            halves[number % 2].add(rows)
-    for halves in found:
-        for half in halves:
-            half.sum()
+            sums[number % 2].add(rows)
+    for half in (half for both in found for half in both):
+        half.sum()
     return found
 
 

@@ -21,6 +21,8 @@ class Grouped(Protocol):
     def since(self, group: str) -> Self: ...
     @property
     def ranged(self) -> Collection[str]: ...
+    @property
+    def weights(self) -> Mapping[str, Collection[str]]: ...
     def widened(self, widths: Mapping[str, float]) -> Self: ...
 
 
@@ -33,6 +35,7 @@ class InGroups(Parts, Generic[G]):
     def __init__(self, grouped: G, model: Model, target: Target):
         self.grouped, self.model, self.target = grouped, model, target
         self.members, self.borders, self.ranged = grouped.members, grouped.borders(), grouped.ranged
+        self.weights = grouped.weights
 
     def passing(self, group: str) -> Sequence[str]:
         return self.grouped.passing(group)

@@ -15,6 +15,15 @@ sparse = lazy("scipy.sparse")
 
 GAP = 1e-3  # from the best, at which the solver may stop
 SECONDS = 2.0  # that it may take
+BITS = {"int4 weights": 4, "int8": 8, "int8 weights": 8, "bf16": 16, "f32": 32}
+"""Of a precision."""
+WEIGHTS = ("int8 weights", "int4 weights")
+"""Precisions in which weights alone are rounded."""
+
+
+def passed(precision: str) -> str:
+    """What the values are that groups in a precision read and make."""
+    return "f32" if precision in WEIGHTS else precision
 
 
 @dataclass(frozen=True)
@@ -60,8 +69,11 @@ def fastest(costs: Costs, allowed: float) -> dict[str, str] | None:
         low.append(1.0)
         high.append(1.0)
     for number, (one, other, _) in enumerate(costs.borders):
-        for precision in costs.seconds[one].keys() & costs.seconds[other].keys():
-            rows.append({place[one, precision]: 1.0, place[other, precision]: -1.0, count + number: -1.0})
+        for values in dict.fromkeys(passed(precision) for group in (one, other) for precision in costs.seconds[group]):
+            differing = {count + number: -1.0}
+            for group, sign in ((one, 1.0), (other, -1.0)):
+                differing |= {place[group, p]: sign for p in costs.seconds[group] if passed(p) == values}
+            rows.append(differing)
             low.append(-np.inf)
             high.append(0.0)
     matrix = sparse.lil_array((len(rows), len(value)))

@@ -20,13 +20,15 @@ from ._calibration import feeds
 from ._errors import MOST, Errors, errors
 from ._harm import error, keep
 from ._kept import kept_folder
-from ._mix import Costs, fastest
+from ._mix import BITS, WEIGHTS, Costs, fastest, passed
 from ._times import Border, times
 
 REPAIRS = 8  # programs to solve, until one's mix keeps what is allowed
 TIME = 0.6
 """Of the time of the step, what is spent on measuring and solving, since what it makes is measured, too."""
 EXACT = "f32"
+FASTER = 0.95
+"""Of what a group takes in all precisions of more bits: what it must at most take in one, for it to be tried."""
 MIXES = "mixes.json"
 NAMED = 8  # groups in a sentence
 
@@ -165,17 +167,27 @@ def expected_seconds(
 ) -> float:
     """What a call takes by the times of its parts."""
     inside = sum(seconds[group][precision] for group, precision in mix.items())
-    return inside + sum(taken for one, other, taken in borders if mix[one] != mix[other])
+    return inside + sum(taken for one, other, taken in borders if passed(mix[one]) != passed(mix[other]))
 
 
 def _measured(parts: Parts, given: Sequence[Batch], context: Context, kept: Path, until: float) -> Found:
     seconds, borders = times(parts, given[0], context, kept / "times.json", until)
-    found = errors(parts, given, context, kept, until)
+    found = errors(parts, _paying(parts, seconds), given, context, kept, until)
     usable = {
-        group: {p: taken for p, taken in known.items() if math.isfinite(found.groups[group][p])}
+        group: {p: taken for p, taken in known.items() if math.isfinite(found.groups[group].get(p, math.inf))}
         for group, known in seconds.items()
     }
     return Found(seconds, Costs(usable, found.groups, borders), found)
+
+
+def _paying(parts: Parts, seconds: Mapping[str, Mapping[str, float]]) -> dict[str, list[str]]:
+    """By precision in which weights alone are rounded, the groups that gain by it."""
+
+    def pays(group: str, precision: str) -> bool:
+        more = [taken for other, taken in seconds[group].items() if BITS[other] > BITS[precision]]
+        return precision in seconds[group] and seconds[group][precision] < FASTER * min(more)
+
+    return {p: [group for group in parts.members if pays(group, p)] for p in parts.weights}
 
 
 def _groups(parts: Parts, mix: Mapping[str, str], found: Found) -> tuple[Group, ...]:
@@ -190,11 +202,15 @@ def _groups(parts: Parts, mix: Mapping[str, str], found: Found) -> tuple[Group, 
 def _told(mix: Mapping[str, str], labels: Mapping[str, str], widths: Mapping[str, float]) -> str:
     """Which groups have which precision, as a sentence, and another on those whose ranges are others."""
     counts = Counter(mix.values())
-    exact = [labels[group] for group, precision in mix.items() if precision != "int8"]
-    said = ", ".join(f"{count} in {precision}" for precision, count in counts.most_common())
+    exact = [labels[group] for group, precision in mix.items() if "int" not in precision]
+    said = ", ".join(f"{count} {_having(precision)}" for precision, count in counts.most_common())
     more = f" and {len(exact) - NAMED} more" if len(exact) > NAMED else ""
-    kept = f"; not in int8: {', '.join(exact[:NAMED])}{more}" if exact else ""
+    kept = f"; in floats: {', '.join(exact[:NAMED])}{more}" if exact else ""
     return f"Of {len(mix)} groups of layers {said}{kept}.{_ranges(mix, labels, widths)}"
+
+
+def _having(precision: str) -> str:
+    return f"with {precision}" if precision in WEIGHTS else f"in {precision}"
 
 
 def _ranges(mix: Mapping[str, str], labels: Mapping[str, str], widths: Mapping[str, float]) -> str:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..formats._onnx_inside import reads
+from ._mix import BITS, WEIGHTS
+from ._onnx_blocks import BLOCK, exchange, few, fits, plain
 from ._onnx_floats import keep_floats
 
 if TYPE_CHECKING:
@@ -140,6 +142,17 @@ class Grouped:
         return replace(self, widths={scale: width for group, width in widths.items() for scale in self.ranged[group]})
 
     @cached_property
+    def weights(self) -> Mapping[str, Collection[str]]:
+        """The groups whose weights may be rounded alone: by precision."""
+        able = set[str]()
+        for node in self.quantized.graph.node:
+            if node.name in self.members and fits(node):
+                value, weights = (self.plain.get(one, one) for one in node.input[:2])
+                if plain(self.stored.get(weights)) and few(self._types.get(value)):
+                    able.add(node.name)
+        return dict.fromkeys(WEIGHTS, able)
+
+    @cached_property
     def _reads(self) -> Sequence[tuple[str, int, int]]:
         """What is read in groups and is not stored, before it is rounded; the numbers of who makes and who reads it."""
         place = {name: number for number, names in enumerate(self.members.values()) for name in names}
@@ -185,7 +198,7 @@ class Grouped:
         return made
 
     def mixed(self, precisions: Mapping[str, str]) -> onnx.ModelProto:
-        """The graph with these precisions, by group: `int8` or `f32`."""
+        """The graph with these precisions, by group: `int8`, `f32`, `int8 weights` or `int4 weights`."""
         import onnx
 
         wanted = {name: precisions[group] for group, names in self.members.items() for name in names}
@@ -208,6 +221,7 @@ class Grouped:
             tensor.name = name
         keep_floats(made.graph)
         _sweep(made.graph)
+        exchange(made, {group: BITS[one] for group, one in precisions.items() if one in WEIGHTS}, BLOCK)
         return made
 
     def _made_whole(self, wanted: Mapping[str, str]) -> set[str]:

@@ -15,10 +15,13 @@ from ..target import computes
 from ..technique import Context
 from ._calibration import feeds
 from ._fit import SAMPLES, Fit, Layer, Window, fitted, kept_fits
+from ._mix import BITS, WEIGHTS
 from ._openvino_graph import FAKE, telling
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
+SMOOTHED = "/nncf_smooth_quant"
+"""What the name of a multiplication ends in that moves ranges of activations into weights."""
 WEIGHTED = ("Convolution", "GroupConvolution", "MatMul")
 
 
@@ -43,7 +46,26 @@ class Place:
     bias: Array
 
 
-Fitted: TypeAlias = Mapping[str, Mapping[str, Mapping[str, Array]]]
+@dataclass(frozen=True)
+class Stored:
+    """Weights that are unpacked to floats where they are read.
+
+    Attributes:
+        integers: int8, as they lie in the file, blocks of a row apart.
+        steps: float32, of these, in a shape that broadcasts.
+        bits: Of one integer: 8 or 4.
+        shape: Of the weights.
+        smoothed: By which what is read was multiplied (SmoothQuant), for they are those of what it was before.
+    """
+
+    integers: Array
+    steps: Array
+    bits: int
+    shape: tuple[int, ...]
+    smoothed: Array | None
+
+
+Fitted: TypeAlias = Mapping[str, Mapping[str, Mapping[str, "Array | Stored"]]]
 """By precision and operator, the weights and biases that it has: by name of what reads them first."""
 
 
@@ -67,6 +89,9 @@ def fits(graph: Any, model: Model, context: Context, kept: Path) -> Fitted:
     return {
         "int8": {place.layer.name: _integers(place, fit) for place, fit in able},
         "bf16": {place.layer.name: _halves(place, fit) for place, fit in able if fit.halves.size},
+    } | {
+        precision: {place.layer.name: _alone(place, fit, BITS[precision]) for place, fit in able if fit.eight.size}
+        for precision in WEIGHTS
     }
 
 
@@ -91,18 +116,42 @@ def _places(graph: Any) -> Iterable[Place]:
         value = f"{source.get_node().get_friendly_name()}:{source.get_index()}"
         adds, bias = _bias(node, scales.size)
         halves = (bias if adds else np.zeros(scales.size)).reshape(scales.shape) if computes("bf16") else None
-        layer = Layer(node.get_friendly_name(), value, weights, scales, largest, _window(node), bool(adds), halves)
+        layer = Layer(
+            node.get_friendly_name(), value, weights, scales, largest, _window(node), bool(adds), halves,
+            _smoothed(source, weights.shape[2]), alone=kind == "MatMul" and stored.ndim == 2,
+        )  # fmt: skip
         yield Place(layer, rounds.get_friendly_name(), stored.shape, across, adds, bias)
 
 
+def _smoothed(source: Any, inputs: int) -> Array | None:
+    """By what a value is multiplied that was made for SmoothQuant."""
+    if not source.get_node().get_friendly_name().endswith(SMOOTHED):
+        return None
+    factors = _data(source.get_node().input_value(1)).reshape(-1)
+    return factors if factors.size == inputs else None
+
+
 def _integers(place: Place, fit: Fit) -> dict[str, Array]:
-    layer = place.layer
-    values = fit.integers * layer.scales[..., None]
-    found = {place.rounds: _stored(place, values)}
-    if place.adds:
-        shift = np.einsum("goi,gi->go", layer.weights - values, fit.mean)
-        found[place.adds] = (place.bias + shift.reshape(place.bias.shape)).astype(np.float32)
-    return found
+    values = fit.integers * place.layer.scales[..., None]
+    return {place.rounds: _stored(place, values), **_shifted(place, fit, values)}
+
+
+def _alone(place: Place, fit: Fit, bits: int) -> dict[str, Array | Stored]:
+    """Integers that are unpacked where they are read, and the bias."""
+    integers, steps = (fit.eight[0], fit.eight_steps[0]) if bits == 8 else (fit.four[0], fit.four_steps[0])
+    blocks, smoothed = integers.reshape(*steps.shape, -1), place.layer.smoothed  # [outputs, blocks, inputs]
+    values = (blocks * steps[..., None]).reshape(place.layer.weights.shape) / (1.0 if smoothed is None else smoothed)
+    order = (1, 2, 0) if place.across else (0, 1, 2)
+    stored = Stored(blocks.transpose(order), steps[..., None].transpose(order), bits, place.stored, smoothed)
+    return {place.rounds: stored, **_shifted(place, fit, values)}
+
+
+def _shifted(place: Place, fit: Fit, values: Array) -> dict[str, Array]:
+    """The bias, which takes what the outputs lose on the mean by these weights."""
+    if not place.adds:
+        return {}
+    shift = np.einsum("goi,gi->go", place.layer.weights - values, fit.mean)
+    return {place.adds: (place.bias + shift.reshape(place.bias.shape)).astype(np.float32)}
 
 
 def _halves(place: Place, fit: Fit) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""A graph of OpenVINO's with a precision for each group of operators: int8, bf16 or f32."""
+"""A graph of OpenVINO's with a precision for each group of operators: int8, bf16, f32, or weights alone rounded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from .._quiet import openvino
-from ._openvino_fit import Fitted
+from ._mix import WEIGHTS
+from ._openvino_fit import SMOOTHED, Fitted, Stored
 from ._openvino_graph import FAKE, is_weight, tell
 from ._rounding import bf16
 
@@ -142,6 +143,11 @@ class Grouped:
         """The same, ranges that groups alone read being so many times as wide."""
         return replace(self, widths={name: width for group, width in widths.items() for name in self.ranged[group]})
 
+    @property
+    def weights(self) -> Mapping[str, Collection[str]]:
+        """The groups whose weights may be rounded alone: by precision."""
+        return {precision: self.members.keys() & self.fitted.get(precision, {}).keys() for precision in WEIGHTS}
+
     def _place(self, group: str) -> int:
         return list(self.members).index(group)
 
@@ -182,7 +188,7 @@ class Grouped:
         return _compressed(graph)
 
     def mixed(self, precisions: Mapping[str, str], compressed: bool = False) -> Any:
-        """The graph with these precisions, by group: `int8`, `bf16` or `f32`.
+        """The graph with these precisions, by group: `int8`, `bf16`, `f32`, `int8 weights` or `int4 weights`.
 
         Args:
             compressed: Whether weights are stored as int8, too.
@@ -244,12 +250,49 @@ def _handing(nodes: Iterable[Any]) -> set[str]:
     return handing
 
 
-def _fit(nodes: Mapping[str, Any], fitted: Iterable[Mapping[str, np.ndarray[Any, Any]]]) -> None:
+def _fit(nodes: Mapping[str, Any], fitted: Iterable[Mapping[str, np.ndarray[Any, Any] | Stored]]) -> None:
     """Give operators the weights and biases that they have in a precision."""
     for name, values in (known for each in fitted for known in each.items() if known[0] in nodes):
-        rounds = nodes[name].get_type_name() == FAKE
-        port = nodes[name].input(0) if rounds else _constant_input(nodes[name])
+        if isinstance(values, Stored):
+            _store(nodes[name], values)
+            continue
+        port = nodes[name].input(0) if nodes[name].get_type_name() == FAKE else _constant_input(nodes[name])
         port.replace_source_output(openvino().opset13.constant(values).output(0))
+
+
+def _store(rounds: Any, stored: Stored) -> None:
+    """Let an operator read integers in place of rounded weights, and what it reads as it was before SmoothQuant."""
+    unpacked = _unpacked(stored).output(0)
+    for port in rounds.output(0).get_target_inputs():
+        port.replace_source_output(unpacked)
+        if stored.smoothed is None:
+            continue
+        read = port.get_node().input(0)
+        source = read.get_source_output()
+        while source.get_node().get_type_name() == FAKE:
+            source = source.get_node().input_value(0)
+        if source.get_node().get_friendly_name().endswith(SMOOTHED):
+            read.replace_source_output(source.get_node().input_value(0))
+        else:  # it was made before a cut
+            factors = openvino().opset13.constant((1 / stored.smoothed).astype(np.float32))
+            read.replace_source_output(openvino().opset13.multiply(source, factors).output(0))
+
+
+def _unpacked(stored: Stored) -> Any:
+    """Weights as OpenVINO reads them without writing floats to memory: integers, converted and multiplied."""
+    library = openvino()
+    made = library.opset13
+    integers = np.ascontiguousarray(stored.integers)
+    if stored.bits == 4:
+        low, high = (integers.reshape(-1, 2) & 15).astype(np.uint8).T
+        packed = library.Tensor(low | high << 4, library.Shape(integers.shape), library.Type.i4)
+        constant = library.op.Constant(packed, shared_memory=False)
+    else:
+        constant = made.constant(integers)
+    values = made.multiply(made.convert(constant, "f32"), made.constant(np.ascontiguousarray(stored.steps)))
+    return (
+        values if integers.shape == stored.shape else made.reshape(values, made.constant(np.array(stored.shape)), False)
+    )
 
 
 def _compressed(graph: Any) -> Any:

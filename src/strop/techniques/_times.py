@@ -49,8 +49,8 @@ Border = tuple[str, str, float]
 def times(
     parts: Parts, sample: Batch, context: Context, kept: Path, until: float
 ) -> tuple[dict[str, dict[str, float]], list[Border]]:
-    """By group the seconds in each precision; and those of converting what passes between groups where precisions
-    differ, 0 where there was no time to find out.
+    """By group the seconds in each precision that it may have; and those of converting what passes between groups where
+    precisions differ, 0 where there was no time to find out.
 
     Args:
         parts: The model.
@@ -64,14 +64,22 @@ def times(
         return found, [(one, other, seconds) for one, other, seconds in borders]
     turns = {group: parts.precisions[number % len(parts.precisions)] for number, group in enumerate(parts.members)}
     mixes = {precision: dict.fromkeys(parts.members, precision) for precision in parts.precisions}
+    for precision, groups in parts.weights.items():
+        if groups:
+            mixes[precision] = {
+                group: precision if group in groups else parts.precisions[-1] for group in parts.members
+            }
     taken = _quietest(parts, {**mixes, TURNS: turns} if parts.borders else mixes, context, until)
     mixed = taken.pop(TURNS, None)
     shares = _shares(taken)
     least = min(one.rest for one in taken.values())
     found = {
-        group: {p: one.groups[group] + (one.rest - least) * share for p, one in taken.items()}
+        group: {
+            p: one.groups[group] + (one.rest - least) * share
+            for p, one in taken.items() if group in parts.weights.get(p, parts.members)
+        }
         for group, share in shares.items()
-    }
+    }  # fmt: skip
     if mixed is None and parts.borders:
         return found, []  # for want of time
     expected = sum(taken[p].light[group] + shares[group] * taken[p].rest for group, p in turns.items())

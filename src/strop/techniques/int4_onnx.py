@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -17,17 +17,12 @@ from ..model import ONNX, Format, Model
 from ..settings import choice, span
 from ..target import Target
 from ..technique import Context, Phase, Technique, Work
+from ._onnx_blocks import PRODUCTS, exchange, stored_weights
 from .quantize_onnx import both
-
-if TYPE_CHECKING:
-    import onnx
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
-PRODUCTS = frozenset({"MatMul", "Gemm"})
 LEAST = 0.25  # of a model's parameters, that must be in matrix products: all others stay as they are
-IN_INT8 = 4  # MatMulNBits' `accuracy_level`: what is multiplied with the weights is rounded to int8, block by block
-KINDS = {4: "quantize_matmul_4bits", 8: "quantize_matmul_8bits"}
 
 
 @dataclass(frozen=True)
@@ -71,13 +66,10 @@ class Int4Weights(Technique):
             import onnx
 
             proto = onnx.load(source)
-            self._exchange(proto.graph)
+            exchange(proto, self._bits(stored_weights(proto.graph)), self.block)
             onnx.save(proto, result, save_as_external_data=large)
 
-        made = both(model, context, quantize)[1]
-        if not any(domain.domain == "com.microsoft" for domain in made.opset_import):
-            made.opset_import.add(domain="com.microsoft", version=1)
-        return save(made, context.folder, model)
+        return save(both(model, context, quantize)[1], context.folder, model)
 
     def spared(self, made: Dataflow) -> Mapping[str, str]:
         return {
@@ -86,89 +78,22 @@ class Int4Weights(Technique):
             if one.kind != "MatMulNBits"
         }
 
-    def _exchange(self, graph: onnx.GraphProto) -> None:
-        """Put products of rounded weights in the place of those of stored ones."""
-        from onnx import helper, numpy_helper
-
-        stored = {tensor.name: tensor for tensor in graph.initializer}
-        taken = {value for node in graph.node for value in (*node.input, *node.output)} | stored.keys()
-
-        def free(name: str) -> str:
-            while name in taken:
-                name += "'"
-            taken.add(name)
-            return name
-
-        straight = dict[str, Array]()
-        for node in graph.node:
-            if _fits(node, stored):
-                values = numpy_helper.to_array(stored[node.input[1]])
-                straight[node.name] = values.T if _flag(node, "transB") else values
-        bits = self._bits(straight)
-        if 4 not in bits.values():
-            raise NotApplicable(
-                f"has no matrix of stored float32 weights that is at most {self.share:.0%} of all such weights"
-            )
-        nodes = []
-        for node in graph.node:
-            if node.name not in straight:
-                nodes.append(node)
-                continue
-            depth, width = straight[node.name].shape
-            parts = _rounded(straight[node.name], bits[node.name], self.block)
-            names = [free(f"{node.name}/{part}") for part in ("weights", "scales", "zeros")]
-            graph.initializer.extend(map(numpy_helper.from_array, parts, names))
-            bias = node.input[2] if len(node.input) > 2 else ""
-            result = free(f"{node.name}/product") if bias else node.output[0]
-            nodes.append(helper.make_node(
-                "MatMulNBits", [node.input[0], *names], [result], node.name, domain="com.microsoft",
-                K=depth, N=width, bits=bits[node.name], block_size=self.block, accuracy_level=IN_INT8,
-            ))  # fmt: skip
-            if bias:
-                nodes.append(helper.make_node("Add", [result, bias], node.output, f"{node.name}/bias"))
-        del graph.node[:]
-        graph.node.extend(nodes)
-        read = {value for node in graph.node for value in node.input} | {value.name for value in graph.output}
-        kept = [tensor for tensor in graph.initializer if tensor.name in read]
-        del graph.initializer[:]
-        graph.initializer.extend(kept)
-
     def _bits(self, weights: Mapping[str, Array]) -> dict[str, int]:
-        """Of each product's weights: 4 for those that it moves least, up to the share of all."""
+        """Of each product's weights: 4 for those that it moves least, up to the share of all.
+
+        Raises:
+            NotApplicable: There are none.
+        """
         moved = {name: _moved(values, self.block) for name, values in weights.items()}
         left, found = self.share * sum(values.size for values in weights.values()), {}
         for name in sorted(moved, key=moved.__getitem__):
             found[name] = 4 if weights[name].size <= left * (1 + 1e-9) else 8
             left -= weights[name].size if found[name] == 4 else 0
+        if 4 not in found.values():
+            raise NotApplicable(
+                f"has no matrix of stored float32 weights that is at most {self.share:.0%} of all such weights"
+            )
         return found
-
-
-def _fits(node: onnx.NodeProto, stored: Mapping[str, onnx.TensorProto]) -> bool:
-    """Whether it is a product of float32 weights that are stored."""
-    if node.op_type not in PRODUCTS or node.input[1] not in stored or _flag(node, "transA"):
-        return False
-    if any(one.name in ("alpha", "beta") and one.f != 1 for one in node.attribute):
-        return False
-    return len(stored[node.input[1]].dims) == 2 and stored[node.input[1]].data_type == 1
-
-
-def _flag(node: onnx.NodeProto, name: str) -> bool:
-    return any(one.name == name and one.i for one in node.attribute)
-
-
-def _rounded(weights: Array, bits: int, block: int) -> tuple[Array, Array, Array]:
-    """Integers, scales and zero points of weights [depth, width], block by block of a column, as MatMulNBits reads them
-    (uint8 [width, blocks, bytes], float32 [width, blocks], uint8 [width, bytes])."""
-    from onnxruntime.capi import _pybind_state
-
-    depth, width = weights.shape
-    blocks, packed = -(-depth // block), 8 // bits
-    padded = np.zeros((blocks * block, width), np.float32)
-    padded[:depth] = weights
-    integers = np.zeros((width, blocks, block // packed), np.uint8)
-    scales, zeros = np.zeros((width, blocks), np.float32), np.zeros((width, -(-blocks // packed)), np.uint8)
-    getattr(_pybind_state, KINDS[bits])(integers, padded, scales, zeros, block, width, depth, False)
-    return integers, scales, zeros
 
 
 def _moved(weights: Array, block: int) -> float:

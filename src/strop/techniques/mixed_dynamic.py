@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MixedDynamic(Mixed, DynamicInt8):
-    """Compute each matrix product in int8 or float32: the fastest mix within a share of dynamic int8's error.
+    """Compute products in int8 or float32, or round weights alone: the fastest mix in a share of dynamic int8's error.
 
     Found as `mixed-onnx` finds it, by samples. No ranges are learned by them, so that products of large and rare
     activations, as transformers have, are quantized, too.
     """
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     needs: ClassVar[Needs] = Needs.SAMPLES
     whole: ClassVar[type[Technique] | None] = DynamicInt8
 

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MixedOnnx(Mixed, StaticInt8):
-    """Compute each layer in int8 or float32: the fastest mix within a share of int8's error.
+    """Compute layers in int8 or float32, or round weights alone: the fastest mix within a share of int8's error.
 
     Found as `mixed-openvino` finds it: by what each layer takes in each precision and by how far it alone moves the
     outputs in int8.
     """
 
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     whole: ClassVar[type[Technique] | None] = StaticInt8
 
     def parts(self, model: Model, context: Context) -> Parts:

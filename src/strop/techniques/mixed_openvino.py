@@ -1,4 +1,4 @@
-"""OpenVINO: int8 where it pays, and bf16 or float32 where int8 harms most, layer by layer."""
+"""OpenVINO: int8 where it pays, and bf16, float32 or rounded weights where int8 harms most, layer by layer."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from .quantize_openvino import OpenvinoInt8
 
 @dataclass(frozen=True)
 class MixedOpenvino(Mixed, OpenvinoInt8):
-    """Compute each layer in int8, bf16 or float32: the fastest mix within a share of int8's error.
+    """Compute layers in int8, bf16 or float32, or round weights alone: the fastest mix within a share of int8's error.
 
     Which mix that is, an integer program says: by what each layer takes in each precision and by how far it alone
-    moves the outputs in int8, both measured, and by what it takes to convert values on the way. The mix is then held to
-    what its own outputs are.
+    moves the outputs in int8, both measured, and by what it takes to convert values on the way. Where few rows read the
+    weights of a product, these may be rounded alone, to 8 or to 4 bits, if that is faster than all of more bits. The
+    mix is then held to what its own outputs are.
     """
 
-    version: ClassVar[int] = 11
+    version: ClassVar[int] = 12
     whole: ClassVar[type[Technique] | None] = OpenvinoInt8
 
     def exact(self) -> float:

@@ -54,7 +54,7 @@ class OpenvinoInt8(Technique):
     half_range: str = choice("auto", "first", "none")
     samples: int = choice(300, 100)
 
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     accepts: ClassVar[frozenset[Format]] = frozenset({OPENVINO})
     phase: ClassVar[Phase] = Phase.QUANTIZE
     quantizes: ClassVar[bool] = True
