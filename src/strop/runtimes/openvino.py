@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,11 +16,29 @@ from ..runtime import SECONDS, Code, Profiled, Runtime
 from ..settings import choice
 from ..target import Target, computes
 from ._openvino_layers import profiled
+from ._openvino_sizes import SIZES, Sized
+
+SIZED = """\
+known = {{}}
+
+
+def compiled(inputs):
+    # OpenVINO is faster where it knows the sizes of inputs: the first {most} have a model each, all others share one.
+    sizes = {{name: inputs[name].shape for name in {free}}}
+    key = str(sizes) if str(sizes) in known or len(known) < {most} else ""
+    if key not in known:
+        graph = core.read_model(file)
+        try:
+            graph.reshape(sizes if key else {{}})
+        except RuntimeError:
+            graph = core.read_model(file)
+        known[key] = core.compile_model(graph, "CPU", options)
+    return known[key]"""
 
 
 @dataclass(frozen=True)
 class Openvino(Runtime):
-    """OpenVINO on the CPU.
+    """OpenVINO on the CPU; a model whose inputs have free sizes is compiled for those that come.
 
     Attributes:
         precision: What float operations are computed in.
@@ -55,65 +74,73 @@ class Openvino(Runtime):
         load = f"""\
 import openvino as ov
 
+core = ov.Core()
 options = {{
     "INFERENCE_PRECISION_HINT": {self.precision!r},
     "INFERENCE_NUM_THREADS": {self.threads or target.threads},
     "PERFORMANCE_HINT": "LATENCY",
 }}
-model = ov.Core().compile_model(file, "CPU", options)
-names = {[tensor.name for tensor in model.signature.outputs]}"""
-        call = "found = model(inputs)\noutputs = {name: found[model.output(name)] for name in names}"
-        return Code(load, call, ("openvino",))
+names = {[tensor.name for tensor in model.signature.outputs]}
+"""
+        free = [tensor.name for tensor in model.signature.inputs if any(not isinstance(d, int) for d in tensor.shape)]
+        load += SIZED.format(free=free, most=SIZES) if free else 'model = core.compile_model(file, "CPU", options)'
+        one = "compiled(inputs)" if free else "model"
+        return Code(load, f"found = {one}(inputs)\noutputs = {{name: found[name] for name in names}}", ("openvino",))
 
     def start(self) -> None:
         parameter = openvino().op.Parameter(openvino().Type.f32, openvino().Shape([1]))
-        self._compiled(openvino().Model([parameter], [parameter], "empty"), 1)
+        self._compiled(openvino().Model([parameter], [parameter], "empty"), Target(threads=1))
 
     def load(self, model: Model, target: Target) -> _Runner:
         try:
-            return _Runner(self._compiled(str(model.path), self.threads or target.threads), model)
+            return _Runner(Sized(str(model.path), partial(self._compiled, target=target)), model)
         except RuntimeError as error:
             raise RunFailed(f"OpenVINO can't load {model.path.name}: {_last_line(error)}") from error
 
     def profiled(self, model: Model, target: Target, batches: Sequence[Batch], seconds: float = SECONDS) -> Profiled:
         def compiled(counting: bool) -> Any:
-            return self._compiled(str(model.path), self.threads or target.threads, counting)
+            return Sized(str(model.path), partial(self._compiled, target=target, counting=counting)).of(batches[0])
 
         try:
             return profiled(compiled, model, batches, self.threads or target.threads, seconds)
         except RuntimeError as error:
             raise RunFailed(f"OpenVINO can't profile {model.path.name}: {_last_line(error)}") from error
 
-    def _compiled(self, model: Any, threads: int, counting: bool = False) -> Any:
+    def _compiled(self, graph: Any, target: Target, counting: bool = False) -> Any:
         options = {
             "INFERENCE_PRECISION_HINT": self.precision,
-            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_NUM_THREADS": self.threads or target.threads,
             "PERFORMANCE_HINT": "LATENCY",
             "PERF_COUNT": counting,
         }
-        return openvino().Core().compile_model(model, "CPU", options)
+        return openvino().Core().compile_model(graph, "CPU", options)
 
 
 class _Runner:
-    def __init__(self, compiled: Any, model: Model):
-        self.request = compiled.create_infer_request()
-        self.names = [tensor.name for tensor in model.signature.outputs]
-        self.outputs = [compiled.output(name) for name in self.names]
+    def __init__(self, sized: Sized, model: Model):
+        self.sized, self.names = sized, [tensor.name for tensor in model.signature.outputs]
+        self.requests: dict[int, Any] = {}  # by what was compiled
 
     def __call__(self, batch: Batch) -> dict[str, np.ndarray[Any, Any]]:
         try:
             # unless it shares this input too, it writes it into the one that was shared last
-            results = self.request.infer(dict(batch), share_inputs=True)
+            results = self._request(batch).infer(dict(batch), share_inputs=True)
         except RuntimeError as error:
             raise RunFailed(f"OpenVINO can't run the model: {_last_line(error)}") from error
-        return {name: results[port] for name, port in zip(self.names, self.outputs, strict=True)}
+        return {name: results[name] for name in self.names}
 
     def bind(self, batch: Batch) -> Callable[[], object]:
-        infer, feed = self.request.infer, dict(batch)
+        infer, feed = self._request(batch).infer, dict(batch)
         return lambda: infer(feed, share_inputs=True)
 
     def close(self) -> None:
-        del self.request
+        del self.requests, self.sized
+
+    def _request(self, batch: Batch) -> Any:
+        compiled = self.sized.of(batch)
+        if id(compiled) not in self.requests:
+            self.requests[id(compiled)] = compiled.create_infer_request()
+        return self.requests[id(compiled)]
 
 
 def _last_line(error: Exception) -> str:
