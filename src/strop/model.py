@@ -90,6 +90,11 @@ class Tensor:
             return self.shape[0]
         return None
 
+    @property
+    def free(self) -> bool:
+        """Whether sizes are free besides the number of samples."""
+        return any(not isinstance(size, int) for size in self.shape[1 if self.batched else 0 :])
+
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype}[{', '.join('?' if d is None else str(d) for d in self.shape)}]"
 

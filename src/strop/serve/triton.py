@@ -96,7 +96,7 @@ def config(bundle: Bundle, name: str) -> str:
         said["dynamic_batching"] = {}
     if options.get("provider") == "tensorrt":
         said["optimization"] = {"execution_accelerators": {"gpu_execution_accelerator": [{"name": "tensorrt"}]}}
-    return _remark(runtime, options) + _text(said)
+    return _remark(runtime, options, signature) + _text(said)
 
 
 class _Word(str):
@@ -148,14 +148,23 @@ def _parameters(runtime: str, options: Mapping[str, Any], threads: int) -> dict[
             raise NotApplicable(f"Triton's OpenVINO backend can't be told to compute in {precision}. {ELSEWHERE}")
 
 
-def _remark(runtime: str, options: Mapping[str, Any]) -> str:
+def _remark(runtime: str, options: Mapping[str, Any], signature: Signature) -> str:
     """What the configuration can't ask for, as a comment."""
-    if runtime == "openvino" and options["precision"] == "f32":
-        return (
+    if runtime != "openvino":
+        return ""
+    said = ""
+    if options["precision"] == "f32":
+        said += (
             "# Measured with floats in float32, which this backend can't be told: a CPU with bfloat16 takes that,\n"
             "# and answers a little differently. Hold it to the samples of the bundle.\n"
         )
-    return ""
+    if free := [tensor.name for tensor in signature.inputs if tensor.free]:
+        said += (
+            f"# Measured compiled for the sizes of inputs that came, where {' and '.join(free)} has free ones. This\n"
+            "# backend compiles one model for all, some of which are slower by a fourth: where sizes are always the\n"
+            "# same, export the model with these.\n"
+        )
+    return said
 
 
 def _text(message: Mapping[str, Any], depth: int = 0) -> str:
