@@ -19,8 +19,9 @@ LONGEST = 34  # characters of a name
 REASONS = 6  # for floats, that are listed
 LEGEND = (
     "layer: what lies between two values that both models know, by its main operator. before -> after. precision: what "
-    "the candidate computes in (int8: integers of 8 bits; int8 weights: of the weights alone; bf16, f16: floats of 16; "
-    "f32: floats of 32). bytes: of weights and scales. share: of what the layers, one by one, do to the output. here: "
+    "the candidate computes in (int8: integers of 8 bits; int8 and int4 weights: the weights alone in 8 or 4; bf16, "
+    "f16: floats of 16; f32: floats of 32). bytes: of weights and scales. share: of what the layers, one by one, do to "
+    "the output. here: "
     "how far off it is by itself, fed with the original's values; of a layer in floats, that its inputs are rounded. "
     "so far: how far off it is in the candidate, with all layers before it; this falls again where later layers even "
     "errors out. Both as root mean square of the differences over that of the values; as that in dB, signal over noise "
