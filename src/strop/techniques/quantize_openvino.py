@@ -22,7 +22,8 @@ from ._openvino_mix import Grouped
 from ._openvino_ranges import widen
 
 WEIGHTED = frozenset({"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"})
-ALPHA = 0.95  # NNCF's own default for matrix products
+ALPHA = 0.8
+"""By NNCF's own 0.95, MiniLM-L6 loses 1.3 times as much at 128 tokens, and 1.9 times at 16, on samples not seen."""
 WRONG = ("LSTMSequence", "LSTMCell")
 """What OpenVINO answers wrongly in int8: of one LSTM of 64, half the power of the outputs is lost (2026.4)."""
 
@@ -48,7 +49,7 @@ class OpenvinoInt8(Technique):
     """
 
     preset: str = choice("mixed", "performance", faster="performance")
-    smooth_quant_alpha: float = choice(ALPHA, 0.5, 0.8, -1.0)
+    smooth_quant_alpha: float = choice(ALPHA, 0.5, 0.95, -1.0)
     scheme: str = choice("auto", "generic")
     range_estimator: str = choice("minmax", "mean-minmax", "quantile")
     half_range: str = choice("auto", "first", "none")
