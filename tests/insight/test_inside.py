@@ -19,7 +19,7 @@ from strop.formats._onnx_inside import place_of
 from strop.insight import inside, story
 from strop.insight.inside import look
 from strop.insight.likeness import Likeness
-from strop.insight.parts import Part
+from strop.insight.parts import Part, parts
 from strop.insight.seen import Inside, Seen
 from strop.profiling import profile
 from strop.reading import read_for
@@ -53,6 +53,27 @@ def deep(named: bool = True) -> onnx.ModelProto:
     for node in proto.graph.node if named else ():
         node.name = f"layer{node.output[0][1:]}.{node.op_type.lower()}"
     return proto
+
+
+def test_a_layer_that_holds_graphs_is_told_by_its_own_name(tmp_path: Path) -> None:
+    proto = build(
+        """g (float[N, 16] x) => (float[N, 16] y) {
+            h = MatMul(x, w)
+            s = ReduceSum <keepdims = 0> (h)
+            b = Greater(s, zero)
+            y = If (b) <
+                then_branch = t () => (float[N, 16] a) { a = MatMul(h, w) },
+                else_branch = e () => (float[N, 16] c) { c = Mul(h, v) }>
+        }""",
+        [weight("w", 16, 16), numpy_helper.from_array(np.float32(0), "zero")],
+    )
+    proto.graph.node[2].name, proto.graph.node[3].name = "gt", "choose"
+    proto.graph.node[3].attribute[1].g.initializer.append(weight("v", 16))
+    onnx.save(proto, tmp_path / "flow.onnx")
+    flow = formats.format_of("onnx").dataflow(formats.open(tmp_path / "flow.onnx"))
+    chosen = parts(flow, flow, [("h", "h"), ("y", "y")])[1]
+    assert chosen.main.name == chosen.counterpart.name == "choose" and chosen.bytes == (68, 68)
+    assert {one.name for one in chosen.original} >= {"gt", "choose"}
 
 
 def rows() -> dict[str, np.ndarray]:

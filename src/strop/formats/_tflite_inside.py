@@ -33,16 +33,16 @@ def dataflow_of(graph: Graph) -> Dataflow:
         if value.stored:
             stored[called[place]] = Stored(value.dtype, 0 if value.buffer in seen else value.stored)
             seen.add(value.buffer)
-    found, opaque = [], []
+    found, opaque = list[Operator](), dict[str, int]()
     for number, one in enumerate(graph.operators):
         outputs = tuple(called[place] for place in one.outputs)
         name = outputs[0] if outputs else f"{one.kind} {number}"
         reads = tuple(called[place] for place in one.inputs if place >= 0)
         found.append(Operator(name, one.kind, reads, outputs, _precision(graph, one, makers)))
         if one.kind in CONTROL:
-            opaque.append(name)
+            opaque[name] = 0
     inputs, outputs = (tuple(called[place] for place in side.values()) for side in (graph.inputs, graph.outputs))
-    return Dataflow(tuple(found), stored, inputs, outputs, opaque=tuple(opaque))
+    return Dataflow(tuple(found), stored, inputs, outputs, opaque=opaque)
 
 
 def names(graph: Graph) -> list[str]:
