@@ -35,6 +35,8 @@ class Runner(Protocol):
 
 SECONDS = 2.0
 """That a profile takes calls for."""
+EXACT = 1e-9
+"""Seconds that a clock tells apart: what is less is what rounding left."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,13 @@ class Profiled:
         calls: Seconds of calls without the profiler, which took turns with those that it told of; those in which other
             work had the cores are not counted.
         waited: The share of the time in which it had.
+        step: Seconds that the profiler tells apart.
     """
 
     layers: tuple[LayerTime, ...]
     calls: Array
     waited: float = 0.0
+    step: float = EXACT
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,13 @@ from strop.formats._onnx_tensors import stored_bytes
 from strop.formats._told import UNUSED
 from strop.insight import Peaks, bound_by, shares_of, summarize
 from strop.insight.memory import held
+from strop.insight.observe import _overhead, _said
 from strop.insight.roofline import rows
 from strop.insight.table import layer_table
 from strop.model import ONNX, OPENVINO
 from strop.profiling import profile
-from strop.runtime import LayerTime
+from strop.runtime import LayerTime, Profiled
+from strop.stats import Interval
 from strop.structure import Layer, Structure
 from strop.target import Target
 from strop.technique import Context, apply
@@ -281,6 +283,30 @@ def test_what_a_branch_holds_is_told_as_a_whole(tmp_path: Path) -> None:
     done = profile(proto, target=TARGET)
     assert any("told of as a whole" in note for note in done["notes"]) and adds_up(done)
     assert sum(layer["bytes"] for layer in done["layers"]) == done["held"]["weights"] == stored_bytes(proto)
+
+
+def observed(taken: list[float], call: float, step: float) -> tuple[float, list[str]]:
+    """What is said of layers that take so long, and the rest of a call."""
+    layers = tuple(LayerTime(f"{at}", "Relu", seconds, (f"{at}",)) for at, seconds in enumerate(taken))
+    seconds = Interval(call, call, call)
+    found = rows(layers, Structure(()), None, 1)
+    return _overhead(seconds, found)[0].value, _said(Profiled(layers, np.array([call]), step=step), seconds, 0.0)
+
+
+def test_times_that_are_steps_of_the_profiler_are_said_to_be_so() -> None:
+    rest, (said,) = observed([2.14e-6] * 6 + [8e-6], 3e-5, 1e-6)
+    assert rest == pytest.approx(3e-5 - 6 * 2.14e-6 - 8e-6)
+    assert said == (
+        "the profiler tells times in steps of 1 µs, and of 7 rows 6 took less than 3 of these: their times are hardly known"
+    )
+    assert observed([2.14e-6] * 6 + [8e-6], 3e-5, 1e-9)[1] == []
+    assert observed([2.14e-6] * 6 + [1e-3], 1.1e-3, 1e-6)[1] == [], "they are next to nothing of it"
+
+
+def test_what_rounding_leaves_of_a_call_is_no_overhead() -> None:
+    taken = [1.1e-6, 2.2e-6, 3.3e-6]
+    assert observed(taken, sum(taken) + 3e-21, 1e-9)[0] == 0.0
+    assert observed(taken, sum(taken) + 3e-9, 1e-9)[0] == pytest.approx(3e-9)
 
 
 def test_memory_is_most_where_most_values_are_waited_for() -> None:

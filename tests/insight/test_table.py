@@ -41,6 +41,8 @@ def test_a_line_holds_what_there_is_room_for(width: int, longest: int) -> None:
 def test_rows_go_on_until_most_of_the_time_is_listed() -> None:
     rows = layer_table([layer(f"l{at}", 1e-3, 1 / 28) for at in range(28)], 110)
     assert sum(" 1 ms " in line for line in rows) == 23 and any("and 5 more" in line for line in rows)
+    last = layer_table([layer(f"l{at}", 1e-3 if at < 12 else 1e-5, 1 / 13) for at in range(13)], 110)
+    assert any(line.split()[:5] == ["and", "1", "more", "10", "µs"] for line in last), last
     one = layer_table([layer("big", 1.0, 0.9), *(layer(f"l{at}", 1e-3, 1e-3) for at in range(50))], 110)
     assert any("and 39 more" in line for line in one), "a dozen are listed at the least"
     many = layer_table([layer(f"l{at}", 1e-3, 1e-3) for at in range(5000)], 110)

@@ -147,6 +147,12 @@ def test_what_the_profiler_takes_within_a_loop_is_taken_off(
     np.testing.assert_allclose(per_layer(logged, calm, within, written), [5e-5, 1e-6], atol=1e-6)
 
 
+def test_what_rounding_leaves_is_no_time() -> None:
+    """Layers of 2 us, of which the profiler took all but a part that only floats know of."""
+    logged, calls = np.full((1, 3), 1.8e-6), Turns(np.array([1e-12]), np.zeros(1), 0.0, np.zeros(1, int))
+    np.testing.assert_array_equal(per_layer(logged, calls, 1e-5), 0.0)
+
+
 def test_openvino_tells_by_the_names_in_its_file(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     given = models.case("cnn", tmp_path / "onnx")

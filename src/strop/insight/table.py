@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..units import counted, percent, quantity, spread, stored, visible
+from ..units import percent, quantity, spread, stored, visible
 
 ITSELF = "the call itself"  # in the place of a layer's name
 ENOUGH = 0.8  # of the layers' time, that those take that are listed
@@ -67,7 +67,7 @@ def _profiled(timed: Sequence[Mapping[str, Any]], width: int) -> list[str]:
     more = [list(MORE), *map(_more, shown)]
     if left := ordered[len(shown) :]:
         seconds, share = (sum(layer[key]["value"] for layer in left) for key in ("seconds", "share"))
-        rows.append([f"and {counted(len(left), 'more')[:-1]}", "", quantity(seconds, "s"), f"{share:.1%}", "", ""])
+        rows.append([f"and {len(left):,} more", "", quantity(seconds, "s"), f"{share:.1%}", "", ""])
         more.append([""] * len(MORE))
     added = _room(rows, more, width)
     known = any(layer["bound_by"] for layer in timed if layer["layers"])

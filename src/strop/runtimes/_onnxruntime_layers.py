@@ -18,7 +18,7 @@ from ..formats.onnx_graph import named
 from ..model import Batch, Model
 from ..runtime import LayerTime, Profiled
 from ._fusion import origins
-from ._profiled import EACH, per_layer, take_turns
+from ._profiled import EACH, TOLD, per_layer, take_turns
 
 if TYPE_CHECKING:
     import onnx
@@ -86,7 +86,7 @@ def profiled(session: Session, model: Model, batches: Sequence[Batch], threads: 
         LayerTime(name, node.told["op_name"], float(seconds), stands_for[name], _precision(node.told))
         for (name, node), seconds in zip(logged.items(), each, strict=True)
     )
-    return Profiled(layers, turns.plain, turns.waited)
+    return Profiled(layers, turns.plain, turns.waited, TOLD)
 
 
 def _logged(log: Sequence[Mapping[str, Any]], names: set[str]) -> dict[str, _Logged]:

@@ -12,7 +12,7 @@ from .._quiet import openvino
 from ..model import Batch, Model
 from ..runtime import Array, LayerTime, Profiled
 from ._openvino_fusion import Node, origins
-from ._profiled import EACH, per_layer, take_turns
+from ._profiled import EACH, TOLD, per_layer, take_turns
 
 WITHIN = 5e-7
 """Seconds that reading the clock takes within a node, at the most."""
@@ -54,7 +54,7 @@ def profiled(
         entry, (names, info) = logs[-1][place], told[place]
         precision = _precision(info, entry.exec_type)
         layers.append(LayerTime(entry.node_name, entry.node_type, float(taken), names, precision))
-    return Profiled(_together(layers), turns.plain, turns.waited)
+    return Profiled(_together(layers), turns.plain, turns.waited, TOLD)
 
 
 def _together(layers: Sequence[LayerTime]) -> tuple[LayerTime, ...]:

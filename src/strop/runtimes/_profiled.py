@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._rounds import waited
-from ..runtime import SECONDS, Array
+from ..runtime import EXACT, SECONDS, Array
 
 EACH = 2  # calls of either kind in a turn
 WARM = 3  # turns that do not count
@@ -110,7 +110,8 @@ def per_layer(logged: Array, turns: Turns, within: float, written: Array | None 
     lost = turns.lost if len(logged) == len(turns.lost) else turns.lost.mean(keepdims=True)
     found = np.median(_calm(logged, lost), axis=0) + told / 2
     excess = float(found.sum()) - float(np.median(turns.plain))
-    return found - _even(found, excess, within, np.ones(len(found)) if written is None else written)
+    left = found - _even(found, excess, within, np.ones(len(found)) if written is None else written)
+    return np.where(left < EXACT, 0.0, left)
 
 
 def _calm(logged: Array, lost: Array) -> Array:
