@@ -297,7 +297,8 @@ def test_times_that_are_steps_of_the_profiler_are_said_to_be_so() -> None:
     rest, (said,) = observed([2.14e-6] * 6 + [8e-6], 3e-5, 1e-6)
     assert rest == pytest.approx(3e-5 - 6 * 2.14e-6 - 8e-6)
     assert said == (
-        "the profiler tells times in steps of 1 µs, and of 7 rows 6 took less than 3 of these: their times are hardly known"
+        "the profiler tells times in steps of 1 µs, and of 7 rows 6 took less than 3 of these: "
+        "their times are hardly known"
     )
     assert observed([2.14e-6] * 6 + [8e-6], 3e-5, 1e-9)[1] == []
     assert observed([2.14e-6] * 6 + [1e-3], 1.1e-3, 1e-6)[1] == [], "they are next to nothing of it"

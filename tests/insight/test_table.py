@@ -49,6 +49,13 @@ def test_rows_go_on_until_most_of_the_time_is_listed() -> None:
     assert any("and 4,960 more" in line for line in many)
 
 
+def test_all_rows_are_listed_where_that_is_asked_for() -> None:
+    for seconds in (1e-3, None):
+        found = layer_table([layer(f"l{at}", seconds, 1e-3) for at in range(50)], 110, whole=True)
+        assert {line.split()[0] for line in found if line.strip()} >= {f"l{at}" for at in range(50)}
+        assert not any("more" in line.split() and "and" in line.split()[:1] for line in found)
+
+
 def test_operators_share_the_time_of_the_layers() -> None:
     rows = [layer(f"l{at}", 1e-3, 0.05, operator="Conv" if at % 2 else "Gemm") for at in range(30)]
     said = " ".join(" ".join(layer_table(rows, 80)).split())
