@@ -50,6 +50,8 @@ class LayerTime:
         layers: Names of the layers of the model's file that it stands for, several where they were fused; empty where
             it is the runtime's own, such as a reorder or a conversion.
         precision: What it was computed in: `f32`, `bf16`, `f16`, `int8`; empty where that is not known.
+        after: Of what stands for no layer, the layer or input of the file whose value it takes; empty where that is not
+            known.
     """
 
     name: str
@@ -57,6 +59,7 @@ class LayerTime:
     seconds: float
     layers: tuple[str, ...]
     precision: str = ""
+    after: str = ""
 
 
 @dataclass(frozen=True)

@@ -284,7 +284,11 @@ def test_a_product_without_a_line_of_its_own_is_named_with_the_reason(tmp_path: 
     found = seen(source, saved(proto, tmp_path / "b.onnx"), inputs, tmp_path / "again")
     assert [one["name"] for one in story.layers(found)] == ["MatMul:h"]
     (said,) = story.untold(found)
-    assert said.startswith("told of as one with MatMul:h, since") and said.endswith(": MatMul:y")
+    assert said.startswith("told of as one, since the candidate has no") and said.endswith(": MatMul:y with MatMul:h")
+    for operator in (found.layers[0].part.main, *found.layers[0].part.original):
+        object.__setattr__(operator, "place", "layers.0")
+    (said,) = story.untold(found)
+    assert said.endswith(": layers.0 MatMul:y with layers.0"), "not as the place that both have"
 
 
 def test_models_that_share_no_value_are_refused_with_what_to_do(tmp_path: Path) -> None:

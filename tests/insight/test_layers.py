@@ -21,7 +21,7 @@ from strop.cli import app
 from strop.formats._onnx_inside import reads
 from strop.formats._onnx_tensors import stored_bytes
 from strop.formats._told import UNUSED
-from strop.insight import Peaks, bound_by, shares_of, summarize
+from strop.insight import Found, Peaks, bound_by, layers, shares_of, summarize
 from strop.insight.memory import held
 from strop.insight.observe import _overhead, _said
 from strop.insight.roofline import rows
@@ -308,6 +308,19 @@ def test_what_rounding_leaves_of_a_call_is_no_overhead() -> None:
     taken = [1.1e-6, 2.2e-6, 3.3e-6]
     assert observed(taken, sum(taken) + 3e-21, 1e-9)[0] == 0.0
     assert observed(taken, sum(taken) + 3e-9, 1e-9)[0] == pytest.approx(3e-9)
+
+
+def test_what_a_runtime_puts_in_is_called_by_the_row_before_it() -> None:
+    structure = Structure((Layer("n1", "Conv", 0, 0, place="module.stem"), Layer("n2", "Relu", 0, 0)))
+    times = [
+        LayerTime("Reorder_token_1", "ReorderInput", 1e-4, (), after="x"), LayerTime("n1", "Conv", 1e-4, ("n1",)),
+        LayerTime("Reorder_token_2", "ReorderOutput", 1e-4, (), after="n1"),
+        LayerTime("cast", "Cast", 1e-4, (), after="n1"), LayerTime("n2", "Relu", 1e-4, ("n2",)),
+    ]  # fmt: skip
+    whole = Interval(1e-3, 1e-3, 1e-3)
+    found = Found(structure, whole, None, None, 0, 1, (), rows(times, structure, None, 1))
+    names = ["after x", "stem", "after stem ReorderOutput", "after stem Cast", "n2"]
+    assert [one["name"] for one in layers(found, 1)] == names
 
 
 def test_memory_is_most_where_most_values_are_waited_for() -> None:

@@ -20,8 +20,8 @@ LEGEND = (
     "little to do that starting it takes longer."
 )
 ROWS = (
-    "A row is what the runtime runs at once, named by its main layer: +1, one more layer is computed with it. --json "
-    "has all rows, and the layers in each."
+    "A row is what the runtime runs at once, named by its main layer: +1, one more layer is computed with it; after "
+    "x, what the runtime put in behind x, to change layouts or types. --json has all rows, and the layers in each."
 )
 MORE = {
     "work": "work: multiply-adds",
