@@ -21,6 +21,7 @@ from strop.insight.inside import look
 from strop.insight.likeness import Likeness
 from strop.insight.parts import Part, parts
 from strop.insight.seen import Inside, Seen
+from strop.naming import labels
 from strop.profiling import profile
 from strop.reading import read_for
 from strop.runtime import LayerTime
@@ -74,6 +75,12 @@ def test_a_layer_that_holds_graphs_is_told_by_its_own_name(tmp_path: Path) -> No
     chosen = parts(flow, flow, [("h", "h"), ("y", "y")])[1]
     assert chosen.main.name == chosen.counterpart.name == "choose" and chosen.bytes == (68, 68)
     assert {one.name for one in chosen.original} >= {"gt", "choose"}
+
+
+def test_what_a_pytorch_model_computes_itself_is_of_its_forward() -> None:
+    given = [("node_linear", "Gemm", "module.fc"), ("node_add", "Add", "module"), ("node_add_1", "Add", "module"),
+             ("node_softmax", "Softmax", "module")]  # fmt: skip
+    assert labels(given) == ["fc", "forward node_add", "forward node_add_1", "forward Softmax"]
 
 
 def rows() -> dict[str, np.ndarray]:
