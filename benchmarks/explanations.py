@@ -9,14 +9,15 @@ import argparse
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from models import CACHE, CASES
-from strop import Target, Technique, explain, formats
+from strop import Target, Technique, explain, explanation, formats
+from strop.comparison import fit, host
 from strop.data import match
 from strop.insight.printed import printed
 from strop.reading import read_for
@@ -122,7 +123,7 @@ def explained(pair: Pair, folder: Path, group: str | None, scratch: Path) -> str
             mixed / "model.onnx", mixed / f"strop-{pair.limit}", mixed / "confirm.npz",
             target=Target(threads=1), metric=pair.metric,
         )  # fmt: skip
-        return printed(found)
+        return printed(found, whole=True)
     with np.load(folder / "data.npz") as stored:
         arrays = {name: stored[name] for name in stored.files if name != group}
     first, others = ({name: array[part] for name, array in arrays.items()} for part in
@@ -130,8 +131,20 @@ def explained(pair: Pair, folder: Path, group: str | None, scratch: Path) -> str
     steps = [find(name).of(settings) for name, settings in pair.steps]
     original = folder / ("model.txt" if pair.case == CENSUS else "model.onnx")
     made = build(original, steps, first, scratch)
-    found = explain(original, made, others, target=Target(threads=1), metric=pair.metric)
-    return printed(found)
+    return printed(told(original, made, steps, others, pair.metric, scratch), whole=True)
+
+
+def told(
+    original: Path, made: Path, steps: Sequence[Technique], samples: dict[str, Any], metric: str | None, scratch: Path
+) -> dict[str, Any]:
+    """What `strop.explain` tells of a bundle: with the reasons for floats, by the steps that made the candidate."""
+    target = Target(threads=1)
+    candidate = host(made, scratch / "candidate", target)
+    given = host(original, scratch / "original", replace(target, formats=(str(candidate.model.format),)))
+    models = given.model, candidate.model
+    first, second = fit(read_for(given.model.signature, samples), given, candidate, scratch / "data")
+    reasons = explanation.spared(steps, second.model)
+    return explanation.explained(first, second, scratch / "data", scratch, metric, reasons, models)
 
 
 def build(source: Path, steps: Sequence[Technique], samples: dict[str, Any], scratch: Path) -> Path:

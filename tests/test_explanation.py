@@ -125,6 +125,10 @@ def test_many_layers_are_cut_to_those_that_matter() -> None:
         "note: it rained",
     ):  # fmt: skip
         assert words in " ".join(text.split()), text
+    text = " ".join(printed(found, 80, whole=True).split())
+    assert "Layer by layer (50 layers" in text and " more" not in text.replace("more of the", "")
+    assert all(f"blocks.{at}." in text and f"reason {at % 8}" in text for at in range(50))
+    assert "l0, l8: reason 0" in text
 
 
 def test_names_from_a_file_can_not_move_the_cursor(tmp_path: Path) -> None:

@@ -73,7 +73,8 @@ class Dataflow:
         outputs: Names of values that are results.
         seen_as: For a value that is read through its rounded form only: the name of that form. It is what counts.
         aliases: Further names of values, each with the one that operators have.
-        opaque: Operators that hold graphs of their own (loops, branches), which are not looked into.
+        opaque: Operators that hold graphs of their own (loops, branches), which are not looked into, each with the
+            bytes that the file has of the constants in these.
     """
 
     operators: tuple[Operator, ...]
@@ -82,7 +83,7 @@ class Dataflow:
     outputs: tuple[str, ...]
     seen_as: Mapping[str, str] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
-    opaque: tuple[str, ...] = ()
+    opaque: Mapping[str, int] = field(default_factory=dict)
 
     def names(self) -> dict[str, str]:
         """All names of what operators make, each with the one that operators have."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-WRAPPED = "module."  # what PyTorch's names begin with where strop exported them
+WRAPPED, WHOLE = "module.", "module"  # what PyTorch's names begin with where strop exported them, and the model's own
+FORWARD = "forward"  # where what no layer of a PyTorch model computes comes from
 
 
 def labels(layers: Sequence[tuple[str, str, str]]) -> list[str]:
@@ -14,7 +15,7 @@ def labels(layers: Sequence[tuple[str, str, str]]) -> list[str]:
     Args:
         layers: Of each its name, operator and place.
     """
-    places = [place.removeprefix(WRAPPED) or name for name, _, place in layers]
+    places = [FORWARD if place == WHOLE else place.removeprefix(WRAPPED) or name for name, _, place in layers]
     kinds = [f"{place} {kind}" for place, (_, kind, _) in zip(places, layers, strict=True)]
     once, twice = Counter(places), Counter(kinds)
     return [

@@ -35,6 +35,8 @@ class Runner(Protocol):
 
 SECONDS = 2.0
 """That a profile takes calls for."""
+EXACT = 1e-9
+"""Seconds that a clock tells apart: what is less is what rounding left."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class LayerTime:
         layers: Names of the layers of the model's file that it stands for, several where they were fused; empty where
             it is the runtime's own, such as a reorder or a conversion.
         precision: What it was computed in: `f32`, `bf16`, `f16`, `int8`; empty where that is not known.
+        after: Of what stands for no layer, the layer or input of the file whose value it takes; empty where that is not
+            known.
     """
 
     name: str
@@ -55,6 +59,7 @@ class LayerTime:
     seconds: float
     layers: tuple[str, ...]
     precision: str = ""
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,11 +71,13 @@ class Profiled:
         calls: Seconds of calls without the profiler, which took turns with those that it told of; those in which other
             work had the cores are not counted.
         waited: The share of the time in which it had.
+        step: Seconds that the profiler tells apart.
     """
 
     layers: tuple[LayerTime, ...]
     calls: Array
     waited: float = 0.0
+    step: float = EXACT
 
 
 @dataclass(frozen=True)

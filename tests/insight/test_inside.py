@@ -19,8 +19,9 @@ from strop.formats._onnx_inside import place_of
 from strop.insight import inside, story
 from strop.insight.inside import look
 from strop.insight.likeness import Likeness
-from strop.insight.parts import Part
+from strop.insight.parts import Part, parts
 from strop.insight.seen import Inside, Seen
+from strop.naming import labels
 from strop.profiling import profile
 from strop.reading import read_for
 from strop.runtime import LayerTime
@@ -53,6 +54,33 @@ def deep(named: bool = True) -> onnx.ModelProto:
     for node in proto.graph.node if named else ():
         node.name = f"layer{node.output[0][1:]}.{node.op_type.lower()}"
     return proto
+
+
+def test_a_layer_that_holds_graphs_is_told_by_its_own_name(tmp_path: Path) -> None:
+    proto = build(
+        """g (float[N, 16] x) => (float[N, 16] y) {
+            h = MatMul(x, w)
+            s = ReduceSum <keepdims = 0> (h)
+            b = Greater(s, zero)
+            y = If (b) <
+                then_branch = t () => (float[N, 16] a) { a = MatMul(h, w) },
+                else_branch = e () => (float[N, 16] c) { c = Mul(h, v) }>
+        }""",
+        [weight("w", 16, 16), numpy_helper.from_array(np.float32(0), "zero")],
+    )
+    proto.graph.node[2].name, proto.graph.node[3].name = "gt", "choose"
+    proto.graph.node[3].attribute[1].g.initializer.append(weight("v", 16))
+    onnx.save(proto, tmp_path / "flow.onnx")
+    flow = formats.format_of("onnx").dataflow(formats.open(tmp_path / "flow.onnx"))
+    chosen = parts(flow, flow, [("h", "h"), ("y", "y")])[1]
+    assert chosen.main.name == chosen.counterpart.name == "choose" and chosen.bytes == (68, 68)
+    assert {one.name for one in chosen.original} >= {"gt", "choose"}
+
+
+def test_what_a_pytorch_model_computes_itself_is_of_its_forward() -> None:
+    given = [("node_linear", "Gemm", "module.fc"), ("node_add", "Add", "module"), ("node_add_1", "Add", "module"),
+             ("node_softmax", "Softmax", "module")]  # fmt: skip
+    assert labels(given) == ["fc", "forward node_add", "forward node_add_1", "forward Softmax"]
 
 
 def rows() -> dict[str, np.ndarray]:
@@ -263,7 +291,11 @@ def test_a_product_without_a_line_of_its_own_is_named_with_the_reason(tmp_path: 
     found = seen(source, saved(proto, tmp_path / "b.onnx"), inputs, tmp_path / "again")
     assert [one["name"] for one in story.layers(found)] == ["MatMul:h"]
     (said,) = story.untold(found)
-    assert said.startswith("told of as one with MatMul:h, since") and said.endswith(": MatMul:y")
+    assert said.startswith("told of as one, since the candidate has no") and said.endswith(": MatMul:y with MatMul:h")
+    for operator in (found.layers[0].part.main, *found.layers[0].part.original):
+        object.__setattr__(operator, "place", "layers.0")
+    (said,) = story.untold(found)
+    assert said.endswith(": layers.0 MatMul:y with layers.0"), "not as the place that both have"
 
 
 def test_models_that_share_no_value_are_refused_with_what_to_do(tmp_path: Path) -> None:

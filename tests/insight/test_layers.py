@@ -18,17 +18,22 @@ from typer.testing import CliRunner
 import models
 from strop import formats
 from strop.cli import app
+from strop.formats._onnx_inside import reads
 from strop.formats._onnx_tensors import stored_bytes
-from strop.insight import Peaks, bound_by, shares_of, summarize
+from strop.formats._told import UNUSED
+from strop.insight import Found, Peaks, bound_by, layers, shares_of, summarize
 from strop.insight.memory import held
+from strop.insight.observe import _overhead, _said
 from strop.insight.roofline import rows
 from strop.insight.table import layer_table
-from strop.model import ONNX
+from strop.model import ONNX, OPENVINO
 from strop.profiling import profile
-from strop.runtime import LayerTime
+from strop.runtime import LayerTime, Profiled
+from strop.stats import Interval
 from strop.structure import Layer, Structure
 from strop.target import Target
-from strop.techniques import TfliteInt8
+from strop.technique import Context, apply
+from strop.techniques import TfliteInt8, ToOpenvino
 
 TARGET = Target(threads=1)
 PEAKS = Peaks("onnxruntime", 1, {"f32": 1e11, "int8": 4e11}, 1e10, 1e11, 1 << 20, 1 << 25, 2e-7)
@@ -196,9 +201,6 @@ def test_sizes_are_told_to_the_byte(kind: str, tmp_path: Path) -> None:
 
 def test_openvino_s_sizes_are_those_of_its_weights_file(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
-    from strop.technique import Context, apply
-    from strop.techniques import ToOpenvino
-
     given = models.case("cnn", tmp_path / "onnx")
     (tmp_path / "ir").mkdir()
     model = apply(ToOpenvino(), given.model, Context(None, given.model, TARGET, 0, tmp_path / "ir"))
@@ -216,25 +218,109 @@ def test_zeros_among_weights_are_counted(tmp_path: Path) -> None:
     assert taken_apart(proto, {}, tmp_path).facts["zeros"] == pytest.approx(384 / (512 + 128))
 
 
-def test_what_a_loop_holds_is_told_as_a_whole(tmp_path: Path) -> None:
-    proto = onnx.parser.parse_model(
-        """<ir_version: 8, opset_import: ["" : 17]>
-        g (float[N, 16] x) => (float[N, 16] y) <float[16, 16] w> {
-            s = ReduceSum <keepdims = 0> (x)
-            b = Cast <to = 9> (s)
-            y = If (b) <
-                then_branch = t () => (float[N, 16] a) { a = MatMul(x, w) },
-                else_branch = e () => (float[N, 16] c) { c = Neg(x) }>
-        }"""
+BRANCH = """
+    s = ReduceSum <keepdims = 0> (x)
+    b = Cast <to = 9> (s)
+    y = If (b) <
+        then_branch = t () => (float[N, 16] a) { a = MatMul(x, w) },
+        else_branch = e () => (float[N, 16] c) { c = MatMul(x, v) }>"""
+LOOP = """
+    y = Loop (times, on, x) <
+        body = l (int64 i, bool c, float[N, 16] h) => (bool d, float[N, 16] a) { d = Identity(c)  a = MatMul(h, w) }>"""
+SCAN = """
+    last, y = Scan <num_scan_inputs = 1,
+        body = l (float[16] h, float[16] r) => (float[16] k, float[16] o) {
+            m = MatMul(h, w)  k = Add(m, r)  o = Identity(k)
+        }> (first, x)"""
+
+
+def flowing(lines: str) -> onnx.ModelProto:
+    """A graph whose inner graphs read `w` of the main one; a branch has `v` of its own."""
+    proto = models.build(
+        f"g (float[N, 16] x) => (float[N, 16] y) {{ {lines} }}",
+        [models.weight("w", 16, 16), numpy_helper.from_array(np.array(3), "times"),
+         numpy_helper.from_array(np.array(True), "on"), models.weight("first", 16)],
+    )  # fmt: skip
+    read = {value for node in proto.graph.node for value in reads(node)}
+    for at in reversed(range(len(proto.graph.initializer))):
+        if proto.graph.initializer[at].name not in read:
+            del proto.graph.initializer[at]
+    for attribute in proto.graph.node[-1].attribute:
+        if attribute.name == "else_branch":
+            attribute.g.initializer.append(models.weight("v", 16, 16))
+    return proto
+
+
+@pytest.mark.parametrize("lines", [BRANCH, LOOP, SCAN])
+def test_what_graphs_within_read_of_those_around_them_counts_once(lines: str, tmp_path: Path) -> None:
+    proto = flowing(lines)
+    found = taken_apart(proto, {"x": np.ones((2, 16), np.float32)}, tmp_path)
+    assert found.bytes == stored_bytes(proto)
+    assert UNUSED not in [layer.name for layer in found.layers]
+    pytest.importorskip("openvino")
+    (tmp_path / "ir").mkdir()
+    given = formats.open(tmp_path / "model.onnx")
+    model = apply(ToOpenvino(), given, Context(None, given, TARGET, 0, tmp_path / "ir"))
+    room = formats.format_of(OPENVINO)
+    found = room.structure(model, {"x": np.ones((2, 16), np.float32)})
+    assert found.bytes == model.files[1].stat().st_size
+    (holder,) = (layer for layer in found.layers if layer.operator in ("If", "Loop", "TensorIterator"))
+    assert holder.bytes > 4 * 16 * 16 and holder.operations >= 16 * 16 / 2
+    assert found.missing == (
+        f"{holder.name} is told of as a whole: what a loop repeats counts once, and of branches all",
     )
-    proto.graph.initializer.append(models.weight("w", 16, 16))
+    flow = room.dataflow(model)
+    assert sum(one.bytes for one in flow.stored.values()) + sum(flow.opaque.values()) == found.bytes
+
+
+def test_what_a_branch_holds_is_told_as_a_whole(tmp_path: Path) -> None:
+    proto = flowing(BRANCH)
     found = taken_apart(proto, {"x": np.ones((2, 16), np.float32)}, tmp_path)
     (branch,) = (layer for layer in found.layers if layer.operator == "If")
-    assert branch.operations == 16 * 16 and branch.bytes == 4 * 16 * 16
+    assert branch.operations == 2 * 16 * 16 and branch.bytes == 2 * 4 * 16 * 16
     assert "x" in branch.reads
     assert found.missing[0].startswith("If:y is told of as a whole")
     done = profile(proto, target=TARGET)
     assert any("told of as a whole" in note for note in done["notes"]) and adds_up(done)
+    assert sum(layer["bytes"] for layer in done["layers"]) == done["held"]["weights"] == stored_bytes(proto)
+
+
+def observed(taken: list[float], call: float, step: float) -> tuple[float, list[str]]:
+    """What is said of layers that take so long, and the rest of a call."""
+    layers = tuple(LayerTime(f"{at}", "Relu", seconds, (f"{at}",)) for at, seconds in enumerate(taken))
+    seconds = Interval(call, call, call)
+    found = rows(layers, Structure(()), None, 1)
+    return _overhead(seconds, found)[0].value, _said(Profiled(layers, np.array([call]), step=step), seconds, 0.0)
+
+
+def test_times_that_are_steps_of_the_profiler_are_said_to_be_so() -> None:
+    rest, (said,) = observed([2.14e-6] * 6 + [8e-6], 3e-5, 1e-6)
+    assert rest == pytest.approx(3e-5 - 6 * 2.14e-6 - 8e-6)
+    assert said == (
+        "the profiler tells times in steps of 1 µs, and of 7 rows 6 took less than 3 of these: "
+        "their times are hardly known"
+    )
+    assert observed([2.14e-6] * 6 + [8e-6], 3e-5, 1e-9)[1] == []
+    assert observed([2.14e-6] * 6 + [1e-3], 1.1e-3, 1e-6)[1] == [], "they are next to nothing of it"
+
+
+def test_what_rounding_leaves_of_a_call_is_no_overhead() -> None:
+    taken = [1.1e-6, 2.2e-6, 3.3e-6]
+    assert observed(taken, sum(taken) + 3e-21, 1e-9)[0] == 0.0
+    assert observed(taken, sum(taken) + 3e-9, 1e-9)[0] == pytest.approx(3e-9)
+
+
+def test_what_a_runtime_puts_in_is_called_by_the_row_before_it() -> None:
+    structure = Structure((Layer("n1", "Conv", 0, 0, place="module.stem"), Layer("n2", "Relu", 0, 0)))
+    times = [
+        LayerTime("Reorder_token_1", "ReorderInput", 1e-4, (), after="x"), LayerTime("n1", "Conv", 1e-4, ("n1",)),
+        LayerTime("Reorder_token_2", "ReorderOutput", 1e-4, (), after="n1"),
+        LayerTime("cast", "Cast", 1e-4, (), after="n1"), LayerTime("n2", "Relu", 1e-4, ("n2",)),
+    ]  # fmt: skip
+    whole = Interval(1e-3, 1e-3, 1e-3)
+    found = Found(structure, whole, None, None, 0, 1, (), rows(times, structure, None, 1))
+    names = ["after x", "stem", "after stem ReorderOutput", "after stem Cast", "n2"]
+    assert [one["name"] for one in layers(found, 1)] == names
 
 
 def test_memory_is_most_where_most_values_are_waited_for() -> None:

@@ -41,10 +41,19 @@ def test_a_line_holds_what_there_is_room_for(width: int, longest: int) -> None:
 def test_rows_go_on_until_most_of_the_time_is_listed() -> None:
     rows = layer_table([layer(f"l{at}", 1e-3, 1 / 28) for at in range(28)], 110)
     assert sum(" 1 ms " in line for line in rows) == 23 and any("and 5 more" in line for line in rows)
+    last = layer_table([layer(f"l{at}", 1e-3 if at < 12 else 1e-5, 1 / 13) for at in range(13)], 110)
+    assert any(line.split()[:5] == ["and", "1", "more", "10", "µs"] for line in last), last
     one = layer_table([layer("big", 1.0, 0.9), *(layer(f"l{at}", 1e-3, 1e-3) for at in range(50))], 110)
     assert any("and 39 more" in line for line in one), "a dozen are listed at the least"
     many = layer_table([layer(f"l{at}", 1e-3, 1e-3) for at in range(5000)], 110)
     assert any("and 4,960 more" in line for line in many)
+
+
+def test_all_rows_are_listed_where_that_is_asked_for() -> None:
+    for seconds in (1e-3, None):
+        found = layer_table([layer(f"l{at}", seconds, 1e-3) for at in range(50)], 110, whole=True)
+        assert {line.split()[0] for line in found if line.strip()} >= {f"l{at}" for at in range(50)}
+        assert not any("more" in line.split() and "and" in line.split()[:1] for line in found)
 
 
 def test_operators_share_the_time_of_the_layers() -> None:

@@ -18,7 +18,7 @@ from strop.runtime import Array, LayerTime, Profiled, Runtime
 from strop.runtimes import Eager, Gtil, Onnxruntime, Openvino, _onnxruntime_layers, _profiled
 from strop.runtimes._openvino_fusion import Node, origins
 from strop.runtimes._openvino_layers import _together
-from strop.runtimes._profiled import Turns, _calm, _even, per_layer
+from strop.runtimes._profiled import Turns, _calm, _even, behind, per_layer
 from strop.target import Target
 from strop.technique import Context, apply
 from strop.techniques import OpenvinoInt8, ToOpenvino
@@ -58,6 +58,8 @@ def test_each_node_is_told_of_once_under_the_name_that_its_file_has(tmp_path: Pa
     assert Counter(name for layer in found for name in layer.layers) == {node.name: 1 for node in proto.graph.node}
     assert by_layers["Conv 4", "Relu 5"].precision == "f32"
     assert {layer.operator for layer in found if not layer.layers} <= {"ReorderOutput", "ReorderInput"}
+    known = {"image", *(node.name for node in proto.graph.node)}
+    assert all(layer.after in known for layer in found if not layer.layers)
     assert all(layer.seconds >= 0 for layer in found)
     assert any(layer.seconds for layer in found)
 
@@ -147,6 +149,19 @@ def test_what_the_profiler_takes_within_a_loop_is_taken_off(
     np.testing.assert_allclose(per_layer(logged, calm, within, written), [5e-5, 1e-6], atol=1e-6)
 
 
+def test_what_rounding_leaves_is_no_time() -> None:
+    """Layers of 2 us, of which the profiler took all but a part that only floats know of."""
+    logged, calls = np.full((1, 3), 1.8e-6), Turns(np.array([1e-12]), np.zeros(1), 0.0, np.zeros(1, int))
+    np.testing.assert_array_equal(per_layer(logged, calls, 1e-5), 0.0)
+
+
+def test_what_a_runtime_puts_in_is_known_by_the_layer_before_it() -> None:
+    layers = {"fused": ["conv", "relu"], "reorder": [], "cast": [], "first": []}
+    reads = {"fused": "first", "reorder": "fused", "cast": "reorder", "first": "x"}
+    assert [behind(name, layers, reads) for name in ("cast", "reorder", "first")] == ["relu", "relu", "x"]
+    assert behind("a", {}, {"a": "b", "b": "a"}) == behind("none", {}, {}) == "", "nothing is before it"
+
+
 def test_openvino_tells_by_the_names_in_its_file(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     given = models.case("cnn", tmp_path / "onnx")
@@ -179,6 +194,7 @@ def test_every_product_in_integers_has_time_under_its_own_name(tmp_path: Path) -
         assert len(own) <= 1 or sorted(own) == ["c", "raw"], "of their own"
         assert layer.seconds > 0 or not own
         assert layer.layers or layer.operator in ("Convert", "Reorder"), layer
+        assert bool(layer.after) != bool(layer.layers) and layer.after in {"", *kinds}, layer
         assert layer.precision == "int8" or not own
 
 

@@ -14,8 +14,8 @@ pytest.importorskip("ai_edge_quantizer", reason="comes with the extra litert")
 from ai_edge_litert import schema_py_generated as schema
 
 import tflites
-from strop.errors import NotApplicable
-from strop.formats.tflite import read
+from strop.errors import NotApplicable, UnsupportedModel
+from strop.formats.tflite import TfliteFormat, read
 from strop.model import Model
 from strop.runtime import LayerTime
 from strop.runtimes import Litert, _litert_library, _profiled
@@ -108,7 +108,8 @@ def body(w: tflites.Writer, kind: str, dtype: int, options: int, table: object) 
     w.model.subgraphs.append(own)
 
 
-def test_a_loop_is_one_layer(tmp_path: Path) -> None:
+def looping() -> tflites.Writer:
+    """A loop between two operators, each of whose graphs holds a constant."""
     w = tflites.Writer()
     for name in ("x", "before", "counted", "after"):
         w.tensor(name, (1,))
@@ -118,9 +119,26 @@ def test_a_loop_is_one_layer(tmp_path: Path) -> None:
     w.ends(["x"], ["after"])
     body(w, "LESS", schema.TensorType.BOOL, schema.BuiltinOptions.LessOptions, schema.LessOptionsT())
     body(w, "ADD", schema.TensorType.FLOAT32, schema.BuiltinOptions.AddOptions, schema.AddOptionsT())
-    layers = ran(tflites.opened(w, tmp_path))
+    return w
+
+
+def test_a_loop_is_one_layer(tmp_path: Path) -> None:
+    layers = ran(tflites.opened(looping(), tmp_path))
     assert named(layers) == [("before",), ("counted",), ("after",)]
     assert layers[1].operator == "WHILE"
+
+
+def test_what_graphs_within_hold_is_the_loops(tmp_path: Path) -> None:
+    model, room = tflites.opened(looping(), tmp_path), TfliteFormat()
+    found = room.structure(model)
+    assert [layer.bytes for layer in found.layers] == [0, 8, 0]
+    assert found.facts["parameters"] == sum(layer.parameters for layer in found.layers) == 2
+    assert found.missing == ("counted is told of as a whole: what a loop repeats counts once, and of branches all",)
+    assert room.dataflow(model).opaque == {"counted": 8}
+    broken = looping()
+    broken.model.subgraphs[0].operators[1].builtinOptions.bodySubgraphIndex = 3
+    with pytest.raises(UnsupportedModel, match=r"WHILE runs the subgraphs \[1, 3\], and there are 3"):
+        tflites.opened(broken, tmp_path / "broken")
 
 
 def test_what_is_written_within_a_loop_counts_with_it() -> None:

@@ -171,6 +171,23 @@ def test_operators_that_are_missing_are_named_with_their_layers(technique: Techn
         converted(technique, example, tmp_path / "made")
 
 
+def twice() -> Any:
+    """A layer that is called twice beside one whose name looks like that, and a model within the model."""
+    x, first, second = keras.Input((8,), name="x"), layers.Dense(8, name="dense"), layers.Dense(8, name="dense_1")
+    inner = keras.Sequential([keras.Input((8,)), layers.Dense(8, activation="relu", name="within")], name="inner")
+    return keras.Model(x, layers.Softmax(name="shares")(inner(second(first(first(x))))), name="mine_1")
+
+
+@pytest.mark.parametrize("technique", [KerasToOnnx(), KerasToTflite()])
+def test_operators_are_called_by_the_layers_that_they_are_of(technique: Technique, tmp_path: Path) -> None:
+    made = converted(technique, kerases.example(kerases.seeded(twice), tmp_path / "given"), tmp_path / "made")
+    found = formats.format_of(made.format).structure(made, {"x": np.zeros((1, 8), np.float32)})
+    names = [layer.name for layer in found.layers]
+    assert [name.partition("/")[0] for name in names if "within" not in name] == ["dense", "dense", "dense_1", "shares"]
+    assert all(name.startswith("inner/within/") for name in names if "within" in name)
+    assert len(set(names)) == len(names)
+
+
 def test_what_is_converted_is_held_to_its_original() -> None:
     x = {"x": np.arange(10, dtype=np.float32)}
     hold(x, {"x"}, lambda few: {"y": few["x"] * np.float32(1 + 1e-6)}, lambda few: {"y": few["x"]})

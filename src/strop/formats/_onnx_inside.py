@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy
 from ..dataflow import Dataflow, Operator, Stored
 from ._onnx_shapes import bodies_of
-from ._onnx_tensors import tensor_bytes
+from ._onnx_tensors import tensor_bytes, tensors
 
 if TYPE_CHECKING:
     import onnx
@@ -68,7 +68,11 @@ def dataflow_of(proto: onnx.ModelProto) -> Dataflow:
         )
         for node in nodes
     )  # fmt: skip
-    opaque = tuple(one.name for one, node in zip(operators, nodes, strict=True) if any(bodies_of(node)))
+    opaque = {
+        node.name: sum(tensor_bytes(tensor) for body in bodies_of(node) for tensor in tensors(body))
+        for node in nodes
+        if any(bodies_of(node))
+    }
     inputs = tuple(value.name for value in graph.input if value.name not in stored)
     return Dataflow(operators, stored, inputs, tuple(value.name for value in graph.output), seen_as, opaque=opaque)
 

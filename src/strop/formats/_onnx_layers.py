@@ -13,7 +13,7 @@ from ..structure import Layer, Structure
 from ._onnx_inside import place_of, reads
 from ._onnx_shapes import Shaped, bodies_of, shapes
 from ._onnx_work import multiply_adds
-from ._told import UNUSED, told
+from ._told import UNUSED, as_whole, listed, told
 from .onnx_graph import named
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def structure_of(proto: onnx.ModelProto, fed: Mapping[str, tuple[int, ...]], sam
     nodes.node.extend(node for node in proto.graph.node if node.op_type != "Constant")
     known = shapes(proto, fed)
     stored = {tensor.name: tensor for tensor in proto.graph.initializer}
-    read = {name for node in nodes.node for name in node.input}
+    read = {name for node in nodes.node for name in reads(node)}
     # what was computed of shapes alone is no weight: the file has none of it
     made = {value for node in nodes.node for value in node.output}
     graph = _Graph(known, {name: Shaped(tuple(t.dims), t.data_type) for name, t in stored.items() if name not in made})
@@ -115,21 +115,11 @@ def _tensors(body: onnx.GraphProto) -> Sequence[Shaped]:
 
 
 def _missing(nodes: Sequence[onnx.NodeProto], known: Mapping[str, Shaped]) -> tuple[str, ...]:
-    loops = [node.name for node in nodes if node.op_type in ("Loop", "Scan", "If")]
+    said = as_whole([node.name for node in nodes if any(bodies_of(node))])
     free = [node.name for node in nodes if any(value and value not in known for value in node.output)]
-    said = []
-    if loops:
-        said.append(
-            f"{_listed(loops)} {'is' if len(loops) == 1 else 'are'} told of as a whole: what a loop repeats counts "
-            "once, and of branches all"
-        )
     if free:
-        said.append(f"the sizes of what {_listed(free)} computes can't be told, nor how much it computes")
+        said.append(f"the sizes of what {listed(free)} computes can't be told, nor how much it computes")
     return tuple(said)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")
 
 
 def _types_between(

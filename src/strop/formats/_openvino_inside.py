@@ -19,6 +19,8 @@ PASSING = frozenset({
     "Transpose", "Unsqueeze", "VariadicSplit", "Split", "ShuffleChannels", "Interpolate",
 })  # fmt: skip
 """What hands rounded values on as they are, or nearly so."""
+BODIES = frozenset({"If", "Loop", "TensorIterator"})
+"""What holds graphs of its own."""
 UNPACKING = frozenset({"Convert", "Multiply", "Subtract", "Reshape", "Transpose"})
 """What makes floats of stored integers."""
 
@@ -41,13 +43,8 @@ def dataflow_of(root: Element) -> Dataflow:
     stored, places = dict[str, Stored](), set[str | None]()
     for layer in layers:
         if layer.get("type") == "Const":
-            data = layer.find("data")
-            place = None if data is None else data.get("offset")
-            again = place is not None and place in places  # constants that are alike lie in one place
-            places.add(place)
-            stored |= {
-                called[layer.get("id"), port.get("id")]: _stored(data, again) for port in layer.iterfind("output/port")
-            }
+            held = _stored(layer.find("data"), places)
+            stored |= {called[layer.get("id"), port.get("id")]: held for port in layer.iterfind("output/port")}
     inputs = [called[layer.get("id"), port.get("id")] for layer in layers if layer.get("type") == "Parameter"
               for port in layer.iterfind("output/port")]  # fmt: skip
     found, makers = [], dict[str, Operator]()
@@ -60,11 +57,11 @@ def dataflow_of(root: Element) -> Dataflow:
         precision = _precision(layer, kind, reads, makers, stored)
         found.append(Operator(layer.get("name") or "", kind, tuple(filter(None, reads)), tuple(makes), precision))
         makers |= dict.fromkeys(makes, found[-1])
-    opaque = tuple(
-        str(layer.get("name"))
-        for layer in layers
-        if layer.find("body") is not None or layer.find("then_body") is not None
-    )
+    opaque = dict[str, int]()
+    for layer in layers:
+        if layer.get("type") in BODIES:
+            inner = [one.find("data") for one in layer.iter("layer") if one.get("type") == "Const"]
+            opaque[layer.get("name") or ""] = sum(_stored(data, places).bytes for data in inner)
     outputs = tuple(ends.values())
     return Dataflow(tuple(found), stored, tuple(inputs), outputs, _seen_as(found, outputs), aliases, opaque)
 
@@ -212,9 +209,17 @@ def _seen_as(operators: Sequence[Operator], outputs: Sequence[str]) -> dict[str,
     }
 
 
-def _stored(data: Element | None, again: bool) -> Stored:
+def _stored(data: Element | None, places: set[str | None]) -> Stored:
+    """A constant; its bytes count once, for constants that are alike lie in one place.
+
+    Args:
+        places: Of those that were counted, to which its own is added.
+    """
     if data is None:
         return Stored("", 0)
+    place = data.get("offset")
+    again = place is not None and place in places
+    places.add(place)
     kind = data.get("element_type") or ""
     sizes = [int(size) for size in (data.get("shape") or "").split(",") if size.strip().isdecimal()]
     names = {"f32": "float32", "f16": "float16", "bf16": "bfloat16", "f64": "float64", "boolean": "bool"}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+from xml.etree.ElementTree import Element
 
 from .._quiet import openvino
 from ..model import Model
 from ..structure import Layer, Structure
-from ._told import UNUSED, told
+from ._openvino_inside import BODIES
+from ._told import UNUSED, as_whole, told
 
 LOOKUPS = ("Gather", "GatherND", "GatherElements")
 """Operators that read of a table what they give, and no more."""
@@ -18,25 +20,47 @@ CONVERSIONS = ("Convert", "Reshape", "Unsqueeze", "Transpose")
 """What may lie between a constant and the layer that uses it: it is computed once, when the model is loaded."""
 
 
+class Stored(NamedTuple):
+    """A constant as its file has it.
+
+    Attributes:
+        place: Where in the file of weights it lies, and its bytes; several may share one.
+        type: Of its numbers, in OpenVINO's spelling.
+        cells: How many there are.
+    """
+
+    place: tuple[int, int]
+    type: str
+    cells: int
+
+
+def stored_in(root: Element) -> dict[str, tuple[Stored, ...]]:
+    """The constants of a file's layers by name: what a constant is itself, and what the bodies of another hold."""
+    return {layer.get("name", ""): tuple(_stored(layer)) for layer in root.iterfind("layers/layer")}
+
+
+def _stored(layer: Element) -> Iterator[Stored]:
+    for one in layer.iter("layer"):
+        if one.get("type") == "Const" and (data := one.find("data")) is not None:
+            sizes = [int(size) for size in data.get("shape", "").split(",") if size.strip()]
+            place = int(data.get("offset", 0)), int(data.get("size", 0))
+            yield Stored(place, data.get("element_type", ""), math.prod(sizes))
+
+
 def structure_of(
-    model: Model, fed: Mapping[str, tuple[int, ...]], samples: int, stored: Mapping[str, tuple[int, int]]
+    model: Model, fed: Mapping[str, tuple[int, ...]], samples: int, stored: Mapping[str, tuple[Stored, ...]]
 ) -> Structure:
     """Take a graph apart.
 
     Args:
-        stored: Where in the file of weights each constant lies, and its bytes, by name; several may share a place. On
-            the way OpenVINO makes others, which are no weights.
         fed: Shapes of the inputs of one call.
         samples: That such a call carries.
+        stored: As `stored_in` tells them. On the way OpenVINO makes others, which are no weights.
     """
     graph = openvino().Core().read_model(str(model.path))
     graph.reshape({graph.input(name): list(shape) for name, shape in fed.items()})
     layers: list[Layer] = []
     owned: set[tuple[int, int]] = set()
-
-    def place(weight: Any) -> tuple[int, int] | None:
-        return stored.get(str(weight.get_friendly_name()))
-
     values: dict[str, float] = {}
     kinds, types, between = Counter[str](), Counter[str](), Counter[str]()
     free = []
@@ -47,11 +71,14 @@ def structure_of(
                 values[_value(port)] = _size(port) / samples
             continue
         weights = [found for port in op.inputs() if (found := _constant(port.get_source_output().get_node()))]
-        new = {at: weight for weight in weights if (at := place(weight)) is not None and at not in owned}
+        within = stored.get(op.get_friendly_name(), ())
+        held = [*within, *(one for weight in weights for one in stored.get(weight.get_friendly_name(), ()))]
+        new = {one.place: one for one in held if one.place not in owned}
         owned |= new.keys()
-        for weight in new.values():
-            types[_type(weight.output(0))] += weight.get_byte_size()
+        for (_, size), one in new.items():
+            types[one.type] += size
         passed = sum(weight.get_byte_size() for weight in weights)
+        passed += sum(size for _, size in {one.place for one in within})
         known = all(port.get_partial_shape().is_static for port in op.outputs())
         if known:
             values |= {_value(port): _size(port) / samples for port in op.outputs()}
@@ -61,9 +88,9 @@ def structure_of(
         between[_type(op.output(0))] += 1
         layers.append(
             Layer(
-                op.get_friendly_name(), kind, _multiply_adds(op, kind) / samples if known else 0.0,
+                op.get_friendly_name(), kind, _multiply_adds(op) / samples,
                 sum(size for _, size in new),
-                sum(math.prod(weight.get_output_shape(0)) for weight in new.values()),
+                sum(one.cells for one in new.values()),
                 tuple(
                     _value(port.get_source_output()) for port in op.inputs()
                     if _constant(port.get_source_output().get_node()) is None
@@ -72,12 +99,13 @@ def structure_of(
                 sum(map(_size, op.outputs())) if kind in LOOKUPS and known else passed,
             )
         )  # fmt: skip
-    if left := sum(size for _, size in set(stored.values()) - owned):
+    if left := sum(size for _, size in {one.place for held in stored.values() for one in held} - owned):
         layers.append(Layer(UNUSED, "", 0, left))
     results = tuple(_value(op.input(0).get_source_output()) for op in graph.get_results())
     facts, said = told(layers, kinds, types, dict(between.most_common()))
-    missing = (f"the sizes of what {free[0]} computes can't be told, nor how much",) if free else ()
-    return Structure(tuple(layers), facts, said, values, results, missing)
+    missing = as_whole([layer.name for layer in layers if layer.operator in BODIES])
+    missing += [f"the sizes of what {free[0]} computes can't be told, nor how much"] if free else []
+    return Structure(tuple(layers), facts, said, values, results, tuple(missing))
 
 
 def _constant(op: Any) -> Any:
@@ -105,8 +133,18 @@ def _cells(port: Any) -> float:
     return 1.0 if shape.rank.is_dynamic else float(math.prod(dim.get_length() if dim.is_static else 1 for dim in shape))
 
 
-def _multiply_adds(op: Any, kind: str) -> float:
-    """In one call; 0 of what multiplies no matrices."""
+def _multiply_adds(op: Any) -> float:
+    """In one call; 0 of what multiplies no matrices, and of unknown sizes. What a loop repeats counts once, and of
+    branches all."""
+    kind = op.get_type_name()
+    bodies = [op.get_function(place) for place in range(2)] if kind == "If" else []
+    bodies += [op.get_function()] if kind in BODIES and kind != "If" else []
+    inside = sum(_multiply_adds(inner) for body in bodies for inner in body.get_ordered_ops())
+    known = all(port.get_partial_shape().is_static for port in op.outputs())
+    return inside + (_own(op, kind) if known else 0.0)
+
+
+def _own(op: Any, kind: str) -> float:
     shapes = [tuple(port.get_shape()) for port in op.inputs() if port.get_partial_shape().is_static]
     result = _cells(op.output(0))
     if len(shapes) < 2:

@@ -17,6 +17,8 @@ from ._tflite_schema import BITS, CUSTOM, DTYPES, HIGHER, OPERATORS
 
 IDENTIFIER = b"TFL3"
 ENTRY = "serving_default"
+BODIES = {"CALL": 1, "CALL_ONCE": 1, "IF": 2, "WHILE": 2}
+"""Operators that run subgraphs, and how many; their options begin with the numbers of these."""
 MOST = 1 << 20
 """Tensors or operators of a graph: more are none that anybody made."""
 
@@ -58,11 +60,13 @@ class Operator:
     Attributes:
         kind: In TFLite's spelling; `CUSTOM:name` for one that is no builtin.
         inputs: Numbers of tensors; -1 for an optional one that is left out.
+        bodies: Numbers of the subgraphs that it runs.
     """
 
     kind: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    bodies: tuple[int, ...] = ()
 
     @property
     def builtin(self) -> bool:
@@ -95,6 +99,15 @@ class Graph:
         for values, operators in ((self.values, self.operators), *self.others):
             for operator in operators:
                 yield operator, values[operator.outputs[0]].name if operator.outputs else operator.kind
+
+    def bodies(self, operator: Operator) -> list[tuple[tuple[Value, ...], tuple[Operator, ...]]]:
+        """The tensors and operators of the subgraphs that an operator runs, and of those within these."""
+        waiting, found = list(operator.bodies), dict[int, tuple[tuple[Value, ...], tuple[Operator, ...]]]()
+        while waiting:
+            if (number := waiting.pop()) not in found:
+                found[number] = self.others[number - 1]
+                waiting += [inner for one in found[number][1] for inner in one.bodies]
+        return list(found.values())
 
     def parents(self, operator: Operator) -> list[Value]:
         """The tensors that an operator reads."""
@@ -130,7 +143,7 @@ def _graph(content: bytes | mmap.mmap) -> Graph:
     parts = model.tables(2)
     if not parts:
         raise ValueError("it has no subgraph")
-    read = [(_values(part, buffers), _operators(part, kinds)) for part in parts]
+    read = [(_values(part, buffers), _operators(part, kinds, len(parts))) for part in parts]
     values, operators = read[0]
     inputs, outputs, unused = _names(model.tables(7), parts[0], values)
     return Graph(values, operators, inputs, outputs, tuple(read[1:]), unused)
@@ -198,7 +211,7 @@ def _check(value: Value) -> None:
         raise ValueError(f"tensor {value.name!r} has {len(value.scales)} scales and {len(value.zero_points)} zeros")
 
 
-def _operators(part: Table, kinds: Sequence[str]) -> tuple[Operator, ...]:
+def _operators(part: Table, kinds: Sequence[str], graphs: int) -> tuple[Operator, ...]:
     count, tables = len(part.tables(0)), part.tables(3)
     if len(tables) > MOST:
         raise ValueError(f"it has {len(tables)} operators, and at most {MOST} are read")
@@ -207,7 +220,10 @@ def _operators(part: Table, kinds: Sequence[str]) -> tuple[Operator, ...]:
         code = int(table.number(0, "I"))
         if code >= len(kinds):
             raise ValueError(f"an operator has the code numbered {code}, and there are {len(kinds)}")
-        found.append(Operator(kinds[code], _places(table, 1, count, -1), _places(table, 2, count, 0)))
+        bodies = tuple(int(table.table(4).number(at, "i")) for at in range(BODIES.get(kinds[code], 0) * table.has(4)))
+        if bodies and not 0 < min(bodies) <= max(bodies) < graphs:
+            raise ValueError(f"{kinds[code]} runs the subgraphs {list(bodies)}, and there are {graphs}")
+        found.append(Operator(kinds[code], _places(table, 1, count, -1), _places(table, 2, count, 0), bodies))
     return tuple(found)
 
 

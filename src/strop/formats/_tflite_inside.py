@@ -11,7 +11,7 @@ from .._lazy import require
 from ..dataflow import Dataflow, Operator, Stored
 from ..errors import NotApplicable
 from ..model import Tensor
-from ._tflite import Graph, Value
+from ._tflite import BODIES, Graph, Value
 from ._tflite import Operator as Written
 from ._tflite_writing import sign
 
@@ -21,7 +21,7 @@ HYBRID = frozenset({
     "BATCH_MATMUL", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM",
 })  # fmt: skip
 """What takes floats and weights of integers, and rounds the floats as it runs."""
-CONTROL = frozenset({"IF", "WHILE", "STABLEHLO_WHILE", "STABLEHLO_CASE", "CALL", "CALL_ONCE"})
+CONTROL = frozenset({*BODIES, "STABLEHLO_WHILE", "STABLEHLO_CASE"})
 
 
 def dataflow_of(graph: Graph) -> Dataflow:
@@ -33,16 +33,18 @@ def dataflow_of(graph: Graph) -> Dataflow:
         if value.stored:
             stored[called[place]] = Stored(value.dtype, 0 if value.buffer in seen else value.stored)
             seen.add(value.buffer)
-    found, opaque = [], []
+    found, opaque = list[Operator](), dict[str, int]()
     for number, one in enumerate(graph.operators):
         outputs = tuple(called[place] for place in one.outputs)
         name = outputs[0] if outputs else f"{one.kind} {number}"
         reads = tuple(called[place] for place in one.inputs if place >= 0)
         found.append(Operator(name, one.kind, reads, outputs, _precision(graph, one, makers)))
         if one.kind in CONTROL:
-            opaque.append(name)
+            held = {value.buffer: value.stored for values, _ in graph.bodies(one) for value in values}
+            opaque[name] = sum(size for buffer, size in held.items() if buffer not in seen)
+            seen |= held.keys()
     inputs, outputs = (tuple(called[place] for place in side.values()) for side in (graph.inputs, graph.outputs))
-    return Dataflow(tuple(found), stored, inputs, outputs, opaque=tuple(opaque))
+    return Dataflow(tuple(found), stored, inputs, outputs, opaque=opaque)
 
 
 def names(graph: Graph) -> list[str]:

@@ -39,3 +39,16 @@ def told(
         "work": f"{operations:,.0f} multiply-adds for one sample, in matrix products, convolutions and the like",
     }
     return facts, said
+
+
+def as_whole(names: Sequence[str]) -> list[str]:
+    """What to know of layers that hold graphs of their own, as a sentence; none where there are no such layers."""
+    if not names:
+        return []
+    are = "is" if len(names) == 1 else "are"
+    return [f"{listed(names)} {are} told of as a whole: what a loop repeats counts once, and of branches all"]
+
+
+def listed(names: Sequence[str]) -> str:
+    """A few names, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3:,} more" if len(names) > 3 else "")

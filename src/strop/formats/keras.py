@@ -130,6 +130,7 @@ def function_of(model: Model) -> Function:
         lambda *tensors: call(tensors, False),
         lambda arrays: tree.flatten(live.predict_on_batch(tree.pack_sequence_as(inputs, list(arrays)))),
         [variable.value for variable in live.variables],
+        str(live.name),
     )
 
 

@@ -77,11 +77,11 @@ class OpenvinoFormat(ModelFormat):
 
     def structure(self, model: Model, samples: Batch | None = None) -> Structure:
         """Operators as they are in the file, with their multiply-adds and the bytes of their weights."""
-        from ._openvino_layers import structure_of
+        from ._openvino_layers import stored_in, structure_of
 
         shapes, carried = call_shapes(model.signature, samples)
         try:
-            return structure_of(model, shapes, carried, _constants(model))
+            return structure_of(model, shapes, carried, stored_in(ElementTree.parse(model.path).getroot()))
         except RuntimeError as error:
             said = str(error).strip().splitlines()[-1][:300]
             raise UnsupportedModel(
@@ -163,15 +163,6 @@ def operators(model: Model) -> frozenset[str]:
     """The types of all operators, in OpenVINO's spelling."""
     root = ElementTree.parse(model.path).getroot()
     return frozenset(layer.get("type", "") for layer in root.iterfind("layers/layer"))
-
-
-def _constants(model: Model) -> dict[str, tuple[int, int]]:
-    """Where in the file of weights each constant lies, and its bytes, by name; several may share a place."""
-    found = {}
-    for layer in ElementTree.parse(model.path).getroot().iterfind("layers/layer[@type='Const']"):
-        if (data := layer.find("data")) is not None:
-            found[layer.get("name", "")] = int(data.get("offset", 0)), int(data.get("size", 0))
-    return found
 
 
 def layer_names(model: Model) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from ..errors import UnsupportedModel
 from ..model import Batch, Signature, Tensor
 
 Array = np.ndarray[Any, Any]
+_CALLED = re.compile(r"_\d+$")
+"""The number of a call, behind the name of a scope."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,14 @@ class Function:
         call: Takes tensors, returns tensors; can be traced.
         called: As users call it: takes arrays, returns arrays.
         variables: Those that it reads, which live as long as somebody holds them.
+        scope: What a Keras model is called, within whose scope all that it does is; empty of others.
     """
 
     signature: Signature
     call: Callable[..., Sequence[Any]]
     called: Callable[[Sequence[Array]], Sequence[Array]]
     variables: Sequence[Any]
+    scope: str = ""
 
     def __call__(self, batch: Batch) -> dict[str, Array]:
         """Run samples, operator by operator."""
@@ -39,6 +44,21 @@ class Function:
     def given(self, batch: Batch) -> list[Array]:
         """The inputs in order, in the types that the model takes."""
         return [np.asarray(batch[tensor.name], tensor.dtype) for tensor in self.signature.inputs]
+
+    def by_layers(self, names: Sequence[str]) -> list[str]:
+        """What operators of a traced Keras model are called, by its layers' own names: `mine_1/conv_1/Relu` is
+        `conv/Relu`.
+
+        Keras enters the scope of a layer to build it, and again to call it, which TensorFlow numbers. Of operators that
+        were made one, all are named.
+        """
+        return distinct([";".join(map(self._by_layer, name.split(";"))) for name in names]) if self.scope else [*names]
+
+    def _by_layer(self, name: str) -> str:
+        whole, *scopes, own = name.split("/") if "/" in name else ("", name)
+        if _CALLED.sub("", whole) != self.scope:
+            return name
+        return "/".join([*(_CALLED.sub("", scope) for scope in scopes), own])
 
     def traced(self, samples: int | None = None) -> Any:
         """A concrete function from `input_0`, `input_1`, ... to a mapping of `output_0`, ...: names that every

@@ -22,7 +22,7 @@ from ._tflite_inside import dataflow_of, names, shift, tap
 from ._tflite_pixels import with_pixels
 from ._tflite_schema import BITS, NUMERIC
 from ._tflite_writing import content
-from ._told import told
+from ._told import as_whole, told
 
 FILE = "model.tflite"
 INTEGERS = frozenset({"int2", "int4", "int8", "uint4", "uint8", "int16"})
@@ -96,8 +96,8 @@ class TfliteFormat(ModelFormat):
         samples_a_call = _samples(graph)
         layers, seen = [], set[int]()
         for operator, name in islice(graph.named_operators(), len(graph.operators)):
-            parents = graph.parents(operator)
-            stored = {value.buffer: value for value in parents if value.stored}
+            held = [*graph.parents(operator), *(value for values, _ in graph.bodies(operator) for value in values)]
+            stored = {value.buffer: value for value in held if value.stored}
             own = [value for buffer, value in stored.items() if buffer not in seen]
             seen |= set(stored)
             looked_up = operator.kind in _LOOKUPS and operator.outputs
@@ -118,8 +118,10 @@ class TfliteFormat(ModelFormat):
             between.update(graph.values[at].dtype for at in operator.outputs[:1])
         facts, said = told(layers, kinds, types, dict(between.most_common()))
         sizes = {str(at): _bytes(v) / samples_a_call for at, v in enumerate(graph.values) if not v.stored}
+        missing = as_whole([layer.name for layer, one in zip(layers, graph.operators, strict=True) if one.bodies])
         return Structure(
-            tuple(layers), {**facts, **_counts(graph)}, said, sizes, tuple(map(str, graph.outputs.values()))
+            tuple(layers), {**facts, **_counts(graph)}, said, sizes, tuple(map(str, graph.outputs.values())),
+            tuple(missing),
         )  # fmt: skip
 
     def dataflow(self, model: Model) -> Dataflow:
@@ -233,11 +235,18 @@ def _constants(graph: Graph) -> list[Value]:
 
 
 def _operations(graph: Graph, operator: Operator) -> int:
-    """Multiply-adds for one sample, of what mainly consists of them."""
+    """Multiply-adds for one sample, of what mainly consists of them. What a loop repeats counts once, and of branches
+    all."""
+    inside = sum(_own(values, one) for values, inner in graph.bodies(operator) for one in inner)
+    return (_own(graph.values, operator) + inside) // _samples(graph)
+
+
+def _own(values: Sequence[Value], operator: Operator) -> int:
+    """Those of a call, without what is within."""
     if len(operator.inputs) < 2 or min(operator.inputs[:2]) < 0 or not operator.outputs:
         return 0
-    first, second = (graph.values[place].shape for place in operator.inputs[:2])
-    result = graph.values[operator.outputs[0]]
+    first, second = (values[place].shape for place in operator.inputs[:2])
+    result = values[operator.outputs[0]]
     each = 0
     if operator.kind == "FULLY_CONNECTED" and second:
         each = result.cells * second[-1]
@@ -246,10 +255,10 @@ def _operations(graph: Graph, operator: Operator) -> int:
     elif operator.kind == "DEPTHWISE_CONV_2D" and len(second) == 4:
         each = result.cells * math.prod(second[1:3])
     elif operator.kind == "TRANSPOSE_CONV" and len(second) == 4 and len(operator.inputs) > 2:
-        each = graph.values[operator.inputs[2]].cells * math.prod(second[:3])
+        each = values[operator.inputs[2]].cells * math.prod(second[:3])
     elif operator.kind == "BATCH_MATMUL" and first:
         each = result.cells * first[-1]
-    return each // _samples(graph)
+    return each
 
 
 def _samples(graph: Graph) -> int:

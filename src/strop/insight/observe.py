@@ -12,11 +12,12 @@ from .. import formats
 from ..data import Data
 from ..disturbance import quiet_cores
 from ..jobs import PATIENCE
-from ..runtime import Array, Profiled
+from ..runtime import EXACT, Array, Profiled
 from ..server import Hosted, Server, first_feeds
 from ..stats import Interval
 from ..target import pin
 from ..timing import one_at_a_time
+from ..units import counted, quantity
 from .memory import held
 from .peaks import Peaks
 from .roofline import Row, rows
@@ -24,6 +25,8 @@ from .split import Found, metered
 
 FEEDS = 8  # calls that take turns
 DISTURBED = 0.02  # of the time, without a core, from which on that is said
+STEPS = 3  # of a profiler, under which what a layer takes is hardly known
+COARSE = 0.1  # of the layers' time, that such layers take, from which on that is said
 TOO_LONG = 0.02  # by which layers together take longer than a call, from which on that is said
 
 
@@ -62,7 +65,8 @@ def observe(hosted: Hosted, data: Path, peaks: Peaks | None) -> Found:
 def _overhead(seconds: Interval, found: tuple[Row, ...]) -> tuple[Interval, Interval]:
     """Seconds of a call that no layer takes, and their share of it."""
     parts = sum(row.seconds for row in found)
-    value, low, high = (max(0.0, whole - parts) for whole in (seconds.value, seconds.low, seconds.high))
+    left = (whole - parts for whole in (seconds.value, seconds.low, seconds.high))
+    value, low, high = (rest if rest >= EXACT else 0.0 for rest in left)
     whole = seconds.value
     return Interval(value, low, high), Interval(value / whole, low / seconds.low, high / seconds.high)
 
@@ -92,5 +96,12 @@ def _said(profiled: Profiled, seconds: Interval, waited: float) -> list[str]:
         said.append(
             f"while they are watched the layers together take {over:.0%} longer than a call does: by so much their "
             "times are too long"
+        )
+    taken = [layer.seconds for layer in profiled.layers]
+    short = [each for each in taken if each < STEPS * profiled.step]
+    if sum(short) > COARSE * sum(taken):
+        said.append(
+            f"the profiler tells times in steps of {quantity(profiled.step, 's')}, and of {counted(len(taken), 'row')} "
+            f"{len(short):,} took less than {STEPS} of these: their times are hardly known"
         )
     return said

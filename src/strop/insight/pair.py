@@ -67,7 +67,7 @@ class Pair:
         for flow, whose in zip(self.flows, ("original", "candidate"), strict=True):
             if flow.opaque:
                 self.notes.append(
-                    f"the {whose} has control flow ({', '.join(flow.opaque[:3])}): what is within is not looked into"
+                    f"the {whose} has control flow ({', '.join([*flow.opaque][:3])}): what is within is not looked into"
                 )
         until = monotonic() + seconds
         firsts = (next(steps) for _, steps in calls(original.model.signature, data, original.target.batch))

@@ -97,10 +97,10 @@ def parts(original: Dataflow, candidate: Dataflow, values: Sequence[tuple[str, s
     for place, (value, found) in enumerate(values):
         first, second = before.operators[place], after.operators[place]
         maker = before.makers[value]
-        main = _main(before.moving(first), maker)
+        main = _main(before.moving(first), maker, original)
         theirs, last = after.moving(second), after.makers.get(found)
         alike = next((one for one in theirs if one.name == main.name and one.kind == main.kind), None)
-        counterpart = alike or (_main(theirs, last) if last is not None else None)
+        counterpart = alike or (_main(theirs, last, candidate) if last is not None else None)
         made.append(Part(value, found, first, second, main, counterpart, (before.bytes[place], after.bytes[place])))
     return made
 
@@ -152,10 +152,12 @@ def _cut(flow: Dataflow) -> set[str]:
     return found
 
 
-def _main(operators: Sequence[Operator], maker: Operator) -> Operator:
-    """What a layer is named after: a product, else the first operator that does more than follow, else the last."""
+def _main(operators: Sequence[Operator], maker: Operator, flow: Dataflow) -> Operator:
+    """What a layer is named after: a product, else what holds graphs of its own, else the first operator that does more
+    than follow, else the last."""
     for chosen in (
         (one for one in operators if plain(one.kind) in PRODUCTS),
+        (one for one in operators if one.name in flow.opaque),
         (one for one in operators if plain(one.kind) not in PLUMBING | FOLLOWERS),
         (one for one in operators if plain(one.kind) not in PLUMBING),
     ):
@@ -199,7 +201,8 @@ class _Regions:
             self.operators.append(tuple(sorted(own, key=lambda one: order[one.name])))
             stored = {name for one in own for name in one.inputs if name in flow.stored} - kept
             kept |= stored
-            self.bytes.append(sum(flow.stored[name].bytes for name in stored))
+            within = sum(flow.opaque.get(one.name, 0) for one in own)
+            self.bytes.append(sum(flow.stored[name].bytes for name in stored) + within)
 
     def moving(self, operators: Sequence[Operator]) -> list[Operator]:
         """Without those that work on what is stored alone."""

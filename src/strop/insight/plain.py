@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -36,7 +36,7 @@ def _rows(found: Found) -> Iterator[dict[str, Any]]:
     before = [layer for layer in found.structure.layers if layer.name not in done]
     learned = {layer.name: layer.parameters for layer in found.structure.layers}
     told = [(row.name, row.operator, row.place) for row in found.rows]
-    named = labels([*told, *((layer.name, layer.operator, layer.place) for layer in before)])
+    named = _placed(found.rows, labels([*told, *((layer.name, layer.operator, layer.place) for layer in before)]))
     for label, row in zip(named, found.rows, strict=False):
         yield _row(label, row, found.seconds.value, sum(learned.get(name, 0) for name in row.layers))
     for label, layer in zip(named[len(found.rows) :], before, strict=True):
@@ -44,6 +44,14 @@ def _rows(found: Found) -> Iterator[dict[str, Any]]:
             label, layer.operator, None, None, operations=0.0, bytes=layer.bytes, parameters=layer.parameters,
             layers=[layer.name],
         )  # fmt: skip
+
+
+def _placed(rows: Sequence[Row], named: list[str]) -> list[str]:
+    """What the runtime put in is called by the row that it comes after."""
+    home = {layer: label for label, row in zip(named, rows, strict=False) for layer in row.layers}
+    own = [(row.name, row.operator, f"after {home.get(row.after, row.after)}") for row in rows if row.after]
+    called = iter(labels(own))
+    return [next(called) if row.after else label for label, row in zip(named, rows, strict=False)] + named[len(rows) :]
 
 
 def _row(label: str, row: Row, whole: float, parameters: int) -> dict[str, Any]:

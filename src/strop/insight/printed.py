@@ -13,7 +13,7 @@ from .story import share
 from .table import one_line, shortened, table
 
 WIDEST = 110  # characters of a line, at the most
-WHOLE = 24  # layers up to which all are listed
+FEW = 24  # layers up to which all are listed
 LISTED = 16  # of more than that
 LONGEST = 34  # characters of a name
 REASONS = 6  # for floats, that are listed
@@ -30,20 +30,21 @@ LEGEND = (
 TOGETHER = "A layer without a time is computed with another one, which has the time of both."
 
 
-def printed(found: Mapping[str, Any], width: int = WIDEST) -> str:
+def printed(found: Mapping[str, Any], width: int = WIDEST, whole: bool = False) -> str:
     """What `strop.explanation.explain` gave, for a person.
 
     Args:
         found: It.
         width: Characters that a line may have.
+        whole: Whether to list all layers and reasons, not only those that matter most.
     """
     width = max(60, min(WIDEST, width))
     text = [*_filled(" ".join(found["said"]), width), "", *_sizes(found, width)]
     if found["layers"]:
-        text += ["", *_layers(found, width)]
+        text += ["", *_layers(found, width, whole)]
     if found["forest"]:
         text += ["", *_trees(found["forest"], width)]
-    text += _floats(found["floats"], width) + _samples(found["samples"])
+    text += _floats(found["floats"], width, whole) + _samples(found["samples"])
     for note in found["notes"]:
         text += _filled(f"note: {note}", width, 6)
     return "\n".join(text)
@@ -58,10 +59,10 @@ def _sizes(found: Mapping[str, Any], width: int) -> Iterator[str]:
         yield from _filled(f"{name:<11}{side['format']} on {side['runtime']}, {size}", width, 11)
 
 
-def _layers(found: Mapping[str, Any], width: int) -> Iterator[str]:
+def _layers(found: Mapping[str, Any], width: int, whole: bool) -> Iterator[str]:
     layers = found["layers"]
     shown, rest = list(layers), []
-    if len(layers) > WHOLE:
+    if len(layers) > FEW and not whole:
         order = sorted(
             range(len(layers)), key=lambda at: (-(layers[at]["share"] or 0), -layers[at]["introduced"]["error"])
         )
@@ -132,15 +133,16 @@ def _change(both: Mapping[str, float | None], unit: str) -> str:
     return f"{number if name and after.endswith(f' {name}') else before} -> {after}"
 
 
-def _floats(kept: Sequence[Mapping[str, Any]], width: int) -> list[str]:
+def _floats(kept: Sequence[Mapping[str, Any]], width: int, whole: bool) -> list[str]:
     if not kept:
         return []
-    said = lines(kept)
+    said = lines(kept, whole)
+    shown = said if whole else said[:REASONS]
     text = ["", f"Stayed in floats: {counted(len(kept), 'layer')}"]
-    for line in said[:REASONS]:
+    for line in shown:
         text += _filled(line, width, 4, "  ")
-    if len(said) > REASONS:
-        text.append(f"  and {counted(len(said) - REASONS, 'reason')} more; --json has all of them")
+    if left := len(said) - len(shown):
+        text.append(f"  and {counted(left, 'reason')} more; --json has all of them")
     return text
 
 

@@ -45,6 +45,7 @@ class Row:
         attainable: Seconds at this machine's peaks; None where these are not known, or the sizes of what it computes.
         bound_by: One of `KINDS`; None where that can't be told either.
         place: Where in the source that layer came from; empty where that is not known.
+        after: Of what stands for no layer, the layer or input whose value it takes; empty where that is not known.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Row:
     attainable: float | None
     bound_by: str | None
     place: str = ""
+    after: str = ""
 
 
 def rows(times: Sequence[LayerTime], structure: Structure, peaks: Peaks | None, samples: int) -> tuple[Row, ...]:
@@ -92,7 +94,7 @@ def _row(
     return Row(
         main.name if main else time.name, main.operator if main else time.operator,
         tuple(layer.name for layer in group), time.seconds, operations, sum(layer.bytes for layer in group),
-        weights + values, time.precision, attainable, bound_by, main.place if main else "",
+        weights + values, time.precision, attainable, bound_by, main.place if main else "", time.after,
     )  # fmt: skip
 
 

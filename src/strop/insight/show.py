@@ -37,11 +37,12 @@ BOUND = {
 }
 
 
-def summarize(found: Mapping[str, Any], width: int = WIDTH) -> str:
+def summarize(found: Mapping[str, Any], width: int = WIDTH, whole: bool = False) -> str:
     """What `strop.profiling.profile` gave, for a person.
 
     Args:
         width: Characters of a line.
+        whole: Whether to list all layers, not only those that take most.
     """
     page = _Page(min(width, WIDTH))
     model, facts = found["model"], found["structure"]
@@ -65,7 +66,7 @@ def summarize(found: Mapping[str, Any], width: int = WIDTH) -> str:
         page.say("machine", _machine(found["peaks"]))
     if energy := found.get("energy"):
         page.say("energy", _energy(energy))
-    page.add(*layer_table(found["layers"], page.width), *_columns(facts.get("columns", [])))
+    page.add(*layer_table(found["layers"], page.width, whole), *_columns(facts.get("columns", [])))
     page.add(*_sensitivity(found.get("sensitivity")))
     _advise(page, found["advice"], found["unfit"])
     if guides := found.get("guide"):

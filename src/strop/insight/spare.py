@@ -70,21 +70,23 @@ def _why(seen: Seen, reasons: Mapping[str, Reason], integer: Collection[str]) ->
     return {"why": why, "known": False, "alone": None}
 
 
-def lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
+def lines(found: Sequence[Mapping[str, Any]], whole: bool = False) -> list[str]:
     """The layers by reason: what harms most in int8 first, then what most layers share.
 
     Args:
         found: As `floats` gave it.
+        whole: Whether to name all layers of a reason.
     """
     reasons: dict[str, list[Mapping[str, Any]]] = {}
     for one in found:
         reasons.setdefault(one["why"], []).append(one)
     ordered = sorted(reasons.items(), key=lambda item: (-(item[1][0]["alone"] or 0.0), -len(item[1])))
-    return [f"{_named(layers, why == OF_NO_KIND)}: {why}" for why, layers in ordered]
+    return [f"{_named(layers, why == OF_NO_KIND and not whole, whole)}: {why}" for why, layers in ordered]
 
 
-def _named(layers: Sequence[Mapping[str, Any]], by_kind: bool) -> str:
+def _named(layers: Sequence[Mapping[str, Any]], by_kind: bool, whole: bool) -> str:
     kinds = Counter(one["operator"] for one in layers)
     names = [f"{count} {kind}" for kind, count in kinds.most_common()] if by_kind else [one["layer"] for one in layers]
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{', '.join(names[:NAMED])}{more}"
+    shown = names if whole else names[:NAMED]
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    return f"{', '.join(shown)}{more}"

@@ -67,25 +67,26 @@ def tell(found: Inside, plain: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def untold(found: Inside) -> list[str]:
     """Which products of the original have no line of their own, and why not."""
-    said = []
+    joined = [(label, one) for label, seen in zip(labelled(found.layers), found.layers, strict=True)
+              for one in _others(seen)]  # fmt: skip
+    rest = [*found.outside, *(one for _, one in joined)]
+    mains = [seen.part.main for seen in found.layers]
+    # beside the layers that have a line, so that none is called by what several have in common
+    called = labels([(one.name, one.kind, one.place) for one in (*rest, *mains)])[: len(rest)]
+    said, count = [], len(found.outside)
     if found.outside:
-        said.append(f"not looked at, since it ends in no value that both models know: {_called(found.outside)}")
-    for label, seen in zip(labelled(found.layers), found.layers, strict=True):
-        if others := _others(seen):
-            said.append(
-                f"told of as one with {label}, since the candidate has no value of the original's between them: "
-                f"{_called(others)}"
-            )
+        said.append(f"not looked at, since it ends in no value that both models know: {', '.join(called[:count])}")
+    if joined:
+        pairs = [f"{other} with {label}" for (label, _), other in zip(joined, called[count:], strict=True)]
+        said.append(
+            f"told of as one, since the candidate has no value of the original's between them: {', '.join(pairs)}"
+        )
     return said
 
 
 def _others(seen: Seen) -> list[Operator]:
     """The other products that are told of as one with a layer."""
     return [one for one in products(seen.part.original) if one is not seen.part.main]
-
-
-def _called(operators: Sequence[Operator]) -> str:
-    return ", ".join(labels([(one.name, one.kind, one.place) for one in operators]))
 
 
 def _outputs(found: Inside) -> list[str]:

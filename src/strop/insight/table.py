@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..units import counted, percent, quantity, spread, stored, visible
+from ..units import percent, quantity, spread, stored, visible
 
 ITSELF = "the call itself"  # in the place of a layer's name
 ENOUGH = 0.8  # of the layers' time, that those take that are listed
@@ -20,8 +20,8 @@ LEGEND = (
     "little to do that starting it takes longer."
 )
 ROWS = (
-    "A row is what the runtime runs at once, named by its main layer: +1, one more layer is computed with it. --json "
-    "has all rows, and the layers in each."
+    "A row is what the runtime runs at once, named by its main layer: +1, one more layer is computed with it; after "
+    "x, what the runtime put in behind x, to change layouts or types. --json has all rows, and the layers in each."
 )
 MORE = {
     "work": "work: multiply-adds",
@@ -37,18 +37,19 @@ def one_line(text: str) -> str:
     return visible(text.translate(ESCAPED))
 
 
-def layer_table(layers: Sequence[Mapping[str, Any]], width: int) -> list[str]:
+def layer_table(layers: Sequence[Mapping[str, Any]], width: int, whole: bool = False) -> list[str]:
     """The parts of a call, those that take most first; where no times are known, what each is made of.
 
     Args:
         layers: As a profile has them.
         width: Characters of a line.
+        whole: Whether to list them all.
     """
     timed = [layer for layer in layers if layer["seconds"]]
     if not timed:
-        return _untimed(layers, width) if len(layers) > 1 else []
+        return _untimed(layers, width, whole) if len(layers) > 1 else []
     if any(layer.get("attainable") is not None or layer.get("layers") for layer in timed):
-        return _profiled(timed, width)
+        return _profiled(timed, width, whole)
     rows = [["part", "time", "share of a call", "operations", "time of each"]]
     for layer in layers:
         seconds, share = layer["seconds"], layer["share"]
@@ -60,32 +61,32 @@ def layer_table(layers: Sequence[Mapping[str, Any]], width: int) -> list[str]:
     return ["", "Where the time goes", *table(rows)]
 
 
-def _profiled(timed: Sequence[Mapping[str, Any]], width: int) -> list[str]:
+def _profiled(timed: Sequence[Mapping[str, Any]], width: int, whole: bool) -> list[str]:
     ordered = sorted(timed, key=lambda layer: -layer["seconds"]["value"])
-    shown = ordered[: _listed([layer["seconds"]["value"] for layer in ordered])]
+    shown = ordered if whole else ordered[: _listed([layer["seconds"]["value"] for layer in ordered])]
     rows = [["layer", "operator", "time", "share", "reached", "bound by"], *map(_row, shown)]
     more = [list(MORE), *map(_more, shown)]
     if left := ordered[len(shown) :]:
         seconds, share = (sum(layer[key]["value"] for layer in left) for key in ("seconds", "share"))
-        rows.append([f"and {counted(len(left), 'more')[:-1]}", "", quantity(seconds, "s"), f"{share:.1%}", "", ""])
+        rows.append([f"and {len(left):,} more", "", quantity(seconds, "s"), f"{share:.1%}", "", ""])
         more.append([""] * len(MORE))
     added = _room(rows, more, width)
     known = any(layer["bound_by"] for layer in timed if layer["layers"])
     legend = " ".join([LEGEND, ROWS, *(f"{MORE[name]}." for name in added)])
-    kinds = _filled(_by_operator(timed), width) if left else []
+    kinds = _filled(_by_operator(timed), width) if len(ordered) > FEWEST else []
     return [
         "", "Where the time goes", *table(rows, right=(2, 3, 4, *range(6, 6 + len(added)))), *kinds,
         *(_filled(legend, width) if known else []),
     ]  # fmt: skip
 
 
-def _untimed(layers: Sequence[Mapping[str, Any]], width: int) -> list[str]:
+def _untimed(layers: Sequence[Mapping[str, Any]], width: int, whole: bool) -> list[str]:
     """What layers are made of, those that compute most first; where none computes, those that hold most."""
     size = "operations" if any(layer["operations"] for layer in layers) else "bytes"
     ordered = sorted(layers, key=lambda layer: (-layer[size], -layer["bytes"]))
-    shown = ordered[: _listed([layer[size] for layer in ordered])]
+    shown = ordered if whole else ordered[: _listed([layer[size] for layer in ordered])]
     rows = [["layer", "operator", "parameters", "work", "share", "bytes"]]
-    whole = sum(layer[size] for layer in layers) or 1.0
+    most = sum(layer[size] for layer in layers) or 1.0
     for name, operator, some in (
         *((one_line(layer["name"]), one_line(layer["operator"]), [layer]) for layer in shown),
         *(
@@ -95,7 +96,7 @@ def _untimed(layers: Sequence[Mapping[str, Any]], width: int) -> list[str]:
         ),
     ):
         parameters, work, held = (sum(layer[key] for layer in some) for key in ("parameters", "operations", "bytes"))
-        share = sum(layer[size] for layer in some) / whole
+        share = sum(layer[size] for layer in some) / most
         rows.append([name, operator, f"{parameters:,}", brief(work), f"{share:.1%}", quantity(held, "bytes")])
     _room(rows, [[] for _ in rows], width)
     said = f"{MORE['work']} of a call. share: of all {'work' if size == 'operations' else 'bytes'}. {MORE['bytes']}."

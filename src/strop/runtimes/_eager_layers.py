@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import NotApplicable
-from ..runtime import LayerTime, Profiled
+from ..runtime import EXACT, LayerTime, Profiled
 from ._profiled import EACH, per_layer, take_turns
 
 if TYPE_CHECKING:
     import torch
 
 WITHIN = 2e-6  # seconds that hooks take within a module, at the most
-EXACT = 1e-9  # seconds that the clock tells apart
 PRECISIONS = {"torch.float32": "f32", "torch.bfloat16": "bf16", "torch.float16": "f16", "torch.qint8": "int8"}
 
 

@@ -16,7 +16,7 @@ from ..model import Model
 from ..runtime import Array, LayerTime, Profiled
 from ._litert_fusion import Group, Part, grouped
 from ._litert_library import Event, Watched
-from ._profiled import EACH, per_layer, take_turns
+from ._profiled import EACH, TOLD, per_layer, take_turns
 
 OPERATOR, DELEGATED = 2, 8
 """Kinds of events: an operator of the file, and a part of what a delegate runs."""
@@ -64,7 +64,7 @@ def profiled(
     each = dict(zip(told, per_layer(taken[:, told], turns, WITHIN, written), strict=True))
     called = [name for _, name in graph.named_operators()]
     layers = tuple(_layer(group, parts, each, graph, called) for group in groups)
-    return Profiled(layers, turns.plain, turns.waited)
+    return Profiled(layers, turns.plain, turns.waited, TOLD)
 
 
 def _taken(model: Model, graph: Graph, feed: Mapping[int, Array], threads: int, folder: Path) -> Path:

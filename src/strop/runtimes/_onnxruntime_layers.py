@@ -18,7 +18,7 @@ from ..formats.onnx_graph import named
 from ..model import Batch, Model
 from ..runtime import LayerTime, Profiled
 from ._fusion import origins
-from ._profiled import EACH, per_layer, take_turns
+from ._profiled import EACH, TOLD, behind, per_layer, take_turns
 
 if TYPE_CHECKING:
     import onnx
@@ -82,11 +82,16 @@ def profiled(session: Session, model: Model, batches: Sequence[Batch], threads: 
     taken = np.array([node.taken for node in logged.values()]).T[counted]
     times = np.array([node.written for node in logged.values()]).T[counted]
     each = per_layer(taken * 1e-6, turns, WITHIN, np.median(times, axis=0))
+    makers = {value: node.name for node in optimized.node for value in node.output if value}
+    reads = {node.name: makers.get(node.input[0], node.input[0]) for node in optimized.node if node.input}
     layers = tuple(
-        LayerTime(name, node.told["op_name"], float(seconds), stands_for[name], _precision(node.told))
+        LayerTime(
+            name, node.told["op_name"], float(seconds), stands_for[name], _precision(node.told),
+            "" if stands_for[name] else behind(name, stands_for, reads),
+        )
         for (name, node), seconds in zip(logged.items(), each, strict=True)
-    )
-    return Profiled(layers, turns.plain, turns.waited)
+    )  # fmt: skip
+    return Profiled(layers, turns.plain, turns.waited, TOLD)
 
 
 def _logged(log: Sequence[Mapping[str, Any]], names: set[str]) -> dict[str, _Logged]:

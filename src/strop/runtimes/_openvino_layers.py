@@ -12,7 +12,7 @@ from .._quiet import openvino
 from ..model import Batch, Model
 from ..runtime import Array, LayerTime, Profiled
 from ._openvino_fusion import Node, origins
-from ._profiled import EACH, per_layer, take_turns
+from ._profiled import EACH, TOLD, behind, per_layer, take_turns
 
 WITHIN = 5e-7
 """Seconds that reading the clock takes within a node, at the most."""
@@ -43,18 +43,21 @@ def profiled(
     ran = [place for place, entry in enumerate(logs[-1]) if entry.status == entry.Status.EXECUTED]
     each = per_layer(_means(logs, turns.kept)[None, ran], turns, WITHIN)
     given = [Node.of(op) for op in openvino().Core().read_model(str(model.path)).get_ordered_ops()]
-    stands_for = origins([Node.of(*pair) for pair in nodes], given)
-    known: dict[str, list[tuple[tuple[str, ...], dict[str, str]]]] = {}
-    for (op, info), names in zip(nodes, stands_for, strict=True):
-        known.setdefault(op.get_friendly_name(), []).append((names, info))
+    run = [Node.of(*pair) for pair in nodes]
+    stands_for = dict(zip([node.key for node in run], origins(run, given), strict=True))
+    reads = {node.key: node.reads[0] for node in run if node.reads}
+    known: dict[str, list[tuple[tuple[str, ...], str, dict[str, str]]]] = {}
+    for node, (_, info) in zip(run, nodes, strict=True):
+        names = stands_for[node.key]
+        known.setdefault(node.name, []).append((names, "" if names else behind(node.key, stands_for, reads), info))
     # several may have one name: what was made of a node for each that reads it
-    told = [known[entry.node_name].pop(0) if known.get(entry.node_name) else ((), {}) for entry in logs[-1]]
+    told = [known[entry.node_name].pop(0) if known.get(entry.node_name) else ((), "", {}) for entry in logs[-1]]
     layers = []
     for place, taken in zip(ran, each, strict=True):
-        entry, (names, info) = logs[-1][place], told[place]
+        entry, (names, after, info) = logs[-1][place], told[place]
         precision = _precision(info, entry.exec_type)
-        layers.append(LayerTime(entry.node_name, entry.node_type, float(taken), names, precision))
-    return Profiled(_together(layers), turns.plain, turns.waited)
+        layers.append(LayerTime(entry.node_name, entry.node_type, float(taken), names, precision, after))
+    return Profiled(_together(layers), turns.plain, turns.waited, TOLD)
 
 
 def _together(layers: Sequence[LayerTime]) -> tuple[LayerTime, ...]:

@@ -4,13 +4,13 @@ within each layer is told from what the layer takes."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .._rounds import waited
-from ..runtime import SECONDS, Array
+from ..runtime import EXACT, SECONDS, Array
 
 EACH = 2  # calls of either kind in a turn
 WARM = 3  # turns that do not count
@@ -110,7 +110,25 @@ def per_layer(logged: Array, turns: Turns, within: float, written: Array | None 
     lost = turns.lost if len(logged) == len(turns.lost) else turns.lost.mean(keepdims=True)
     found = np.median(_calm(logged, lost), axis=0) + told / 2
     excess = float(found.sum()) - float(np.median(turns.plain))
-    return found - _even(found, excess, within, np.ones(len(found)) if written is None else written)
+    left = found - _even(found, excess, within, np.ones(len(found)) if written is None else written)
+    return np.where(left < EXACT, 0.0, left)
+
+
+def behind(node: str, layers: Mapping[str, Sequence[str]], reads: Mapping[str, str]) -> str:
+    """The layer whose value a node takes that stands for none: the last of those of the node before it, or where that
+    stands for none either, before that. Where no node comes before, it is an input, and that is told.
+
+    Args:
+        node: By the runtime's own name, as all nodes here.
+        layers: That each node stands for, in order.
+        reads: The node, or the input, whose value each node takes first.
+    """
+    seen = {node}
+    while (node := reads.get(node, "")) not in seen:
+        seen.add(node)
+        if node not in reads or layers.get(node):
+            return layers[node][-1] if layers.get(node) else node
+    return ""
 
 
 def _calm(logged: Array, lost: Array) -> Array:

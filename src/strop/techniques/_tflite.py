@@ -94,18 +94,29 @@ def prepared(model: Model) -> Source:
     return Source(model.path, written(live), graph, scopes, layers, _ends(live))
 
 
-def renamed(content: bytes, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> bytes:
-    """A file whose inputs and outputs have other names, in the order given.
+def renamed(
+    content: bytes, inputs: Mapping[str, str], outputs: Mapping[str, str],
+    inner: Callable[[Sequence[str]], Sequence[str]],
+) -> bytes:  # fmt: skip
+    """A file whose inputs and outputs have other names, in the order given, and whose values do.
+
+    An operator goes by the value that it makes, and one that makes an output by that.
 
     Args:
         content: The file.
         inputs: What they are called now, each with its new name; likewise `outputs`.
+        inner: The new names of all values of a graph.
     """
     graph, live = read(content), flatbuffers.read_model_from_bytearray(bytearray(content))
     given = {new: graph.inputs[old] for old, new in inputs.items()}
     results = {new: graph.outputs[old] for old, new in outputs.items()}
     live.subgraphs[0].inputs, live.subgraphs[0].outputs = list(given.values()), list(results.values())
     sign(live, given, results)
+    for place, part in enumerate(live.subgraphs):
+        ends = {at: name for name, at in results.items()} if not place else {}
+        old = [(tensor.name or b"").decode(errors="replace") for tensor in part.tensors]
+        for tensor, name in zip(part.tensors, inner([ends.get(at, name) for at, name in enumerate(old)]), strict=True):
+            tensor.name = name.encode()
     return written(live)
 
 

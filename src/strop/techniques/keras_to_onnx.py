@@ -32,6 +32,7 @@ OPSET = 18  # the last that tf2onnx 1.17 writes
 class KerasToOnnx(Technique):
     """Convert to ONNX by tf2onnx, and hold the graph to what the original answers."""
 
+    version: ClassVar[int] = 2
     accepts: ClassVar[frozenset[Format]] = frozenset({KERAS, SAVED_MODEL})
     returns: ClassVar[Format | None] = ONNX
     phase: ClassVar[Phase] = Phase.CONVERT
@@ -78,6 +79,9 @@ def _converted(function: Function) -> onnx.ModelProto:
         )
     sides = ((given, function.signature.inputs), (output, function.signature.outputs))
     rename(proto.graph, {name(place): t.name for name, side in sides for place, t in enumerate(side)})
+    own = list(nodes(proto.graph))
+    for node, name in zip(own, function.by_layers([node.name for node in own]), strict=True):
+        node.name = name
     return proto
 
 

@@ -36,6 +36,7 @@ class KerasToTflite(Technique):
     A recurrent layer becomes a loop over steps that takes the target's batch, and no other.
     """
 
+    version: ClassVar[int] = 2
     accepts: ClassVar[frozenset[Format]] = frozenset({KERAS, SAVED_MODEL})
     returns: ClassVar[Format | None] = TFLITE
     phase: ClassVar[Phase] = Phase.CONVERT
@@ -53,7 +54,7 @@ class KerasToTflite(Technique):
         path = context.folder / "model.tflite"
         path.write_bytes(tool.renamed(
             content, {given(place): tensor.name for place, tensor in enumerate(inputs)},
-            {output(place): tensor.name for place, tensor in enumerate(outputs)},
+            {output(place): tensor.name for place, tensor in enumerate(outputs)}, function.by_layers,
         ))  # fmt: skip
         made = TfliteFormat().open(path)
         with converting():
