@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from . import formats, jobs
+from . import formats, jobs, metrics
 from ._plain import given as checked
 from .caution import caution
 from .comparison import TIME, fit, host, random_inputs
@@ -18,17 +18,20 @@ from .insight import (
     UNTOLD,
     Found,
     Peaks,
+    Sensitivity,
     advise,
     bound_by,
     examine,
     guide,
     layers,
+    mixers,
     observe,
     peaks,
     shares_of,
     unfit,
 )
 from .insight import sensitivity as bear
+from .insight.sensitivity import SECONDS
 from .model import Model
 from .prepare import check_target
 from .progress import Tell, passed_on
@@ -37,6 +40,7 @@ from .server import Hosted
 from .showing import Profile
 from .spelling import option
 from .target import Target
+from .units import counted
 
 LIMITS = jobs.Limits(TIME, 1 << 62)
 
@@ -65,9 +69,10 @@ def profile(
         seed: Of random inputs, and of the resamples.
         trust_pickle: Whether pickles may be read, which runs the code in them.
         weights: A file of weights, where the model is a module, as for `optimize`.
-        sensitivity: Whether to measure, too, how each layer bears int8, which takes some two minutes and needs data.
+        sensitivity: Whether to measure, too, how each layer bears int8, which takes two minutes at the most and needs
+            data; where that can't be told, a note says why.
         metric: Of quality, that this is told in besides; its name, or `module:function`.
-        tell: Called with the share done (0 to 1) and a few words, while that is measured.
+        tell: Called with the share done (0 to 1) and a few words, while that is measured; first with what it may take.
 
     Returns:
         Plain data, which a notebook shows.
@@ -92,6 +97,8 @@ def profile(
         raise InvalidData(
             f"How layers bear int8 is told by samples, and none are given. Give some: {option('data', 'DATA')}."
         )
+    if metric:
+        metrics.find(metric)  # refused before anything is measured
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
         hosted = host(model, folder / "original", target, trust_pickle, weights)
@@ -111,20 +118,24 @@ def profile(
             watched.raise_unless_done()
             assert watched.value is not None
             found = watched.value
-        bears = None
-        if sensitivity:
-            progress = folder / "progress.json"
-            with passed_on(progress, tell):
-                ended = jobs.run(
-                    bear, ready.model, folder / "data", metric, ready.target, seed, progress, limits=LIMITS
-                )
-            ended.raise_unless_done()
-            bears = ended.value
+        bears = _borne(ready, found, folder, metric, seed, tell) if sensitivity else None
         notes = list(found.notes)
+        if bears and bears.value is None:  # the profile is worth having all the same
+            notes.append(f"how layers bear int8 is not told: {bears.reason.removesuffix('.')}")
         if made_up:
             notes.append(f"the inputs were random numbers; {option('data', 'DATA')} tells how it is on your own")
         plain = _plain(hosted, ready, found, known, None if made_up else samples, notes)
-        return Profile(plain, sensitivity=bears and asdict(bears))
+        return Profile(plain, sensitivity=bears and bears.value and asdict(bears.value))
+
+
+def _borne(ready: Hosted, found: Found, folder: Path, metric: str, seed: int, tell: Tell) -> jobs.Ended[Sensitivity]:
+    """How the layers bear int8, or why that can't be told; what it may take is told before it is begun."""
+    if mixers(ready.model.format):
+        count = sum(layer.weights > 0 < layer.operations for layer in found.structure.layers)
+        tell(0.0, f"how some {counted(count, 'layer')} bear int8: {SECONDS:.0f} s at the most, calibrating included")
+    progress = folder / "progress.json"
+    with passed_on(progress, tell):
+        return jobs.run(bear, ready.model, folder / "data", metric, ready.target, seed, progress, limits=LIMITS)
 
 
 def _timed(hosted: Hosted, samples: Data, given: bool, folder: Path, seed: int) -> Found:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from .advice import would_decide
 from .events import Confirmed, Confirming, Event, Measured, Planned, Said, Stopped, Tried, Trying, Working
 from .frontier import Frontier
 from .judge import Report
+from .progress import Tell
 from .result import Result
 from .units import counted, duration, named, share, spread, stored, visible
 from .verification import compared, explain
@@ -117,6 +119,20 @@ def console() -> Console:
     if not sys.stderr.isatty():
         found.width = 160  # a log has no edge to fold at
     return found
+
+
+@contextlib.contextmanager
+def telling(words: str) -> Iterator[Tell]:
+    """Says how far a verb is: what begins in a line of its own, a log's too; what goes on in one that lives."""
+    screen = console()
+    with screen.status(words) as status:
+
+        def tell(share: float, words: str) -> None:
+            if not share:
+                screen.print(escape(words), soft_wrap=True)
+            status.update(escape(f"{share:.0%}, {words}"))
+
+        yield tell
 
 
 def show_result(console: Console, result: Result, bundle: str | None, out: Path | None = None) -> None:
