@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 from . import formats, jobs, metrics
 from ._plain import given as checked
 from .caution import caution
-from .comparison import TIME, fit, host, random_inputs
+from .comparison import fit, host, random_inputs
 from .data import Data
 from .errors import InvalidData
+from .explanation import within
 from .insight import (
     PROFILING,
     UNTOLD,
@@ -41,8 +43,6 @@ from .showing import Profile
 from .spelling import option
 from .target import Target
 from .units import counted
-
-LIMITS = jobs.Limits(TIME, 1 << 62)
 
 
 def profile(
@@ -108,16 +108,7 @@ def profile(
         samples = made_up or read_for(signature, data, label=label, storage=folder)
         ready, _ = fit(samples, hosted, hosted, folder / "data")
         known = peaks(ready.runtime.label(), target)
-        watched = jobs.run(observe, ready, folder / "data", known, limits=LIMITS)
-        if watched.cause in ("refused", "crashed"):
-            found = _timed(ready, samples, made_up is None, folder / "beside", seed)
-            if len(found.structure.layers) > 1:
-                why = watched.reason if watched.cause == "refused" else f"layers were not timed: {watched.reason}"
-                found = replace(found, notes=(*found.notes, why))
-        else:
-            watched.raise_unless_done()
-            assert watched.value is not None
-            found = watched.value
+        found = measured(ready, samples, folder / "data", known, folder / "beside", made_up is None, seed)
         bears = _borne(ready, found, folder, metric, seed, tell) if sensitivity else None
         notes = list(found.notes)
         if bears and bears.value is None:  # the profile is worth having all the same
@@ -135,25 +126,64 @@ def _borne(ready: Hosted, found: Found, folder: Path, metric: str, seed: int, te
         tell(0.0, f"how some {counted(count, 'layer')} bear int8: {SECONDS:.0f} s at the most, calibrating included")
     progress = folder / "progress.json"
     with passed_on(progress, tell):
-        return jobs.run(bear, ready.model, folder / "data", metric, ready.target, seed, progress, limits=LIMITS)
+        asked = ready.model, folder / "data", metric, ready.target, seed, progress
+        return jobs.run(bear, *asked, limits=within(math.inf))
 
 
-def _timed(hosted: Hosted, samples: Data, given: bool, folder: Path, seed: int) -> Found:
+def measured(
+    ready: Hosted,
+    samples: Data,
+    data: Path,
+    known: Peaks | None,
+    folder: Path,
+    given: bool = True,
+    seed: int = 0,
+    until: float = math.inf,
+) -> Found:
+    """What the runtime's own profiler tells of a model; where it has none, what is told without.
+
+    Args:
+        ready: A model, and what runs it.
+        samples: That fit it.
+        data: The folder that they are stored in.
+        known: What this machine does at the most; None where that is not known.
+        folder: One that does not exist yet, to write into.
+        given: Whether the samples are somebody's own; else they are random.
+        seed: Of the resamples.
+        until: `time.monotonic()` at which it is to end.
+
+    Raises:
+        StropError: The model can't be taken apart, or run, or not in time.
+    """
+    watched = jobs.run(observe, ready, data, known, limits=within(until))
+    if watched.cause not in ("refused", "crashed"):
+        watched.raise_unless_done("the model could not be profiled")
+        assert watched.value is not None
+        return watched.value
+    found = _timed(ready, samples, given, folder, seed, until)
+    if len(found.structure.layers) > 1:
+        why = watched.reason if watched.cause == "refused" else f"layers were not timed: {watched.reason}"
+        found = replace(found, notes=(*found.notes, why))
+    return found
+
+
+def _timed(hosted: Hosted, samples: Data, given: bool, folder: Path, seed: int, until: float) -> Found:
     """What can be told without a profiler: the model is timed beside its first part."""
     folder.mkdir()
-    short, why = _shortened(hosted.model, folder / "shorter")
+    short, why = _shortened(hosted.model, folder / "shorter", until)
     other = hosted if short is None else replace(hosted, model=short)
     ready = fit(samples, hosted, other, folder / "data")
-    ended = jobs.run(examine, (hosted.model, short), ready, folder / "data", PROFILING, given, seed, limits=LIMITS)
+    asked = (hosted.model, short), ready, folder / "data", PROFILING, given, seed
+    ended = jobs.run(examine, *asked, limits=within(until))
     ended.raise_unless_done()
     assert ended.value is not None
     return replace(ended.value, notes=(*why, *ended.value.notes))
 
 
-def _shortened(model: Model, folder: Path) -> tuple[Model | None, list[str]]:
+def _shortened(model: Model, folder: Path, until: float) -> tuple[Model | None, list[str]]:
     """The model cut down to its first part, made in a job; or why there is none, as a note."""
     folder.mkdir()
-    ended = jobs.run(formats.format_of(model.format).shortened, model, folder, limits=LIMITS)
+    ended = jobs.run(formats.format_of(model.format).shortened, model, folder, limits=within(until))
     if ended.cause == "refused":
         return None, [f"{UNTOLD}: {ended.reason}"]
     ended.raise_unless_done("the model could not be cut down")
