@@ -172,7 +172,7 @@ def show_manifest(console: Console, manifest: Mapping[str, Any]) -> None:
     for line in manifest["advice"]:
         console.print(f"  would help: {escape(line)}", soft_wrap=True)
     console.print(f"{counted(manifest['candidates'], 'candidate')} in {duration(manifest['seconds'])}; "
-                  f"{escape(details.search(manifest['search']))}", soft_wrap=True)  # fmt: skip
+                  f"{escape(details.search(manifest))}", soft_wrap=True)  # fmt: skip
     console.print(f"noise: {escape(details.noise(manifest['noise']))}", soft_wrap=True)
 
 
