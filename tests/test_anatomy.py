@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import onnxruntime
 import pytest
 
 from engine import mutations
+from forests import grown
 from models import RNG, cnn
 from strop import explain, formats
 from strop.anatomy import take_apart
@@ -22,8 +24,10 @@ from strop.data import Data
 from strop.dataflow import Group
 from strop.explanation import explained
 from strop.formats._onnx_unfused import unfused
+from strop.formats.forest import save
 from strop.insight import Peaks
 from strop.insight.opened import Faithful
+from strop.pipeline import _anatomy
 from strop.plan import Candidate
 from strop.reading import read_for
 from strop.report.why import why
@@ -31,7 +35,7 @@ from strop.runtimes import find
 from strop.server import Hosted
 from strop.target import Target
 from strop.technique import Context, apply
-from strop.techniques import OptimizeOnnx, StaticInt8
+from strop.techniques import OptimizeOnnx, StaticInt8, ToOpenvino
 
 Array = np.ndarray[Any, Any]
 
@@ -224,3 +228,49 @@ def test_how_layers_bear_int8_is_told_and_drawn(
     assert not list(tmp_path.rglob("*.onnx")), "a search leaves nothing outside of its run"
     found["groups"][0]["alone"]["error"] = None  # as a file has what is not finite
     assert "not finite" in why(MANIFEST, {"sensitivity": found})
+
+
+def test_what_was_profiled_has_the_names_of_the_original(
+    sides: tuple[Hosted, Hosted, Candidate, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO's own are `r/WithoutBiases` and the like."""
+    monkeypatch.setattr("strop.anatomy.peaks", lambda runtime, target, anew: None)
+    original, _, _, data = sides
+    made = apply(ToOpenvino(), original.model, Context(Data.load(data), original.model, original.target, 0, tmp_path))
+    hosted = Hosted(made, find("openvino")(), original.target)
+    found = take_apart(original, hosted, Candidate((ToOpenvino(),), hosted.runtime), data, seconds=600)
+    told = {one["counterpart"]: one["name"] for one in found["explained"]["layers"]}
+    named = {name: one["name"] for one in found["profile"]["layers"] for name in one["layers"] if name in told}
+    assert len(named) >= 3 and set(named.values()) <= set(told.values())
+    assert any(name not in told.values() for name in named), "or nothing was to be named anew"
+
+
+def test_what_has_no_profiler_is_timed_without(tmp_path: Path) -> None:
+    (tmp_path / "given").mkdir()
+    model = save(grown(RNG(0), trees=6), tmp_path / "given")
+    data = read_for(model.signature, {"x": RNG(1).normal(size=(32, 4))})
+    data.save(tmp_path / "data")
+    hosted = Hosted(model, find("gtil")(), Target(threads=1))
+    found = take_apart(hosted, hosted, Candidate((), hosted.runtime), tmp_path / "data", seconds=600)
+    assert found["why_not"] == []
+    assert found["profile"]["seconds"]["value"] > 0 and found["profile"]["bound_by"] in ("overhead", "model")
+    assert "A call takes" in why(MANIFEST, json.loads(json.dumps(found)))
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_options_of_a_runtime_change_numbers_too(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A route without steps is looked into, unless it is the original's own."""
+    kind = find("openvino")
+    original, made = (
+        SimpleNamespace(candidate=Candidate((), kind(precision=one)), model={}) for one in ("f32", precision)
+    )
+    setting = SimpleNamespace(original="original", search="search", model=lambda told: told,
+                              workshop=SimpleNamespace(target=Target()))  # fmt: skip
+    clock = SimpleNamespace(elapsed=100.0, to_tell=20.0, budget=SimpleNamespace(seconds=600.0))
+    monkeypatch.setattr("strop.anatomy.take_apart", lambda original, made, *rest: {"runtime": str(made.runtime)})
+    result = SimpleNamespace(handed_over=made, original=original)
+    found = _anatomy(result, setting, clock, lambda event: None)  # type: ignore[arg-type]
+    assert found == ({} if precision == "f32" else {"runtime": "openvino(precision=bf16)"})
+    told = [{"route": [], "runtime": one.candidate.to_json()["runtime"]} for one in (original, made)]
+    html = why({**MANIFEST, "original": told[0], "winner": told[1]}, {})
+    assert ("nothing was changed" in html) == (precision == "f32")

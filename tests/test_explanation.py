@@ -68,8 +68,8 @@ def test_a_candidate_is_explained_on_the_command_line(pair: Path) -> None:
     assert [one["value"] for one in found["layers"]] == ["r", "p", "s", "f", "scores"]
     first = found["layers"][0]
     assert set(first) == {
-        "name", "operator", "node", "others", "value", "precision", "bytes", "introduced", "accumulated", "share",
-        "seconds",
+        "name", "operator", "node", "counterpart", "others", "value", "precision", "bytes", "introduced",
+        "accumulated", "share", "seconds",
     }  # fmt: skip
     assert set(first["introduced"]) == {"sqnr", "cosine", "error", "lost"}
     assert sum(one["share"] for one in found["layers"]) == pytest.approx(1)
@@ -326,6 +326,11 @@ def test_forests_are_explained_tree_by_tree(tmp_path: Path) -> None:
     found = explain(*paths, {"x": RNG(1).normal(size=(60, 4))}, target=ONE)
     assert found["forest"]["trees"]["removed"] == [4, 5] and found["layers"] == []
     assert "2 trees left out." in printed(found) and "Trees that matter most, 2 of 2" in printed(found)
+    changes = [one["candidate"] - one["original"] for one in found["forest"]["by_column"]]
+    _, told = printed(found).split("Columns that changed most, ")
+    lines = told.splitlines()
+    assert lines[0].startswith(f"{sum(map(bool, changes))} of {sum(map(bool, changes))} that changed, by how often")
+    assert lines[2].split()[-1] == f"{min(changes):+,}", "the most first"
     json.dumps(found)
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -273,6 +274,17 @@ def test_what_a_goal_leaves_open_is_filled_in_and_told(tmp_path: Path) -> None:
     result = optimize(make(tmp_path / "m", seconds=0.002), "minimize latency.p50", trials=1, listener=seen.append)
     assert [limit["limit"] for limit in result.manifest["limits"]] == ["accuracy >= 99% of original"]
     assert any("accuracy >= 99% of original is required" in str(event) for event in seen)
+
+
+def test_what_is_asked_for_without_labels_says_what_it_is(tmp_path: Path) -> None:
+    model, data = make(tmp_path / "m", seconds=0.002)
+    np.savez(data, x=np.load(data)["x"])
+    seen: list[Event] = []
+    optimize((model, data), "minimize latency.p50", trials=1, listener=seen.append)
+    (said,) = (event.text for event in seen if isinstance(event, Said) and "is required" in event.text)
+    assert re.search(
+        r"so fidelity >= 0.99 is required \(fidelity: how alike a sample's outputs are to .*\); another", said
+    )
 
 
 def test_labels_that_are_numbered_otherwise_are_told_with_the_result(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import dataclasses
 import json
 import re
 from html.parser import HTMLParser
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from rich.markup import escape
@@ -27,6 +28,7 @@ from engine import (
     sliced,
 )  # fmt: skip
 from strop import details, terminal
+from strop.baseline import noise
 from strop.events import Confirmed, Measured, Tried
 from strop.fairness import Gap, Rate, Rates
 from strop.goal import Goal
@@ -162,6 +164,34 @@ def test_every_name_is_escaped(manifest: dict[str, Any]) -> None:
     assert {name for _, found in tags for name in found} <= {name for _, found in plain_tags for name in found}
     data = Text(html).code.partition('{"groups"')[2].partition("'use strict'")[0]
     assert "&lt;script&gt;" in data.replace(r"\u0026", "&"), "Plotly takes names for HTML"
+
+
+@pytest.mark.parametrize(
+    ("candidates", "told"),
+    [
+        (2, "41 planned routes (steps in a row, and what runs the result): 2 tried, 6 refused (a step of it does not "
+            "fit this model or this machine), 33 not tried (the search ended before)"),
+        (3, "33 not tried (the search ended before); 1 more candidate: routes of these with other settings"),
+    ],
+)  # fmt: skip
+def test_what_was_tried_adds_up(candidates: int, told: str) -> None:
+    counts = {"ended": "over", "bound": "trials", "routes": 41, "tried": 2, "refused": 6, "untried": 33}
+    said = details.search({"search": counts, "candidates": candidates})
+    assert said.startswith("the search ended: over. ") and said.endswith(told)
+    whole = {**counts, "routes": 2, "refused": 0, "untried": 0}
+    assert details.search({"search": whole, "candidates": 2}).endswith("runs the result): 2 tried")
+
+
+def test_noise_is_told_as_gains_are_held_to_it() -> None:
+    """Its value counts, not its bounds: a candidate's ratio has bounds of its own."""
+    found = {"metric": "latency.p50", "value": 0.98, "low": 0.3, "high": 1.4}
+    assert details.noise(found) == (
+        "latency.p50 of the original against itself is 0.98x (0.3 to 1.4). A gain in it counts where its own bounds "
+        "leave out 1x, and it is more than the 0.02 that this is off 1x"
+    )
+    original = cast(Any, SimpleNamespace(report=SimpleNamespace(figures={"latency.p50": SimpleNamespace(ratio=Interval(
+        0.98, 0.3, 1.4))})))  # fmt: skip
+    assert noise(original, "latency.p50") == pytest.approx(0.02)
 
 
 def test_a_terminal_tells_what_stands_out(manifest: dict[str, Any]) -> None:

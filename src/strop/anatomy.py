@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from . import jobs
 from .clock import LEAST_TO_TELL
 from .data import Data
 from .explanation import explained, spared, within
-from .insight import mixers, observe, peaks, sensitivity
+from .insight import mixers, peaks, sensitivity
 from .plan import Candidate
-from .profiling import timed
+from .profiling import measured, timed
 from .report.why import EXPLAINED, SENSITIVITY
 from .server import Hosted
 
@@ -41,7 +41,8 @@ def take_apart(original: Hosted, made: Hosted, candidate: Candidate, data: Path,
         seconds: That it may take.
 
     Returns:
-        Plain data: `explained`, as `strop.explain` tells it; `profile`, as `strop.profile` does, without advice;
+        Plain data: `explained`, as `strop.explain` tells it; `profile`, as `strop.profile` does, without advice, and
+        with the original's names of layers where `explained` knows them;
         `sensitivity`, how the original's layers bear int8, of a format whose precisions can be mixed. Each is None
         where it could not be told, and `why_not` says why. Of a mix of precisions also `mix`, its groups.
     """
@@ -61,12 +62,14 @@ def take_apart(original: Hosted, made: Hosted, candidate: Candidate, data: Path,
 
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
-        profile = attempt("where the time of a call goes", lambda: _profile(made, data, until), PROFILE)
+        profile = attempt("where the time of a call goes", lambda: _profile(made, data, folder, until), PROFILE)
         left = until - time.monotonic()
         explaining = until - left + max(LEAST_TO_TELL, EXPLAINING * left)
         origin = attempt(
             EXPLAINED, lambda: _explained(original, made, candidate, data, folder, explaining), EXPLAIN, explaining
         )
+        if profile and origin:
+            _name(profile["layers"], origin["layers"])
         told: dict[str, Any] = {"explained": origin, "profile": profile, "sensitivity": None}
         if mixers(original.model.format):
             told["sensitivity"] = attempt(
@@ -92,12 +95,18 @@ def _few(data: Path, scratch: Path) -> Path:
     return few
 
 
-def _profile(made: Hosted, data: Path, until: float) -> dict[str, Any]:
+def _profile(made: Hosted, data: Path, scratch: Path, until: float) -> dict[str, Any]:
     known = peaks(made.runtime.label(), made.target, anew=until - time.monotonic() > TO_MEASURE_PEAKS)
-    watched = jobs.run(observe, made, data, known, limits=within(until))
-    watched.raise_unless_done("the model could not be profiled")
-    assert watched.value is not None
-    return timed(made, watched.value, known)
+    found = measured(made, Data.load(data), data, known, scratch / "beside", until=until)
+    return timed(made, found, known)
+
+
+def _name(profiled: Iterable[dict[str, Any]], told: Iterable[Mapping[str, Any]]) -> None:
+    """Name what was profiled as the original's layers are named: of several in one, as that with the most weights."""
+    homes = {one["counterpart"]: one for one in told}
+    for layer in profiled:
+        if found := [homes[name] for name in layer["layers"] if name in homes]:
+            layer["name"] = max(found, key=lambda one: one["bytes"]["candidate"])["name"]
 
 
 def _borne(original: Hosted, data: Path, scratch: Path, until: float) -> dict[str, Any]:

@@ -155,7 +155,10 @@ def choose_goal(
     if missing:
         limit = Goal.parse(_default_limit(missing)).limits[0]
         goal = dataclasses.replace(goal, limits=(*goal.limits, limit))
-        tell(Said(f"no limit on quality was given, so {limit} is required; another one is set with {option('limit')}"))
+        gloss = f" ({missing}: {meaning})" if (meaning := metrics.find(missing).meaning) else ""
+        tell(Said(
+            f"no limit on quality was given, so {limit} is required{gloss}; another one is set with {option('limit')}"
+        ))  # fmt: skip
         request = dataclasses.replace(request, goal=str(goal))
     if doubt and doubt not in request.notes:
         tell(Said(doubt, warning=True))

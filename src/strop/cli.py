@@ -146,7 +146,9 @@ def profile(
     batch: Batch = None,
     seed: Seed = None,
     weights: Weights = None,
-    sensitivity: Annotated[bool, typer.Option(help="Measure how each layer bears int8, too: two minutes.")] = False,
+    sensitivity: Annotated[
+        bool, typer.Option(help="Measure how each layer bears int8, too: two minutes at the most.")
+    ] = False,
     metric: Annotated[str, typer.Option(help="Of quality, to tell that in besides.")] = "",
     trust_pickle: Trust = False,
     as_json: Json = False,
@@ -159,13 +161,12 @@ def profile(
 
         from .insight import WIDTH, summarize
         from .profiling import profile as measure
-        from .terminal import console
+        from .terminal import telling
 
-        with aside(), console().status("measuring") as status:
+        with aside(), telling("measuring") as tell:
             found = measure(
                 model, data, label=label, target=target_of(threads, batch), seed=seed or 0, trust_pickle=trust_pickle,
-                weights=weights, sensitivity=sensitivity, metric=metric,
-                tell=lambda share, words: status.update(f"{share:.0%}, {words}"),
+                weights=weights, sensitivity=sensitivity, metric=metric, tell=tell,
             )  # fmt: skip
         print_json(found) if as_json else say(summarize(found, get_terminal_size((WIDTH, 24)).columns))
         return Exit.MET
@@ -234,13 +235,12 @@ def explain(
 
         from .explanation import explain as look
         from .insight.printed import WIDEST, printed
-        from .terminal import console
+        from .terminal import telling
 
-        with aside(), console().status("looking into both models") as status:
+        with aside(), telling("looking into both models") as tell:
             found = look(
                 original, candidate, data, metric=metric, label=label, target=target_of(threads, batch),
-                trust_pickle=trust_pickle, weights=weights,
-                tell=lambda share, words: status.update(f"{share:.0%}, {words}"),
+                trust_pickle=trust_pickle, weights=weights, tell=tell,
             )  # fmt: skip
         print_json(found) if as_json else say(printed(found, get_terminal_size((WIDEST, 24)).columns))
         return Exit.MET

@@ -125,16 +125,28 @@ def without(found: Sequence[Mapping[str, Any]], objective: str) -> list[str]:
 
 
 def noise(found: Mapping[str, Any]) -> str:
-    """How much the original differs from itself, with its spread."""
-    return f"{found['metric']} of the original against itself is {share(stored(found))}; a gain within that is none"
-
-
-def search(found: Mapping[str, Any]) -> str:
-    """How much was tried of what was planned, and why no more."""
+    """How much the original differs from itself, with its spread, and what of that a gain is held to."""
+    ratio = stored(found)
     return (
-        f"the search ended: {found['ended']}. Of {counted(found['routes'], 'planned route')} (steps in a row, and what "
-        f"runs the result) {found['tried']} {'was' if found['tried'] == 1 else 'were'} tried, {found['refused']} "
-        f"refused and {found['untried']} not tried"
+        f"{found['metric']} of the original against itself is {share(ratio)}. A gain in it counts where its own bounds "
+        f"leave out 1x, and it is more than the {abs(ratio.value - 1):.2g} that this is off 1x"
+    )
+
+
+def search(manifest: Mapping[str, Any]) -> str:
+    """How much was tried of what was planned, and why no more."""
+    found = manifest["search"]
+    counts = [
+        (found["tried"], "tried"),
+        (found["refused"], "refused (a step of it does not fit this model or this machine)"),
+        (found["untried"], "not tried (the search ended before)"),
+    ]
+    said = [f"{count} {what}" for count, what in counts if count]
+    more = manifest["candidates"] - found["tried"]
+    others = f"; {counted(more, 'more candidate')}: routes of these with other settings" if more > 0 else ""
+    return (
+        f"the search ended: {found['ended']}. {counted(found['routes'], 'planned route')} (steps in a row, and what "
+        f"runs the result): {', '.join(said)}{others}"
     )
 
 

@@ -73,7 +73,8 @@ def explain(
     Returns:
         Plain data, which a notebook shows.
         `said`, what it comes to in sentences; `layers`, in the original's order, each with its `name`, `operator`,
-        `node` and `value` as the original's file has them, how many `others` it is told of as one with, `precision` in
+        `node` and `value` as the original's file has them, the `counterpart` of that node in the candidate's (or None),
+        how many `others` it is told of as one with, `precision` in
         the candidate, `bytes` and `seconds` (None where not known, or where another layer, with which it was computed,
         has both times) of `original` and `candidate`, errors `introduced` there (the candidate's layer is given what
         the original's is given) and `accumulated` up to there, each with `sqnr` in dB (None where nothing differs),

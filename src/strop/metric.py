@@ -142,6 +142,7 @@ class Metric(ABC):
 
     Attributes:
         name: As people write it in goals.
+        meaning: What it is, in a few words, where its name is no common one.
         better: Which way is good.
         rank: Cheap ones are measured first.
         unit: What its numbers are in (`s`, `bytes`, empty for a share).
@@ -155,6 +156,7 @@ class Metric(ABC):
     name: str
     better: Literal["lower", "higher"]
     rank: int
+    meaning: str = ""
     unit: str = ""
     quality: bool = True
     share: bool = False

@@ -248,7 +248,7 @@ def _carry_out(run: RunDir, request: Request, start: float, tell: Listener) -> R
 def _anatomy(result: Result, setting: Setting, clock: Clock, tell: Listener) -> dict[str, Any]:
     """What is handed over, layer by layer; with the reason where it is the original, or no time is left."""
     shown = result.handed_over
-    if shown is None or not shown.candidate.steps:
+    if shown is None or shown.candidate == result.original.candidate:
         return {}
     seconds = min(anatomy.SHARE * clock.elapsed, clock.to_tell)
     if seconds >= LEAST_TO_TELL:

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from . import formats, jobs
+from . import formats, jobs, metrics
 from ._plain import given as checked
 from .caution import caution
-from .comparison import TIME, fit, host, random_inputs
+from .comparison import fit, host, random_inputs
 from .data import Data
 from .errors import InvalidData
+from .explanation import within
 from .insight import (
     PROFILING,
     UNTOLD,
     Found,
     Peaks,
+    Sensitivity,
     advise,
     bound_by,
     examine,
     guide,
     layers,
+    mixers,
     observe,
     peaks,
     shares_of,
     unfit,
 )
 from .insight import sensitivity as bear
+from .insight.sensitivity import SECONDS
 from .model import Model
 from .prepare import check_target
 from .progress import Tell, passed_on
@@ -37,8 +42,7 @@ from .server import Hosted
 from .showing import Profile
 from .spelling import option
 from .target import Target
-
-LIMITS = jobs.Limits(TIME, 1 << 62)
+from .units import counted
 
 
 def profile(
@@ -65,9 +69,10 @@ def profile(
         seed: Of random inputs, and of the resamples.
         trust_pickle: Whether pickles may be read, which runs the code in them.
         weights: A file of weights, where the model is a module, as for `optimize`.
-        sensitivity: Whether to measure, too, how each layer bears int8, which takes some two minutes and needs data.
+        sensitivity: Whether to measure, too, how each layer bears int8, which takes two minutes at the most and needs
+            data; where that can't be told, a note says why.
         metric: Of quality, that this is told in besides; its name, or `module:function`.
-        tell: Called with the share done (0 to 1) and a few words, while that is measured.
+        tell: Called with the share done (0 to 1) and a few words, while that is measured; first with what it may take.
 
     Returns:
         Plain data, which a notebook shows.
@@ -92,6 +97,8 @@ def profile(
         raise InvalidData(
             f"How layers bear int8 is told by samples, and none are given. Give some: {option('data', 'DATA')}."
         )
+    if metric:
+        metrics.find(metric)  # refused before anything is measured
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         folder = Path(scratch)
         hosted = host(model, folder / "original", target, trust_pickle, weights)
@@ -101,48 +108,82 @@ def profile(
         samples = made_up or read_for(signature, data, label=label, storage=folder)
         ready, _ = fit(samples, hosted, hosted, folder / "data")
         known = peaks(ready.runtime.label(), target)
-        watched = jobs.run(observe, ready, folder / "data", known, limits=LIMITS)
-        if watched.cause in ("refused", "crashed"):
-            found = _timed(ready, samples, made_up is None, folder / "beside", seed)
-            if len(found.structure.layers) > 1:
-                why = watched.reason if watched.cause == "refused" else f"layers were not timed: {watched.reason}"
-                found = replace(found, notes=(*found.notes, why))
-        else:
-            watched.raise_unless_done()
-            assert watched.value is not None
-            found = watched.value
-        bears = None
-        if sensitivity:
-            progress = folder / "progress.json"
-            with passed_on(progress, tell):
-                ended = jobs.run(
-                    bear, ready.model, folder / "data", metric, ready.target, seed, progress, limits=LIMITS
-                )
-            ended.raise_unless_done()
-            bears = ended.value
+        found = measured(ready, samples, folder / "data", known, folder / "beside", made_up is None, seed)
+        bears = _borne(ready, found, folder, metric, seed, tell) if sensitivity else None
         notes = list(found.notes)
+        if bears and bears.value is None:  # the profile is worth having all the same
+            notes.append(f"how layers bear int8 is not told: {bears.reason.removesuffix('.')}")
         if made_up:
             notes.append(f"the inputs were random numbers; {option('data', 'DATA')} tells how it is on your own")
         plain = _plain(hosted, ready, found, known, None if made_up else samples, notes)
-        return Profile(plain, sensitivity=bears and asdict(bears))
+        return Profile(plain, sensitivity=bears and bears.value and asdict(bears.value))
 
 
-def _timed(hosted: Hosted, samples: Data, given: bool, folder: Path, seed: int) -> Found:
+def _borne(ready: Hosted, found: Found, folder: Path, metric: str, seed: int, tell: Tell) -> jobs.Ended[Sensitivity]:
+    """How the layers bear int8, or why that can't be told; what it may take is told before it is begun."""
+    if mixers(ready.model.format):
+        count = sum(layer.weights > 0 < layer.operations for layer in found.structure.layers)
+        tell(0.0, f"how some {counted(count, 'layer')} bear int8: {SECONDS:.0f} s at the most, calibrating included")
+    progress = folder / "progress.json"
+    with passed_on(progress, tell):
+        asked = ready.model, folder / "data", metric, ready.target, seed, progress
+        return jobs.run(bear, *asked, limits=within(math.inf))
+
+
+def measured(
+    ready: Hosted,
+    samples: Data,
+    data: Path,
+    known: Peaks | None,
+    folder: Path,
+    given: bool = True,
+    seed: int = 0,
+    until: float = math.inf,
+) -> Found:
+    """What the runtime's own profiler tells of a model; where it has none, what is told without.
+
+    Args:
+        ready: A model, and what runs it.
+        samples: That fit it.
+        data: The folder that they are stored in.
+        known: What this machine does at the most; None where that is not known.
+        folder: One that does not exist yet, to write into.
+        given: Whether the samples are somebody's own; else they are random.
+        seed: Of the resamples.
+        until: `time.monotonic()` at which it is to end.
+
+    Raises:
+        StropError: The model can't be taken apart, or run, or not in time.
+    """
+    watched = jobs.run(observe, ready, data, known, limits=within(until))
+    if watched.cause not in ("refused", "crashed"):
+        watched.raise_unless_done("the model could not be profiled")
+        assert watched.value is not None
+        return watched.value
+    found = _timed(ready, samples, given, folder, seed, until)
+    if len(found.structure.layers) > 1:
+        why = watched.reason if watched.cause == "refused" else f"layers were not timed: {watched.reason}"
+        found = replace(found, notes=(*found.notes, why))
+    return found
+
+
+def _timed(hosted: Hosted, samples: Data, given: bool, folder: Path, seed: int, until: float) -> Found:
     """What can be told without a profiler: the model is timed beside its first part."""
     folder.mkdir()
-    short, why = _shortened(hosted.model, folder / "shorter")
+    short, why = _shortened(hosted.model, folder / "shorter", until)
     other = hosted if short is None else replace(hosted, model=short)
     ready = fit(samples, hosted, other, folder / "data")
-    ended = jobs.run(examine, (hosted.model, short), ready, folder / "data", PROFILING, given, seed, limits=LIMITS)
+    asked = (hosted.model, short), ready, folder / "data", PROFILING, given, seed
+    ended = jobs.run(examine, *asked, limits=within(until))
     ended.raise_unless_done()
     assert ended.value is not None
     return replace(ended.value, notes=(*why, *ended.value.notes))
 
 
-def _shortened(model: Model, folder: Path) -> tuple[Model | None, list[str]]:
+def _shortened(model: Model, folder: Path, until: float) -> tuple[Model | None, list[str]]:
     """The model cut down to its first part, made in a job; or why there is none, as a note."""
     folder.mkdir()
-    ended = jobs.run(formats.format_of(model.format).shortened, model, folder, limits=LIMITS)
+    ended = jobs.run(formats.format_of(model.format).shortened, model, folder, limits=within(until))
     if ended.cause == "refused":
         return None, [f"{UNTOLD}: {ended.reason}"]
     ended.raise_unless_done("the model could not be cut down")

@@ -55,7 +55,7 @@ class Profile(_Layered):
         return boxed(
             f"<p>{escape(said + bound)}</p>{bullets(told)}"
             + _table("Layers", ["layer", "operator", "time", "share", "bound by"], rows)
-            + _more(len(timed), "layers") + bullets(advice, "What would help, as far as can be expected") + _notes(self)
+            + _more(len(timed), "layers") + _notes(self) + bullets(advice, "What would help, as far as can be expected")
         )  # fmt: skip
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from .advice import would_decide
 from .events import Confirmed, Confirming, Event, Measured, Planned, Said, Stopped, Tried, Trying, Working
 from .frontier import Frontier
 from .judge import Report
+from .progress import Tell
 from .result import Result
 from .units import counted, duration, named, share, spread, stored, visible
 from .verification import compared, explain
@@ -119,6 +121,20 @@ def console() -> Console:
     return found
 
 
+@contextlib.contextmanager
+def telling(words: str) -> Iterator[Tell]:
+    """Says how far a verb is: what begins in a line of its own, a log's too; what goes on in one that lives."""
+    screen = console()
+    with screen.status(words) as status:
+
+        def tell(share: float, words: str) -> None:
+            if not share:
+                screen.print(escape(words), soft_wrap=True)
+            status.update(escape(f"{share:.0%}, {words}"))
+
+        yield tell
+
+
 def show_result(console: Console, result: Result, bundle: str | None, out: Path | None = None) -> None:
     """The table that a user wants: original against winner, limits, where the bundle lies."""
     manifest = result.manifest
@@ -156,7 +172,7 @@ def show_manifest(console: Console, manifest: Mapping[str, Any]) -> None:
     for line in manifest["advice"]:
         console.print(f"  would help: {escape(line)}", soft_wrap=True)
     console.print(f"{counted(manifest['candidates'], 'candidate')} in {duration(manifest['seconds'])}; "
-                  f"{escape(details.search(manifest['search']))}", soft_wrap=True)  # fmt: skip
+                  f"{escape(details.search(manifest))}", soft_wrap=True)  # fmt: skip
     console.print(f"noise: {escape(details.noise(manifest['noise']))}", soft_wrap=True)
 
 

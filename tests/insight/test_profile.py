@@ -133,6 +133,7 @@ def test_text_of_little_and_of_much() -> None:
         ],
     )  # fmt: skip
     said = summarize(much)
+    assert said.index("it rained") < said.index("What would help"), "advice is no better than what was measured"
     for words in (
         "and 2 columns more", "u11 and 3 more", " 50%  melt", "It is hot.",
         "no faster by these; what most of the time would go to with each: cool: overhead,",

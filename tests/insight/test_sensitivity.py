@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import models
-from strop.errors import InvalidData, UnsupportedModel
+from strop.cli import app
+from strop.errors import InvalidData, InvalidGoal, TechniqueError, UnsupportedModel
 from strop.insight import Sensitivity, sensitivity
 from strop.insight.sensitivity import _error
 from strop.metric import Outputs
@@ -86,6 +88,9 @@ def test_what_is_known_is_kept_and_so_is_the_number_of_samples(tmp_path: Path, o
 
 
 def test_what_there_is_no_time_for_is_left_for_the_next_time(tmp_path: Path, own_cache: Path) -> None:
+    found(deep, tmp_path)
+    for measured in own_cache.rglob(NAMES):  # it is calibrated by now
+        measured.unlink()
     first = found(deep, tmp_path, seconds=0.0)
     assert first.left and len(first.groups) + first.left == LAYERS
     more = found(deep, tmp_path, seconds=0.0)
@@ -93,6 +98,13 @@ def test_what_there_is_no_time_for_is_left_for_the_next_time(tmp_path: Path, own
     assert {group.name for group in first.groups} <= {group.name for group in more.groups}
     (file,) = kept(own_cache)
     assert file["samples"] == first.samples == more.samples == 4
+
+
+def test_the_time_holds_for_calibrating_too(tmp_path: Path) -> None:
+    with pytest.raises(
+        TechniqueError, match=r"told in 0 s, and calibrating took longer \(.*0 of \d+.*Give fewer samples"
+    ):
+        found(deep, tmp_path, seconds=0.0)
 
 
 def test_what_it_will_take_is_told_before_anything_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +119,7 @@ def test_what_it_will_take_is_told_before_anything_is_tried(tmp_path: Path, monk
 def test_a_format_whose_precisions_nothing_mixes_is_refused(tmp_path: Path) -> None:
     example = deep(tmp_path / "example")
     example.data.save(tmp_path / "data")
-    with pytest.raises(UnsupportedModel, match=r"none does for this forest model.*convert it to ONNX"):
+    with pytest.raises(UnsupportedModel, match=r"none does for this forest model.*give a network as ONNX"):
         sensitivity(replace(example.model, format=FOREST), tmp_path / "data", "", TARGET, 0, tmp_path / "progress.json")
 
 
@@ -149,6 +161,36 @@ def test_it_needs_samples(tmp_path: Path) -> None:
 def test_a_profile_holds_it(tmp_path: Path) -> None:
     example = deep(tmp_path)
     np.savez(tmp_path / "data.npz", **example.data.inputs)
-    told = profile(example.model.path, tmp_path / "data.npz", target=TARGET, sensitivity=True, metric="fidelity")
+    said: list[tuple[float, str]] = []
+    told = profile(
+        example.model.path, tmp_path / "data.npz", target=TARGET, sensitivity=True, metric="fidelity",
+        tell=lambda share, words: said.append((share, words)),
+    )  # fmt: skip
+    assert said[0] == (0.0, f"how some {LAYERS} layers bear int8: 120 s at the most, calibrating included")
     assert f"m{BAD}" in told["sensitivity"]["groups"][0]["name"]
     assert told["sensitivity"]["whole"]["metric"] < told["sensitivity"]["original"]["metric"]
+
+
+def test_a_profile_is_told_where_that_is_not(tmp_path: Path) -> None:
+    case = models.case("quantized", tmp_path)
+    np.savez(tmp_path / "data.npz", **case.data.inputs)
+    told = profile(case.model.path, tmp_path / "data.npz", target=TARGET, sensitivity=True)
+    assert told["sensitivity"] is None and told["layers"]
+    (note,) = [note for note in told["notes"] if "bear int8" in note]
+    assert note.startswith("how layers bear int8 is not told: ") and note.endswith("(is already quantized)")
+
+
+def test_a_metric_that_there_is_not_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    example = deep(tmp_path)
+    np.savez(tmp_path / "data.npz", **example.data.inputs)
+    with pytest.raises(InvalidGoal, match="no metric 'acuracy'"):
+        profile(example.model.path, tmp_path / "data.npz", target=TARGET, sensitivity=True, metric="acuracy")
+
+
+def test_what_it_may_take_stands_in_a_log_too(tmp_path: Path) -> None:
+    example = deep(tmp_path)
+    np.savez(tmp_path / "data.npz", **example.data.inputs)
+    words = ["profile", example.model.path, "--data", tmp_path / "data.npz", "--sensitivity", "--threads", 1]
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == 0 and "How layers bear int8" in result.stdout
+    assert result.stderr.startswith(f"how some {LAYERS} layers bear int8: 120 s at the most, calibrating included\n")

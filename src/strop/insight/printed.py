@@ -16,6 +16,7 @@ WIDEST = 110  # characters of a line, at the most
 FEW = 24  # layers up to which all are listed
 LISTED = 16  # of more than that
 LONGEST = 34  # characters of a name
+COLUMNS = 5  # of a forest, whose splits changed, that are listed
 REASONS = 6  # for floats, that are listed
 LEGEND = (
     "layer: what lies between two values that both models know, by its main operator. before -> after. precision: what "
@@ -44,6 +45,7 @@ def printed(found: Mapping[str, Any], width: int = WIDEST, whole: bool = False) 
         text += ["", *_layers(found, width, whole)]
     if found["forest"]:
         text += ["", *_trees(found["forest"], width)]
+        text += _columns(found["forest"]["by_column"])
     text += _floats(found["floats"], width, whole) + _samples(found["samples"])
     for note in found["notes"]:
         text += _filled(f"note: {note}", width, 6)
@@ -122,6 +124,22 @@ def _trees(forest: Mapping[str, Any], width: int) -> Iterator[str]:
         rows.append([f"{number:,}", share(one["error"]), share(one["accumulated"]), share(one["share"]), one["what"]])
     yield f"Trees that matter most, {len(shown)} of {len(ranked):,} that changed (by {forest['samples']:,} samples)"
     yield from table(rows)
+
+
+def _columns(columns: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns whose splits changed most, in how many there are."""
+    changed = sorted(
+        (one for one in columns if one["original"] != one["candidate"]),
+        key=lambda one: -abs(one["original"] - one["candidate"]),
+    )
+    if not changed:
+        return []
+    rows = [["column", "splits before", "after", "change"]]
+    for one in changed[:COLUMNS]:
+        before, after = one["original"], one["candidate"]
+        rows.append([one_line(one["name"]), f"{before:,}", f"{after:,}", f"{after - before:+,}"])
+    shown = f"{len(changed[:COLUMNS])} of {len(changed):,} that changed"
+    return ["", f"Columns that changed most, {shown}, by how often trees split by them", *table(rows)]
 
 
 def _change(both: Mapping[str, float | None], unit: str) -> str:

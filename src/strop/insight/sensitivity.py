@@ -20,7 +20,7 @@ import numpy as np
 from .. import metrics, techniques
 from .._cache import PART, own_folder
 from ..data import Data
-from ..errors import NotApplicable, UnsupportedModel
+from ..errors import NotApplicable, TechniqueError, UnsupportedModel
 from ..metric import Outputs
 from ..model import Format, Model, Signature
 from ..nmse import nmse
@@ -28,7 +28,7 @@ from ..prefix import Prefix, Step
 from ..progress import Teller
 from ..runtime import calls, predict
 from ..target import Target
-from ..technique import Context, Parts, Technique
+from ..technique import Context, Parts, Technique, remaining
 
 MOST, FEWEST = 64, 4  # samples to judge by
 SECONDS = 120.0
@@ -130,20 +130,29 @@ def sensitivity(
         target: Threads and batch.
         seed: Of resamples.
         progress: A file for how far it is.
-        seconds: That all of it may take; what there was no time for is left out, and said to be.
+        seconds: That all of it may take, calibrating included; layers that there was no time for are left out, and
+            said to be.
         folder: Where to keep what is known; by default in the user's cache.
 
     Raises:
         UnsupportedModel: No technique mixes precisions in this format, or here.
-        StropError: The model can't be quantized or run, or the metric can't judge it.
+        StropError: The model can't be quantized or run, or not in time, or the metric can't judge it.
     """
     end, samples, tell = time.monotonic() + seconds, Data.load(data), Teller(progress)
     kept_in = own_folder("sensitivity") if folder is None else contextlib.nullcontext(folder)
     with kept_in as cache, tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         shared = cache / _digest(model.digest(), samples.digest())
         shared.mkdir(exist_ok=True)
-        context = Context(samples, model, target, seed, Path(scratch), shared=shared, progress=tell)
-        technique, parts = _opened(model, context)
+        context = Context(samples, model, target, seed, Path(scratch), shared=shared, deadline=end, progress=tell)
+        try:
+            technique, parts = _opened(model, context)
+        except TechniqueError as error:
+            if remaining(context) > 0:
+                raise
+            raise TechniqueError(
+                f"How layers bear int8 is told in {seconds:.0f} s, and calibrating took longer ({error}). Give fewer "
+                "samples."
+            ) from error
         kept = _Kept(shared / f"{_digest(str(technique), str(technique.version), metric)}.json")
         judge = _Judge(parts, model.signature, samples, metric, target, seed, kept)
         count, each = judge.fit(end - time.monotonic())
@@ -172,7 +181,7 @@ def _opened(model: Model, context: Context) -> tuple[Technique, Parts]:
             reasons[str(error)] = None
     raise UnsupportedModel(
         f"Sensitivity to int8 is measured where a technique mixes precisions, and none does for this {model.format} "
-        f"model ({'; '.join(reasons) or 'none knows the format: convert it to ONNX or OpenVINO first'})."
+        f"model ({'; '.join(reasons) or 'none knows the format: give a network as ONNX or OpenVINO; trees have none'})."
     )
 
 

@@ -68,15 +68,15 @@ def summarize(found: Mapping[str, Any], width: int = WIDTH, whole: bool = False)
         page.say("energy", _energy(energy))
     page.add(*layer_table(found["layers"], page.width, whole), *_columns(facts.get("columns", [])))
     page.add(*_sensitivity(found.get("sensitivity")))
+    if found["notes"]:
+        page.add("")  # before the advice, which is no better than what was measured
+        for note in found["notes"]:
+            page.say("note", f"{note}.")
     _advise(page, found["advice"], found["unfit"])
     if guides := found.get("guide"):
         page.add("", "What fits the case")
         for one in guides:
             page.fill(f"{one['case']}: {one_line(one['said'])}", "  ", " " * 8)
-    if found["notes"]:
-        page.add("")
-        for note in found["notes"]:
-            page.say("note", f"{note}.")
     return "\n".join(page.lines)
 
 

@@ -31,6 +31,7 @@ def layers(found: Inside) -> list[dict[str, Any]]:
             "name": label,
             "operator": seen.part.main.kind,
             "node": seen.part.main.name,
+            "counterpart": seen.part.counterpart and seen.part.counterpart.name,
             "others": len(_others(seen)),
             "value": seen.part.value,
             "precision": seen.precision,

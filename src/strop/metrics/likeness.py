@@ -24,6 +24,7 @@ class Agreement(Metric):
     """
 
     name = "agreement"
+    meaning = "the share of samples whose class is the original's"
     share = True
     better = "higher"
     rank = 11
@@ -57,6 +58,7 @@ class Fidelity(Metric):
     """
 
     name = "fidelity"
+    meaning = "how alike a sample's outputs are to the original's, by their cosine: 1 is the same direction"
     better = "higher"
     rank = 11
 

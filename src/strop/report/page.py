@@ -68,7 +68,7 @@ def page(
          or "<p>No candidate was measured.</p>"),
         ("why", "Why", why(manifest, anatomy)),
         ("not", "What was not tried, or failed",
-         f"<p>{escape(_sentence(details.search(manifest['search'])))}</p>"
+         f"<p>{escape(_sentence(details.search(manifest)))}</p>"
          + bullets([*not_tried, *details.refused(tried)], "Not tried")
          + bullets(_failed(tried), "Failed")),
         ("deploy", "How to deploy it", _deploy(snippet, content, manifest)),

@@ -36,7 +36,8 @@ def why(manifest: Mapping[str, Any], anatomy: Mapping[str, Any]) -> str:
     """
     parts = [part("What each step gave", _steps, manifest)]
     if not anatomy:
-        unchanged = manifest["winner"] and not manifest["winner"]["route"]
+        made = manifest["winner"]
+        unchanged = made and not made["route"] and made["runtime"] == manifest["original"]["runtime"]
         looked = "nothing was changed." if unchanged else EXPLAIN
         parts.append(f"<p>Where the error comes from, and where the time goes, before and after: {looked}</p>")
     explained = anatomy.get("explained")
