@@ -17,7 +17,9 @@ import onnxruntime
 import pytest
 
 from strop import _bandwidth, _products, _rounds, jobs, machine, timing
-from strop._products import OPERATORS, Product, graph, input_shape, operations_a_layer, products
+from strop._multiplying import OPERATORS, given, input_shape, operations_a_layer
+from strop._products import LIBRARIES, Product, graph, products
+from strop._products_litert import content
 from strop._rounds import ROUNDS, in_turn, median
 from strop.jobs import Ended
 from strop.machine import Measured, alone, measure
@@ -135,6 +137,34 @@ def test_openvino_runs_int8_as_asked(unpinned: list[Sequence[int]], brief: None)
         assert (bf16.rate is not None) == (bf16.ran == "bf16"), "what ran in another precision has no figure"
 
 
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize(("precision", "off"), [("f32", 1e-5), ("int8", 0.2)])
+def test_litert_multiplies_what_the_others_do(operator: str, precision: str, off: float) -> None:
+    litert = pytest.importorskip("ai_edge_litert.interpreter", reason="needs the extra litert")
+    made = litert.Interpreter(model_content=content(operator, precision, 2), num_threads=1)
+    made.allocate_tensors()
+    x = np.abs(given(operator, 2))  # int8 has no steps left for one side only: ONNX's ends at 0, this one's does not
+    turned = x if x.ndim < 4 else x.transpose(0, 2, 3, 1)
+    made.set_tensor(made.get_input_details()[0]["index"], turned)
+    made.invoke()
+    y = made.get_tensor(made.get_output_details()[0]["index"])
+    session = onnxruntime.InferenceSession(graph(operator, "f32", 2).SerializeToString())
+    (right,) = session.run(None, {"x": x})
+    right = right if right.ndim < 4 else right.transpose(0, 2, 3, 1)
+    assert y.shape == right.shape and np.square(y - right).mean() < off * np.square(right).mean()
+    kinds = {tensor["dtype"].__name__ for tensor in made.get_tensor_details()}
+    assert ("int8" in kinds) == (precision == "int8"), "its kernels are chosen by these"
+
+
+def test_litert_runs_both_precisions_as_asked(unpinned: list[Sequence[int]], brief: None) -> None:
+    pytest.importorskip("ai_edge_litert", reason="needs the extra litert")
+    found = products("litert", (1,))
+    assert [(p.operator, p.precision) for p in found] == [
+        (operator, precision) for operator in OPERATORS for precision in ("f32", "int8")
+    ]
+    assert all(product.ran == product.precision and product.rate and product.rate.low > 0 for product in found)
+
+
 class FakeCore:
     """OpenVINO on a machine of one's choice: says in what its products ran."""
 
@@ -178,7 +208,7 @@ class Text(str):
 def test_openvino_tells_in_what_it_ran(monkeypatch: pytest.MonkeyPatch, told: tuple[str, ...], ran: str) -> None:
     core = FakeCore(*told)
     monkeypatch.setattr(_products, "openvino", lambda: core)
-    call, found = _products._openvino(graph("dense", "f32", 1), "bf16", 3)
+    call, found = _products._openvino("dense", "bf16", 3)
     call()
     assert found == ran
     assert core.options["INFERENCE_PRECISION_HINT"] == "bf16"
@@ -253,6 +283,7 @@ class Jobs:
 ANSWERS = {
     "onnxruntime": Ended("done", value=[Product("onnxruntime", "dense", "f32", 2, "f32", POINT)]),
     "openvino": Ended("done", value=[Product("openvino", "dense", "f32", 2, "f32", POINT)]),
+    "litert": Ended("done", value=[Product("litert", "dense", "f32", 2, "f32", POINT)]),
     "bandwidth": Ended("done", value={2: POINT, 1: POINT}),
     "against_itself": Ended("done", value=({"latency.p50": POINT}, ("some turns were disturbed",))),
 }
@@ -273,11 +304,11 @@ def measured(
 def test_all_is_measured_on_all_threads_and_on_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(machine, "installed", lambda name: True)
     found, fake, said = measured(monkeypatch, tmp_path)
-    assert [p.runtime for p in found.products] == ["onnxruntime"] * 2 + ["openvino"] * 2
+    assert [p.runtime for p in found.products] == ["onnxruntime"] * 2 + ["openvino"] * 2 + ["litert"] * 2
     assert (found.threads, found.bandwidth, found.noise) == (2, {2: POINT, 1: POINT}, {"latency.p50": POINT})
     assert (found.notes, found.missing) == (("some turns were disturbed",), {})
     assert fake.asked == [
-        *[("products", runtime, cores) for runtime in ("onnxruntime", "openvino") for cores in ((0, 1), (1,))],
+        *[("products", runtime, cores) for runtime in LIBRARIES for cores in ((0, 1), (1,))],
         ("bandwidth", [(0, 1), (1,)]), ("against_itself", Target(2)),
     ]  # fmt: skip
     assert len(said) == len(fake.asked)
@@ -285,7 +316,7 @@ def test_all_is_measured_on_all_threads_and_on_one(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_runtime_that_is_missing_is_not_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(machine, "installed", lambda name: name != "openvino")
+    monkeypatch.setattr(machine, "installed", lambda name: name not in ("openvino", "ai_edge_litert"))
     found, _, _ = measured(monkeypatch, tmp_path)
     assert {p.runtime for p in found.products} == {"onnxruntime"}
     assert found.missing == {}
@@ -295,7 +326,7 @@ def test_a_crash_costs_its_line_only(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setattr(machine, "installed", lambda name: True)
     crash: Ended[Any] = Ended("crashed", reason="its process was killed by SIGILL")
     found, _, _ = measured(monkeypatch, tmp_path, openvino=crash, against_itself=crash)
-    assert {p.runtime for p in found.products} == {"onnxruntime"}
+    assert {p.runtime for p in found.products} == {"onnxruntime", "litert"}
     assert found.bandwidth
     assert (found.noise, found.notes) == ({}, ())
     assert found.missing == dict.fromkeys(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._lazy import lazy
+from ._multiplying import IDLE, LAYERS, MANY, OPERATORS, STEP, drawn, given, input_shape, operations_a_layer, rounded
+from ._products_litert import Loaded, litert
 from ._quiet import no_telemetry, openvino
 from ._rounds import in_turn, median
 from .stats import Interval
@@ -25,31 +26,6 @@ else:
     onnx = lazy("onnx")
     helper = lazy("onnx.helper")
     numpy_helper = lazy("onnx.numpy_helper")
-
-Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
-class Operator:
-    """What is timed: its name in ONNX, the shape of its weights, the axis of their output channels, its attributes."""
-
-    name: str
-    weights: tuple[int, ...]
-    axis: int
-    attributes: dict[str, Any]
-
-
-# Big enough to be bound by computing, small enough for the caches: at most 1 MB of weights a layer in float32.
-OPERATORS = {
-    "dense": Operator("MatMul", (512, 512), 1, {}),
-    "convolution": Operator("Conv", (128, 128, 3, 3), 0, {"pads": [1, 1, 1, 1]}),
-}
-"""Two, since they run on different kernels, of which only one may gain from int8."""
-
-LAYERS = 4  # in a row: between them int8 stays int8, as in a model
-MANY = 200  # operators that do next to nothing
-ROWS = 256  # of activations, a thread
-WIDTH = 16  # of an image
 
 
 @dataclass(frozen=True)
@@ -94,16 +70,16 @@ def start(runtime: str, cores: Sequence[int]) -> float:
     To be called once a process, as `products`.
     """
     pin(cores)
-    call, _ = LIBRARIES[runtime][0](_idle(), "f32", len(cores))
+    call, _ = LIBRARIES[runtime].load(IDLE, "f32", len(cores))
     return 1 / median(in_turn({"idle": call})["idle"]).high / MANY
 
 
 def _idle() -> onnx.ModelProto:
-    """Operators in a row, each on 16 numbers; no two of one kind are neighbours, so that none are made one."""
+    """Operators in a row, each on a few numbers; no two of one kind are neighbours, so that none are made one."""
     kinds = ("Sin", "Relu", "Cos", "Abs")
     values = ["x", *map(str, range(1, MANY)), "y"]
     nodes = [helper.make_node(kinds[at % len(kinds)], [values[at]], [values[at + 1]]) for at in range(MANY)]
-    ends = [[helper.make_tensor_value_info(end, onnx.TensorProto.FLOAT, [1, 16])] for end in ("x", "y")]
+    ends = [[helper.make_tensor_value_info(end, onnx.TensorProto.FLOAT, input_shape(IDLE, 1))] for end in ("x", "y")]
     made = helper.make_graph(nodes, "idle", ends[0], ends[1])
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
@@ -120,19 +96,13 @@ def graph(operator: str, precision: str, threads: int, layers: int = LAYERS) -> 
     Returns:
         A graph from float32 `x` to float32 `y`, of the same shape.
     """
-    random = np.random.default_rng(0)
     made = OPERATORS[operator]
-    scale = np.float32((math.prod(made.weights) / made.weights[made.axis]) ** -0.5)
-    constants: dict[str, Any] = {"scale": np.float32(4 / 255), "zero": np.uint8(0)}
+    constants: dict[str, Any] = {"scale": np.float32(STEP), "zero": np.uint8(0)}
     nodes = []
     value = "x"
-    for layer in range(layers):
-        # what comes out is as large as what goes in, so that nothing overflows or fades on the way
-        weights = random.standard_normal(made.weights, np.float32) * scale
+    for layer, weights in enumerate(drawn(operator, layers)):
         if precision == "int8":
-            others = tuple(at for at in range(weights.ndim) if at != made.axis)
-            scales = np.abs(weights).max(others, keepdims=True) / np.float32(127)
-            constants |= {f"w{layer}": np.round(weights / scales).astype(np.int8), f"s{layer}": scales.reshape(-1)}
+            constants[f"w{layer}"], constants[f"s{layer}"] = rounded(weights, made.axis)
             nodes += [
                 *_quantize(value, f"a{layer}"),
                 helper.make_node("DequantizeLinear", [f"w{layer}", f"s{layer}"], [f"d{layer}"], axis=made.axis),
@@ -152,20 +122,6 @@ def graph(operator: str, precision: str, threads: int, layers: int = LAYERS) -> 
     return helper.make_model(joined, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def input_shape(operator: str, threads: int) -> tuple[int, ...]:
-    """The shape of the activations: as many rows, or pixels, a thread, whatever their number."""
-    channels = OPERATORS[operator].weights[1]
-    return (ROWS * threads, channels) if operator == "dense" else (1, channels, ROWS // WIDTH * threads, WIDTH)
-
-
-def operations_a_layer(operator: str, threads: int) -> int:
-    """Multiplications and additions, without those of a convolution's window with the zeros around the image."""
-    into, out = OPERATORS[operator].weights[:2]
-    if operator == "dense":
-        return 2 * ROWS * threads * into * out
-    return 2 * into * out * math.prod(3 * side - 2 for side in input_shape(operator, threads)[2:])
-
-
 def _quantize(value: str, result: str) -> list[onnx.NodeProto]:
     return [
         helper.make_node("QuantizeLinear", [value, "scale", "zero"], [f"{result} in 8 bits"]),
@@ -174,8 +130,8 @@ def _quantize(value: str, result: str) -> list[onnx.NodeProto]:
 
 
 def _timed(runtime: str, operator: str, threads: int) -> list[Product]:
-    load, precisions = LIBRARIES[runtime]
-    loaded = {precision: load(graph(operator, precision, threads), precision, threads) for precision in precisions}
+    library = LIBRARIES[runtime]
+    loaded = {precision: library.load(operator, precision, threads) for precision in library.precisions}
     calls = {precision: call for precision, (call, ran) in loaded.items() if ran == precision}
     rates = in_turn(calls)
     operations = LAYERS * operations_a_layer(operator, threads)
@@ -188,11 +144,11 @@ def _timed(runtime: str, operator: str, threads: int) -> list[Product]:
     return found
 
 
-Loaded = tuple[Callable[[], object], str]
-"""A call that runs a graph, and the precision that its products are computed in."""
+def _proto(work: str, precision: str, threads: int) -> bytes:
+    return (_idle() if work == IDLE else graph(work, precision, threads)).SerializeToString()
 
 
-def _onnxruntime(proto: onnx.ModelProto, precision: str, threads: int) -> Loaded:
+def _onnxruntime(work: str, precision: str, threads: int) -> Loaded:
     no_telemetry()
     import onnxruntime as ort
 
@@ -203,8 +159,8 @@ def _onnxruntime(proto: onnx.ModelProto, precision: str, threads: int) -> Loaded
         options.add_session_config_entry("session.force_spinning_stop", "1")  # others take their turn
         options.enable_profiling = True
         options.profile_file_prefix = f"{scratch}/profile"
-        session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        feed = {"x": _input(proto)}
+        session = ort.InferenceSession(_proto(work, precision, threads), options, providers=["CPUExecutionProvider"])
+        feed = {"x": given(work, threads)}
         session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text())
     operators = {event["args"]["op_name"] for event in events if "op_name" in event.get("args", {})}
@@ -213,29 +169,40 @@ def _onnxruntime(proto: onnx.ModelProto, precision: str, threads: int) -> Loaded
     return lambda: session.run(None, feed), " and ".join(sorted(ran))
 
 
-def _openvino(proto: onnx.ModelProto, precision: str, threads: int) -> Loaded:
+def _openvino(work: str, precision: str, threads: int) -> Loaded:
     core = openvino().Core()
     options = {
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
     }
-    compiled = core.compile_model(core.read_model(proto.SerializeToString()), "CPU", options)
+    compiled = core.compile_model(core.read_model(_proto(work, precision, threads)), "CPU", options)
     told = [operation.get_rt_info() for operation in compiled.get_runtime_model().get_ops()]
     layers = [(info["layerType"].astype(str), info["runtimePrecision"].astype(str)) for info in told]
     ran = {kind for name, kind in layers if name in ("FullyConnected", "MatMul", "Convolution")}
-    request, feed = compiled.create_infer_request(), {0: _input(proto)}
+    request, feed = compiled.create_infer_request(), {0: given(work, threads)}
     named = {"int8" if kind in ("u8", "i8") else kind for kind in ran}
     return lambda: request.infer(feed, share_inputs=True), " and ".join(sorted(named))
 
 
-def _input(proto: onnx.ModelProto) -> Array:
-    shape = [dimension.dim_value for dimension in proto.graph.input[0].type.tensor_type.shape.dim]
-    return np.random.default_rng(1).standard_normal(shape, np.float32)
+@dataclass(frozen=True)
+class Library:
+    """How a runtime is asked.
+
+    Attributes:
+        module: That has to be installed.
+        load: Makes one of `OPERATORS`, or `IDLE`, ready in a precision, for so many threads.
+        precisions: That it offers on a CPU.
+    """
+
+    module: str
+    load: Callable[[str, str, int], Loaded]
+    precisions: tuple[str, ...]
 
 
-LIBRARIES: dict[str, tuple[Callable[[onnx.ModelProto, str, int], Loaded], tuple[str, ...]]] = {
-    "onnxruntime": (_onnxruntime, ("f32", "int8")),
-    "openvino": (_openvino, ("f32", "int8", "bf16")),
+LIBRARIES = {
+    "onnxruntime": Library("onnxruntime", _onnxruntime, ("f32", "int8")),
+    "openvino": Library("openvino", _openvino, ("f32", "int8", "bf16")),
+    "litert": Library("ai_edge_litert", litert, ("f32", "int8")),
 }
-"""How each runtime is asked, and the precisions that it offers on a CPU; the names are those of the modules, too."""
+"""By the name of the runtime."""

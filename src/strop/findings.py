@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ._products import OPERATORS, Product
+from ._multiplying import OPERATORS
+from ._products import Product
 from .machine import Measured, floor
 from .stats import Interval
 from .target import BF16, DOT_PRODUCTS, Target, instruction_sets

@@ -15,7 +15,8 @@ import numpy as np
 from . import jobs, metrics
 from ._bandwidth import bandwidth
 from ._lazy import installed
-from ._products import LIBRARIES, Product, graph, input_shape, products
+from ._multiplying import input_shape
+from ._products import LIBRARIES, Product, graph, products
 from .bench import Bench
 from .data import Data
 from .disturbance import quiet_cores
@@ -84,7 +85,7 @@ def measure(target: Target, tell: Callable[[str], None]) -> Measured:
         cores = [quiet_cores(threads) for threads in sorted({target.threads, 1}, reverse=True)]
         found = [
             job(f"products through {name} ({len(own)} thread{'s' * (len(own) > 1)})", products, name, own)
-            for name in LIBRARIES if installed(name)
+            for name, library in LIBRARIES.items() if installed(library.module)
             for own in cores
         ]  # fmt: skip
         copied = job("memory bandwidth", bandwidth, cores)

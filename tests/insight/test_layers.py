@@ -110,7 +110,9 @@ def test_a_tflite_model_adds_up(quantized: bool, tmp_path: Path) -> None:
     named = [name for layer in layers for name in layer["layers"]]
     assert overhead["name"] == "call" and len(named) == len(set(named))
     assert {"first", "second", "mean", "logits"} <= set(named)
-    assert "Where the time goes" in summarize(found)
+    assert set(found["peaks"]["rates"]) == {"f32", "int8"}
+    assert all(layer["bound_by"] and layer["attainable"] > 0 for layer in layers if layer["layers"])
+    assert found["shares"] and "Where the time goes" in summarize(found)
 
 
 def dies(*_: object) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from strop import jobs
 from strop._bandwidth import near
-from strop._products import start
+from strop._products import LIBRARIES, start
 from strop.insight import Peaks, peaks
 from strop.target import Target, usable_cores
 
@@ -43,15 +43,17 @@ def test_what_other_work_disturbed_is_not_kept(measured: list[bool], tmp_path: P
 
 
 def test_a_runtime_without_products_of_its_own_has_none(measured: list[bool]) -> None:
-    assert peaks("litert", TARGET) is None and len(measured) == 3
+    assert peaks("gtil", TARGET) is None and len(measured) == 3
 
 
 def test_a_precision_that_was_not_measured_counts_as_f32() -> None:
     assert KNOWN.rate("int8") == 8e11 and KNOWN.rate("bf16") == KNOWN.rate("") == 2e11
 
 
-def test_caches_and_beginnings_are_measured() -> None:
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+def test_caches_and_beginnings_are_measured(runtime: str) -> None:
+    pytest.importorskip(LIBRARIES[runtime].module)
     core = usable_cores()[-1]
-    copied, begun = jobs.run(near, core, limits=LIMITS), jobs.run(start, "onnxruntime", (core,), limits=LIMITS)
+    copied, begun = jobs.run(near, core, limits=LIMITS), jobs.run(start, runtime, (core,), limits=LIMITS)
     assert copied.value is not None and copied.value.low > 1e8
     assert begun.value is not None and 1e-9 < begun.value < 1e-3

@@ -73,9 +73,9 @@ def peaks(runtime: str, target: Target, anew: bool = True) -> Peaks | None:
         target: Threads.
         anew: Whether to measure what is not kept; else there is None.
     """
-    if runtime not in LIBRARIES or not installed(runtime):
+    if runtime not in LIBRARIES or not installed(module := LIBRARIES[runtime].module):
         return None
-    named = f"{FRESH} {runtime} {metadata.version(runtime)} {target.threads} {len(quiet_cores(target.threads))}"
+    named = f"{FRESH} {runtime} {metadata.version(module)} {target.threads} {len(quiet_cores(target.threads))}"
     file = f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.json"
     with contextlib.suppress(RunFailed, OSError), own_folder("peaks") as folder:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
