@@ -73,12 +73,12 @@ def profile(
         Plain data, which a notebook shows.
         `seconds` of one call; `layers`, overhead first, then the others in the order in which they run (what is not
         known is None), each with its `name`, where it came from if the model tells, and in `layers` all that run with
-        it, by their names in the file; `bound_by`: `compute`, `memory`, `conversion` or `overhead`, and `shares`, the
-        share of a call that each binds; where the runtime has no profiler, `overhead` or `model`, and none; `memory` in
-        bytes, and `held`, how much of it are weights and values between layers, and where they are most; `peaks` of
-        this machine; `energy`; `advice`, the most expected gain first, and last
-        what such models are known to lose much by; `unfit`, the techniques that do not fit, and
-        why; `guide`, what fits each use and the data; `sensitivity`, the most harmful layers first, or None;
+        it, by their names in the file; `bound_by`: `compute`, `memory`, `latency` (reads that wait for each other),
+        `conversion` or `overhead`, and `shares`, the share of a call that each binds; where that is not known,
+        `overhead` or `model`, and none; `memory` in bytes, and `held`, how much of it are weights and values between
+        layers, and where they are most; `peaks` of this machine; `energy`; `advice`, the most expected gain first, and
+        last what such models are known to lose much by; `unfit`, the techniques that do not fit, and why;
+        `guide`, what fits each use and the data; `sensitivity`, the most harmful layers first, or None;
         `structure`, what the format tells of the model; `told`, the same in words; and `model`, `calls` and `notes`.
         Times and shares have `value`, `low` and `high` (layers that a profiler tells of have no bounds); operations are
         those of one call.
@@ -103,7 +103,7 @@ def profile(
         known = peaks(ready.runtime.label(), target)
         watched = jobs.run(observe, ready, folder / "data", known, limits=LIMITS)
         if watched.cause in ("refused", "crashed"):
-            found = _timed(ready, samples, made_up is None, folder / "beside", seed)
+            found = _timed(ready, samples, made_up is None, folder / "beside", seed, known)
             if len(found.structure.layers) > 1:
                 why = watched.reason if watched.cause == "refused" else f"layers were not timed: {watched.reason}"
                 found = replace(found, notes=(*found.notes, why))
@@ -127,13 +127,14 @@ def profile(
         return Profile(plain, sensitivity=bears and asdict(bears))
 
 
-def _timed(hosted: Hosted, samples: Data, given: bool, folder: Path, seed: int) -> Found:
+def _timed(hosted: Hosted, samples: Data, given: bool, folder: Path, seed: int, known: Peaks | None) -> Found:
     """What can be told without a profiler: the model is timed beside its first part."""
     folder.mkdir()
     short, why = _shortened(hosted.model, folder / "shorter")
     other = hosted if short is None else replace(hosted, model=short)
     ready = fit(samples, hosted, other, folder / "data")
-    ended = jobs.run(examine, (hosted.model, short), ready, folder / "data", PROFILING, given, seed, limits=LIMITS)
+    asked = ((hosted.model, short), ready, folder / "data", PROFILING, given, seed, known)
+    ended = jobs.run(examine, *asked, limits=LIMITS)
     ended.raise_unless_done()
     assert ended.value is not None
     return replace(ended.value, notes=(*why, *ended.value.notes))
