@@ -91,7 +91,9 @@ UNKNOWN = Burden()
 
 
 def kind_of(operator: str) -> Work:
-    """The kind of work of a layer that multiplies and adds, in the words of any format."""
+    """The kind of work of a layer that multiplies and adds, or of trees, in the words of any format."""
+    if "treeensemble" in operator.lower():
+        return Work.MODEL
     return Work.CONVOLUTIONS if "conv" in operator.lower() else Work.PRODUCTS
 
 
@@ -106,7 +108,7 @@ def of_structure(structure: Structure, target: Target) -> Burden:
     far = structure.bytes > held > 0
     taken = dict.fromkeys((Work.WEIGHTS, Work.CONVOLUTIONS, Work.PRODUCTS), 0.0)
     for layer in structure.layers:
-        computed, read = layer.operations * target.batch, BALANCE * layer.weights if far else 0.0
+        computed, read = (layer.operations or 0.0) * target.batch, BALANCE * layer.weights if far else 0.0
         if computed:
             taken[Work.WEIGHTS if read > computed else kind_of(layer.operator)] += max(computed, read)
     return Burden.of(taken)

@@ -78,12 +78,12 @@ def profile(
         Plain data, which a notebook shows.
         `seconds` of one call; `layers`, overhead first, then the others in the order in which they run (what is not
         known is None), each with its `name`, where it came from if the model tells, and in `layers` all that run with
-        it, by their names in the file; `bound_by`: `compute`, `memory`, `conversion` or `overhead`, and `shares`, the
-        share of a call that each binds; where the runtime has no profiler, `overhead` or `model`, and none; `memory` in
-        bytes, and `held`, how much of it are weights and values between layers, and where they are most; `peaks` of
-        this machine; `energy`; `advice`, the most expected gain first, and last
-        what such models are known to lose much by; `unfit`, the techniques that do not fit, and
-        why; `guide`, what fits each use and the data; `sensitivity`, the most harmful layers first, or None;
+        it, by their names in the file; `bound_by`: `compute`, `memory`, `latency` (reads that wait for each other),
+        `conversion` or `overhead`, and `shares`, the share of a call that each binds; where that is not known,
+        `overhead` or `model`, and none; `memory` in bytes, and `held`, how much of it are weights and values between
+        layers, and where they are most; `peaks` of this machine; `energy`; `advice`, the most expected gain first, and
+        last what such models are known to lose much by; `unfit`, the techniques that do not fit, and why;
+        `guide`, what fits each use and the data; `sensitivity`, the most harmful layers first, or None;
         `structure`, what the format tells of the model; `told`, the same in words; and `model`, `calls` and `notes`.
         Times and shares have `value`, `low` and `high` (layers that a profiler tells of have no bounds); operations are
         those of one call.
@@ -122,7 +122,7 @@ def profile(
 def _borne(ready: Hosted, found: Found, folder: Path, metric: str, seed: int, tell: Tell) -> jobs.Ended[Sensitivity]:
     """How the layers bear int8, or why that can't be told; what it may take is told before it is begun."""
     if mixers(ready.model.format):
-        count = sum(layer.weights > 0 < layer.operations for layer in found.structure.layers)
+        count = sum(layer.weights and layer.operations for layer in found.structure.layers)
         tell(0.0, f"how some {counted(count, 'layer')} bear int8: {SECONDS:.0f} s at the most, calibrating included")
     progress = folder / "progress.json"
     with passed_on(progress, tell):
@@ -160,20 +160,22 @@ def measured(
         watched.raise_unless_done("the model could not be profiled")
         assert watched.value is not None
         return watched.value
-    found = _timed(ready, samples, given, folder, seed, until)
+    found = _timed(ready, samples, given, folder, seed, until, known)
     if len(found.structure.layers) > 1:
         why = watched.reason if watched.cause == "refused" else f"layers were not timed: {watched.reason}"
         found = replace(found, notes=(*found.notes, why))
     return found
 
 
-def _timed(hosted: Hosted, samples: Data, given: bool, folder: Path, seed: int, until: float) -> Found:
+def _timed(
+    hosted: Hosted, samples: Data, given: bool, folder: Path, seed: int, until: float, known: Peaks | None
+) -> Found:
     """What can be told without a profiler: the model is timed beside its first part."""
     folder.mkdir()
     short, why = _shortened(hosted.model, folder / "shorter", until)
     other = hosted if short is None else replace(hosted, model=short)
     ready = fit(samples, hosted, other, folder / "data")
-    asked = (hosted.model, short), ready, folder / "data", PROFILING, given, seed
+    asked = (hosted.model, short), ready, folder / "data", PROFILING, given, seed, known
     ended = jobs.run(examine, *asked, limits=within(until))
     ended.raise_unless_done()
     assert ended.value is not None

@@ -15,24 +15,27 @@ class Layer:
         name: As the model spells it.
         operator: The kind of work.
         operations: For one sample, in the unit of the operator: multiply-adds, or comparisons of a forest. Where a
-            layer holds others (a branch, a loop), theirs.
-        bytes: On disk, of the weights that it is the first to read.
+            layer holds others (a branch, a loop), theirs. None where that can't be told.
+        bytes: Of the weights that it is the first to read, as the file has them; where that packs them, as arrays do.
         parameters: Numbers among them that were learned.
         reads: The values, computed or put in, that go into it.
         writes: Those that it computes.
         weights: Bytes of all the weights that it reads in a call, whoever was the first.
         place: Where in the source it came from, as the layers of a PyTorch module; empty where that is not known.
+        waits: Whether what it reads next is told by what it has just read, as in a tree: then each read waits for the
+            one before.
     """
 
     name: str
     operator: str
-    operations: float
+    operations: float | None
     bytes: int
     parameters: int = 0
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     weights: float = 0.0
     place: str = ""
+    waits: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,10 @@ class Structure:
 
     @property
     def operations(self) -> float:
-        """Of all layers."""
-        return sum(layer.operations for layer in self.layers)
+        """Of all layers of which they are known."""
+        return sum(layer.operations or 0 for layer in self.layers)
 
     @property
     def bytes(self) -> int:
-        """Of all weights on disk."""
+        """Of all weights."""
         return sum(layer.bytes for layer in self.layers)

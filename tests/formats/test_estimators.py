@@ -282,22 +282,3 @@ def test_indexes_that_lead_out_of_a_sparse_matrix_are_refused(tmp_path: Path) ->
     skops.io.dump(estimator, tmp_path / "odd.skops")
     with pytest.raises(UnsupportedModel, match=r"odd\.skops .* is broken"):
         formats.open(tmp_path / "odd.skops")
-
-
-@pytest.mark.parametrize(
-    "last",
-    [linear_model.LogisticRegression(), svm.SVC(), ensemble.RandomForestClassifier(3), linear_model.RidgeClassifier()],
-    ids=lambda last: type(last).__name__,
-)
-def test_a_pipeline_is_cut_to_what_comes_before_its_last_step(last: Any, tmp_path: Path) -> None:
-    """By which a profile tells what pre-processing takes."""
-    x, y = digits()
-    model = stored(Pipe(Pipe(preprocessing.StandardScaler()), last).fit(x, y), tmp_path)
-    (tmp_path / "short").mkdir()
-    short = FORMAT.shortened(model, tmp_path / "short")
-    assert [layer.name for layer in FORMAT.structure(model).layers] == [type(last).__name__]
-    assert FORMAT.structure(short).operations == 0 and short.signature == model.signature
-    runner = Sklearn().load(short, ONE)
-    (answer,) = runner({"x": x}).values()
-    runner.close()
-    assert answer.shape == (len(x), 10) and np.ptp(answer, axis=0).max() == 0

@@ -168,7 +168,12 @@ def test_every_split_that_a_sample_passes_is_counted(tmp_path: Path) -> None:
     }
     assert all(column["gain"] is None for column in facts["columns"])
     assert facts["leaves"] == (~splits).sum() and facts["depth"]["max"] == forest.depth.max()
-    assert found.layers[0].bytes == model.size
+    (layer,) = found.layers
+    leaves, kind = int((~splits).sum()), np.dtype(forest.dtype).itemsize
+    assert layer.parameters == splits.sum() + leaves * forest.values.shape[1]
+    assert layer.bytes == splits.sum() * (kind + 12) + leaves * forest.values.shape[1] * np.dtype(forest.sums).itemsize
+    assert layer.waits and layer.weights < layer.bytes, "a sample reads what lies on its way"
+    assert found.values["x"] == 9 * kind and found.values.keys() == {"x", *found.results}
     assert "by the ways of 40 samples" in found.told["visits"]
 
 

@@ -13,7 +13,7 @@ from estimators import digits, stored
 from forests import grown
 from strop.formats.forest import save
 from strop.formats.onnx_graph import has_attention
-from strop.insight import Advice, Found, advise, unfit
+from strop.insight import Advice, Found, Row, advise, unfit
 from strop.model import Model
 from strop.runtime import Runtime
 from strop.runtimes import Gtil, Native, Onnxruntime, Sklearn
@@ -84,8 +84,12 @@ def test_of_a_pipeline_what_pays_is_told_by_its_samples_and_what_does_not_with_t
     pytest.importorskip("skl2onnx")
     model = stored(Pipe(preprocessing.StandardScaler(), svm.SVC()).fit(*digits()), tmp_path)
     structure = Structure((), {"steps": ["StandardScaler", "SVC"]})
-    share = Interval(0.5, 0.5, 0.5)
-    found = Found(structure, Interval(1e-3, 1e-3, 1e-3), Interval(5e-4, 5e-4, 5e-4), share, 0, 10, ())
+    share = Interval(0.2, 0.2, 0.2)  # between the steps, which goes with what comes before the last one
+    rows = tuple(
+        Row(kind, kind, (kind,), seconds, 64, 0, 0.0, "f64", 1e-4, "overhead")
+        for kind, seconds in (("StandardScaler", 3e-4), ("SVC", 5e-4))
+    )
+    found = Found(structure, Interval(1e-3, 1e-3, 1e-3), Interval(2e-4, 2e-4, 2e-4), share, 0, 10, (), rows)
     advice = {one.technique: one for one in advise(model, Hosted(model, Sklearn(), TARGET), TARGET, found)}
     assert advice["sklearn-to-onnx"].gain == pytest.approx(1 - SklearnToOnnx().expects(TARGET))
     assert (

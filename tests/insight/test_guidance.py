@@ -111,8 +111,23 @@ def test_where_nothing_fits_the_original_is_kept_and_figures_say_why(bound: str,
     assert "keep the original" in said and f"80% of a call is bound by {bound}" in said and remedy in said
     assert "at this machine's peaks its layers would take 250 µs" in said
     assert f"about 600 µs {'a sample' if bound == 'overhead' else 'a call'}, from 1 ms" in said
-    without = Found(Structure(()), CALL, NONE, NONE, 0, 10, ())
-    assert "on a stronger machine" in told(without, [])["nothing fits"]
+
+
+def test_what_faster_cores_and_more_of_them_would_bring_is_told_of_every_kind() -> None:
+    """By the shares that one thread does, and those that wait for memory."""
+    apart = told(found(row("compute", 5e-4), row("memory", 3e-4), row("overhead", 2e-4)), [])["nothing fits"]
+    assert "A core twice as fast would bring a call to 650 µs, its waiting for memory aside" in apart
+    assert "twice as many cores to 600 µs at the best, for one thread does 20% of it." in apart
+    trees = told(found(row("latency", 1e-3)), [])["nothing fits"]
+    assert "100% of a call is bound by latency" in trees and "reads that arrive sooner" in trees
+    assert "to 500 µs; more cores would not help, for one thread does all of it." in trees
+    most = Interval(0.9, 0.9, 0.9)
+    around = told(Found(Structure(()), CALL, Interval(9e-4, 9e-4, 9e-4), most, 0, 10, ()), [])["nothing fits"]
+    assert "keep the original, and run it on a stronger machine" in around
+    assert "A call takes 1 ms, 90% of it around the model." in around
+    assert "to 500 µs, if none of it waits for memory; twice as many cores to 950 µs at the best" in around
+    nothing = told(Found(Structure(()), CALL, None, None, 0, 10, ()), [])["nothing fits"]
+    assert "A call takes 1 ms." in nothing and "whether more cores help, strop benchmark" in nothing
 
 
 def test_tables_and_zeros_among_the_weights_are_told() -> None:

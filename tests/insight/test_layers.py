@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -377,3 +378,22 @@ def test_names_that_would_move_the_cursor_are_spelled_out(tmp_path: Path) -> Non
     entry = {"name": "a\nb", "operator": "c\td", "seconds": {"value": 1.0, "low": 1.0, "high": 1.0}, "layers": ["a\nb"],
              "share": {"value": 1.0}, "bound_by": None, "operations": 0.0, "bytes": 0}  # fmt: skip
     assert any("a\\nb" in line and "c\\td" in line for line in layer_table([entry], 80))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bound"),
+    [(6e-6, "memory"), (3e-5, "latency"), (1e-3, "overhead")],
+    ids=["as its bytes arrive", "as reads that wait take", "longer than reads could"],
+)
+def test_what_binds_trees_is_told_by_what_their_reads_can_take(seconds: float, bound: str) -> None:
+    trees = Layer("trees", "TreeEnsemble", 400.0, 10**9, 10**8, ("x",), ("y",), 100_000.0, waits=True)
+    made = Structure((trees,), values={"x": 80.0, "y": 8.0}, results=("y",))
+    known = Peaks("any", 1, {}, 2e10, 2e11, 1 << 20, 1 << 25, 0.0)
+    (row,) = rows([LayerTime("trees", "TreeEnsemble", seconds, ("trees",), "f64")], made, known, 1)
+    assert row.bound_by == bound and row.attainable == pytest.approx(5e-6, rel=0.01)
+    assert rows([LayerTime("trees", "", seconds, ("trees",))], made, None, 1)[0].bound_by is None
+    untold = replace(made, layers=(replace(trees, operations=None),))
+    assert rows([LayerTime("trees", "", seconds, ("trees",))], untold, known, 1)[0].bound_by is None
+    products = replace(made, layers=(replace(trees, waits=False),))
+    (row,) = rows([LayerTime("trees", "", seconds, ("trees",))], products, known, 1)
+    assert row.bound_by is None, "for no rate of products is known"

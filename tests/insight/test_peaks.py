@@ -24,7 +24,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[bool]:
     """Whether nothing disturbed each measurement that is to come."""
     calm = [True, True, True]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(room, "_measured", lambda runtime, target: (KNOWN, calm.pop()))
+    monkeypatch.setattr(room, "_measured", lambda runtime, rated, target: (KNOWN, calm.pop()))
     return calm
 
 
@@ -42,8 +42,19 @@ def test_what_other_work_disturbed_is_not_kept(measured: list[bool], tmp_path: P
     assert not list(tmp_path.rglob("*.json"))
 
 
-def test_a_runtime_without_products_of_its_own_has_none(measured: list[bool]) -> None:
-    assert peaks("gtil", TARGET) is None and len(measured) == 3
+def test_runtimes_without_products_of_their_own_share_what_is_known_of_memory(measured: list[bool]) -> None:
+    assert peaks("gtil", TARGET) is KNOWN and peaks("native", TARGET) == KNOWN and len(measured) == 2
+    assert peaks("onnxruntime", TARGET, anew=False) is None, "which has some"
+
+
+def test_of_scikit_learn_products_loops_and_the_least_step_are_measured() -> None:
+    core = usable_cores()[-1]
+    rated = room.RATED["sklearn"]
+    timed, begun = (jobs.run(one, "sklearn", (core,), limits=LIMITS) for one in (rated.products, rated.start))
+    assert timed.value is not None and begun.value is not None
+    rates = {product.precision: product.rate.value for product in timed.value if product.rate}
+    assert rates.keys() == {"f32", "f64", "f64 loops"} and min(rates.values()) > 1e7
+    assert 1e-7 < begun.value < 0.1
 
 
 def test_a_precision_that_was_not_measured_counts_as_f32() -> None:

@@ -38,6 +38,12 @@ def test_a_line_holds_what_there_is_room_for(width: int, longest: int) -> None:
         assert "work" not in head and "work:" not in " ".join(lines)
 
 
+def test_what_latency_means_is_said_where_it_binds() -> None:
+    trees = layer("trees", 1e-3, operator="TreeEnsemble", bound_by="latency", intensity=None)
+    assert "reads wait for each other; work is the splits" in " ".join(" ".join(layer_table([trees], 110)).split())
+    assert "latency" not in " ".join(layer_table([layer("conv", 1e-3)], 110))
+
+
 def test_rows_go_on_until_most_of_the_time_is_listed() -> None:
     rows = layer_table([layer(f"l{at}", 1e-3, 1 / 28) for at in range(28)], 110)
     assert sum(" 1 ms " in line for line in rows) == 23 and any("and 5 more" in line for line in rows)
@@ -69,6 +75,8 @@ def test_layers_without_times_are_listed_by_what_they_are_made_of() -> None:
     assert lines[2].split() == ["layer", "operator", "parameters", "work", "share", "bytes"]
     assert lines[3].split() == ["l19", "Conv", "4,600,000", "19", "M", "10.0%", "18.5", "MB"]
     assert any("more" in line and "36,800,000" in line for line in lines)
+    untold = layer_table([{**row, "operations": row["operations"] or None} for row in rows], 80)
+    assert untold[3:] == lines[3:], "of the first, nothing is known"
     held = layer_table([{**row, "operations": 0.0} for row in rows], 80)
     assert "share: of all bytes" in " ".join(held)
     assert layer_table(rows[:1], 80) == []

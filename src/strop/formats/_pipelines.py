@@ -27,9 +27,18 @@ _SEVERAL = "sklearn.multioutput"
 
 def steps(estimator: Any) -> list[Any]:
     """The fitted steps of a pipeline, those of pipelines within it too; of any other estimator itself."""
+    return [step for _, step in named(estimator)]
+
+
+def named(estimator: Any, before: str = "") -> list[tuple[str, Any]]:
+    """The same with their names, those of pipelines within it as scikit-learn spells them (`prepare__scale`); any other
+    estimator has that of its class."""
     if type(estimator).__name__ != "Pipeline":
-        return [estimator]
-    return [inner for _, part in estimator.steps if part not in (None, "passthrough") for inner in steps(part)]
+        return [(before or type(estimator).__name__, estimator)]
+    return [
+        inner for name, part in estimator.steps if part not in (None, "passthrough")
+        for inner in named(part, f"{before}__{name}" if before else name)
+    ]  # fmt: skip
 
 
 def walk(thing: Any) -> Iterator[Any]:

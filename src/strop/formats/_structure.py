@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ..forest import Array, Forest
-from ..model import Batch, Model
+from ..model import Batch, Model, Tensor
 from ..spelling import option
 from ..structure import Layer, Structure
+from ..units import quantity
 
+LINK = 4  # bytes, of a column's number, or a node's
 _WALKED = 1 << 22  # steps from a root to a leaf that are followed at a time, at the most
 
 
@@ -24,13 +27,16 @@ def structure_of(forest: Forest, model: Model, samples: Batch | None = None) -> 
         samples: Those whose ways through the trees are counted. None: the training samples that the model remembers at
             its leaves, or, where it does not, every leaf alike.
     """
-    (rows,) = model.signature.inputs
+    rows, result = model.signature.inputs[0], model.signature.outputs[0]
     x = None if samples is None else samples[rows.name]
     reached = forest.tree >= 0
     splits, leaves = reached & (forest.feature >= 0), reached & (forest.feature < 0)
     listed = int((splits & (forest.subset >= 0)).sum())
     depth = forest.depth[leaves]
     visits = _visits(forest, leaves, x)
+    kinds = {"thresholds": _short(forest.dtype), "leaves": _short(forest.sums)}
+    split, leaf = node_bytes(forest)
+    held = split * int(splits.sum()) + leaf * int(leaves.sum())
     facts: dict[str, Any] = {
         "trees": forest.trees,
         "outputs": forest.outputs,
@@ -38,10 +44,34 @@ def structure_of(forest: Forest, model: Model, samples: Batch | None = None) -> 
         "splits": {"thresholds": int(splits.sum()) - listed, "categories": listed},
         "depth": {"max": int(depth.max(initial=0)), "mean": float(depth.mean()) if len(depth) else 0.0},
         "visits": visits,
+        "types": kinds,
+        "nodes": {"split": split, "leaf": leaf, "bytes": held},
         "columns": _columns(forest, splits),
         "unused": [_name(forest, at) for at in np.setdiff1d(np.arange(forest.features), forest.feature[splits])],
     }
-    return Structure((Layer("trees", "TreeEnsemble", visits["mean"], model.size),), facts, _told(facts))
+    trees = Layer(
+        "trees", "TreeEnsemble", visits["mean"], held, int(splits.sum()) + int(leaves.sum()) * forest.values.shape[1],
+        (rows.name,), (result.name,), visits["mean"] * split + forest.trees * leaf, waits=True,
+    )  # fmt: skip
+    values = {tensor.name: tensor_bytes(tensor) for tensor in (rows, result)}
+    return Structure((trees,), facts, _told(facts), values, (result.name,))
+
+
+def node_bytes(forest: Forest) -> tuple[int, int]:
+    """What a split takes as plain arrays hold it, which is a threshold, a column and two children; and what a leaf."""
+    number = np.dtype(forest.dtype).itemsize
+    return number + 3 * LINK, np.dtype(forest.sums).itemsize * forest.values.shape[1]
+
+
+def tensor_bytes(tensor: Tensor) -> float:
+    """Of one sample."""
+    return float(
+        math.prod(size for size in tensor.shape[1:] if isinstance(size, int)) * np.dtype(tensor.dtype).itemsize
+    )
+
+
+def _short(dtype: str) -> str:
+    return dtype.replace("float", "f")
 
 
 def _columns(forest: Forest, splits: Array) -> list[dict[str, Any]]:
@@ -85,6 +115,7 @@ def _name(forest: Forest, column: int) -> str:
 
 def _told(facts: Mapping[str, Any]) -> dict[str, str]:
     trees, leaves, visits, kinds = facts["trees"], facts["leaves"], facts["visits"], facts["splits"]
+    nodes, types = facts["nodes"], facts["types"]
     each = max(trees, 1)
     by = {
         "samples": f"by the ways of {visits['samples']:,} samples",
@@ -98,5 +129,8 @@ def _told(facts: Mapping[str, Any]) -> dict[str, str]:
         f"leaves are {facts['depth']['mean']:.1f} splits deep in the mean, {facts['depth']['max']} at the most",
         "splits": f"{kinds['thresholds']:,} by a threshold, {kinds['categories']:,} by a set of categories",
         "visits": f"a sample passes {visits['mean']:,.0f} splits, {visits['mean'] / each:.1f} a tree{spread}: {by}",
+        "types": f"thresholds are compared in {types['thresholds']}, leaves added in {types['leaves']}",
+        "nodes": f"{quantity(nodes['bytes'], 'bytes')} as plain arrays have them: {nodes['split']} bytes a split, "
+        f"{nodes['leaf']} a leaf",
         "columns": f"{used:,} of {used + unused:,} are looked at",
     }

@@ -25,7 +25,7 @@ def told(
         between: How many layers compute values of which type.
     """
     parameters = sum(layer.parameters for layer in layers)
-    operations = sum(layer.operations for layer in layers)
+    operations = sum(layer.operations or 0.0 for layer in layers)
     facts = {
         "operators": dict(kinds.most_common()), "weights": dict(weights.most_common()), "computed": dict(between),
         "parameters": parameters, "operations": round(operations),

@@ -11,15 +11,15 @@ import numpy as np
 
 from .._archives import check_expansion
 from .._lazy import lazy
-from ..errors import StropError, UnsupportedModel, UntrustedModel
+from ..errors import NotApplicable, StropError, UnsupportedModel, UntrustedModel
 from ..forest import Forest
-from ..model import SKLEARN, Batch, Model, ModelFormat, Signature
+from ..model import SKLEARN, Batch, Model, Signature
 from ..spelling import option
-from ..structure import Layer, Structure
+from ..structure import Structure
 from ._called import Called
 from ._estimators import first_of, forest_of, is_ensemble
-from ._idle import is_idle, without_last
-from ._pipelines import signature_of, steps, walk
+from ._pipelines import named, signature_of, steps, walk
+from ._steps import made_of
 from ._trusted import TRUSTED, make_safe
 from .trees import TreeFormat, classes_of, described, file_of, made_by, reading, write
 
@@ -29,7 +29,7 @@ else:
     io = lazy("skops.io")
 
 
-__all__ = ["Called", "SklearnFormat", "forest_of", "is_ensemble", "load", "steps", "walk"]
+__all__ = ["Called", "SklearnFormat", "forest_of", "is_ensemble", "load", "named", "steps", "walk"]
 
 
 class SklearnFormat(TreeFormat):
@@ -103,18 +103,13 @@ class SklearnFormat(TreeFormat):
     def structure(self, model: Model, samples: Batch | None = None) -> Structure:
         if "trees" in model.counts:
             return super().structure(model, samples)
-        chain = steps(load(model.path))
-        *before, last = [type(step).__name__ for step in chain]
-        if not before:
-            return ModelFormat.structure(self, model, samples)
-        told = f"{last}, behind {', '.join(before)}, whose time counts as spent around the model"
-        layers = () if is_idle(chain[-1]) else (Layer(last, "estimator", 1.0, 0),)
-        return Structure(layers, {"steps": [*before, last]}, {"steps": told})
+        return made_of(load(model.path), model)
 
     def shortened(self, model: Model, folder: Path) -> Model:
-        """The first round of trees; or a pipeline without its last step."""
-        estimator = load(model.path)
-        made = first_of(estimator) if "trees" in model.counts else without_last(estimator)
+        """The first round of trees."""
+        if "trees" not in model.counts:
+            raise NotApplicable("its steps are timed one by one, and not by leaving some out")
+        made = first_of(load(model.path))
         return replace(self.store(replace(model, payload=made, files=()), folder), signature=model.signature)
 
 

@@ -32,7 +32,7 @@ NETWORKS = (ONNX, TORCH, KERAS, SAVED_MODEL, OPENVINO, TFLITE)
 _MOST = ", the most that so few samples bear"
 
 PIPELINE = "steps"
-"""What the structure of a model with pre-processing tells."""
+"""What the structure of an estimator tells, pre-processing and all."""
 
 WORDS = {
     Work.OVERHEAD: "overhead",
@@ -92,15 +92,22 @@ def burden_of(found: Found, runtime: str, target: Target) -> Burden:
         target: Of the call.
     """
     overhead = found.share.value if found.share else 0.0
-    if found.rows:
-        # of a call that other work disturbs, the difference to its layers is no overhead
-        known = _by_rows(found.rows, found.overhead.low if found.overhead else 0.0)
-    elif PIPELINE in found.structure.facts:
-        known = Burden(((Work.PREPARATION, overhead),))
+    # of a call that other work disturbs, the difference to its layers is no overhead
+    least = found.overhead.low if found.overhead else 0.0
+    if found.rows and PIPELINE in found.structure.facts:
+        known = _by_steps(found.rows, least)
+    elif found.rows:
+        known = _by_rows(found.rows, least)
     else:
         parts = len(found.structure.layers) > 1
         known = (of_structure(found.structure, target) if parts else UNKNOWN).within(overhead)
     return replace(known, least=LEAST_CALL / found.seconds.value, runtime=runtime)
+
+
+def _by_steps(rows: Sequence[Row], overhead: float) -> Burden:
+    """What a pipeline takes between its steps goes where they go, and a step with what it takes to begin."""
+    *before, last = (row.seconds for row in rows)
+    return Burden.of({Work.PREPARATION: overhead + sum(before), Work.MODEL: last})
 
 
 def _by_rows(rows: Sequence[Row], overhead: float) -> Burden:

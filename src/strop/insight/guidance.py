@@ -5,7 +5,7 @@ Thresholds are those of measured experiments, which the sentences name; what is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .. import techniques
@@ -30,6 +30,7 @@ LOOKUPS = ("Gather", "EMBEDDING_LOOKUP", "GATHER")
 REMEDIES = {
     "compute": "more arithmetic: wider vector units, a higher clock or more threads ({threads}); twice as much of it",
     "memory": "more memory bandwidth, or caches that hold the weights; twice as much of it",
+    "latency": "reads that arrive sooner: caches that hold all that is read, or a higher clock; half the wait for them",
     "overhead": "calls of more samples ({batch}), which share the overhead; two samples a call",
     "conversion": "a runtime that needs fewer conversions between layers; half of them",
 }
@@ -187,16 +188,46 @@ def _int8(model: Model, target: Target, worth: Sequence[Advice]) -> Iterator[Gui
 
 def _stronger(found: Found) -> Guide:
     shares = shares_of(found.rows, found.overhead.value if found.overhead else 0.0)
-    said = "Nothing that strop knows is expected to make it faster here: keep the original"
-    if not shares:
-        return Guide("nothing fits", f"{said}, and run it on a stronger machine where it has to be faster.")
-    kind = max(shares, key=lambda name: shares[name])
-    least = sum(row.attainable or 0.0 for row in found.rows)
-    twice = found.seconds.value * (1 - shares[kind] / 2)
-    remedy = REMEDIES[kind].format(threads=option("threads"), batch=option("batch"))
-    return Guide(
-        "nothing fits",
-        f"{said}. {shares[kind]:.0%} of a call is bound by {kind}; at this machine's peaks its layers would take "
-        f"{quantity(least, 's')}. What would help: {remedy} would bring it to about {quantity(twice, 's')} "
-        f"{'a sample' if kind == 'overhead' else 'a call'}, from {quantity(found.seconds.value, 's')}.",
+    whole = quantity(found.seconds.value, "s")
+    said = [
+        "Nothing that strop knows is expected to make it faster here: keep the original, and run it on a stronger "
+        "machine where it has to be faster."
+    ]
+    if shares:
+        kind = max(shares, key=lambda name: shares[name])
+        least = sum(row.attainable or 0.0 for row in found.rows)
+        twice = quantity(found.seconds.value * (1 - shares[kind] / 2), "s")
+        remedy = REMEDIES[kind].format(threads=option("threads"), batch=option("batch"))
+        said.append(
+            f"{shares[kind]:.0%} of a call is bound by {kind}; at this machine's peaks its layers would take "
+            f"{quantity(least, 's')}. What would help: {remedy} would bring it to about {twice} "
+            f"{'a sample' if kind == 'overhead' else 'a call'}, from {whole}."
+        )
+    elif found.share:
+        said.append(f"A call takes {whole}, {found.share.value:.0%} of it around the model.")
+    else:
+        said.append(f"A call takes {whole}.")
+    return Guide("nothing fits", " ".join([*said, _cores(found, shares)]))
+
+
+def _cores(found: Found, shares: Mapping[str, float]) -> str:
+    """What faster cores would bring, and what more of them (Amdahl 1967): a call waits for memory on any core, and one
+    thread does what surrounds the layers, and reads that wait for each other."""
+    seconds = found.seconds.value
+    fast = quantity(seconds * (1 + shares.get("memory", 0.0)) / 2, "s")
+    said = f"A core twice as fast would bring a call to {fast}"
+    said += (
+        ", its waiting for memory aside"
+        if shares.get("memory")
+        else ""
+        if shares
+        else ", if none of it waits for memory"
     )
+    overhead = found.share.value if found.share else 0.0
+    shared = shares.get("compute", 0.0) + shares.get("memory", 0.0) if shares else 1 - overhead
+    most = quantity(seconds * (1 - shared / 2), "s")
+    if shared < WORTH:
+        return f"{said}; more cores would not help, for one thread does all of it."
+    if not shares and not overhead:
+        return f"{said}; whether more cores help, strop benchmark with {option('threads')} tells."
+    return f"{said}; twice as many cores to {most} at the best, for one thread does {1 - shared:.0%} of it."

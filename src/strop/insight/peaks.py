@@ -7,17 +7,17 @@ import hashlib
 import itertools
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import TypeVar
 
-from .. import jobs
+from .. import _estimator_peaks, jobs
 from .._bandwidth import bandwidth, caches, near
 from .._cache import own_folder
 from .._lazy import installed
 from .._plain import restore
-from .._products import LIBRARIES, products, start
+from .._products import LIBRARIES, Product, products, start
 from .._rounds import waited
 from ..disturbance import quiet_cores
 from ..errors import RunFailed
@@ -30,7 +30,31 @@ T = TypeVar("T")
 LIMITS = jobs.Limits(120, 1 << 62)
 TRIES = 2  # to measure while nothing else runs
 WAITED = 0.05  # of the time, without a core, from which on other work ran
-FRESH = "1"  # of what is kept: it changes with how peaks are measured
+FRESH = "2"  # of what is kept: it changes with how peaks are measured
+
+
+@dataclass(frozen=True)
+class Rated:
+    """By what the rates and the start of a runtime are measured.
+
+    Attributes:
+        module: That must be importable.
+        package: Whose version they are of.
+        products: As `_products.products`.
+        start: As `_products.start`.
+    """
+
+    module: str
+    package: str
+    products: Callable[[str, Sequence[int]], list[Product]]
+    start: Callable[[str, Sequence[int]], float]
+
+
+RATED = {
+    **{name: Rated(one.module, one.module, products, start) for name, one in LIBRARIES.items()},
+    "sklearn": Rated("sklearn", "scikit-learn", _estimator_peaks.products, _estimator_peaks.start),
+}
+"""Of other runtimes there are none, and memory and caches alone are measured."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +65,12 @@ class Peaks:
         runtime: Its name.
         threads: That it had.
         rates: Operations a second by precision, two a multiply-add: the faster of matrix products and convolutions.
+            Empty for a runtime that has no products to be timed.
         memory: Bytes a second, read and written, of what no cache holds.
         cache: Of what the cores' own second-level caches hold.
         near: Bytes that these hold.
         last: Bytes that the last-level cache holds.
-        start: Seconds that an operator with next to nothing to do takes.
+        start: Seconds that an operator with next to nothing to do takes; 0 for a runtime of which it is not known.
     """
 
     runtime: str
@@ -63,8 +88,8 @@ class Peaks:
 
 
 def peaks(runtime: str, target: Target, anew: bool = True) -> Peaks | None:
-    """Those of this machine, measured when they are first asked for: some seconds; None for a runtime that has no
-    matrix products to be timed.
+    """Those of this machine, measured when they are first asked for: some seconds; None for a runtime that is not
+    installed.
 
     They are kept in the user's own cache, by the kind of CPU, the number of threads and the runtime's version.
 
@@ -73,24 +98,26 @@ def peaks(runtime: str, target: Target, anew: bool = True) -> Peaks | None:
         target: Threads.
         anew: Whether to measure what is not kept; else there is None.
     """
-    if runtime not in LIBRARIES or not installed(module := LIBRARIES[runtime].module):
+    rated = RATED.get(runtime)
+    if rated and not installed(rated.module):
         return None
-    named = f"{FRESH} {runtime} {metadata.version(module)} {target.threads} {len(quiet_cores(target.threads))}"
+    of = f"{runtime} {metadata.version(rated.package)}" if rated else "any"
+    named = f"{FRESH} {of} {target.threads} {len(quiet_cores(target.threads))}"
     file = f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.json"
     with contextlib.suppress(RunFailed, OSError), own_folder("peaks") as folder:
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             return restore(Peaks, json.loads((folder / file).read_text()))
         if not anew:
             return None
-        found, calm = _measured(runtime, target)
+        found, calm = _measured(runtime, rated, target)
         if calm:
             with atomic(folder / file) as part:
                 part.write_text(json.dumps(asdict(found)))
         return found
-    return _measured(runtime, target)[0] if anew else None
+    return _measured(runtime, rated, target)[0] if anew else None
 
 
-def _measured(runtime: str, target: Target) -> tuple[Peaks, bool]:
+def _measured(runtime: str, rated: Rated | None, target: Target) -> tuple[Peaks, bool]:
     """The peaks, and whether nothing else ran on the cores meanwhile."""
     cores = quiet_cores(target.threads)
     disturbed = False
@@ -111,12 +138,12 @@ def _measured(runtime: str, target: Target) -> tuple[Peaks, bool]:
 
     rates: dict[str, float] = {}
     with one_at_a_time():
-        for product in itertools.chain(*job(products, runtime, cores)):
+        for product in itertools.chain(*job(rated.products, runtime, cores)) if rated else ():
             if product.rate is not None:
                 rates[product.precision] = max(rates.get(product.precision, 0.0), product.rate.high)
         memory = max(rate[len(cores)].high for rate in job(bandwidth, [cores]))
         cache = max(rate.high for rate in job(near, cores[0])) * len(cores)
-        least = min(job(start, runtime, cores))
+        least = min(job(rated.start, runtime, cores)) if rated else 0.0
     known = {own["level"]: own["bytes"] * own["count"] for own in caches(cores)}
     near_by, last = known.get(2, 0), max(known.values(), default=0)
     return Peaks(runtime, target.threads, rates, memory, cache, near_by, last, least), not disturbed

@@ -28,7 +28,7 @@ def layers(found: Found, batch: int) -> list[dict[str, Any]]:
                 parameters=0,
             )
         )
-    return [*overhead, *(_rows(found) if found.rows else _whole(found, batch))]
+    return [*overhead, *(_rows(found) if found.rows else _untimed(found, batch))]
 
 
 def _rows(found: Found) -> Iterator[dict[str, Any]]:
@@ -55,28 +55,28 @@ def _placed(rows: Sequence[Row], named: list[str]) -> list[str]:
 
 
 def _row(label: str, row: Row, whole: float, parameters: int) -> dict[str, Any]:
-    share = row.seconds / whole
+    seconds = row.spread or Interval(row.seconds, row.seconds, row.seconds)
     return {
         **_entry(
-            label, row.operator, Interval(row.seconds, row.seconds, row.seconds), Interval(share, share, share),
+            label, row.operator, seconds, Interval(seconds.value / whole, seconds.low / whole, seconds.high / whole),
             operations=row.operations, bytes=row.bytes, parameters=parameters, attainable=row.attainable,
             bound_by=row.bound_by, layers=list(row.layers),
         ),
         "precision": row.precision,
         "moved": row.moved,
         "reached": min(1.0, row.attainable / row.seconds) if row.attainable and row.seconds else None,
-        "intensity": 2 * row.operations / row.moved if row.moved else None,
+        "intensity": 2 * row.operations / row.moved if row.moved and row.operations and not row.waits else None,
     }  # fmt: skip
 
 
-def _whole(found: Found, batch: int) -> Iterator[dict[str, Any]]:
-    """Layers without times of their own; of a single one, all that is no overhead."""
+def _untimed(found: Found, batch: int) -> Iterator[dict[str, Any]]:
+    """Layers without times of their own."""
     parts = found.structure.layers
-    seconds, share = (found.inside, found.rest) if len(parts) == 1 else (None, None)
     named = labels([(layer.name, layer.operator, layer.place) for layer in parts])
     for label, layer in zip(named, parts, strict=True):
         yield _entry(
-            label, layer.operator, seconds, share, operations=layer.operations * batch, bytes=layer.bytes,
+            label, layer.operator, None, None,
+            operations=None if layer.operations is None else layer.operations * batch, bytes=layer.bytes,
             parameters=layer.parameters,
         )  # fmt: skip
 
@@ -87,7 +87,7 @@ def _entry(
     seconds: Interval | None,
     share: Interval | None,
     *,
-    operations: float,
+    operations: float | None,
     bytes: int,
     parameters: int,
     attainable: float | None = None,

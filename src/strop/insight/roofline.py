@@ -2,7 +2,10 @@
 
 Williams, Waterman, Patterson, "Roofline: an insightful visual performance model for multicore architectures",
 CACM 52(4), 2009: nothing computes faster than the arithmetic units do, and none faster than its data arrive. To these
-two roofs comes a third, which decides where there is little to do: what it takes to begin at all.
+two roofs comes a third, which decides where there is little to do: what it takes to begin at all. Where each read
+tells what is read next, as in trees, nothing is fetched ahead, and its bytes take far longer to arrive than they would
+in a row (Drepper, "What every programmer should know about memory", 2007, section 3.3.2): that has no roof, and is told
+by the time.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..runtime import LayerTime
+from ..stats import Interval
 from ..structure import Layer, Structure
 from .peaks import Peaks
 
@@ -25,7 +29,9 @@ CONVERTING = (
     "permute",
 )
 """How operators begin that change types and layouts and compute nothing, in small letters."""
-KINDS = ("compute", "memory", "overhead", "conversion")
+KINDS = ("compute", "memory", "latency", "overhead", "conversion")
+LATE = 1e-7  # seconds that a read from memory takes, or so: reads that wait for each other take no longer together
+STREAMED = 0.5  # of the time, that the bytes of reads that wait for each other would take, for memory to bind them
 KNOWN = 0.5  # of the time of all layers, that those take of which it must be known what binds them
 
 
@@ -38,21 +44,23 @@ class Row:
         operator: Of that layer; where the runtime put it in, the runtime's.
         layers: All the layers of the file that it stands for.
         seconds: That it takes.
-        operations: Multiply-adds of a call.
-        bytes: On disk, of the weights that its layers are the first to read.
+        operations: Multiply-adds of a call, or splits of trees that it passes; None where that is not known.
+        bytes: Of the weights that its layers are the first to read.
         moved: Bytes that go in and out in a call: values between it and others, and weights.
         precision: What it is computed in; empty where that is not known.
         attainable: Seconds at this machine's peaks; None where these are not known, or the sizes of what it computes.
         bound_by: One of `KINDS`; None where that can't be told either.
         place: Where in the source that layer came from; empty where that is not known.
         after: Of what stands for no layer, the layer or input whose value it takes; empty where that is not known.
+        spread: Of these seconds, where bounds are known.
+        waits: Whether its reads wait for each other; then its operations are no arithmetic.
     """
 
     name: str
     operator: str
     layers: tuple[str, ...]
     seconds: float
-    operations: float
+    operations: float | None
     bytes: int
     moved: float
     precision: str
@@ -60,6 +68,8 @@ class Row:
     bound_by: str | None
     place: str = ""
     after: str = ""
+    spread: Interval | None = None
+    waits: bool = False
 
 
 def rows(times: Sequence[LayerTime], structure: Structure, peaks: Peaks | None, samples: int) -> tuple[Row, ...]:
@@ -80,21 +90,25 @@ def _row(
     time: LayerTime, group: Sequence[Layer], structure: Structure, readers: Mapping[str, set[str]],
     peaks: Peaks | None, samples: int,
 ) -> Row:  # fmt: skip
-    main = max(group, key=lambda layer: (layer.operations, layer.weights), default=None)
-    operations = sum(layer.operations for layer in group) * samples
+    main = max(group, key=lambda layer: (layer.operations or 0.0, layer.weights), default=None)
+    known = [layer.operations for layer in group if layer.operations is not None]
+    operations = sum(known) * samples if len(known) == len(group) else None
     weights, values = sum(layer.weights for layer in group), _passing(group, structure, readers) * samples
     attainable, bound_by = None, None
     told = all(value in structure.values for layer in group for value in layer.writes)  # else its work is not, either
-    if peaks is not None and told:
-        limits = _limits(operations, weights, values, time.precision, structure, peaks)
+    waits = any(layer.waits for layer in group)
+    if peaks is not None and told and operations is not None and (waits or peaks.rate(time.precision)):
+        limits = _limits(0.0 if waits else operations, weights, values, time.precision, structure, peaks)
         bound_by = max(limits, key=lambda kind: limits[kind])
         attainable = limits[bound_by]
         if all(_converts(kind) for kind in [layer.operator for layer in group] or [time.operator]):
             bound_by = "conversion"
+        elif waits and attainable < STREAMED * time.seconds:
+            bound_by = "latency" if LATE * operations >= STREAMED * time.seconds else "overhead"
     return Row(
         main.name if main else time.name, main.operator if main else time.operator,
         tuple(layer.name for layer in group), time.seconds, operations, sum(layer.bytes for layer in group),
-        weights + values, time.precision, attainable, bound_by, main.place if main else "", time.after,
+        weights + values, time.precision, attainable, bound_by, main.place if main else "", time.after, waits=waits,
     )  # fmt: skip
 
 

@@ -16,7 +16,10 @@ COLUMNS = 10  # of a table, that are listed
 UNUSED = 12  # columns, that are named
 HARMFUL = 10  # layers, whose harm in int8 is listed
 NOT_FITTING = 5  # techniques that don't fit, that are named with the reason
-WIDTHS = {"f32": "in f32 (floats of 32 bits)", "int8": "in int8 (integers of 8 bits)", "bf16": "in bf16 (floats of 16)"}
+WIDTHS = {
+    "f32": "in f32 (floats of 32 bits)", "int8": "in int8 (integers of 8 bits)", "bf16": "in bf16 (floats of 16)",
+    "f64": "in f64 (floats of 64 bits)", "f64 loops": "in f64 loops (vector by vector, as libsvm does)",
+}  # fmt: skip
 BARS = "▁▂▃▄▅▆▇█"
 MOMENTS = 60  # of a call, in which its memory is drawn
 GLOSS = {
@@ -32,6 +35,7 @@ GLOSS = {
 BOUND = {
     "compute": "computing (compute)",
     "memory": "reading and writing data (memory)",
+    "latency": "reads that wait for each other (latency)",
     "conversion": "changing types and layouts (conversion)",
     "overhead": "starting calls and layers (overhead)",
 }
@@ -146,11 +150,13 @@ def _energy(energy: Mapping[str, Any]) -> str:
 
 def _machine(peaks: Mapping[str, Any]) -> str:
     rates = " and ".join(f"{rate / 1e9:,.0f} {WIDTHS.get(kind, kind)}" for kind, rate in peaks["rates"].items())
-    return (
-        f"measured here, at the most: billions of operations a second, {rates}, a multiply-add being two; "
+    said = [
+        *([f"billions of operations a second, {rates}, a multiply-add being two"] if rates else []),
         f"{peaks['memory'] / 1e9:.0f} GB/s from memory and {peaks['cache'] / 1e9:.0f} GB/s from the caches near the "
-        f"cores; a layer with nothing to do takes {quantity(peaks['start'], 's')}"
-    )
+        "cores",
+        *([f"a layer with nothing to do takes {quantity(peaks['start'], 's')}"] if peaks["start"] else []),
+    ]
+    return f"measured here, at the most: {'; '.join(said)}"
 
 
 def _columns(columns: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import formats
@@ -13,13 +13,15 @@ from ..jobs import PATIENCE
 from ..metering import Spent, of_one
 from ..metric import Timing
 from ..model import Model
+from ..runtime import LayerTime
 from ..server import Hosted, Server
 from ..stats import Interval, Replicates, bootstrap_timing
 from ..structure import Structure
 from ..timing import Effort, Turns, one_at_a_time
 from ..units import counted
 from .memory import Held, held
-from .roofline import Row
+from .peaks import Peaks
+from .roofline import Row, rows
 
 PROFILING = Effort(pairs=4, blocks=6, width=0.03)
 LOOKED_AT = 1000  # samples whose ways through the model are counted
@@ -72,8 +74,9 @@ class Found:
 
 
 def examine(
-    models: tuple[Model, Model | None], ready: tuple[Hosted, Hosted], data: Path, effort: Effort, given: bool, seed: int
-) -> Found:
+    models: tuple[Model, Model | None], ready: tuple[Hosted, Hosted], data: Path, effort: Effort, given: bool,
+    seed: int, peaks: Peaks | None = None,
+) -> Found:  # fmt: skip
     """Measure a model. Runs in a job.
 
     The model is timed in turns with itself cut down to its first part. Of what both have to do, operations say how much
@@ -87,6 +90,7 @@ def examine(
         effort: What timing may take.
         given: Whether these samples are the user's, by which what happens inside the model is worth counting.
         seed: Of the resamples.
+        peaks: What this machine does at the most; None where that is not known.
 
     Raises:
         StropError: The model can't be taken apart, or run.
@@ -115,11 +119,22 @@ def examine(
         notes.append(
             f"{counted(timing.disturbed, 'turn')} counted though disturbed ({timing.why}): the spread shows it"
         )
-    return Found(
+    found = Found(
         structure, timed.original(), _overhead(timed, left) if known else None,
         _share(timed.ratio(), left) if known else None, memory, sum(map(len, (b for p in timing.original for b in p))),
         tuple(notes), held=held(structure, hosted.target.batch), spent=spent, unmetered=why,
     )  # fmt: skip
+    return replace(found, rows=_single(found, peaks, hosted.target.batch))
+
+
+def _single(found: Found, peaks: Peaks | None, batch: int) -> tuple[Row, ...]:
+    """Of a model of one part, that part, which takes all that is no overhead."""
+    if found.inside is None or len(found.structure.layers) != 1:
+        return ()
+    (layer,) = found.structure.layers
+    types = found.structure.facts.get("types", {})
+    time = LayerTime(layer.name, layer.operator, found.inside.value, (layer.name,), types.get("thresholds", ""))
+    return tuple(replace(row, spread=found.inside) for row in rows([time], found.structure, peaks, batch))
 
 
 def metered(hosted: Hosted, data: Path) -> tuple[Spent | None, str]:

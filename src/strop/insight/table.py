@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..units import percent, quantity, spread, stored, visible
+from ..units import quantity, visible
 
 ITSELF = "the call itself"  # in the place of a layer's name
 ENOUGH = 0.8  # of the layers' time, that those take that are listed
@@ -19,13 +19,17 @@ LEGEND = (
     "arithmetic; memory, what it reads and writes; conversion, it only changes types or layouts; overhead, it has so "
     "little to do that starting it takes longer."
 )
+WAITS = (
+    "latency: each split of a tree tells what is read next, so that reads wait for each other; work is the splits that "
+    "are passed."
+)
 ROWS = (
     "A row is what the runtime runs at once, named by its main layer: +1, one more layer is computed with it; after "
     "x, what the runtime put in behind x, to change layouts or types. --json has all rows, and the layers in each."
 )
 MORE = {
     "work": "work: multiply-adds",
-    "bytes": "bytes: of its weights in the file",
+    "bytes": "bytes: of its weights",
     "type": "type: what it computes in",
     "per byte": "per byte: operations, a multiply-add being two, for each byte that it moves",
 }
@@ -48,17 +52,7 @@ def layer_table(layers: Sequence[Mapping[str, Any]], width: int, whole: bool = F
     timed = [layer for layer in layers if layer["seconds"]]
     if not timed:
         return _untimed(layers, width, whole) if len(layers) > 1 else []
-    if any(layer.get("attainable") is not None or layer.get("layers") for layer in timed):
-        return _profiled(timed, width, whole)
-    rows = [["part", "time", "share of a call", "operations", "time of each"]]
-    for layer in layers:
-        seconds, share = layer["seconds"], layer["share"]
-        rows.append([
-            one_line(layer["name"]), _spent(seconds) if seconds else "-", percent(stored(share)) if share else "-",
-            f"{layer['operations']:,.0f}" if layer["operations"] else "-",
-            quantity(seconds["value"] / layer["operations"], "s") if seconds and layer["operations"] else "-",
-        ])  # fmt: skip
-    return ["", "Where the time goes", *table(rows)]
+    return _profiled(timed, width, whole)
 
 
 def _profiled(timed: Sequence[Mapping[str, Any]], width: int, whole: bool) -> list[str]:
@@ -72,7 +66,8 @@ def _profiled(timed: Sequence[Mapping[str, Any]], width: int, whole: bool) -> li
         more.append([""] * len(MORE))
     added = _room(rows, more, width)
     known = any(layer["bound_by"] for layer in timed if layer["layers"])
-    legend = " ".join([LEGEND, ROWS, *(f"{MORE[name]}." for name in added)])
+    waits = [WAITS] if any(layer["bound_by"] == "latency" for layer in timed) else []
+    legend = " ".join([LEGEND, *waits, ROWS, *(f"{MORE[name]}." for name in added)])
     kinds = _filled(_by_operator(timed), width) if len(ordered) > FEWEST else []
     return [
         "", "Where the time goes", *table(rows, right=(2, 3, 4, *range(6, 6 + len(added)))), *kinds,
@@ -83,10 +78,10 @@ def _profiled(timed: Sequence[Mapping[str, Any]], width: int, whole: bool) -> li
 def _untimed(layers: Sequence[Mapping[str, Any]], width: int, whole: bool) -> list[str]:
     """What layers are made of, those that compute most first; where none computes, those that hold most."""
     size = "operations" if any(layer["operations"] for layer in layers) else "bytes"
-    ordered = sorted(layers, key=lambda layer: (-layer[size], -layer["bytes"]))
-    shown = ordered if whole else ordered[: _listed([layer[size] for layer in ordered])]
+    ordered = sorted(layers, key=lambda layer: (-(layer[size] or 0), -layer["bytes"]))
+    shown = ordered if whole else ordered[: _listed([layer[size] or 0 for layer in ordered])]
     rows = [["layer", "operator", "parameters", "work", "share", "bytes"]]
-    most = sum(layer[size] for layer in layers) or 1.0
+    most = sum(layer[size] or 0 for layer in layers) or 1.0
     for name, operator, some in (
         *((one_line(layer["name"]), one_line(layer["operator"]), [layer]) for layer in shown),
         *(
@@ -95,8 +90,10 @@ def _untimed(layers: Sequence[Mapping[str, Any]], width: int, whole: bool) -> li
             else []
         ),
     ):
-        parameters, work, held = (sum(layer[key] for layer in some) for key in ("parameters", "operations", "bytes"))
-        share = sum(layer[size] for layer in some) / most
+        parameters, work, held = (
+            sum(layer[key] or 0 for layer in some) for key in ("parameters", "operations", "bytes")
+        )
+        share = sum(layer[size] or 0 for layer in some) / most
         rows.append([name, operator, f"{parameters:,}", brief(work), f"{share:.1%}", quantity(held, "bytes")])
     _room(rows, [[] for _ in rows], width)
     said = f"{MORE['work']} of a call. share: of all {'work' if size == 'operations' else 'bytes'}. {MORE['bytes']}."
@@ -182,10 +179,6 @@ def brief(number: float) -> str:
 def shortened(name: str, width: int) -> str:
     """The end of a name tells more than its beginning."""
     return name if len(name) <= width else f"{name[: width // 3 - 1]}..{name[-(width - width // 3 - 1) :]}"
-
-
-def _spent(seconds: Mapping[str, float]) -> str:
-    return spread(stored(seconds), "s") if seconds["value"] else f"under {quantity(seconds['high'], 's')}"
 
 
 def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> Iterable[str]:

@@ -11,9 +11,23 @@ from ..rundir import finite
 from ..units import quantity
 from .parts import bullets, figure, table
 
-BOUND = {"compute": "#0072b2", "memory": "#e69f00", "conversion": "#cc79a7", "overhead": "#8c8c8c", None: "#56b4e9"}
+BOUND = {
+    "compute": "#0072b2",
+    "memory": "#e69f00",
+    "latency": "#d55e00",
+    "conversion": "#cc79a7",
+    "overhead": "#8c8c8c",
+    None: "#56b4e9",
+}
 """What binds a layer, and its colour (after Okabe & Ito 2008)."""
-SIGNS = {"compute": "circle", "memory": "square", "conversion": "diamond", "overhead": "x", None: "circle-open"}
+SIGNS = {
+    "compute": "circle",
+    "memory": "square",
+    "latency": "cross",
+    "conversion": "diamond",
+    "overhead": "x",
+    None: "circle-open",
+}
 ROOF = (
     "Each mark is a layer. The lines are the most that this machine can do with that many operations for each byte "
     "that is read or written: what lies far under them has room."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,11 +10,12 @@ import numpy as np
 
 from .._lazy import lazy, require
 from .._quiet import without
-from ..errors import RunFailed, UnsupportedModel, UntrustedModel
+from ..errors import NotApplicable, RunFailed, UnsupportedModel, UntrustedModel
 from ..formats.sklearn import Called, load
 from ..model import SKLEARN, Batch, Format, Model
-from ..runtime import Runtime
+from ..runtime import SECONDS, Profiled, Runtime
 from ..target import Target
+from ._step_times import Watch, profiled
 
 if TYPE_CHECKING:
     import threadpoolctl
@@ -44,12 +45,25 @@ class Sklearn(Runtime):
             raise RunFailed(str(error)) from error
         return _Runner(estimator, model, target)
 
+    def profiled(self, model: Model, target: Target, batches: Sequence[Batch], seconds: float = SECONDS) -> Profiled:
+        if "trees" in model.counts:
+            raise NotApplicable("the trees of an ensemble are run by one loop, in which none is timed")
+        plain, watched = self.load(model, target), self.load(model, target)
+        watch = watched.watch()
+        try:
+            bound = ([runner.bind(batch) for batch in batches] for runner in (plain, watched))
+            return profiled(next(bound), watch, next(bound), target.threads, seconds)
+        finally:
+            watched.close()
+            plain.close()
+
 
 class _Runner:
     def __init__(self, estimator: Any, model: Model, target: Target):
         self.limits = threadpoolctl.threadpool_limits(target.threads)
         jobs = [name for name in estimator.get_params(deep=True) if name.split("__")[-1] == "n_jobs"]
         estimator.set_params(**dict.fromkeys(jobs, target.threads if target.batch >= _MANY else 1))
+        self.estimator, self.signature = estimator, model.signature
         self.called = Called(estimator, model.signature)
 
     def __call__(self, batch: Batch) -> dict[str, np.ndarray[Any, Any]]:
@@ -59,6 +73,12 @@ class _Runner:
         method, x = self.called.method, self.called.input(batch)
         return lambda: method(x)
 
+    def watch(self) -> Watch:
+        """Have its steps timed from now on."""
+        watch = Watch(self.estimator, self.called.method.__name__)
+        self.called = Called(self.estimator, self.signature)
+        return watch
+
     def close(self) -> None:
         self.limits.restore_original_limits()
-        del self.called
+        del self.called, self.estimator
