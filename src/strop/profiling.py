@@ -122,7 +122,7 @@ def profile(
 def _borne(ready: Hosted, found: Found, folder: Path, metric: str, seed: int, tell: Tell) -> jobs.Ended[Sensitivity]:
     """How the layers bear int8, or why that can't be told; what it may take is told before it is begun."""
     if mixers(ready.model.format):
-        count = sum(layer.weights and layer.operations for layer in found.structure.layers)
+        count = len([layer for layer in found.structure.layers if layer.weights and layer.operations])
         tell(0.0, f"how some {counted(count, 'layer')} bear int8: {SECONDS:.0f} s at the most, calibrating included")
     progress = folder / "progress.json"
     with passed_on(progress, tell):
