@@ -32,6 +32,7 @@ from ..technique import Context, Parts, Technique, remaining
 
 MOST, FEWEST = 64, 4  # samples to judge by
 SECONDS = 120.0
+UNKNOWN = "none knows the format: give a network as ONNX or OpenVINO; trees have no layers to try"
 LIKE = 0.1
 """Of what int8 does to the outputs: how far they may be from themselves where a runtime tells values that it would have
 kept to itself. Roundings that fall otherwise do a thirtieth of it."""
@@ -181,7 +182,7 @@ def _opened(model: Model, context: Context) -> tuple[Technique, Parts]:
             reasons[str(error)] = None
     raise UnsupportedModel(
         f"Sensitivity to int8 is measured where a technique mixes precisions, and none does for this {model.format} "
-        f"model ({'; '.join(reasons) or 'none knows the format: give a network as ONNX or OpenVINO; trees have none'})."
+        f"model ({'; '.join(reasons) or UNKNOWN})."
     )
 
 
