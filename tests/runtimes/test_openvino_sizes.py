@@ -11,11 +11,13 @@ import pytest
 
 import models
 from strop import formats
+from strop.data import Data
 from strop.errors import RunFailed
 from strop.model import OPENVINO, Model
 from strop.runtimes import Openvino
 from strop.runtimes._openvino_sizes import SIZES, Sized
 from strop.target import Target
+from strop.technique import Context
 
 pytest.importorskip("openvino")
 TARGET = Target(threads=1)
@@ -97,3 +99,22 @@ def test_the_code_that_is_handed_over_runs_all_sizes(tmp_path: Path) -> None:
         exec(code.call, space)
         np.testing.assert_allclose(space["outputs"]["y"], free(model)(space["inputs"])["y"], rtol=1e-4, atol=1e-5)
     assert len(space["known"]) == SIZES + 1
+
+
+def test_products_of_unpacked_weights_are_told_by_their_own_names(tmp_path: Path) -> None:
+    """With the sizes known, OpenVINO says of such a product that it was what it reads."""
+    from strop.techniques import MixedOpenvino
+
+    text = """g (float[N, 3, 64] x) => (float[N, 3, 64] y) {
+        n = LayerNormalization(x, g, b)
+        m1 = MatMul(n, w1) a1 = Add(m1, b) m2 = MatMul(n, w2) a2 = Add(m2, b) p = Mul(a1, a2)
+        m3 = MatMul(p, w3) a3 = Add(m3, b) r = Relu(a3) y = MatMul(r, w4)
+    }"""
+    weights = {name: (64, 64) for name in ("w1", "w2", "w3", "w4")} | {"g": (64,), "b": (64,)}
+    model, data = converted(text, tmp_path, **weights), Data({"x": models.floats(3, 64)})
+    parts = MixedOpenvino().parts(model, Context(data, model, TARGET, 0, tmp_path / "parts"))
+    assert len(parts.weights["int8 weights"]) == len(parts.members) == 4
+    made = parts.save(dict.fromkeys(parts.members, "int8 weights"), tmp_path / "made")
+    layers = Openvino().layer_times(made, TARGET, [data.batch(0, 1)], 0.2)
+    home = {name: layer.name for layer in layers for name in layer.layers}
+    assert len({home[names[0]] for names in parts.members.values()}) == 4, "a layer each"

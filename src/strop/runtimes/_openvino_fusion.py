@@ -66,6 +66,8 @@ def origins(compiled: Sequence[Node], given: Sequence[Node]) -> list[tuple[str, 
         claim(node.key, node.told)
     for node in compiled:
         claim(node.key, [name.partition(AFTER)[0] for name in node.told if AFTER in name])
+    for node in compiled:  # what reads weights that are unpacked may be told to have been what it reads
+        claim(node.key, [node.name])
     names = {node.key: node.name for node in compiled}
     for node in compiled:
         for key in node.reads:
