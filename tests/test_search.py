@@ -490,6 +490,28 @@ def test_what_may_not_be_proven_has_a_safer_mix_beside_it(
     assert names(safer) == ["fake-mix(error=0.48)"], "whose bound keeps the limit, so that there is no need for more"
 
 
+@pytest.mark.parametrize(("promised", "lost"), [(0.9, 0.007), (1.1, 0.007), (0.9, 0.0)])
+def test_what_loses_nothing_is_tried_before_more_of_what_may_not_be_proven(
+    promised: float, lost: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it promises anything, and nothing is there that is as good as proven."""
+    monkeypatch.setattr(FakeCompile, "expects", lambda self, target: promised, raising=False)
+    monkeypatch.setattr(FakeCalibrate, "expects", lambda self, target: 0.4, raising=False)
+
+    def answer(candidate: Candidate) -> Outcome:
+        step = candidate.steps[-1]
+        share = step.error if isinstance(step, FakeMix) else float(isinstance(step, FakeCalibrate))
+        found = bounded(judged(ACCURACY, "inconclusive", 0.9 - lost * share), 0.9 - 2 * lost * share)
+        told = report(1 - 0.8 * share**0.5, accuracy=1 - lost * share)
+        return Outcome("done", report=replace(told, judged=(found,)))
+
+    goal = Goal.parse(f"minimize latency.p50; {ACCURACY}")
+    given = [route(FakeCalibrate), route(FakeMix), route(FakeCompile)]
+    asked = go_on(search(tmp_path, *given, goal=goal), answer, most=4)
+    exact = [place for place, proposal in enumerate(asked) if proposal.why == "it loses nothing"]
+    assert exact == ([1] if promised < 1 and lost else [])
+
+
 def test_a_safer_mix_that_may_not_be_proven_either_is_made_safer_still(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

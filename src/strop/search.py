@@ -37,6 +37,7 @@ AGAIN = 0.5  # of what was measured, by which others may promise less than its l
 UNMEASURED = 1.0
 MOST = 0.5  # an expected ratio, under which a route that loses nothing is tried first
 FREE = 2  # routes without training to measure, before any is spent: there must be something to compare with
+LITTLE = 0.1  # of what a limit allows, by the bound: what lost no more is proven as good as surely
 MENDINGS = 3  # weaker settings in a row, for a route that trains and broke a limit
 NARROW = 0.15  # between two strengths, -1 to 1, under which no third is tried
 NEAR = 0.1  # a violation up to which other settings, or lossless steps, may mend a route
@@ -130,6 +131,8 @@ class RouteSearch:
             return mending
         fresh = [route for route in self.routes if route.label not in self._begun and self._promises(route)]
         stronger, safer = self._strengthen(seen), self._secure(seen)
+        if (stronger or safer) and (sure := self._surest(fresh)):
+            return sure
         if safer and not any(self._expect(route) < self.forecast.best() for route in fresh):
             return safer
         if fresh:
@@ -237,6 +240,17 @@ class RouteSearch:
         candidate = route.candidate(settings)
         fits = settings and candidate.key not in seen
         return Proposal(candidate, route, "what is best so far may not be proven", settings) if fits else None
+
+    def _surest(self, fresh: Sequence[Route]) -> Proposal | None:
+        """What loses nothing, where all that was tried loses something of what a limit allows: before more of the same
+        is tried. Of outputs that are letters, no number of samples that there is may prove a loss to be small."""
+        tried = (o for _, o in self.tried if rank(o, self.goal) < BROKEN)
+        exact = [route for route in fresh if not (losing(route) or route.options or self._waits(route))]
+        if not exact or any(spent(outcome, self.goal) < LITTLE for outcome in tried):
+            return None
+        route = min(exact, key=self._order)
+        gains = self._expect(route) < (1.0 if self.goal.direction == "minimize" else -1.0)
+        return Proposal(route.candidate(), route, "it loses nothing", {}) if gains else None
 
     def _strengths_tried(self, route: Route) -> list[tuple[float, bool]]:
         """Of a route, all settings but the strengths at their defaults: how strong, and whether quality was kept."""
