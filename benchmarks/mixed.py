@@ -212,21 +212,25 @@ def searched(folder: Path, limit: float) -> None:
     print(f"{folder.name} at {limit}: strop {seconds:.0f} s, {told['verdict']}", file=sys.stderr, flush=True)
 
 
-def found_after(run: Path) -> float | None:
-    """Seconds from the start to where the winner, or what keeps the limits and is as fast within `ALIKE`, had been
-    measured on the search split; what follows proves it."""
+def kept(run: Path) -> tuple[list[tuple[float, float]], float | None]:
+    """What kept the limits on the search split: seconds from the start to where it had been measured, and its latency
+    over the original's; and that of the winner, which was proven after it."""
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    since, found, ratios = events[0]["begun"]["since"], [], dict[str, float]()
     proven = [e["told"]["candidate"] for e in events if e.get("event") == "Confirmed" and e["told"]["verdict"] == "met"]
-    if not proven:
-        return None
-    tried, ratios = [e for e in events if e.get("event") == "Tried"], dict[str, float]()
-    for told in (e["told"] for e in tried):
-        report = told["outcome"].get("report") or {}
-        if "latency.p50" in report.get("figures", {}) and not any(one["violation"] for one in report["judged"]):
-            ratios[told["candidate"]] = report["figures"]["latency.p50"]["ratio"]["value"]
-    as_fast = {name for name, ratio in ratios.items() if ratio <= ALIKE * ratios.get(proven[-1], 0.0)}
-    first = min(e["at"] for e in tried if e["told"]["candidate"] in {proven[-1], *as_fast})
-    return float(first - events[0]["begun"]["since"])
+    for event in events:
+        report = event["told"]["outcome"].get("report") if event.get("event") == "Tried" else None
+        if report and "latency.p50" in report["figures"]:
+            name, ratio = event["told"]["candidate"], report["figures"]["latency.p50"]["ratio"]["value"]
+            ratios[name] = ratio
+            if name in proven[-1:] or not any(one["violation"] for one in report["judged"]):
+                found.append((event["at"] - since, ratio))
+    return found, ratios[proven[-1]] if proven else None
+
+
+def first(found: Iterable[tuple[float, float]], most: float) -> float | None:
+    """Seconds until what is as fast, within `ALIKE`, had been measured."""
+    return min((seconds for seconds, ratio in found if ratio <= ALIKE * most), default=None)
 
 
 class Default:
@@ -263,8 +267,9 @@ def measured(folder: Path, limits: Sequence[float]) -> dict[str, Any]:
         strop = json.loads((folder / f"strop-{limit}.json").read_text())
         winner = strop["manifest"]["winner"]
         route = winner and " + ".join(step["technique"] for step in winner["route"])
+        tried, won = kept(folder / f"run-{limit}")
         found["made"][f"strop-{limit}"] = {
-            "seconds": strop["seconds"], "found": found_after(folder / f"run-{limit}"),
+            "seconds": strop["seconds"], "tried": tried, "won": won,
             "verdict": strop["manifest"]["verdict"], "route": route,
         }  # fmt: skip
         if winner:
@@ -324,21 +329,24 @@ def write() -> None:
         "*sizes known* is float32 as strop runs it, and all that it makes: compiled for the sizes of the inputs that "
         "come, where the model leaves these free; the peers run what they made as it is. "
         "The rows of a model are of one run, those of two models need not be. The last columns are strop's "
-        "latency over that of the fastest peer that keeps the limit, and its time over NNCF's: until it, or what is as "
-        "fast within 3 %, was found, and in all, with the proof on held-out samples and what each layer takes.", "",
+        "latency over that of the fastest peer that keeps the limit, and its time over NNCF's: until what is as fast "
+        "as that peer was found (*level*), until what is as fast as what it handed over (*found*; both within 3 %), "
+        "and in all, with the proof on held-out samples and what each layer takes.", "",
         "| model | limit | sizes known | int8 throughout | bf16 throughout | default | NNCF accuracy control | strop "
-        "| route | latency | found | time |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| route | latency | level | found | time |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for name, case in found.items():
         made = case["made"]
         for limit in case["limits"]:
             nncf, strop = made[f"nncf-{limit}"], made[f"strop-{limit}"]
             peers = [made[peer] for peer in PEERS] + [nncf]
-            kept = [peer["ratio"] for peer in (*peers, made["f32"]) if peer.get("fidelity", 0.0) >= limit]
+            least = min(peer["ratio"] for peer in (*peers, made["f32"]) if peer.get("fidelity", 0.0) >= limit)
             cells = [f"{made['sized']['ratio']:.2f}x", *(cell(each, limit) for each in (*peers, strop))]
-            over = f"{strop['ratio'] / min(kept):.2f}x" if strop.get("fidelity", 0.0) >= limit else "-"
-            times = [strop.get("found"), strop["seconds"]]
+            over = f"{strop['ratio'] / least:.2f}x" if strop.get("fidelity", 0.0) >= limit else "-"
+            times = [None, None, strop["seconds"]]
+            if won := strop["won"]:
+                times[:2] = first(strop["tried"], won * least / strop["ratio"]), first(strop["tried"], won)
             cells += [strop["route"] or "the original", over]
             cells += ["-" if taken is None else f"{taken / nncf['seconds']:.2f}x" for taken in times]
             lines.append(f"| {name} | {limit} | {' | '.join(cells)} |")
