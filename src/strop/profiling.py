@@ -33,6 +33,7 @@ from .insight import (
     unfit,
 )
 from .insight import sensitivity as bear
+from .insight.peaks import DISTURBED
 from .insight.sensitivity import SECONDS
 from .model import Model
 from .prepare import check_target
@@ -110,7 +111,7 @@ def profile(
         known = peaks(ready.runtime.label(), target)
         found = measured(ready, samples, folder / "data", known, folder / "beside", made_up is None, seed)
         bears = _borne(ready, found, folder, metric, seed, tell) if sensitivity else None
-        notes = list(found.notes)
+        notes = []
         if bears and bears.value is None:  # the profile is worth having all the same
             notes.append(f"how layers bear int8 is not told: {bears.reason.removesuffix('.')}")
         if made_up:
@@ -197,8 +198,9 @@ def _plain(
 ) -> dict[str, Any]:
     model, target, structure = given.model, given.target, found.structure
     advice = advise(model, ready, target, found, caution(data)[0] if data else 1.0)
+    told = timed(ready, found, known)
     return {
-        **timed(ready, found, known),
+        **told,
         "advice": [asdict(one) for one in advice],
         "guide": [asdict(one) for one in guide(model, target, found, advice, data)],
         "unfit": unfit(model, target),
@@ -206,7 +208,7 @@ def _plain(
         "told": dict(structure.told),
         "model": {"format": model.format, "size": model.size, "runtime": str(ready.runtime), "as": ready.model.format,
                   "threads": target.threads, "batch": target.batch},
-        "notes": notes,
+        "notes": [*told["notes"], *notes],
     }  # fmt: skip
 
 
@@ -225,5 +227,5 @@ def timed(hosted: Hosted, found: Found, known: Peaks | None) -> dict[str, Any]:
         "energy": asdict(found.spent) if found.spent else {"why": found.unmetered} if found.unmetered else None,
         "peaks": known and asdict(known),
         "calls": found.calls,
-        "notes": list(found.notes),
+        "notes": [*found.notes, *([DISTURBED] if known and not known.calm else [])],
     }

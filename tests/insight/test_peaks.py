@@ -1,8 +1,10 @@
-"""What a machine does at the most is measured once, kept for its kind of CPU, and anew where that is broken."""
+"""What a machine does at the most is measured once, kept for its kind of CPU, and anew where that is no good."""
 
 from __future__ import annotations
 
 import importlib
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,15 +22,15 @@ LIMITS = jobs.Limits(60, 1 << 62)
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[bool]:
-    """Whether nothing disturbed each measurement that is to come."""
-    calm = [True, True, True]
+def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Peaks]:
+    """What the measurements to come find, the last first."""
+    found = [KNOWN, KNOWN, KNOWN]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(room, "_measured", lambda runtime, rated, target: (KNOWN, calm.pop()))
-    return calm
+    monkeypatch.setattr(room, "_measured", lambda runtime, rated, target: found.pop())
+    return found
 
 
-def test_they_are_measured_once_and_kept(measured: list[bool], tmp_path: Path) -> None:
+def test_they_are_measured_once_and_kept(measured: list[Peaks], tmp_path: Path) -> None:
     assert peaks("onnxruntime", TARGET) == KNOWN == peaks("onnxruntime", TARGET)
     assert len(measured) == 2
     (file,) = tmp_path.rglob("*.json")
@@ -36,14 +38,26 @@ def test_they_are_measured_once_and_kept(measured: list[bool], tmp_path: Path) -
     assert peaks("onnxruntime", TARGET) == KNOWN and len(measured) == 1, "broken, so measured anew"
 
 
-def test_what_other_work_disturbed_is_not_kept(measured: list[bool], tmp_path: Path) -> None:
-    measured[:] = [True, False]
-    assert peaks("onnxruntime", TARGET) == KNOWN
-    assert not list(tmp_path.rglob("*.json"))
+def test_what_other_work_disturbed_is_measured_again_an_hour_later_and_the_most_kept(
+    measured: list[Peaks], tmp_path: Path
+) -> None:
+    first = replace(KNOWN, rates={"f32": 9e10}, memory=5e10, start=4e-7, calm=False)
+    second = replace(KNOWN, cache=1e11, calm=False)
+    measured[:] = [KNOWN, second, first]
+    assert peaks("onnxruntime", TARGET) == first == peaks("onnxruntime", TARGET)
+    assert len(measured) == 2
+    (file,) = tmp_path.rglob("*.json")
+    os.utime(file, (0, 0))
+    assert peaks("onnxruntime", TARGET, anew=False) == first, "better than none"
+    assert peaks("onnxruntime", TARGET) == replace(KNOWN, memory=5e10, calm=False)
+    os.utime(file, (0, 0))
+    assert peaks("onnxruntime", TARGET) == replace(KNOWN, memory=5e10) and not measured
+    os.utime(file, (0, 0))
+    assert peaks("onnxruntime", TARGET) == replace(KNOWN, memory=5e10), "nothing disturbed the last"
 
 
-def test_runtimes_without_products_of_their_own_share_what_is_known_of_memory(measured: list[bool]) -> None:
-    assert peaks("gtil", TARGET) is KNOWN and peaks("native", TARGET) == KNOWN and len(measured) == 2
+def test_runtimes_without_products_of_their_own_share_what_is_known_of_memory(measured: list[Peaks]) -> None:
+    assert peaks("gtil", TARGET) == KNOWN and peaks("native", TARGET) == KNOWN and len(measured) == 2
     assert peaks("onnxruntime", TARGET, anew=False) is None, "which has some"
 
 

@@ -8,8 +8,9 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
+from pathlib import Path
 from typing import TypeVar
 
 from .. import _estimator_peaks, jobs
@@ -30,7 +31,12 @@ T = TypeVar("T")
 LIMITS = jobs.Limits(120, 1 << 62)
 TRIES = 2  # to measure while nothing else runs
 WAITED = 0.05  # of the time, without a core, from which on other work ran
-FRESH = "2"  # of what is kept: it changes with how peaks are measured
+SOON = 3600.0  # seconds for which what other work disturbed is not measured again
+FRESH = "3"  # of what is kept: it changes with how peaks are measured
+DISTURBED = (
+    "other work ran while this machine's peaks were measured: they may be too low, and the shares of them that layers "
+    "reach too high. Profile again on an idle machine, an hour from then or later"
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ class Peaks:
         near: Bytes that these hold.
         last: Bytes that the last-level cache holds.
         start: Seconds that an operator with next to nothing to do takes; 0 for a runtime of which it is not known.
+        calm: Whether nothing else ran on the cores meanwhile.
     """
 
     runtime: str
@@ -81,17 +88,31 @@ class Peaks:
     near: int
     last: int
     start: float
+    calm: bool = True
 
     def rate(self, precision: str) -> float:
         """That of a precision; of one that was not measured, of f32."""
         return self.rates.get(precision) or self.rates.get("f32", 0.0)
+
+    def beside(self, other: Peaks) -> Peaks:
+        """The most that was seen in either of two measurements."""
+        both = {*self.rates, *other.rates}
+        return replace(
+            self,
+            rates={name: max(self.rates.get(name, 0.0), other.rates.get(name, 0.0)) for name in sorted(both)},
+            memory=max(self.memory, other.memory),
+            cache=max(self.cache, other.cache),
+            start=min(self.start, other.start),
+            calm=self.calm or other.calm,
+        )
 
 
 def peaks(runtime: str, target: Target, anew: bool = True) -> Peaks | None:
     """Those of this machine, measured when they are first asked for: some seconds; None for a runtime that is not
     installed.
 
-    They are kept in the user's own cache, by the kind of CPU, the number of threads and the runtime's version.
+    They are kept in the user's own cache, by the kind of CPU, the number of threads and the runtime's version. Those
+    that other work disturbed are measured again an hour later, and the most of both kept.
 
     Args:
         runtime: Its name.
@@ -103,22 +124,26 @@ def peaks(runtime: str, target: Target, anew: bool = True) -> Peaks | None:
         return None
     of = f"{runtime} {metadata.version(rated.package)}" if rated else "any"
     named = f"{FRESH} {of} {target.threads} {len(quiet_cores(target.threads))}"
-    file = f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.json"
     with contextlib.suppress(RunFailed, OSError), own_folder("peaks") as folder:
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            return restore(Peaks, json.loads((folder / file).read_text()))
-        if not anew:
-            return None
-        found, calm = _measured(runtime, rated, target)
-        if calm:
-            with atomic(folder / file) as part:
-                part.write_text(json.dumps(asdict(found)))
+        file = folder / f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.json"
+        kept = _kept(file)
+        if not anew or (kept and (kept.calm or time.time() - file.stat().st_mtime < SOON)):
+            return kept
+        found = _measured(runtime, rated, target)
+        found = found.beside(kept) if kept else found
+        with atomic(file) as part:
+            part.write_text(json.dumps(asdict(found)))
         return found
-    return _measured(runtime, rated, target)[0] if anew else None
+    return _measured(runtime, rated, target) if anew else None
 
 
-def _measured(runtime: str, rated: Rated | None, target: Target) -> tuple[Peaks, bool]:
-    """The peaks, and whether nothing else ran on the cores meanwhile."""
+def _kept(file: Path) -> Peaks | None:
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        return restore(Peaks, json.loads(file.read_text()))
+    return None
+
+
+def _measured(runtime: str, rated: Rated | None, target: Target) -> Peaks:
     cores = quiet_cores(target.threads)
     disturbed = False
 
@@ -146,7 +171,7 @@ def _measured(runtime: str, rated: Rated | None, target: Target) -> tuple[Peaks,
         least = min(job(rated.start, runtime, cores)) if rated else 0.0
     known = {own["level"]: own["bytes"] * own["count"] for own in caches(cores)}
     near_by, last = known.get(2, 0), max(known.values(), default=0)
-    return Peaks(runtime, target.threads, rates, memory, cache, near_by, last, least), not disturbed
+    return Peaks(runtime, target.threads, rates, memory, cache, near_by, last, least, not disturbed)
 
 
 def _watched(function: Callable[..., T], args: tuple[object, ...]) -> tuple[T, float]:
