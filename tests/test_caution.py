@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from strop.caution import caution
+from strop.caution import FEW_ROWS, NONE, caution
 from strop.data import Data
+from strop.model import LIGHTGBM, SKLEARN, TORCH, Model, Signature
+
+NETWORK = Model(TORCH, None, Signature((), ()))
 
 
 def images(samples: int, zeros: float) -> Data:
@@ -27,10 +32,18 @@ def images(samples: int, zeros: float) -> Data:
     ],
 )
 def test_few_samples_and_zeros_hold_back(samples: int, zeros: float, most: float, said: list[str]) -> None:
-    found, why = caution(images(samples, zeros))
-    assert (found, len(why)) == (most, len(said))
-    assert all(text.startswith(start) for text, start in zip(why, said, strict=True))
+    held = caution(images(samples, zeros), NETWORK)
+    assert (held.most, len(held.why), held.doubts) == (most, len(said), "")
+    assert all(text.startswith(start) for text, start in zip(held.why, said, strict=True))
+
+
+def test_few_rows_let_what_trains_a_forest_come_last() -> None:
+    few, many = (Data({"x": np.zeros((rows, 4))}) for rows in (FEW_ROWS - 1, FEW_ROWS))
+    forest = replace(NETWORK, format=LIGHTGBM, counts={"trees": 500})
+    held = caution(few, forest)
+    assert held.most == 1.0 and f"{FEW_ROWS - 1:,} rows" in held.doubts and held.why[0].endswith("It is tried last.")
+    assert caution(many, forest) == NONE == caution(few, replace(NETWORK, format=SKLEARN)), "of which nothing is known"
 
 
 def test_bags_of_words_bear_their_zeros() -> None:
-    assert caution(Data({"x": np.zeros((1000, 500), np.float32)}, np.zeros(1000))) == (1.0, [])
+    assert caution(Data({"x": np.zeros((1000, 500), np.float32)}, np.zeros(1000)), NETWORK) == NONE

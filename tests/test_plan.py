@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import models
 from strop.burden import UNKNOWN, Burden, of_call
+from strop.caution import Caution
 from strop.errors import InvalidPlan, NotApplicable
 from strop.model import FOREST, LIGHTGBM, NATIVE, ONNX_TREES, TORCH, Format, Model, Signature, Tensor
 from strop.plan import CONVERSIONS, Candidate, Route, routes, served
@@ -243,6 +244,20 @@ def test_strengths_are_held_back(most: float, first: float, strongest: float) ->
         candidate = route.candidate(route.at_strength(strength))
         assert route.strength_of(candidate) == pytest.approx(strength if first > 0.2 else 0.0)
     assert route.strength_of(route.candidate({"prune.way": "layer"})) is None
+
+
+def test_what_trains_is_doubted_where_there_is_little_to_train_with() -> None:
+    class Retrain(Shrinks):
+        needs: ClassVar[Needs] = Needs.TRAINING
+
+    class Cut(Shrinks):
+        pass
+
+    loads = type("Red", (Loads,), {"loads": frozenset({FORMATS[0]})})
+    model, held = Model(FORMATS[0], None, SIGNATURE), Caution(doubts="with 9 rows much is lost")
+    found, _ = routes(model, TARGET, ALL, [Retrain, Cut], [loads], held=held)
+    assert {route.doubts for route in found if Retrain in route.steps} == {held.doubts}
+    assert {route.doubts for route in found if Retrain not in route.steps} == {""}
 
 
 def test_what_no_route_reaches_is_not_told_of() -> None:

@@ -45,6 +45,9 @@ SKLEARN = Format("sklearn")
 FOREST = Format("forest")
 NATIVE = Format("native")
 
+NETWORKS = (ONNX, TORCH, KERAS, SAVED_MODEL, OPENVINO, TFLITE)
+"""The formats of neural networks, of which another is quantized after it is converted."""
+
 FLOATS = ("float16", "float32", "float64")
 
 

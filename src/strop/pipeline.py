@@ -26,6 +26,7 @@ from .baseline import (
 )  # fmt: skip
 from .build import Failure
 from .bundle import Bundle, check_free, next_free
+from .caution import Caution
 from .clock import LEAST_TO_TELL, LOOKS, Clock, End
 from .confirm import Finding, confirm, looks_to_keep
 from .diary import Diary
@@ -273,8 +274,8 @@ def _searcher(
     if lessons := setting.workshop.lessons:
         have |= Needs.TRAINING | (Needs.STUDENT if lessons.student else Needs.NOTHING)
     found, refused = routes(
-        setting.workshop.original, request.target, have, asked=setting.goal.metrics, most=request.most,
-        fixed=request.settings,
+        setting.workshop.original, request.target, have, asked=setting.goal.metrics,
+        held=Caution(request.most, request.doubts), fixed=request.settings,
     )  # fmt: skip
     as_given = Candidate(*reference(setting.workshop.original.format, request.target))
     found = [route for route in found if route.candidate() != as_given]

@@ -15,6 +15,7 @@ from typing import Any, Self
 from . import formats, runtimes, techniques
 from ._lazy import installed
 from .burden import UNKNOWN, Burden, of_call, of_structure
+from .caution import NONE, Caution
 from .errors import NotApplicable, StropError, TechniqueError
 from .model import ONNX, OPENVINO, TFLITE, Format, Model
 from .runtime import Runtime
@@ -247,7 +248,7 @@ def routes(
     known: Sequence[type[Technique]] | None = None,
     available: Sequence[type[Runtime]] | None = None,
     asked: Collection[str] = (),
-    most: float = 1.0,
+    held: Caution = NONE,
     fixed: Mapping[str, Mapping[str, Any]] | None = None,
     burden: Burden | None = None,
 ) -> tuple[list[Route], dict[str, str]]:
@@ -263,7 +264,7 @@ def routes(
         known: Techniques to plan with; all by default.
         available: Runtimes to plan with; all by default.
         asked: The metrics that the goal speaks of.
-        most: The greatest strength to try of steps that train.
+        held: What may be trained, where there is little to train with.
         fixed: Settings that the user has chosen, by technique; what they refuse is left out.
         burden: What a call goes to, where it was measured; else what the file tells.
     """
@@ -294,8 +295,9 @@ def routes(
             ends.append(runtime)
     burden = burden or told(model, target)
     doubts = {
-        one: one.of(fixed.get(one.label(), {})).doubts(model) for one in usable if model.format in one.accepts
-    }  # fmt: skip
+        one: one.of(fixed.get(one.label(), {})).doubts(model) if model.format in one.accepts else "" for one in usable
+    }
+    doubts |= {one: held.doubts for one in usable if Needs.TRAINING in one.needs and held.doubts}
     found = [
         route
         for steps, format in _chains(usable, model.format, ())
@@ -306,7 +308,7 @@ def routes(
             Route(
                 steps,
                 runtime,
-                most,
+                held.most,
                 burden,
                 fixed=_flat(fixed, steps),
                 doubts=next((doubts[step] for step in steps if doubts.get(step)), ""),

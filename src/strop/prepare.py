@@ -86,6 +86,7 @@ class Request:
     splits: Mapping[str, int]
     training: Mapping[str, Any] | None = None
     most: float = 1.0  # strength of what trains
+    doubts: str = ""  # why what trains is tried last
     student: Mapping[str, Any] | None = None
     preprocessing: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
@@ -196,9 +197,10 @@ def prepare(
     if train is not None:
         learned = further(train, "train")
         lessons = _lessons(run, training or Training(), opened)
-        if opened.format in (TORCH, KERAS):  # the thresholds are those of networks
-            lessons["most"], why = caution(learned)
-            notes += why
+        if opened.format in (TORCH, KERAS) or "trees" in opened.counts:  # what can be trained here
+            held = caution(learned, opened)
+            lessons |= {"most": held.most, "doubts": held.doubts}
+            notes += held.why
         if learned.labels is None and whole.labels is not None and (training or Training()).loss != "none":
             notes.append(
                 "The train data have no labels, and the data to judge by have: what is trained learns from the "

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import formats, jobs, metrics
 from ._plain import given as checked
-from .caution import caution
+from .caution import NONE, caution
 from .comparison import fit, host, random_inputs
 from .data import Data
 from .errors import InvalidData
@@ -116,8 +116,9 @@ def profile(
             notes.append(f"how layers bear int8 is not told: {bears.reason.removesuffix('.')}")
         if made_up:
             notes.append(f"the inputs were random numbers; {option('data', 'DATA')} tells how it is on your own")
-        plain = _plain(hosted, ready, found, known, None if made_up else samples, notes)
-        return Profile(plain, sensitivity=bears and bears.value and asdict(bears.value))
+        borne = bears.value if bears else None
+        plain = _plain(hosted, ready, found, known, None if made_up else samples, borne, notes)
+        return Profile(plain, sensitivity=borne and asdict(borne))
 
 
 def _borne(ready: Hosted, found: Found, folder: Path, metric: str, seed: int, tell: Tell) -> jobs.Ended[Sensitivity]:
@@ -194,15 +195,21 @@ def _shortened(model: Model, folder: Path, until: float) -> tuple[Model | None, 
 
 
 def _plain(
-    given: Hosted, ready: Hosted, found: Found, known: Peaks | None, data: Data | None, notes: list[str]
+    given: Hosted,
+    ready: Hosted,
+    found: Found,
+    known: Peaks | None,
+    data: Data | None,
+    bears: Sensitivity | None,
+    notes: list[str],
 ) -> dict[str, Any]:
     model, target, structure = given.model, given.target, found.structure
-    advice = advise(model, ready, target, found, caution(data)[0] if data else 1.0)
+    advice = advise(model, ready, target, found, caution(data, model) if data else NONE)
     told = timed(ready, found, known)
     return {
         **told,
         "advice": [asdict(one) for one in advice],
-        "guide": [asdict(one) for one in guide(model, target, found, advice, data)],
+        "guide": [asdict(one) for one in guide(model, target, found, advice, data, bears)],
         "unfit": unfit(model, target),
         "structure": dict(structure.facts),
         "told": dict(structure.told),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 import models
 from strop import metering
 from strop.burden import Burden
+from strop.caution import FEW_ROWS
 from strop.data import Data
 from strop.disturbance import Strain
 from strop.energy import Meter
-from strop.insight import Advice, Found, Guide, Row, advise, guide
+from strop.insight import Advice, Found, Guide, Row, Sensitivity, advise, guide
+from strop.insight.sensitivity import Borne, Error
 from strop.metering import of_one
 from strop.model import KERAS, LIGHTGBM, ONNX, OPENVINO, SKLEARN, TFLITE, TORCH, Format, Model, Signature
 from strop.plan import Route
@@ -39,9 +42,16 @@ def found(*rows: Row, layers: tuple[Layer, ...] = (), facts: dict[str, Any] | No
     return Found(Structure(layers, facts or {}), CALL, NONE, NONE, 0, 10, (), rows)
 
 
-def told(seen: Found, advice: list[Advice], data: Data | None = None, format: Format = ONNX) -> dict[str, str]:
-    model = Model(format, None, Signature((), ()))
-    guides: list[Guide] = guide(model, TARGET, seen, advice, data)
+def told(
+    seen: Found,
+    advice: list[Advice],
+    data: Data | None = None,
+    format: Format = ONNX,
+    bears: Sensitivity | None = None,
+    counts: dict[str, int] | None = None,
+) -> dict[str, str]:
+    model = Model(format, None, Signature((), ()), counts=counts or {})
+    guides: list[Guide] = guide(model, TARGET, seen, advice, data, bears)
     assert all(one.said.endswith(".") for one in guides)
     return {one.case: one.said for one in guides}
 
@@ -53,6 +63,23 @@ def samples(count: int, zeros: float = 0.0) -> Data:
 
 
 HELPS = [Advice("static-int8", 0.6, "It is fast"), Advice("prune-channels", 0.5, "Less; it needs train data")]
+
+
+def borne(*alone: float, left: int = 0) -> Sensitivity:
+    """Layers in order of the harm that each does alone; with all but one in int8 that much less."""
+    groups = (Borne(f"m{at}", (f"m{at}",), Error(error), Error(sum(alone) - error)) for at, error in enumerate(alone))
+    return Sensitivity("mixed-onnx", 8, "", Error(0.0), Error(sum(alone)), tuple(groups), left)
+
+
+def test_few_layers_that_bear_int8_badly_are_told_from_harm_that_is_spread() -> None:
+    seen = found(row("compute", 1e-3))
+    few = told(seen, HELPS, bears=borne(0.05, *[0.001] * 19))["layers in int8"]
+    assert few.startswith("1 of 20 layers does half of what all do") and "mixed-onnx leaves such layers" in few
+    assert "6.9e-02 off" in few and "with all but m0 1.9e-02" in few
+    spread = told(seen, HELPS, bears=borne(*[0.001] * 19, left=3))["layers in int8"]
+    assert spread.startswith("10 of 19 layers that were tried do half") and "The harm is spread" in spread
+    for nothing in (None, borne(), borne(0.0, 0.0), borne(math.inf, 0.1)):
+        assert "layers in int8" not in told(seen, HELPS, bears=nothing)
 
 
 def test_little_data_and_much_are_told_apart() -> None:
@@ -69,11 +96,14 @@ def test_little_data_and_much_are_told_apart() -> None:
     assert "your data" not in told(seen, HELPS)
 
 
-@pytest.mark.parametrize("format", [LIGHTGBM, SKLEARN])
-def test_what_was_measured_of_networks_is_not_said_of_other_kinds(format: Format) -> None:
-    said = told(found(), [Advice("to-native", 0.6, "")], samples(100), format)
-    assert "measured for networks only" in said["your data"] and "images" not in said["your data"]
-    assert "distill" not in said["real time"]
+def test_of_trees_and_other_kinds_is_said_what_was_measured_of_them() -> None:
+    trees = [Advice("to-native", 0.6, "")]
+    said = told(found(), trees, samples(100), LIGHTGBM, counts={"trees": 500})
+    assert "with 100 rows what trains a forest anew" in said["your data"] and "truncate-rounds" in said["your data"]
+    assert "images" not in said["your data"] and "distill" not in said["real time"]
+    many = told(found(), trees, samples(FEW_ROWS), LIGHTGBM, counts={"trees": 500})["your data"]
+    assert many.startswith(f"{FEW_ROWS:,} samples are enough to prune, retrain") and "few_rows.md" in many
+    assert "for networks and trees only" in told(found(), trees, samples(100), SKLEARN)["your data"]
 
 
 def test_tables_and_bags_of_words_are_sparse_too() -> None:

@@ -169,6 +169,8 @@ def test_a_profile_holds_it(tmp_path: Path) -> None:
     assert said[0] == (0.0, f"how some {LAYERS} layers bear int8: 120 s at the most, calibrating included")
     assert f"m{BAD}" in told["sensitivity"]["groups"][0]["name"]
     assert told["sensitivity"]["whole"]["metric"] < told["sensitivity"]["original"]["metric"]
+    (said,) = [one["said"] for one in told["guide"] if one["case"] == "layers in int8"]
+    assert said.startswith(f"1 of {LAYERS} layers does half") and f"m{BAD}" in said
 
 
 def test_a_profile_is_told_where_that_is_not(tmp_path: Path) -> None:

@@ -392,6 +392,23 @@ def test_times_are_those_of_a_machine_that_nothing_disturbs(slow: str, asked: in
     assert next(rounds) == asked
 
 
+def test_what_there_was_time_to_time_but_once_is_timed_again_for_the_next_mix(tmp_path: Path) -> None:
+    parts, rounds = Made(dict.fromkeys("abcdef", 1e-3)), itertools.count()
+    tell = timed(parts)
+
+    def disturbed(model: Model) -> Sequence[LayerTime]:
+        longer = 3.0 if next(rounds) == 0 else 1.0
+        return [replace(layer, seconds=longer * layer.seconds) for layer in tell(model)]
+
+    given = Context(None, None, TARGET, 0, tmp_path, layer_times=disturbed)  # type: ignore[arg-type]
+    hasty, borders = _times.times(parts, {}, given, tmp_path / "times.json", until=0.0)
+    assert next(rounds) == 2 and not borders
+    assert all(times["int8"] > times["f32"] for times in hasty.values()), "as int8 was disturbed"
+    found, borders = _times.times(parts, {}, given, tmp_path / "times.json", until=math.inf)
+    assert next(rounds) == 3 + 5 and sum(seconds for _, _, seconds in borders) == pytest.approx(5 * 7e-6)
+    assert sum(times["int8"] for times in found.values()) == pytest.approx(6 * 4e-5)
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32), st.sampled_from([0.1, 0.3, 0.6]))
 def test_errors_that_are_more_than_their_sum_keep_to_what_is_allowed(seed: int, share: float) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 from .. import techniques
 from ..burden import UNKNOWN, Burden, kind_of, of_structure
+from ..caution import NONE, Caution
 from ..errors import StropError, TechniqueError
-from ..model import KERAS, ONNX, OPENVINO, SAVED_MODEL, TFLITE, TORCH, Model
+from ..model import NETWORKS, Model
 from ..plan import Route, needed, routes
 from ..runtime import Runtime
 from ..server import Hosted
@@ -25,9 +26,6 @@ LEAST_CALL = 0.4e-6
 
 TOLD = 0.005
 """A share under this is not told of."""
-
-NETWORKS = (ONNX, TORCH, KERAS, SAVED_MODEL, OPENVINO, TFLITE)
-"""The formats of neural networks, of which another is quantized after it is converted."""
 
 _MOST = ", the most that so few samples bear"
 
@@ -63,7 +61,7 @@ class Advice:
     rest: str = ""
 
 
-def advise(model: Model, ready: Hosted, target: Target, found: Found, most: float = 1.0) -> list[Advice]:
+def advise(model: Model, ready: Hosted, target: Target, found: Found, held: Caution = NONE) -> list[Advice]:
     """What fits a model, by expected gain: nothing is built. Each route is weighed by what was measured of the call as
     a search weighs it by what the file tells (`Route.expects`).
 
@@ -72,13 +70,13 @@ def advise(model: Model, ready: Hosted, target: Target, found: Found, most: floa
         ready: The model as it is measured, converted where it had to be, and what runs it.
         target: Where it will run.
         found: What was measured.
-        most: The greatest strength of what trains, where there is little to train with.
+        held: What may be trained, where there is little to train with.
     """
     known = _routes(model, target)
     burden = replace(burden_of(found, ready.runtime.label(), target), base=_base(known, ready.runtime, target))
     known = [replace(route, burden=burden) for route in known]
     given = [
-        *_ways(known, type(ready.runtime), target, found), *_alone(known, burden, model, ready, target, found, most)
+        *_ways(known, type(ready.runtime), target, found), *_alone(known, burden, model, ready, target, found, held)
     ]  # fmt: skip
     return [advice for _, advice in sorted(given, key=lambda one: one[0])]
 
@@ -147,7 +145,7 @@ def _ways(
 
 
 def _alone(
-    known: Iterable[Route], burden: Burden, model: Model, ready: Hosted, target: Target, found: Found, most: float
+    known: Iterable[Route], burden: Burden, model: Model, ready: Hosted, target: Target, found: Found, held: Caution
 ) -> Iterator[tuple[tuple[bool, float], Advice]]:
     """What makes the model itself smaller, in the format it has, was measured in, or in one that holds the same.
 
@@ -159,12 +157,13 @@ def _alone(
         apart = technique.returns or technique.mends or technique.gains is not None or Needs.STUDENT in technique.needs
         if apart or not technique.accepts & formats:
             continue
-        route = Route((technique,), type(ready.runtime), most, burden)
+        route = Route((technique,), type(ready.runtime), held.most, burden)
         (step,) = route.candidate().steps
         as_run = model.format not in technique.accepts and ready.model.format in technique.accepts
         try:
             check(step, ready.model if as_run else model, target)
-            route = replace(route, doubts=step.doubts(ready.model if as_run else model))
+            doubts = step.doubts(ready.model if as_run else model)
+            route = replace(route, doubts=doubts or (held.doubts if Needs.TRAINING in technique.needs else ""))
         except StropError:  # of one for a format in between: it can't be asked about this file
             continue
         about = _about(technique)

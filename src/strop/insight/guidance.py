@@ -5,19 +5,32 @@ Thresholds are those of measured experiments, which the sentences name; what is 
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .. import techniques
-from ..caution import FEW, LEAST_ZEROS, SOURCE, always_zero, caution, share_of_zeros
+from ..caution import (
+    FEW,
+    FEW_ROWS,
+    LEAST_ZEROS,
+    ROWS_SOURCE,
+    SOURCE,
+    UNTRAINED,
+    always_zero,
+    caution,
+    share_of_zeros,
+)
 from ..data import Data
-from ..model import Model
+from ..model import NETWORKS, Model
 from ..spelling import option
 from ..target import Target
 from ..technique import Needs, Technique
 from ..units import counted, quantity
-from .counsel import NETWORKS, Advice
+from .counsel import Advice
 from .roofline import shares_of
+from .sensitivity import Sensitivity
 from .split import Found
 
 WORTH = 0.03
@@ -26,6 +39,7 @@ WORTH = 0.03
 BOUND = "benchmarks/bound.md"
 REPEATED = 40.0  # seconds that a recipe takes besides running the models over the data: a rule of thumb
 TABLES = 0.5  # of the weights' bytes, looked up by row, from which on they are told of: a rule of thumb
+HALF, FEW_LAYERS = 0.5, 0.1  # of the harm that is done by so much of the layers, or less: few do it
 LOOKUPS = ("Gather", "EMBEDDING_LOOKUP", "GATHER")
 REMEDIES = {
     "compute": "more arithmetic: wider vector units, a higher clock or more threads ({threads}); twice as much of it",
@@ -49,7 +63,14 @@ class Guide:
     said: str
 
 
-def guide(model: Model, target: Target, found: Found, advice: Sequence[Advice], data: Data | None) -> list[Guide]:
+def guide(
+    model: Model,
+    target: Target,
+    found: Found,
+    advice: Sequence[Advice],
+    data: Data | None,
+    bears: Sensitivity | None = None,
+) -> list[Guide]:
     """What fits the data and each use.
 
     Args:
@@ -58,6 +79,7 @@ def guide(model: Model, target: Target, found: Found, advice: Sequence[Advice], 
         found: What was measured.
         advice: What was expected of each technique, most first.
         data: The user's samples; None where there are none.
+        bears: How the layers bear int8, where that was measured.
     """
     worth = [one for one in advice if one.gain >= WORTH]
     free = [one for one in worth if not any(step.needs & ~Needs.SAMPLES for step in _steps(one))]
@@ -66,6 +88,7 @@ def guide(model: Model, target: Target, found: Found, advice: Sequence[Advice], 
         *_by_use(model, found, worth, free, data),
         *_weights(found),
         *_int8(model, target, worth),
+        *_borne(bears),
         *([] if worth else [_stronger(found)]),
     ]
 
@@ -79,28 +102,26 @@ def _steps(advice: Advice) -> list[type[Technique]]:
 def _by_data(model: Model, data: Data | None) -> Iterator[Guide]:
     if data is None:
         return
-    most, why = caution(data)
-    enough, network = FEW[-1][0], model.format in NETWORKS
+    held, network = caution(data, model), model.format in NETWORKS
     trained = any(Needs.TRAINING in one.needs and model.format in one.accepts for one in techniques.all_techniques())
-    if not network:
+    why = " ".join((held.why[0][0].lower() + held.why[0][1:], *held.why[1:])) if held.why else ""
+    little = f"these samples are to judge by. Should there be no more to train with: {why}"
+    if not network and "trees" not in model.counts:
         yield Guide(
             "your data",
-            f"how few samples a model of this kind bears was measured for networks only ({SOURCE}). A search holds "
-            "each candidate to your limits on samples that it did not see.",
+            "how few samples a model of this kind bears was measured for networks and trees only "
+            f"({SOURCE}, {ROWS_SOURCE}). A search holds each candidate to your limits on samples that it did not see.",
         )
-    elif most < 1:
+    elif held.doubts:
+        yield Guide("your data", f"{little} {UNTRAINED}")
+    elif held.most < 1:
         first = "Tune the training first" if trained else "Where you can train the model, tune that first"
-        held = " ".join(f"{said[0].lower()}{said[1:]}" for said in why[:1]) + "".join(f" {said}" for said in why[1:])
-        yield Guide(
-            "your data",
-            f"these samples are to judge by. Should there be no more to train with: {held} {first}, prune gently, and "
-            "quantize after it.",
-        )
-    elif len(data) >= enough:
+        yield Guide("your data", f"{little} {first}, prune gently, and quantize after it.")
+    elif len(data) >= (enough := FEW[-1][0] if network else FEW_ROWS):
         trained_with = f"prune, retrain and then quantize, were they to train with ({option('train')})"
-        trains = trained_with if trained else "quantize"
+        trains = trained_with if trained or not network else "quantize"
         said = f"{counted(len(data), 'sample')} are enough to {trains}: from {enough:,} on, nothing is held back"
-        yield Guide("your data", f"{said} ({SOURCE}).")
+        yield Guide("your data", f"{said} ({SOURCE if network else ROWS_SOURCE}).")
     if (zeros := share_of_zeros(data)) >= LEAST_ZEROS:
         yield Guide("sparse inputs", _sparse(data, zeros, network))
 
@@ -184,6 +205,28 @@ def _int8(model: Model, target: Target, worth: Sequence[Advice]) -> Iterator[Gui
             "through OpenVINO, on such a CPU, 0.66x for EfficientNet-Lite0 and 1.20x, which is slower, for MiniLM "
             "(benchmarks/mixed.md), and with them 0.43x and 0.38x (benchmarks/mixed_vnni.md).",
         )
+
+
+def _borne(bears: Sensitivity | None) -> Iterator[Guide]:
+    """Whether few layers do most of the harm, each by itself in int8: then a mix of precisions gains most."""
+    alone = [group.alone.error for group in bears.groups] if bears else []
+    whole = sum(alone)
+    if bears is None or not 0 < whole < math.inf:
+        return
+    done = itertools.accumulate(alone)
+    few = next(place for place, error in enumerate(done, 1) if error >= HALF * whole)
+    first = bears.groups[0]
+    tried = " that were tried" if bears.left else ""
+    said = (
+        f"{few:,} of {counted(len(alone), 'layer')}{tried} {'does' if few == 1 else 'do'} half of what all do, each "
+        f"alone in int8. With all in int8 the outputs are {bears.whole.error:.1e} off (mean squared error over their "
+        f"square), with all but {first.name} {first.spared.error:.1e}. "
+    )
+    if few <= FEW_LAYERS * len(alone):
+        said += f"{bears.technique} leaves such layers in floats, as far as a limit asks for it; a search tries it."
+    else:
+        said += "The harm is spread: leaving a few layers in floats makes up for little of it."
+    yield Guide("layers in int8", said)
 
 
 def _stronger(found: Found) -> Guide:

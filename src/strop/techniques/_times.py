@@ -6,7 +6,7 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import TechniqueError
@@ -59,9 +59,6 @@ def times(
         kept: A file for what was measured.
         until: `time.monotonic()` after which conversions are not timed.
     """
-    if kept.exists():
-        found, borders = json.loads(kept.read_text())
-        return found, [(one, other, seconds) for one, other, seconds in borders]
     turns = {group: parts.precisions[number % len(parts.precisions)] for number, group in enumerate(parts.members)}
     mixes = {precision: dict.fromkeys(parts.members, precision) for precision in parts.precisions}
     for precision, groups in parts.weights.items():
@@ -69,7 +66,7 @@ def times(
             mixes[precision] = {
                 group: precision if group in groups else parts.precisions[-1] for group in parts.members
             }
-    taken = _quietest(parts, {**mixes, TURNS: turns} if parts.borders else mixes, context, until)
+    taken = _quietest(parts, {**mixes, TURNS: turns} if parts.borders else mixes, context, kept, until)
     mixed = taken.pop(TURNS, None)
     shares = _shares(taken)
     least = min(one.rest for one in taken.values())
@@ -87,30 +84,30 @@ def times(
     numbers = _passing(parts, sample)
     crossing = sum(count for (one, other), count in numbers.items() if turns[one] != turns[other])
     each = max(0.0, converting) / crossing if crossing else 0.0
-    borders = [(one, other, each * count) for (one, other), count in numbers.items()]
-    keep(kept, (found, borders))
-    return found, borders
+    return found, [(one, other, each * count) for (one, other), count in numbers.items()]
 
 
 def _quietest(
-    parts: Parts, mixes: Mapping[str, Mapping[str, str]], context: Context, until: float
+    parts: Parts, mixes: Mapping[str, Mapping[str, str]], context: Context, kept: Path, until: float
 ) -> dict[str, _Taken]:
     """What each mix takes where nothing disturbs it: the least of several times, until two are alike.
 
     For seconds on end a machine that others share is slower, and which mix that befell would seem the slower one. So
-    they take turns.
+    they take turns; and what there was no time to time twice is timed again when another mix asks for it.
     """
-    found: dict[str, list[_Taken]] = {name: [] for name in mixes}
+    known = json.loads(kept.read_text()) if kept.exists() else {}
+    found = {name: [_Taken(**one) for one in known.get(name, [])] for name in mixes}
     begun = time.monotonic()
     again = begun + AGAIN * (until - begun)
     for number in range(ROUNDS):
-        open_ = [name for name, known in found.items() if not _agreed(known)]
+        open_ = [name for name, known in found.items() if len(known) <= number and not _agreed(known)]
         for place, name in enumerate(open_):
-            if (name == TURNS and time.monotonic() > until) or (number and time.monotonic() > again):
+            if (name == TURNS and time.monotonic() > until) or (found[name] and time.monotonic() > again):
                 break
             done = (number + place / len(open_)) / ROUNDS
             context.progress(done, "timing conversions" if name == TURNS else f"timing layers in {name}")
             found[name].append(_taken(parts, mixes[name], context))
+            keep(kept, {name: [asdict(one) for one in known] for name, known in found.items()})
     return {name: min(known, key=lambda one: one.whole) for name, known in found.items() if known}
 
 
