@@ -228,6 +228,8 @@ def test_only_blocks_that_harm_are_looked_into_and_time_that_is_over_leaves_the_
     assert found == pytest.approx({name: 1.0 if name == "n5" else 0.005 for name in names}, rel=1e-4)
     none = harm(names, made, [sample], [sample], context, until=0.0)  # type: ignore[arg-type]
     assert set(none.values()) == {math.inf}
+    even = harm(names, made, [sample], [sample], context, until=0.0, whole=1.6)  # type: ignore[arg-type]
+    assert even == pytest.approx(dict.fromkeys(names, 0.1)), "what all do together is known"
 
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
@@ -241,7 +243,11 @@ def test_a_mix_is_made_even_where_no_time_is_left_to_compare_layers(tmp_path: Pa
     if share == 1.0:
         assert set(mix.values()) == {"int8"}, "all of them together are known"
     else:
-        assert "int8" not in mix.values(), "what nothing is known of stays as exact as is asked for"
+        right = [parts.step(dict.fromkeys(parts.members, "f32"))(feed) for feed in samples]
+        whole, made = (
+            _errors.error(parts.step(one), samples, right) for one in (dict.fromkeys(parts.members, "int8"), mix)
+        )
+        assert made <= 0.3 * whole, "with even shares of what all do together, and tried"
 
 
 def test_layers_are_compared_by_samples_from_all_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

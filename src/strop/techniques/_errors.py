@@ -80,7 +80,7 @@ def errors(
     few = _few(parts, len(given), seconds, until - begun)
     worst = _worst(parts, given, expected, kept / "worst.json")
     each = _Each(parts, [given[place] for place in few], [expected[place] for place in few], context, kept)
-    harms, alone = each.harms(begun + COMPARING * (until - begun))
+    harms, alone = each.harms(begun + COMPARING * (until - begun), worst[lowest])
     better = each.better(alone, time.monotonic() + RANGING * (until - begun))
     further = {p: each.weights(p, names, time.monotonic() + RANGING * (until - begun)) for p, names in weights.items()}
 
@@ -126,11 +126,11 @@ class _Each:
         """The same of one, whose ranges are so many times as wide."""
         return self._only([group], self.parts.precisions[0], self.prefix.over(self.parts.widened({group: width})))
 
-    def harms(self, until: float) -> tuple[dict[str, float], dict[str, float]]:
+    def harms(self, until: float, whole: float) -> tuple[dict[str, float], dict[str, float]]:
         """What each does to the outputs; and of those that were tried by themselves, for of others it is known what
         blocks of them do."""
         record, names = self.kept / "harm.json", list(self.parts.members)
-        found = self._harm(names, self.only, until, record)
+        found = self._harm(names, self.only, until, record, whole)
         tried = json.loads(record.read_text()) if record.exists() else {}
         return found, {group: tried[group] for group in names if math.isfinite(tried.get(group, math.inf))}
 
@@ -146,10 +146,15 @@ class _Each:
         return self._harm(names, lambda groups: self._only(groups, precision, self.prefix), until, record)
 
     def _harm(
-        self, names: Sequence[str], made: Callable[[Sequence[str]], Step], until: float, record: Path
+        self,
+        names: Sequence[str],
+        made: Callable[[Sequence[str]], Step],
+        until: float,
+        record: Path,
+        whole: float = math.inf,
     ) -> dict[str, float]:
         at_once = self.context.target.at_once
-        return harm(names, made, self.given, self.expected, self.context, until, record, at_once)
+        return harm(names, made, self.given, self.expected, self.context, until, record, at_once, whole)
 
     def _only(self, groups: Sequence[str], precision: str, prefix: Prefix) -> Step:
         return prefix.step({**self.exact, **dict.fromkeys(groups, precision)})

@@ -32,12 +32,13 @@ def harm(
     until: float | None = None,
     kept: Path | None = None,
     at_once: int = 1,
+    whole: float = math.inf,
 ) -> dict[str, float]:
     """How far the outputs are from the float model's, by layer, where that one alone is quantized.
 
     Such errors of single layers add up to about the whole's, as they are small and not correlated. So blocks of
     neighbours come first, and only those that harm most are looked into; the layers of another, and of one that time
-    did not suffice for, have even shares of what it does. What nothing is known of harms infinitely.
+    did not suffice for, have even shares of what it does; where there was none for its block, of what all do.
 
     Args:
         names: Of the layers, in the order in which they run.
@@ -48,6 +49,7 @@ def harm(
         until: `time.monotonic()` at which no further layer is tried; the deadline, if None.
         kept: A file for what is known so far, from which it goes on after a kill.
         at_once: Threads that may make and run such models.
+        whole: What all do together; infinite where that is not known.
     """
     found: dict[str, float] = json.loads(kept.read_text()) if kept and kept.exists() else {}
     until = context.deadline if until is None else until
@@ -68,7 +70,7 @@ def harm(
 
     size = max(1, math.isqrt(len(names)))
     blocks = [names[start : start + size] for start in range(0, len(names), size)]
-    alone = dict.fromkeys(names, math.inf)
+    alone = dict.fromkeys(names, whole / len(names) if names else math.inf)
     for block, together in known(blocks):
         alone.update(dict.fromkeys(block, together / len(block)))
     blocks.sort(key=lambda block: -alone[block[0]])

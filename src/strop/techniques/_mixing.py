@@ -24,6 +24,7 @@ from ._mix import BITS, WEIGHTS, Costs, fastest, passed
 from ._times import Border, times
 
 REPAIRS = 8  # programs to solve, until one's mix keeps what is allowed
+HASTY = 3  # of these, where time is short, until one is found that keeps it
 TIME = 0.6
 """Of the time of the step, what is spent on measuring and solving, since what it makes is measured, too."""
 EXACT = "f32"
@@ -105,7 +106,8 @@ def mixed(technique: Technique, share: float, model: Model, context: Context) ->
     mix, found = chosen(parts, share, given, context, measured_folder(technique, model, context), until)
     known = [{EXACT}] if found.errors.widths else [{EXACT}, {parts.precisions[0]}]
     if set(mix.values()) in known:
-        raise NotApplicable(f"the fastest mix within {share:.2g}x of its error is {mix.popitem()[1]} throughout")
+        short = ", of what there was time to try" if time.monotonic() > until else ""
+        raise NotApplicable(f"the fastest mix within {share:.2g}x of its error is {mix.popitem()[1]} throughout{short}")
     notes, groups = (*model.notes, _told(mix, parts.labels, found.errors.widths)), _groups(parts, mix, found)
     return replace(found.errors.parts.save(mix, context.folder), notes=notes, groups=groups)
 
@@ -135,7 +137,8 @@ def chosen(
     judged = {(precision,) * len(parts.members): seen for precision, seen in found.errors.worst.items()}
     judged |= _judged(kept / MIXES, found.errors.widths)
     for solved in range(REPAIRS):  # errors do not quite add up: what was allowed for is corrected by what came of it
-        if solved and time.monotonic() > until:
+        kept_by = sum(seen <= allowed for seen in judged.values())  # the most exact throughout among them
+        if solved and time.monotonic() > until and (kept_by > 1 or solved >= HASTY):
             break
         mix = fastest(found.costs, bound * whole)
         if mix is None:
