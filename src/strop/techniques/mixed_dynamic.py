@@ -26,7 +26,7 @@ class MixedDynamic(Mixed, DynamicInt8):
     activations, as transformers have, are quantized, too.
     """
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     needs: ClassVar[Needs] = Needs.SAMPLES
     whole: ClassVar[type[Technique] | None] = DynamicInt8
 

@@ -25,7 +25,7 @@ class MixedOnnx(Mixed, StaticInt8):
     outputs in int8.
     """
 
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     whole: ClassVar[type[Technique] | None] = StaticInt8
 
     def parts(self, model: Model, context: Context) -> Parts:

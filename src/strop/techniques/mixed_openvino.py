@@ -30,7 +30,7 @@ class MixedOpenvino(Mixed, OpenvinoInt8):
     mix is then held to what its own outputs are.
     """
 
-    version: ClassVar[int] = 12
+    version: ClassVar[int] = 13
     whole: ClassVar[type[Technique] | None] = OpenvinoInt8
 
     def exact(self) -> float:
