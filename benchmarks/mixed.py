@@ -9,12 +9,12 @@ Some 85 minutes for all. What was made and measured is kept, a model and a limit
 was; `--anew` forgets what strop found, and what was timed, and keeps what the peers made.
 
 For each model a quarter of the samples calibrates, a quarter is searched on and half is held out, of PP-OCRv4 rec 700
-more lines, by which small losses can be proven; samples of a group stay together. Each limit is a fidelity (the mean cosine of outputs with the original's: logits, embeddings, the map of
-probabilities of a page). NNCF's `quantize_with_accuracy_control` is told the limit as its `max_drop` and ends after ten
-minutes at the most; strop gets a third of the time that it took, and no less than two minutes. All that was made is
-read from disk again and timed in turns, on one thread, what NNCF made with OpenVINO's defaults (which compute in bf16
-what is left in floats, where the CPU does), and what strop made as its bundle runs it; fidelity is that on held-out
-samples.
+more lines, by which small losses can be proven; samples of a group stay together. Each limit is a fidelity (the mean
+cosine of outputs with the original's: logits, embeddings, the map of probabilities of a page). NNCF's
+`quantize_with_accuracy_control` is told the limit as its `max_drop` and ends after ten minutes at the most; strop gets
+a third of the time that it took, and no less than two minutes. All that was made is read from disk again and timed in
+turns, on one thread, what NNCF made with OpenVINO's defaults (which compute in bf16 what is left in floats, where the
+CPU does), and what strop made as its bundle runs it; fidelity is that on held-out samples.
 """
 
 from __future__ import annotations
