@@ -362,7 +362,7 @@ def test_a_size_that_is_too_large_asks_for_more_strength_not_for_less(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("promised", "order"), [(0.9, ["fake-compile", "fake-mix(error=0.08)"]), (0.97, ["fake-mix(error=0.08)"])]
+    ("promised", "order"), [(0.85, ["fake-compile", "fake-mix(error=0.08)"]), (0.97, ["fake-mix(error=0.08)"])]
 )
 def test_a_mix_waits_for_what_keeps_the_limits_if_that_gains_and_begins_with_what_they_bear(
     promised: float, order: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -559,7 +559,7 @@ def test_where_a_gentler_one_broke_quality_what_loses_more_waits(
     monkeypatch.setattr(FakeShave, "gentler", gentler)
     for kind, expected in ((FakeRound, 0.3), (FakeShave, 0.5), (FakeCalibrate, 0.6)):
         monkeypatch.setattr(kind, "expects", lambda self, target, expected=expected: expected)
-    monkeypatch.setattr(FakeStrip, "expects", lambda self, target: 0.9, raising=False)
+    monkeypatch.setattr(FakeStrip, "expects", lambda self, target: 0.85, raising=False)
     spoiled = outcome(0.3, {ACCURACY: "broken", SIZE: "met"})
     given = [route(kind) for kind in (FakeRound, FakeShave, FakeCalibrate, FakeStrip)]
     searcher = search(tmp_path, *given)

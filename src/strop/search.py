@@ -39,7 +39,7 @@ MOST = 0.5  # an expected ratio, under which a route that loses nothing is tried
 FREE = 2  # routes without training to measure, before any is spent: there must be something to compare with
 LITTLE = 0.1  # of what a limit allows, by the bound: what lost no more is proven as good as surely
 MENDINGS = 3  # weaker settings in a row, for a route that trains and broke a limit
-NEWS = 0.05  # of gain, less of which is expected of nothing that others wait for: it would hardly be proven
+NEWS = 0.1  # of gain, less of which is expected of nothing that others wait for: it would hardly be proven
 NARROW = 0.15  # between two strengths, -1 to 1, under which no third is tried
 NEAR = 0.1  # a violation up to which other settings, or lossless steps, may mend a route
 
