@@ -24,7 +24,7 @@ from ._mix import BITS, WEIGHTS, Costs, fastest, passed
 from ._times import Border, times
 
 REPAIRS = 8  # programs to solve, until one's mix keeps what is allowed
-HASTY = 3  # of these, where time is short, until one is found that keeps it
+OVERTIME = 0.25  # of the time that is left for measuring, in which to find one at all
 TIME = 0.6
 """Of the time of the step, what is spent on measuring and solving, since what it makes is measured, too."""
 EXACT = "f32"
@@ -138,7 +138,7 @@ def chosen(
     judged |= _judged(kept / MIXES, found.errors.widths)
     for solved in range(REPAIRS):  # errors do not quite add up: what was allowed for is corrected by what came of it
         kept_by = sum(seen <= allowed for seen in judged.values())  # the most exact throughout among them
-        if solved and time.monotonic() > until and (kept_by > 1 or solved >= HASTY):
+        if solved and time.monotonic() > (until if kept_by > 1 else until + OVERTIME * (context.deadline - until)):
             break
         mix = fastest(found.costs, bound * whole)
         if mix is None:
