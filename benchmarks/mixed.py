@@ -8,13 +8,13 @@ Where products of 8 bits are single instructions (VNNI), it writes `mixed_vnni.m
 Some 85 minutes for all. What was made and measured is kept, a model and a limit at a time, so that it goes on where it
 was; `--anew` forgets what strop found, and what was timed, and keeps what the peers made.
 
-For each model a quarter of the samples calibrates, a quarter is searched on and half is held out, of PP-OCRv4 rec 700
-more lines, by which small losses can be proven; samples of a group stay together. Each limit is a fidelity (the mean
-cosine of outputs with the original's: logits, embeddings, the map of probabilities of a page). NNCF's
-`quantize_with_accuracy_control` is told the limit as its `max_drop` and ends after ten minutes at the most; strop gets
-a third of the time that it took, and no less than two minutes. All that was made is read from disk again and timed in
-turns, on one thread, what NNCF made with OpenVINO's defaults (which compute in bf16 what is left in floats, where the
-CPU does), and what strop made as its bundle runs it; fidelity is that on held-out samples.
+For each model a quarter of the samples calibrates, a quarter is searched on and half is held out; samples of a group
+stay together. Each limit is a fidelity (the mean cosine of outputs with the original's: logits, embeddings, the map of
+probabilities of a page). NNCF's `quantize_with_accuracy_control` is told the limit as its `max_drop` and ends after ten
+minutes at the most; strop gets a third of the time that it took, and no less than two minutes. All that was made is
+read from disk again and timed in turns, on one thread, what NNCF made with OpenVINO's defaults (which compute in bf16
+what is left in floats, where the CPU does), and what strop made as its bundle runs it; fidelity is that on held-out
+samples.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from models import CACHE, CASES, ocr_rec, sentence
+from models import CACHE, CASES, sentence
 from strop import Bundle, formats, runtimes
 from strop._quiet import nncf, openvino
 from strop.formats.openvino import save
@@ -44,7 +44,6 @@ NAMES = ("efficientnet-lite0", "minilm-l6", "minilm-l6-short", "pp-ocrv4-rec", "
 CAP, LEAST = 600.0, 120.0  # seconds
 ROUNDS = 200  # calls of each, in turns
 BOUND = 16  # samples that are timed
-MORE = 700  # lines of text held out besides: 300 prove no loss that flips a letter here and there
 ALIKE = 1.03  # times the winner's latency, in the search: its spread there
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
 
@@ -90,10 +89,7 @@ def prepare(name: str, folder: Path) -> None:
     parts = {"calibration": order[:quarter], "search": order[quarter : 2 * quarter], "confirm": order[2 * quarter :]}
     for part, chosen in parts.items():
         rows = np.isin(groups, chosen)
-        arrays = {key: array[rows] for key, array in data.items()}
-        if name == "pp-ocrv4-rec" and part == "confirm":
-            arrays = {key: np.concatenate([array, ocr_rec.rendered(MORE, 1)[1]]) for key, array in arrays.items()}
-        np.savez(folder / f"{part}.npz", **arrays)
+        np.savez(folder / f"{part}.npz", **{key: array[rows] for key, array in data.items()})
     save(openvino().convert_model(folder / "model.onnx"), folder / "float")
 
 

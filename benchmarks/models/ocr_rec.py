@@ -27,18 +27,13 @@ def build(folder: Path) -> None:
     metadata = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
     indices = {character: index for index, character in enumerate(metadata["character"].split("\n"), start=1)}
 
-    drawn, pictures = rendered(SAMPLES, 0)
+    rng = np.random.default_rng(0)
+    faces = fonts()
+    drawn = words(rng, SAMPLES)
     labels = np.full((SAMPLES, max(map(len, drawn))), -1, np.int64)
     for row, word in enumerate(drawn):
         labels[row, : len(word)] = [indices[character] for character in word]
-    np.savez(folder / "data.npz", x=pictures, labels=labels)
-
-
-def rendered(count: int, seed: int) -> tuple[list[str], np.ndarray[Any, Any]]:
-    """Words, and a picture of each, float32[count, 3, 48, 160]."""
-    rng = np.random.default_rng(seed)
-    faces, drawn = fonts(), words(rng, count)
-    return drawn, np.stack([_picture(rng, word, faces) for word in drawn])
+    np.savez(folder / "data.npz", x=np.stack([_picture(rng, word, faces) for word in drawn]), labels=labels)
 
 
 def _picture(rng: np.random.Generator, word: str, faces: list[bytes]) -> np.ndarray[Any, Any]:

@@ -39,7 +39,6 @@ MOST = 0.5  # an expected ratio, under which a route that loses nothing is tried
 FREE = 2  # routes without training to measure, before any is spent: there must be something to compare with
 LITTLE = 0.1  # of what a limit allows, by the bound: what lost no more is proven as good as surely
 MENDINGS = 3  # weaker settings in a row, for a route that trains and broke a limit
-NEWS = 0.1  # of gain, less of which is expected of nothing that others wait for: it would hardly be proven
 NARROW = 0.15  # between two strengths, -1 to 1, under which no third is tried
 NEAR = 0.1  # a violation up to which other settings, or lossless steps, may mend a route
 
@@ -250,7 +249,8 @@ class RouteSearch:
         if not exact or any(spent(outcome, self.goal) < LITTLE for outcome in tried):
             return None
         route = min(exact, key=self._order)
-        return Proposal(route.candidate(), route, "it loses nothing", {}) if self._gains(route) else None
+        gains = self._expect(route) < (1.0 if self.goal.direction == "minimize" else -1.0)
+        return Proposal(route.candidate(), route, "it loses nothing", {}) if gains else None
 
     def _strengths_tried(self, route: Route) -> list[tuple[float, bool]]:
         """Of a route, all settings but the strengths at their defaults: how strong, and whether quality was kept."""
@@ -298,10 +298,6 @@ class RouteSearch:
         )
         return expected + AGAIN * abs(expected) if known else expected
 
-    def _gains(self, route: Route, least: float = 0.0) -> bool:
-        """Whether more than a share is expected to be gained over the original."""
-        return self._expect(route) < (1.0 - least if self.goal.direction == "minimize" else -1.0 - least)
-
     def _loses_all(self, route: Route) -> bool:
         aimed, strengths = self.forecast.aimed(route), route.strengths()
         return bool(aimed) and all(value >= strengths[key].high for key, value in aimed.items())
@@ -313,8 +309,7 @@ class RouteSearch:
             return False
         if any(o.cause == "done" and not losing(self.forecast.route_of[c.key]) for c, o in self.tried):
             return False
-        sure = [r for r in self.routes if not losing(r) and self._gains(r, NEWS)]
-        return bool(sure) and (bool(self._spoiled) or any(r.expects(self.target) < MOST for r in sure))
+        return bool(self._spoiled) or any(r.expects(self.target) < MOST for r in self.routes if not losing(r))
 
     def _too_early(self, route: Route) -> bool:
         """Whether it trains, and there is nothing yet to compare it with; or mixes precisions, which takes long to find
@@ -323,7 +318,7 @@ class RouteSearch:
             if self._is_open(core(route.whole)):
                 return True
             cheap = (r for r in self.routes if not (r.whole or r.training) and r.label not in self._begun)
-            return self.forecast.best() >= BROKEN and any(self._promises(r) and self._gains(r, NEWS) for r in cheap)
+            return self.forecast.best() >= BROKEN and any(self._promises(r) for r in cheap)
         free = sum(o.cause == "done" and not self.forecast.route_of[c.key].training for c, o in self.tried)
         left = (r for r in self.routes if not r.training and r.label not in self._begun)
         return bool(route.training) and free < FREE and any(self._promises(r) for r in left)
