@@ -312,7 +312,7 @@ def test_json_is_all_there_is_on_standard_output(here: Path, quick_looks: None) 
 
 @pytest.mark.long
 def test_the_demo_end_to_end(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "strop", "demo", "--out", tmp_path / "bundle", "--budget", "100s", "--json"]
+    command = [sys.executable, "-m", "strop", "demo", "--out", tmp_path / "bundle", "--budget", "150s", "--json"]
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
