@@ -202,7 +202,7 @@ def _int8(model: Model, target: Target, worth: Sequence[Advice]) -> Iterator[Gui
         yield Guide(
             "int8 on this CPU",
             "it has no instructions for products of 8 bits (VNNI, AMX), so int8 gains less than where there are: "
-            "through OpenVINO, on such a CPU, 0.64x for EfficientNet-Lite0 and 1.17x, which is slower, for MiniLM "
+            "through OpenVINO, on such a CPU, 0.64x for EfficientNet-Lite0 and 1.19x, which is slower, for MiniLM "
             "(benchmarks/mixed.md), and with them 0.43x and 0.38x (benchmarks/mixed_vnni.md).",
         )
 
