@@ -250,6 +250,9 @@ def test_what_trains_is_doubted_where_there_is_little_to_train_with() -> None:
     class Retrain(Shrinks):
         needs: ClassVar[Needs] = Needs.TRAINING
 
+    class Mend(Retrain):
+        mends: ClassVar[bool] = True
+
     class Cut(Shrinks):
         pass
 
@@ -258,6 +261,7 @@ def test_what_trains_is_doubted_where_there_is_little_to_train_with() -> None:
     found, _ = routes(model, TARGET, ALL, [Retrain, Cut], [loads], held=held)
     assert {route.doubts for route in found if Retrain in route.steps} == {held.doubts}
     assert {route.doubts for route in found if Retrain not in route.steps} == {""}
+    assert held.of(Mend) == "", "it trains, and mends what another has made"
 
 
 def test_what_no_route_reaches_is_not_told_of() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from .data import Data
 from .model import NETWORKS, Model
+from .technique import Needs, Technique
 from .units import counted
 
 SOURCE = "benchmarks/thresholds.md"
@@ -43,6 +44,10 @@ class Caution:
     most: float = 1.0
     doubts: str = ""
     why: tuple[str, ...] = ()
+
+    def of(self, technique: type[Technique]) -> str:
+        """The doubts where they are about a technique: it trains, and not only mends what another has made."""
+        return self.doubts if Needs.TRAINING in technique.needs and not technique.mends else ""
 
 
 NONE = Caution()

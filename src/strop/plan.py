@@ -297,7 +297,7 @@ def routes(
     doubts = {
         one: one.of(fixed.get(one.label(), {})).doubts(model) if model.format in one.accepts else "" for one in usable
     }
-    doubts |= {one: held.doubts for one in usable if Needs.TRAINING in one.needs and held.doubts}
+    doubts = {one: said or held.of(one) for one, said in doubts.items()}
     found = [
         route
         for steps, format in _chains(usable, model.format, ())

@@ -163,7 +163,7 @@ def _alone(
         try:
             check(step, ready.model if as_run else model, target)
             doubts = step.doubts(ready.model if as_run else model)
-            route = replace(route, doubts=doubts or (held.doubts if Needs.TRAINING in technique.needs else ""))
+            route = replace(route, doubts=doubts or held.of(technique))
         except StropError:  # of one for a format in between: it can't be asked about this file
             continue
         about = _about(technique)

@@ -39,7 +39,7 @@ WORTH = 0.03
 BOUND = "benchmarks/bound.md"
 REPEATED = 40.0  # seconds that a recipe takes besides running the models over the data: a rule of thumb
 TABLES = 0.5  # of the weights' bytes, looked up by row, from which on they are told of: a rule of thumb
-HALF, FEW_LAYERS = 0.5, 0.1  # of the harm that is done by so much of the layers, or less: few do it
+HALF, FEW_LAYERS = 0.5, 0.1  # of the harm that is done by so much of the layers, or less: few do it; a rule of thumb
 LOOKUPS = ("Gather", "EMBEDDING_LOOKUP", "GATHER")
 REMEDIES = {
     "compute": "more arithmetic: wider vector units, a higher clock or more threads ({threads}); twice as much of it",

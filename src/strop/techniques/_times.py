@@ -20,6 +20,7 @@ TURNS = "turns"
 ROUNDS, AGREED = 4, 1.05
 """In which each mix is timed at the most; and how many times as long the second least may be, for both to be believed.
 """
+PASSING = "passing.json"
 AGAIN = 0.3  # of the time for mixing, after which no mix is timed again
 
 
@@ -81,7 +82,7 @@ def times(
         return found, []  # for want of time
     expected = sum(taken[p].light[group] + shares[group] * taken[p].rest for group, p in turns.items())
     converting = sum(mixed.light.values()) + mixed.rest - expected if mixed else 0.0  # apart, or with what is light
-    numbers = _passing(parts, sample)
+    numbers = _passing(parts, sample, kept.with_name(PASSING))
     crossing = sum(count for (one, other), count in numbers.items() if turns[one] != turns[other])
     each = max(0.0, converting) / crossing if crossing else 0.0
     return found, [(one, other, each * count) for (one, other), count in numbers.items()]
@@ -116,12 +117,16 @@ def _agreed(known: Sequence[_Taken]) -> bool:
     return len(least) == 2 and least[1] <= AGREED * least[0]
 
 
-def _passing(parts: Parts, sample: Batch) -> dict[tuple[str, str], int]:
+def _passing(parts: Parts, sample: Batch, kept: Path) -> dict[tuple[str, str], int]:
     """How many numbers pass between groups; one, where that is not known."""
+    if kept.exists():
+        return {(one, other): count for one, other, count in json.loads(kept.read_text())}
     values = dict.fromkeys(value for _, _, passing in parts.borders for value in passing)
     exact = dict.fromkeys(parts.members, parts.precisions[-1])
     told = {**sample, **parts.telling(values).step(exact)(sample)} if values else {}
-    return {(one, other): max(1, sum(told[value].size for value in passing)) for one, other, passing in parts.borders}
+    found = {(one, other): max(1, sum(told[value].size for value in passing)) for one, other, passing in parts.borders}
+    keep(kept, [(one, other, count) for (one, other), count in found.items()])
+    return found
 
 
 def _taken(parts: Parts, precisions: Mapping[str, str], context: Context) -> _Taken:

@@ -69,7 +69,7 @@ class OpenvinoInt8(Technique):
 
     def apart(self, target: Target) -> Mapping[Work, float]:
         # Zen 3: EfficientNet-Lite0 and PP-OCRv4's two 0.66, 0.69 and 0.74, torchcrepe 0.35; MiniLM 1.20
-        # (`benchmarks/mixed.md`), bare products 1.05, and where they only read their weights 0.73
+        # (runs of `benchmarks/mixed.py`), bare products 1.05, and where they only read their weights 0.73
         # (`benchmarks/bound.md`).
         convolutions, products = (0.66, 1.15) if target.int8_saturates else (0.1, 0.2) if target.tiles else (0.44, 0.36)
         read = 0.7 if target.int8_saturates else 0.28
